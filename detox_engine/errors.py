@@ -1,0 +1,13 @@
+"""The two ways a journey ends early on purpose."""
+
+
+class InputError(ValueError):
+    """Something the person gave cannot be used.
+
+    The message is one sentence for that person: what is wrong, where, and what to do. The command line prints
+    it and exits with code 2; the pages show it. Nothing has been changed on disk when it is raised.
+    """
+
+
+class Cancelled(Exception):
+    """The person stopped a running step; raised from inside a progress callback, never shown as an error."""
