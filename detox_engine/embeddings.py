@@ -1,0 +1,222 @@
+"""One hooked pass over the texts: a sentence embedding for each layer, pair and side (method, step 1)."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from detox_engine.anatomy import Anatomy, block_output
+from detox_engine.errors import InputError
+from detox_engine.loading import LoadedModel
+from detox_engine.pairs import Pair
+from detox_engine.specs import Pooling, Progress, ignore_progress
+
+TOKEN_BUDGET = {"cpu": 2048, "cuda": 32768, "mps": 8192}
+"""Tokens of one batch, padding included: enough to keep the device busy, few enough to stay in its caches."""
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """Sentence embeddings of both sides of every pair, at every layer."""
+
+    toxic: Tensor
+    """`[layers, pairs, hidden]` float32 on the CPU."""
+
+    civil: Tensor
+    """`[layers, pairs, hidden]` float32 on the CPU; row i is the twin of row i of `toxic`."""
+
+    tokens: int
+    """Real tokens that went through the trunk; padding does not count."""
+
+    cut: tuple[int, ...]
+    """Indices of the pairs with a text that was longer than the longest length and lost its end."""
+
+
+@dataclass(frozen=True)
+class TokenizedText:
+    """A text as the model reads it."""
+
+    ids: tuple[int, ...]
+    weights: tuple[float, ...]
+    """One for each token: what the sentence embedding counts of it. They sum to 1."""
+
+    cut: bool
+
+
+class _TrunkDone(Exception):
+    """Raised by the hook of the highest layer needed: nothing above it has to run."""
+
+
+def tokenize(loaded: LoadedModel, prompt: str, text: str, max_length: int, pooling: Pooling) -> TokenizedText:
+    """Tokens of `text` (which begins with `prompt`) and the pooling weight of each.
+
+    Tokens that the tokenizer adds, such as a beginning-of-sequence token, are run but never pooled: they are
+    not the text's own, and the model's attention to them says nothing about the text.
+
+    Raises:
+        InputError: the text has no token, or none of the continuation is left within `max_length`.
+    """
+    encoded = loaded.tokenizer(
+        text,
+        return_special_tokens_mask=True,
+        return_offsets_mapping=pooling == "continuation",
+        truncation=False,
+        verbose=False,
+    )
+    ids = encoded["input_ids"][:max_length]
+    own = [special == 0 for special in encoded["special_tokens_mask"][:max_length]]
+    if pooling == "continuation":
+        ends = [end for _, end in encoded["offset_mapping"][:max_length]]
+        own = [kept and end > len(prompt) for kept, end in zip(own, ends, strict=True)]
+    elif pooling == "last" and any(own):
+        last = max(index for index, kept in enumerate(own) if kept)
+        own = [index == last for index in range(len(own))]
+    count = sum(own)
+    if count == 0:
+        part = "continuation" if pooling == "continuation" else "text"
+        raise InputError(
+            f"No token of the {part} is within the longest length of {max_length} tokens: “{_clip(text)}”; "
+            "raise the longest length or drop the pair."
+        )
+    cut = len(encoded["input_ids"]) > max_length
+    return TokenizedText(tuple(ids), tuple(kept / count for kept in own), cut)
+
+
+def batches_by_budget(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Indices sorted by length, longest first, in batches whose padded size stays within `budget` tokens.
+
+    The longest batch comes first, so that a lack of memory shows at the start and not at the end.
+    """
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= budget:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+@contextmanager
+def _pooling_hooks(blocks: Sequence[nn.Module], weights: Tensor, into: Tensor) -> Iterator[None]:
+    """Pool each block's output with `weights` `[batch, tokens]` into `into` `[layers, batch, hidden]`, then stop."""
+
+    def pool(layer: int):
+        def hook(module: nn.Module, args: tuple, output) -> None:
+            states = block_output(output)
+            into[layer] = torch.bmm(weights[:, None], states.float())[:, 0]
+            if layer == len(blocks) - 1:
+                raise _TrunkDone
+
+        return hook
+
+    handles = [block.register_forward_hook(pool(layer)) for layer, block in enumerate(blocks)]
+    try:
+        yield
+    except _TrunkDone:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _run_batch(loaded: LoadedModel, anatomy: Anatomy, texts: Sequence[TokenizedText], layers: int) -> Tensor:
+    """Pooled states `[layers, batch, hidden]` of one right-padded batch, on the model's device."""
+    device = loaded.model.device
+    longest = max(len(text.ids) for text in texts)
+    ids = torch.full((len(texts), longest), loaded.tokenizer.pad_token_id)
+    mask = torch.zeros((len(texts), longest), dtype=torch.long)
+    weights = torch.zeros((len(texts), longest))
+    for row, text in enumerate(texts):
+        ids[row, : len(text.ids)] = torch.tensor(text.ids)
+        mask[row, : len(text.ids)] = 1
+        weights[row, : len(text.ids)] = torch.tensor(text.weights)
+    pooled = torch.empty((layers, len(texts), anatomy.hidden), device=device)
+    with _pooling_hooks(anatomy.blocks[:layers], weights.to(device), pooled):
+        # Nothing but ids and mask: GPT-2 would add token types to the embeddings.
+        anatomy.trunk(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
+    return pooled
+
+
+def _run_within_memory(loaded: LoadedModel, anatomy: Anatomy, texts: Sequence[TokenizedText], layers: int) -> Tensor:
+    """`_run_batch`, in halves where the memory does not suffice for the whole."""
+    try:
+        return _run_batch(loaded, anatomy, texts, layers)
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if len(texts) == 1:
+            raise InputError(
+                f"There is not enough memory for one text of {len(texts[0].ids)} tokens ({needed_memory(error)}): "
+                "lower the longest length, or load the model in a smaller number format."
+            ) from None
+    half = len(texts) // 2
+    return torch.cat([_run_within_memory(loaded, anatomy, part, layers) for part in (texts[:half], texts[half:])], 1)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def needed_memory(error: Exception) -> str:
+    """How much memory the failed allocation asked for, in words."""
+    match = re.search(r"[Tt]r(?:ied|ying) to allocate ([\d.]+ ?\w+)", str(error))
+    return f"one step asked for {match[1]}" if match else "the size is not known"
+
+
+@torch.inference_mode()
+def embed_pairs(
+    loaded: LoadedModel,
+    anatomy: Anatomy,
+    pairs: Sequence[Pair],
+    max_length: int = 128,
+    pooling: Pooling = "mean",
+    layers: int | None = None,
+    progress: Progress = ignore_progress,
+) -> Embeddings:
+    """Sentence embeddings of both sides of `pairs` after each of the first `layers` blocks (all by default).
+
+    Each text runs once through the trunk, without the language-model head, up to the highest layer needed. The
+    states of a batch's tokens are pooled inside the forward pass and gone with it. Progress counts texts.
+
+    Raises:
+        InputError: a text has no token left to pool, an embedding is not finite, or the memory does not
+            suffice for a single text.
+    """
+    layers = anatomy.layers if layers is None else layers
+    if loaded.context is not None:
+        max_length = min(max_length, loaded.context)
+    sides = [(pair.prompt, text) for pair in pairs for text in (pair.toxic_text, pair.civil_text)]
+    texts = [tokenize(loaded, prompt, text, max_length, pooling) for prompt, text in sides]
+    pooled = torch.empty((layers, len(texts), anatomy.hidden))
+    done = 0
+    progress("embeddings", 0, len(texts))
+    budget = TOKEN_BUDGET.get(loaded.model.device.type, TOKEN_BUDGET["cpu"])
+    for batch in batches_by_budget([len(text.ids) for text in texts], budget):
+        states = _run_within_memory(loaded, anatomy, [texts[index] for index in batch], layers)
+        _check_finite(states, batch, sides)
+        pooled[:, batch] = states.cpu()
+        done += len(batch)
+        progress("embeddings", done, len(texts))
+    return Embeddings(
+        toxic=pooled[:, 0::2].contiguous(),
+        civil=pooled[:, 1::2].contiguous(),
+        tokens=sum(len(text.ids) for text in texts),
+        cut=tuple(sorted({index // 2 for index, text in enumerate(texts) if text.cut})),
+    )
+
+
+def _check_finite(states: Tensor, batch: Sequence[int], sides: Sequence[tuple[str, str]]) -> None:
+    finite = states.isfinite().all(-1)
+    if not finite.all():
+        layer, row = (~finite).nonzero()[0].tolist()
+        raise InputError(
+            f"The embedding at layer {layer} of the text “{_clip(sides[batch[row]][1])}” is not finite (NaN or "
+            "infinity): load the model in float32 or bfloat16, or check its weights."
+        )
+
+
+def _clip(text: str, length: int = 60) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,0 +1,1 @@
+"""Scorers of what a model writes, one a file."""

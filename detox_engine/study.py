@@ -1,0 +1,218 @@
+"""A fitted study: what was found in one model with one set of pairs, in memory and on disk."""
+
+import json
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from detox_engine.embeddings import Embeddings
+from detox_engine.errors import InputError
+from detox_engine.loading import LoadedModel
+from detox_engine.pairs import Pair
+from detox_engine.specs import FitPlan, PairSpec, format_layers, parse_layers
+from detox_engine.subspace import ToxicSubspace
+
+FORMAT = 1
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which model a study belongs to."""
+
+    name: str
+    revision: str | None
+    weights_hash: str
+    layers: int
+    hidden: int
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """The toxic subspaces of every layer of a model, and where they come from."""
+
+    model: ModelIdentity
+    plan: FitPlan
+    pairs: tuple[Pair, ...]
+    pairs_hash: str
+    warnings: tuple[str, ...]
+    """What was noticed about the pairs: skipped rows, cut texts, and the like; a sentence each."""
+    subspaces: tuple[ToxicSubspace, ...]
+    """One a layer, layer 0 first."""
+    embeddings: Embeddings | None
+    """None where the plan did not keep them."""
+    tokens: int
+    """Real tokens that went through the model."""
+    seconds: dict[str, float]
+    """Wall time of the steps `load`, `embed`, `subspace`."""
+    suggested_ranks: tuple[int, ...]
+    """By parallel analysis, one a layer."""
+    suggested_layers: tuple[int, ...]
+    suggested_rank: int
+    made: str
+    """When, in ISO 8601, UTC."""
+    versions: dict[str, str]
+
+    @property
+    def layers(self) -> int:
+        return len(self.subspaces)
+
+    @property
+    def kept(self) -> int:
+        """Directions that every layer has: the largest rank an edit of any layers can take."""
+        return min(subspace.kept for subspace in self.subspaces)
+
+    def require_fit(self, loaded: LoadedModel) -> None:
+        """Raise an InputError that says which differ, if the study was made with another model than `loaded`."""
+        if self.model.weights_hash != loaded.weights_hash:
+            raise InputError(
+                f"The study was made with other weights than the model at hand: “{self.model.name}” "
+                f"({_short(self.model.weights_hash)}) against “{loaded.spec.name}” ({_short(loaded.weights_hash)}); "
+                "name the study's own model, or fit a new study."
+            )
+
+    def save(self, folder: Path) -> None:
+        """Write the study beside `folder` and rename it when whole.
+
+        Raises:
+            InputError: `folder` exists already, or cannot be written.
+        """
+        require_new(folder)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
+        except OSError as error:
+            raise InputError(f"{folder} cannot be written: {error.strerror}; choose another folder.") from None
+        try:
+            self._write(partial)
+            partial.chmod(0o755)
+            partial.rename(folder)
+        except OSError as error:
+            raise InputError(f"{folder} cannot be written: {error.strerror}; choose another folder.") from None
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _write(self, folder: Path) -> None:
+        tensors = {}
+        for layer, subspace in enumerate(self.subspaces):
+            for name in _TENSORS:
+                tensors[f"layers.{layer}.{name}"] = getattr(subspace, name).contiguous()
+        save_file(tensors, folder / "subspaces.safetensors")
+        if self.embeddings is not None:
+            sides = {"toxic": self.embeddings.toxic, "civil": self.embeddings.civil}
+            save_file(sides, folder / "embeddings.safetensors")
+        with (folder / "pairs.jsonl").open("w", encoding="utf-8") as lines:
+            lines.writelines(json.dumps(asdict(pair), ensure_ascii=False) + "\n" for pair in self.pairs)
+        (folder / "study.json").write_text(json.dumps(self._record(), indent=2, ensure_ascii=False), encoding="utf-8")
+
+    def _record(self) -> dict:
+        plan = asdict(self.plan)
+        source = plan.pop("pairs")
+        return {
+            "format": FORMAT,
+            "model": asdict(self.model),
+            "pairs": {**source, "count": len(self.pairs), "hash": self.pairs_hash, "warnings": self.warnings},
+            "plan": plan,
+            "tokens": self.tokens,
+            "cut": self.embeddings.cut if self.embeddings else (),
+            "seconds": self.seconds,
+            "suggested": {
+                "layers": format_layers(self.suggested_layers),
+                "rank": self.suggested_rank,
+                "ranks": self.suggested_ranks,
+            },
+            "made": self.made,
+            "versions": self.versions,
+        }
+
+    @classmethod
+    def load(cls, folder: Path) -> "Study":
+        """Read a study that `save` wrote.
+
+        Raises:
+            InputError: the folder is missing, is no study, or a part of it is missing or broken.
+        """
+        folder = Path(folder)
+        if not (folder / "study.json").is_file():
+            raise InputError(
+                f"{folder} is no study (it holds no study.json); make one with “detox fit --out {folder}”."
+            )
+        try:
+            return _read(folder)
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise InputError(
+                f"The study {folder} is incomplete or broken ({_reason(error)}); fit it again into a new folder."
+            ) from None
+
+
+_TENSORS = ("basis", "singular_values", "mean_direction", "polarity")
+
+
+def _read(folder: Path) -> Study:
+    record = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    if record["format"] != FORMAT:
+        raise ValueError(f"its format is {record['format']}, this version reads {FORMAT}")
+    model = ModelIdentity(**record["model"])
+    with safe_open(folder / "subspaces.safetensors", framework="pt") as file:
+        subspaces = tuple(
+            ToxicSubspace(**{name: file.get_tensor(f"layers.{layer}.{name}") for name in _TENSORS})
+            for layer in range(model.layers)
+        )
+    with (folder / "pairs.jsonl").open(encoding="utf-8") as lines:
+        pairs = tuple(Pair(**json.loads(line)) for line in lines)
+    source = record["pairs"]
+    spec = PairSpec(**{name: source[name] for name in PairSpec.__dataclass_fields__})
+    embeddings = None
+    if (folder / "embeddings.safetensors").is_file():
+        sides = load_file(folder / "embeddings.safetensors")
+        embeddings = Embeddings(sides["toxic"], sides["civil"], record["tokens"], tuple(record["cut"]))
+    suggested = record["suggested"]
+    return Study(
+        model=model,
+        plan=FitPlan(pairs=spec, **record["plan"]),
+        pairs=pairs,
+        pairs_hash=source["hash"],
+        warnings=tuple(source["warnings"]),
+        subspaces=subspaces,
+        embeddings=embeddings,
+        tokens=record["tokens"],
+        seconds=record["seconds"],
+        suggested_ranks=tuple(suggested["ranks"]),
+        suggested_layers=parse_layers(suggested["layers"], model.layers),
+        suggested_rank=suggested["rank"],
+        made=record["made"],
+        versions=record["versions"],
+    )
+
+
+def require_new(folder: Path) -> None:
+    """Raise an InputError if `folder` exists: nothing on disk is ever replaced."""
+    if folder.exists():
+        raise InputError(f"{folder} exists already; choose another folder, or remove it first.")
+
+
+def stamp() -> tuple[str, dict[str, str]]:
+    """When (ISO 8601, UTC) and with which package versions."""
+    return datetime.now(UTC).isoformat(timespec="seconds"), {name: version(name) for name in PACKAGES}
+
+
+def without_embeddings(study: Study) -> Study:
+    return replace(study, embeddings=None)
+
+
+def _short(digest: str) -> str:
+    return digest[: len("sha256:") + 12]
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"{error.args[0]} is missing"
+    if isinstance(error, OSError):
+        return f"{Path(error.filename).name if error.filename else 'a file'}: {error.strerror or error}"
+    return str(error).splitlines()[0]

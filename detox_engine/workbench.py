@@ -1,0 +1,181 @@
+"""One loaded model and the whole journey on it: fit, read, edit, compare."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+
+from detox_engine.anatomy import find_anatomy
+from detox_engine.edit import LowRankEdit, make_edit
+from detox_engine.embeddings import embed_pairs
+from detox_engine.generate import Comparison, compare_prompts
+from detox_engine.lens import Measure, Reading, read_tokens
+from detox_engine.loading import LoadedModel, load_model
+from detox_engine.pairs import DEMO, EVERYDAY, PairSet, read_pairs
+from detox_engine.presets import suggest
+from detox_engine.rank import draw_null_spectra
+from detox_engine.scorers.profanity import ProfanityScorer
+from detox_engine.specs import (
+    BUNDLED,
+    EditPlan,
+    FitPlan,
+    ModelSpec,
+    Progress,
+    SamplingPlan,
+    ignore_progress,
+)
+from detox_engine.study import ModelIdentity, Study, require_new, stamp
+from detox_engine.subspace import fit_subspaces
+
+
+@dataclass(frozen=True)
+class DirectionReading:
+    """One direction of one layer, in numbers and in tokens."""
+
+    layer: int
+    direction: int
+    singular_value: float
+    share: float
+    """Of the variance of the layer's centred differences."""
+    polarity: float
+    reading: Reading
+
+
+class Workbench:
+    """A loaded model, shared by everyone who explores it, and never left edited.
+
+    Every method may be called from any thread: forward passes take turns behind `lock`, and edits live only in
+    the pass that carries them.
+    """
+
+    def __init__(self, loaded: LoadedModel, load_seconds: float = 0.0) -> None:
+        self.loaded = loaded
+        self.anatomy = find_anatomy(loaded.model)
+        self.load_seconds = load_seconds
+        self.lock = threading.RLock()
+
+    @classmethod
+    def load(cls, spec: ModelSpec = ModelSpec(), progress: Progress = ignore_progress) -> "Workbench":  # noqa: B008
+        start = perf_counter()
+        loaded = load_model(spec, progress)
+        return cls(loaded, perf_counter() - start)
+
+    @property
+    def bundled_folder(self) -> Path:
+        """Where “bundled” pairs and prompts for this model lie: its own for the bundled model, else everyday ones."""
+        return DEMO if self.loaded.spec.name == BUNDLED else EVERYDAY
+
+    def read_pairs(self, plan: FitPlan, progress: Progress = ignore_progress) -> PairSet:
+        return read_pairs(plan.pairs, self.bundled_folder / "pairs.jsonl", progress)
+
+    def fit(self, plan: FitPlan = FitPlan(), progress: Progress = ignore_progress) -> Study:  # noqa: B008
+        """Steps 1–5 of the method: from pairs to the toxic subspace of every layer.
+
+        Raises:
+            InputError: the pairs cannot be used, or the embeddings cannot be taken (see `read_pairs`, `embed_pairs`).
+        """
+        pair_set = self.read_pairs(plan, progress)
+        start = perf_counter()
+        with self.lock:
+            embeddings = embed_pairs(
+                self.loaded, self.anatomy, pair_set.pairs, plan.max_length, plan.pooling, progress=progress
+            )
+        embedded = perf_counter()
+        subspaces = fit_subspaces(embeddings, plan.keep, progress)
+        nulls = draw_null_spectra(embeddings, subspaces, progress=progress)
+        ranks = tuple(
+            null.suggest_rank(subspace.singular_values) for null, subspace in zip(nulls, subspaces, strict=True)
+        )
+        finished = perf_counter()
+        begin = suggest(self.loaded.spec.name, len(subspaces), ranks)
+        made, versions = stamp()
+        warnings = pair_set.warnings
+        if embeddings.cut:
+            warnings += (f"{len(embeddings.cut)} pairs were cut at {plan.max_length} tokens.",)
+        return Study(
+            model=self.identity,
+            plan=plan,
+            pairs=pair_set.pairs,
+            pairs_hash=pair_set.hash,
+            warnings=warnings,
+            subspaces=subspaces,
+            embeddings=embeddings if plan.keep_embeddings else None,
+            tokens=embeddings.tokens,
+            seconds={"load": self.load_seconds, "embed": embedded - start, "subspace": finished - embedded},
+            suggested_ranks=ranks,
+            suggested_layers=begin.layers,
+            suggested_rank=min(begin.rank, min(subspace.kept for subspace in subspaces)),
+            made=made,
+            versions=versions,
+        )
+
+    @property
+    def identity(self) -> ModelIdentity:
+        loaded, anatomy = self.loaded, self.anatomy
+        return ModelIdentity(loaded.spec.name, loaded.revision, loaded.weights_hash, anatomy.layers, anatomy.hidden)
+
+    def read(
+        self,
+        study: Study,
+        layers: Sequence[int],
+        rank: int,
+        top: int = 10,
+        measure: Measure = "product",
+        through_norm: bool = False,
+    ) -> tuple[DirectionReading, ...]:
+        """The first `rank` directions of each of `layers` in tokens, layer by layer, strongest first."""
+        study.require_fit(self.loaded)
+        plan = EditPlan(tuple(layers), rank)
+        edit = make_edit(study.subspaces, plan)
+        found = []
+        for layer in sorted(set(plan.layers)):
+            subspace = study.subspaces[layer]
+            readings = read_tokens(edit.bases[layer], self.anatomy, self.loaded.tokenizer, top, measure, through_norm)
+            shares = subspace.shares
+            found.extend(
+                DirectionReading(
+                    layer,
+                    direction,
+                    float(subspace.singular_values[direction]),
+                    float(shares[direction]),
+                    float(subspace.polarity[direction]),
+                    reading,
+                )
+                for direction, reading in enumerate(readings)
+            )
+        return tuple(found)
+
+    def edit(self, study: Study, plan: EditPlan) -> LowRankEdit:
+        """The edit that `plan` asks for, checked against the study and this model."""
+        study.require_fit(self.loaded)
+        return make_edit(study.subspaces, plan)
+
+    def compare(
+        self,
+        study: Study,
+        plan: EditPlan,
+        prompts: Sequence[str],
+        sampling: SamplingPlan = SamplingPlan(),  # noqa: B008
+        progress: Progress = ignore_progress,
+        probabilities: bool = True,
+    ) -> tuple[Comparison, ...]:
+        """What the model writes after each prompt before and after the edit, with the toxicity of each continuation."""
+        edit = self.edit(study, plan)
+        with self.lock:
+            comparisons = compare_prompts(self.loaded, self.anatomy, prompts, edit, sampling, progress, probabilities)
+        scorer = ProfanityScorer()
+        before = scorer.score([comparison.before.text for comparison in comparisons])
+        after = scorer.score([comparison.after.text for comparison in comparisons])
+        return tuple(
+            replace(comparison, toxicity_before=low, toxicity_after=high)
+            for comparison, low, high in zip(comparisons, before, after, strict=True)
+        )
+
+
+def fit_to_folder(spec: ModelSpec, plan: FitPlan, folder: Path, progress: Progress = ignore_progress) -> Study:
+    """Load a model, fit a study and write it to a new folder; the folder is checked before any work is done."""
+    require_new(folder)
+    study = Workbench.load(spec, progress).fit(plan, progress)
+    study.save(folder)
+    return study
