@@ -1,0 +1,136 @@
+"""A model's folder -> its configuration and its weight files, checked before anything large is read."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import transformers
+from safetensors import SafetensorError, safe_open
+from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING, AutoConfig, PreTrainedConfig
+
+from detox_engine.errors import InputError
+
+WAYS_OUT = "use the bundled model or another local folder"
+
+
+def read_config(folder: Path, shown: str) -> PreTrainedConfig:
+    """The model's configuration, refused unless transformers itself knows it as a causal language model."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise InputError(f"{shown} is no model: looked for config.json and found none; {WAYS_OUT}.")
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        kind = raw.get("model_type")
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{shown} has a broken config.json ({error}): get the file again.") from error
+    if kind not in CONFIG_MAPPING:
+        if raw.get("auto_map"):
+            raise InputError(
+                f"{shown} needs its own Python code to run ({next(iter(raw['auto_map'].values()))}), which is never "
+                f"executed here: choose a model of an architecture built into transformers, or {WAYS_OUT}."
+            )
+        raise InputError(
+            f"{shown} is of an architecture (“{kind}”) that transformers {transformers.__version__} does not know: "
+            f"{WAYS_OUT}."
+        )
+    if raw.get("quantization_config"):
+        raise InputError(f"{shown} is quantised, and an edit needs plain weights: use the model it was made from.")
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # each family checks its own fields, with exceptions of many kinds
+        raise InputError(f"{shown} has a config.json that cannot be used ({first_line(error)}).") from error
+    check_causal(config, shown)
+    return config
+
+
+def check_causal(config: PreTrainedConfig, shown: str) -> None:
+    """Refuse encoders and the like: the checkpoint must have been saved from a causal model, or from its trunk."""
+    causal = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    saved = config.architectures or []
+    known = {entry.__name__ for entry in (causal, MODEL_MAPPING.get(type(config), None)) if isinstance(entry, type)}
+    if causal is None or config.is_encoder_decoder or (saved and not known & set(saved)):
+        raise InputError(
+            f"{shown} has no causal language-model head (it is a {saved[0] if saved else config.model_type}), so it "
+            "cannot continue a text: use a model that writes, such as GPT-2 or Llama, or the bundled model."
+        )
+
+
+def weight_names(names: Iterable[str]) -> list[str]:
+    """Which files of a model's folder hold its weights as safetensors: one file, or its numbered shards, sorted."""
+    names = set(names)
+    if "model.safetensors" in names:
+        return ["model.safetensors"]
+    return sorted(name for name in names if re.fullmatch(r"model-\d+-of-\d+\.safetensors", name))
+
+
+def check_weight_names(names: Iterable[str], shown: str) -> None:
+    """Refuse a listing without safetensors.
+
+    Raises:
+        InputError: there are no safetensors; says so if there is a pickle, and how to convert it.
+    """
+    names = sorted(names)
+    if weight_names(names):
+        return
+    pickle = next((name for name in names if re.search(r"^pytorch_model.*\.bin$|\.(pt|pth|ckpt|pkl)$", name)), None)
+    if pickle:
+        raise InputError(
+            f"{shown} keeps its weights only as a pickle ({pickle}), which can run any code when it is opened, so it "
+            "is refused: load it with transformers where you trust it and write it again with "
+            "model.save_pretrained(folder), which makes safetensors, then give that folder."
+        )
+    if "adapter_config.json" in names:
+        raise InputError(f"{shown} is an adapter and no whole model: merge it into its base model and give the result.")
+    raise InputError(f"{shown} has no weights to load: looked for model.safetensors or its shards and found none.")
+
+
+def find_weights(folder: Path, shown: str) -> list[Path]:
+    """The safetensors files of the model, sorted; each has a whole header and all the bytes it promises."""
+    names = [entry.name for entry in folder.iterdir()]
+    check_weight_names(names, shown)
+    wanted = weight_names(names)
+    if "model.safetensors" not in wanted:
+        wanted = read_index(folder / "model.safetensors.index.json", shown)
+    for name in wanted:
+        try:
+            with safe_open(folder / name, framework="pt"):
+                pass
+        except FileNotFoundError as error:
+            raise InputError(f"{shown} is not whole: {name} is missing; get the model again.") from error
+        except (SafetensorError, OSError) as error:
+            raise InputError(
+                f"{shown} has a broken weights file, {name} ({first_line(error)}): get the file again."
+            ) from error
+    return [folder / name for name in wanted]
+
+
+def read_index(index: Path, shown: str) -> list[str]:
+    """The shards that the index of a large model names, sorted."""
+    try:
+        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        return sorted(set(shards))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"{shown} is in shards and has no usable model.safetensors.index.json ({first_line(error)}): get the file "
+            "again."
+        ) from error
+
+
+def hash_weights(files: Sequence[Path]) -> str:
+    """`sha256:…` over the files' bytes and names, the same in whichever folder they lie."""
+
+    def digest(file: Path) -> str:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        digests = pool.map(digest, files)
+        summary = "".join(f"{found} {file.name}\n" for file, found in zip(files, digests, strict=True))
+    return "sha256:" + hashlib.sha256(summary.encode()).hexdigest()
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
