@@ -192,14 +192,14 @@ def embed_pairs(
     texts = [tokenize(loaded, prompt, text, max_length, pooling) for prompt, text in sides]
     pooled = torch.empty((layers, len(texts), anatomy.hidden))
     done = 0
-    progress("embeddings", 0, len(texts))
+    progress("Embedding texts", 0, len(texts))
     budget = TOKEN_BUDGET.get(loaded.model.device.type, TOKEN_BUDGET["cpu"])
     for batch in batches_by_budget([len(text.ids) for text in texts], budget):
         states = _run_within_memory(loaded, anatomy, [texts[index] for index in batch], layers)
         _check_finite(states, batch, sides)
         pooled[:, batch] = states.cpu()
         done += len(batch)
-        progress("embeddings", done, len(texts))
+        progress("Embedding texts", done, len(texts))
     return Embeddings(
         toxic=pooled[:, 0::2].contiguous(),
         civil=pooled[:, 1::2].contiguous(),

@@ -112,9 +112,9 @@ def fit_subspaces(embeddings: Embeddings, keep: int, progress: Progress = ignore
     subspaces = []
     layers = len(embeddings.toxic)
     for layer in range(layers):
-        progress("subspaces", layer, layers)
+        progress("Decomposing layers", layer, layers)
         subspaces.append(fit_subspace(embeddings.toxic[layer], embeddings.civil[layer], keep))
-    progress("subspaces", layers, layers)
+    progress("Decomposing layers", layers, layers)
     return tuple(subspaces)
 
 

@@ -31,6 +31,9 @@ from transformers import (
     Qwen3Config,
 )
 
+from detox_engine.loading import LoadedModel
+from detox_engine.specs import ModelSpec
+
 LAYERS, HIDDEN, INNER, HEADS, CONTEXT = 3, 32, 80, 4, 128
 
 SENTENCES = (
@@ -155,3 +158,10 @@ def save_tiny_model(family: str, folder: Path) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def loaded_tiny(family: str) -> LoadedModel:
+    """The family's tiny model as `load_model` would give it."""
+    model, tokenizer = tiny_model(family)
+    tokenizer.pad_token = tokenizer.eos_token
+    return LoadedModel(ModelSpec(family, device="cpu"), model, tokenizer, None, f"sha256:{family}", CONTEXT)
