@@ -173,6 +173,11 @@ class Workbench:
         )
 
 
+def bundled_prompts(model_name: str) -> Path:
+    """Prompts that invite a rude continuation: the bundled model's own for it, everyday ones for any other."""
+    return DEMO / "hostile_prompts.txt" if model_name == BUNDLED else EVERYDAY / "challenge_prompts.txt"
+
+
 def fit_to_folder(spec: ModelSpec, plan: FitPlan, folder: Path, progress: Progress = ignore_progress) -> Study:
     """Load a model, fit a study and write it to a new folder; the folder is checked before any work is done."""
     require_new(folder)

@@ -1,0 +1,3 @@
+from detox_engine.cli import main
+
+main()

@@ -1,0 +1,312 @@
+"""The `detox` command: the journey in a terminal, for people and, with `--json`, for programs.
+
+A command is a function under `@app.command()`. Its options take their sentences and defaults from the plans in
+`specs`; it raises InputError for what cannot be used, and `Journey` turns that into one sentence and exit code 2.
+torch and what needs it are imported inside the commands, so that `detox --help` answers at once.
+"""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from detox_engine import tables
+from detox_engine.errors import InputError
+from detox_engine.specs import (
+    EditPlan,
+    FitPlan,
+    ModelSpec,
+    PairSpec,
+    Pooling,
+    Progress,
+    SamplingPlan,
+    format_layers,
+    parse_layers,
+    sentence,
+)
+
+if TYPE_CHECKING:
+    from detox_engine.study import Study
+    from detox_engine.workbench import Workbench
+
+APP = Path(__file__).parents[1] / "app.py"
+DIRECTIONS_SHOWN = 3
+SHOWN = f"{DIRECTIONS_SHOWN}, or all where fewer were kept"
+SUGGESTION = "the study's suggestion"
+
+
+class Journey(TyperGroup):
+    """Ends what cannot go on with one sentence on standard error: exit code 2, or 130 after Ctrl-C."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # A terminal that cannot show a character gets its code, not a traceback.
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            reason, code = str(error), 2
+        except OSError as error:
+            if error.filename is None or error.strerror is None:
+                raise
+            reason, code = f"{error.filename} cannot be used: {error.strerror}.", 2
+        except KeyboardInterrupt:
+            reason, code = "Stopped; nothing half-finished is left behind.", 130
+        tables.print_note(reason)
+        raise typer.Exit(code)
+
+
+app = typer.Typer(
+    name="detox",
+    cls=Journey,
+    help="See and remove the toxic subspace of a language model (DeTox, arXiv 2405.13967).",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    app(prog_name="detox")
+
+
+def option_of(plan: type, name: str, flag: str, **settings: Any) -> Any:
+    """The command-line option for the field `name` of a spec or plan."""
+    return typer.Option(flag, help=sentence(plan, name), **settings)
+
+
+# What several commands ask for.
+StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder that “detox fit” wrote.")]
+StudyModel = Annotated[
+    str | None, option_of(ModelSpec, "name", "--model", show_default="the one that the study was fitted on")
+]
+Device = Annotated[str, option_of(ModelSpec, "device", "--device")]
+Dtype = Annotated[str, option_of(ModelSpec, "dtype", "--dtype")]
+Layers = Annotated[str | None, option_of(EditPlan, "layers", "--layers", show_default=SUGGESTION)]
+Rank = Annotated[int | None, option_of(EditPlan, "rank", "--rank", show_default=SUGGESTION)]
+Strength = Annotated[float, option_of(EditPlan, "strength", "--strength")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+
+
+@app.command()
+def fit(
+    out: Annotated[Path, typer.Option("--out", help="New folder to write the study to.")],
+    model: Annotated[str, option_of(ModelSpec, "name", "--model")] = ModelSpec.name,
+    revision: Annotated[str | None, option_of(ModelSpec, "revision", "--revision")] = ModelSpec.revision,
+    device: Device = ModelSpec.device,
+    dtype: Dtype = ModelSpec.dtype,
+    pairs: Annotated[str, option_of(PairSpec, "source", "--pairs")] = PairSpec.source,
+    toxic: Annotated[str | None, option_of(PairSpec, "toxic", "--toxic-column")] = PairSpec.toxic,
+    civil: Annotated[str | None, option_of(PairSpec, "civil", "--civil-column")] = PairSpec.civil,
+    prompt: Annotated[str | None, option_of(PairSpec, "prompt", "--prompt-column")] = PairSpec.prompt,
+    subset: Annotated[str | None, option_of(PairSpec, "subset", "--subset")] = PairSpec.subset,
+    split: Annotated[str, option_of(PairSpec, "split", "--split")] = PairSpec.split,
+    pairs_revision: Annotated[str | None, option_of(PairSpec, "revision", "--pairs-revision")] = PairSpec.revision,
+    limit: Annotated[int | None, option_of(PairSpec, "limit", "--limit")] = PairSpec.limit,
+    seed: Annotated[int, option_of(PairSpec, "seed", "--seed")] = PairSpec.seed,
+    max_length: Annotated[int, option_of(FitPlan, "max_length", "--max-length")] = FitPlan.max_length,
+    pooling: Annotated[Pooling, option_of(FitPlan, "pooling", "--pooling")] = FitPlan.pooling,
+    keep: Annotated[int, option_of(FitPlan, "keep", "--keep")] = FitPlan.keep,
+    keep_embeddings: Annotated[
+        bool, option_of(FitPlan, "keep_embeddings", "--embeddings/--no-embeddings")
+    ] = FitPlan.keep_embeddings,
+    as_json: Json = False,
+) -> None:
+    """Find the toxic directions of every layer of a model, and write them to a study."""
+    spec = ModelSpec(absolute(model), revision, device, dtype)
+    source = PairSpec(pairs, toxic, civil, prompt, subset, split, pairs_revision, limit, seed)
+    plan = FitPlan(source, max_length, pooling, keep, keep_embeddings)
+    with tables.progress_bars() as progress:
+        from detox_engine.workbench import fit_to_folder
+
+        study = fit_to_folder(spec, plan, out, progress)
+    for warning in study.warnings:
+        tables.print_note(warning)
+    if not as_json:
+        return tables.show(tables.fit_table(study, str(out)))
+    return tables.print_json(
+        {
+            "study": str(out),
+            "layers": study.model.layers,
+            "hidden": study.model.hidden,
+            "pairs": len(study.pairs),
+            "tokens": study.tokens,
+            "seconds": study.seconds,
+            "suggested": {"layers": format_layers(study.suggested_layers), "rank": study.suggested_rank},
+        }
+    )
+
+
+@app.command()
+def directions(
+    study: StudyFolder,
+    layers: Annotated[
+        str | None,
+        typer.Option("--layers", help="Layers to read, such as 4-7, 3, all or 2,5-7.", show_default=SUGGESTION),
+    ] = None,
+    rank: Annotated[
+        int | None,
+        typer.Option("--rank", help="Directions to read in each layer, strongest first.", show_default=SHOWN),
+    ] = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="Tokens listed at each pole.")] = 10,
+    measure: Annotated[
+        Literal["product", "cosine"],
+        typer.Option("--measure", help="How a token is scored: its product with the direction, or their cosine."),
+    ] = "product",
+    through_norm: Annotated[
+        bool, typer.Option("--through-norm", help="Read the directions through the final normalisation's weight.")
+    ] = False,
+    model: StudyModel = None,
+    device: Device = ModelSpec.device,
+    dtype: Dtype = ModelSpec.dtype,
+    as_json: Json = False,
+) -> None:
+    """Read the directions of a study: the tokens at their toxic and their civil pole."""
+    with tables.progress_bars() as progress:
+        fitted = load_study(study)
+        plan = plan_edit(fitted, layers, min(DIRECTIONS_SHOWN, fitted.kept) if rank is None else rank)
+        bench = load_workbench(fitted, model, device, dtype, progress)
+        readings = bench.read(fitted, plan.layers, plan.rank, top, measure, through_norm)
+    if not as_json:
+        return tables.show(tables.directions_table(readings))
+    return tables.print_json(
+        [
+            {
+                "layer": entry.layer,
+                "direction": entry.direction,
+                "singular_value": entry.singular_value,
+                "share": entry.share,
+                "polarity": entry.polarity,
+                "toxic_pole": [{"token": end.token, "score": end.score} for end in entry.reading.toxic_pole],
+                "civil_pole": [{"token": end.token, "score": end.score} for end in entry.reading.civil_pole],
+            }
+            for entry in readings
+        ]
+    )
+
+
+@app.command()
+def compare(
+    study: StudyFolder,
+    layers: Layers = None,
+    rank: Rank = None,
+    strength: Strength = EditPlan.strength,
+    prompt: Annotated[list[str] | None, typer.Option("--prompt", help="A prompt to continue; can be repeated.")] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option("--prompts", help="The bundled prompts (bundled), a text file with one a line, or JSONL."),
+    ] = None,
+    limit_prompts: Annotated[
+        int | None, typer.Option("--limit-prompts", min=1, help="Take only the first prompts, this many.")
+    ] = None,
+    max_new_tokens: Annotated[
+        int, option_of(SamplingPlan, "max_new_tokens", "--max-new-tokens")
+    ] = SamplingPlan.max_new_tokens,
+    samples: Annotated[int, option_of(SamplingPlan, "samples", "--samples")] = SamplingPlan.samples,
+    greedy: Annotated[bool, option_of(SamplingPlan, "greedy", "--greedy")] = SamplingPlan.greedy,
+    temperature: Annotated[float, option_of(SamplingPlan, "temperature", "--temperature")] = SamplingPlan.temperature,
+    top_p: Annotated[float, option_of(SamplingPlan, "top_p", "--top-p")] = SamplingPlan.top_p,
+    seed: Annotated[int, option_of(SamplingPlan, "seed", "--seed")] = SamplingPlan.seed,
+    model: StudyModel = None,
+    device: Device = ModelSpec.device,
+    dtype: Dtype = ModelSpec.dtype,
+    as_json: Json = False,
+) -> None:
+    """Write continuations before and after the edit, with the same luck, and score both."""
+    sampling = SamplingPlan(max_new_tokens, samples, greedy, temperature, top_p, seed)
+    with tables.progress_bars() as progress:
+        fitted = load_study(study)
+        plan = plan_edit(fitted, layers, rank, strength)
+        texts = read_prompts_for(model or fitted.model.name, prompt, prompts)[:limit_prompts]
+        bench = load_workbench(fitted, model, device, dtype, progress)
+        comparisons = bench.compare(fitted, plan, texts, sampling, progress, probabilities=False)
+    cut = len({comparison.prompt for comparison in comparisons if comparison.cut})
+    if cut:
+        tables.print_note(f"Prompts cut from the left, to fit into the model's context: {cut} of {len(texts)}.")
+    if not as_json:
+        tables.show(tables.plain(tables.describe_edit(plan, suggested=layers is None and rank is None)))
+        return tables.show(tables.comparison_table(comparisons))
+    results = [
+        {
+            "prompt": comparison.prompt,
+            "sample": comparison.sample,
+            "before": comparison.before.text,
+            "after": comparison.after.text,
+            "toxicity_before": comparison.toxicity_before,
+            "toxicity_after": comparison.toxicity_after,
+            "first_divergence": comparison.first_divergence,
+        }
+        for comparison in comparisons
+    ]
+    edit = {"layers": format_layers(plan.layers), "rank": plan.rank, "strength": plan.strength}
+    return tables.print_json({"edit": edit, "results": results, "summary": tables.summarise(comparisons)})
+
+
+@app.command(name="app")
+def start_app(
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port of the dashboard.")] = 8501,
+) -> None:
+    """Start the dashboard in the browser."""
+    if not APP.is_file():
+        raise InputError(f"The dashboard is missing (looked for {APP}): run from a whole copy of the repository.")
+    command = [sys.executable, "-m", "streamlit", "run", str(APP), "--server.port", str(port)]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+def absolute(model: str) -> str:
+    """The name of a model; of a folder its whole path, so that the study can be read from anywhere."""
+    folder = Path(model).expanduser()
+    return str(folder.resolve()) if model != ModelSpec.name and folder.is_dir() else model
+
+
+def load_study(folder: Path) -> "Study":
+    from detox_engine.study import Study
+
+    return Study.load(folder)
+
+
+def load_workbench(study: "Study", model: str | None, device: str, dtype: str, progress: Progress) -> "Workbench":
+    """The study's own model, or `model` where the person says that it is the same."""
+    from detox_engine.workbench import Workbench
+
+    revision = study.model.revision if model is None else None
+    bench = Workbench.load(ModelSpec(model or study.model.name, revision, device, dtype), progress)
+    study.require_fit(bench.loaded)
+    return bench
+
+
+def plan_edit(study: "Study", layers: str | None, rank: int | None, strength: float = EditPlan.strength) -> EditPlan:
+    """The edit asked for, the study's suggestion where nothing was said; refused before a model is loaded for it."""
+    from detox_engine.edit import make_edit
+
+    plan = EditPlan(
+        layers=study.suggested_layers if layers is None else parse_layers(layers, study.layers),
+        rank=study.suggested_rank if rank is None else rank,
+        strength=strength,
+    )
+    make_edit(study.subspaces, plan)
+    return plan
+
+
+def read_prompts_for(model: str, given: list[str] | None, source: str | None) -> tuple[str, ...]:
+    """The prompts on the command line, or those of a file; “bundled” depends on the model."""
+    from detox_engine.prompts import read_prompts
+    from detox_engine.workbench import bundled_prompts
+
+    if bool(given) == (source is not None):
+        raise InputError("Give prompts in one way: --prompt TEXT, --prompts FILE or --prompts bundled.")
+    if source is not None:
+        return read_prompts(source, bundled_prompts(model))
+    for text in given:
+        if not text.strip():
+            raise InputError("A prompt is empty: write some words for the model to continue.")
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise InputError(f"The prompt “{text}” is not UTF-8: write it in the terminal's own encoding.")
+    return tuple(given)
