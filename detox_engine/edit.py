@@ -72,9 +72,7 @@ class LowRankEdit:
         device = value.module.weight.device
         prepared = self._prepared.get(value.module)
         if prepared is None or prepared.device != device:
-            # An inference tensor kept here could not be used with gradients later.
-            with torch.inference_mode(False), torch.no_grad():
-                prepared = _join_basis(self.bases[layer], value.gain, value.rows.shape[1]).to(device)
+            prepared = _join_basis(self.bases[layer], value.gain, value.rows.shape[1]).to(device)
             self._prepared[value.module] = prepared
         return prepared
 
@@ -175,11 +173,7 @@ def _projection(
         directions = basis.to(wide.dtype)
         coefficients = functional.linear(wide, directions, -offset.to(wide.dtype)) * weights.to(wide.dtype)
         flat, coefficients = wide.flatten(0, 1), coefficients.flatten(0, 1)
-        if torch.is_grad_enabled() and output.requires_grad:
-            flat = torch.addmm(flat, coefficients, directions, alpha=-1)
-        else:
-            flat.addmm_(coefficients, directions, alpha=-1)
-        return flat.view(output.shape).to(output.dtype)
+        return flat.addmm_(coefficients, directions, alpha=-1).view(output.shape).to(output.dtype)
 
     return project
 

@@ -246,7 +246,7 @@ def test_an_edit_for_another_width_is_an_error() -> None:
         pass
 
 
-def test_bfloat16_loses_no_more_than_its_own_rounding() -> None:
+def test_bfloat16_rounds_once() -> None:
     model = fresh_model("llama").bfloat16()
     anatomy = find_anatomy(model)
     edit = draw_edit((1,))
@@ -255,10 +255,13 @@ def test_bfloat16_loses_no_more_than_its_own_rounding() -> None:
         after = read_values(anatomy, 1, model)
     exact = before.double() - before.double() @ edit.bases[1].T.double() @ edit.bases[1].double()
     assert after.dtype == torch.bfloat16
-    assert torch.equal(after, exact.bfloat16()) or (after - exact).abs().max() <= 2**-8 * exact.abs().max()
-    with edited_weights(anatomy, edit):
-        change = measure_edit(anatomy, LowRankEdit({1: edit.bases[1]}, strength=0.5))
-    assert change[0].along_before < 1e-2
+    assert (after != exact.bfloat16()).float().mean() < 0.01
+
+
+def test_a_change_that_bfloat16_rounds_away_is_an_error() -> None:
+    model = fresh_model("llama").bfloat16()
+    with pytest.raises(InputError, match="changes nothing"):
+        apply_to_weights(find_anatomy(model), draw_edit(strength=1e-5))
 
 
 def test_gradients_flow_through_the_forward_face() -> None:
