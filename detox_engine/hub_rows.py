@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import datasets
-import httpx
 import pyarrow
 from datasets.exceptions import DatasetNotFoundError, DatasetsError
+from huggingface_hub.utils import httpx
 
 from detox_engine.errors import InputError
 from detox_engine.rows import PEEKED_ROWS, STREAMED_ROWS, Row, Table
