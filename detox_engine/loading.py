@@ -101,6 +101,7 @@ def read_model(folder: Path, config: PreTrainedConfig, dtype: torch.dtype, shown
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are named below, which the library's own error does not do
         )
     except MemoryError as error:
         raise InputError(f"{shown} does not fit into this machine's memory: use a smaller model.") from error
@@ -109,8 +110,8 @@ def read_model(folder: Path, config: PreTrainedConfig, dtype: torch.dtype, shown
     missing = sorted(found["missing_keys"]) + sorted(key for key, *_ in found["mismatched_keys"])
     if missing:
         raise InputError(
-            f"{shown} is no whole causal language model: its files lack {len(missing)} weights that fit, {missing[0]} "
-            f"for one; {WAYS_OUT}."
+            f"{shown} is no whole causal language model: {len(missing)} of the weights it needs are not in its files in "
+            f"the right size, such as {missing[0]}; {WAYS_OUT}."
         )
     return model.eval().requires_grad_(False)
 
