@@ -56,7 +56,7 @@ class Journey(TyperGroup):
                 raise
             reason, code = f"{error.filename} cannot be used: {error.strerror}.", 2
         except KeyboardInterrupt:
-            reason, code = "Stopped; nothing half-finished is left behind.", 130
+            reason, code = "Stopped; nothing was left half-written.", 130
         tables.print_note(reason)
         raise typer.Exit(code)
 

@@ -7,6 +7,7 @@ as a control sequence.
 import io
 import json
 import math
+import shlex
 import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -110,23 +111,22 @@ def fit_table(study: "Study", folder: str) -> RenderableType:
     facts = (
         f"{len(study.pairs):,} pairs, {study.tokens:,} tokens; {seconds}.",
         f"Suggested edit: layers {format_layers(study.suggested_layers)}, rank {study.suggested_rank}.",
-        f"The study is in {folder}; read it with: detox directions {folder}",
+        f"The study is in {folder}; read it with: detox directions {shlex.quote(folder)}",
     )
     return Group(table, *(plain(fact) for fact in facts))
 
 
 def directions_table(readings: Sequence["DirectionReading"]) -> Table:
-    """One row for each direction; scores are left to JSON."""
+    """One row for each direction; scores and singular values are left to JSON, for the tokens' sake."""
     table = Table(box=box.SIMPLE_HEAD)
-    for title in ("layer", "direction", "singular value", "share", "polarity"):
+    for title in ("layer", "direction", "share", "polarity"):
         table.add_column(title, justify="right")
     table.add_column("toxic pole", ratio=1)
     table.add_column("civil pole", ratio=1)
     for entry in readings:
-        numbers = (entry.layer, entry.direction, f"{entry.singular_value:.2f}")
         poles = entry.reading.toxic_pole, entry.reading.civil_pole
         tokens = (plain(" ".join(end.token for end in pole)) for pole in poles)
-        table.add_row(*map(str, numbers), f"{entry.share:.1%}", f"{entry.polarity:.2f}", *tokens)
+        table.add_row(str(entry.layer), str(entry.direction), f"{entry.share:.1%}", f"{entry.polarity:.2f}", *tokens)
     return table
 
 
