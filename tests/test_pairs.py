@@ -142,14 +142,16 @@ def test_preference_data_holds_the_civil_text_in_chosen(tmp_path):
 
 def test_preference_data_of_chat_messages_gives_the_last_message_of_the_assistant(tmp_path):
     def chat(answer):
-        return [{"role": "user", "content": "Late?"}, {"role": "assistant", "content": answer}]
+        turns = [("user", "Hello."), ("assistant", "Yes?"), ("user", "Late?"), ("assistant", answer)]
+        return [{"role": role, "content": content} for role, content in turns]
 
     records = [{"prompt": "Late?", "chosen": chat(f"Sorry {n}"), "rejected": chat(f"Shut up {n}")} for n in (0, 1)]
     assert one_pair(tmp_path, *records) == Pair("Late?", "Shut up 0", "Sorry 0")
     for record in records:
         del record["prompt"]
-    assert one_pair(tmp_path, *records) == Pair("Late?", "Shut up 0", "Sorry 0")
-    assert read(write_parquet(tmp_path / "chat.parquet", records)).pairs[0] == Pair("Late?", "Shut up 0", "Sorry 0")
+    shared = Pair("Hello.\nYes?\nLate?", "Shut up 0", "Sorry 0")
+    assert one_pair(tmp_path, *records) == shared
+    assert read(write_parquet(tmp_path / "chat.parquet", records)).pairs[0] == shared
 
 
 def test_a_transcript_without_a_prompt_is_split_at_the_last_turn_both_share(tmp_path):
