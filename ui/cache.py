@@ -1,0 +1,145 @@
+"""The only place where Streamlit's caches meet the engine.
+
+Models and studies live on one shelf for the whole process, keyed by the whole frozen specs that made them.
+Workers get the shelf as a value, so that no thread but the script's own ever calls Streamlit.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import streamlit as st
+
+from detox_engine.specs import BUNDLED, FitPlan, ModelSpec, PairSpec, Progress, ignore_progress
+
+if TYPE_CHECKING:
+    # Torch and transformers take seconds to import; the first paint must not wait for them.
+    from detox_engine.lens import Reading
+    from detox_engine.pairs import Preview
+    from detox_engine.study import Study
+    from detox_engine.workbench import DirectionReading, Workbench
+
+STUDIES_KEPT = 8
+
+
+@dataclass(frozen=True)
+class StudyKey:
+    """What a study answers: this model, fitted by this plan."""
+
+    model: ModelSpec = ModelSpec()
+    fit: FitPlan = FitPlan()
+
+
+class Shelf:
+    """Loaded models and fitted studies, shared by all sessions and never changed once they are here."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._turn = threading.Lock()
+        self._workbenches: dict[ModelSpec, Workbench] = {}
+        self._studies: OrderedDict[StudyKey, Study] = OrderedDict()
+
+    def find_study(self, key: StudyKey) -> Study | None:
+        with self._lock:
+            if key in self._studies:
+                self._studies.move_to_end(key)
+            return self._studies.get(key)
+
+    def find_workbench(self, spec: ModelSpec) -> Workbench | None:
+        with self._lock:
+            return self._workbenches.get(spec)
+
+    def workbench(self, spec: ModelSpec, progress: Progress = ignore_progress) -> Workbench:
+        """The loaded model of `spec`. The bundled one stays; of all others only the latest does."""
+        found = self.find_workbench(spec)
+        if found is not None:
+            return found
+        progress("model", 0, 0)
+        from detox_engine.workbench import Workbench
+
+        with self._waiting_turn(progress):
+            found = self.find_workbench(spec)
+            if found is None:
+                with self._lock:
+                    if spec.name != BUNDLED:
+                        self._workbenches = {s: w for s, w in self._workbenches.items() if s.name == BUNDLED}
+                found = Workbench.load(spec, progress)
+                with self._lock:
+                    self._workbenches[spec] = found
+        return found
+
+    def fit(self, key: StudyKey, progress: Progress = ignore_progress, afresh: bool = False) -> Study:
+        """The study of `key`, fitted if it is not here yet.
+
+        Args:
+            afresh: fit again, from the files as they are now, even if the study is here.
+        """
+        if afresh and key.model.name != BUNDLED and Path(key.model.name).expanduser().is_dir():
+            with self._lock:
+                self._workbenches.pop(key.model, None)
+        workbench = self.workbench(key.model, progress)
+        with self._waiting_turn(progress):
+            study = None if afresh else self.find_study(key)
+            if study is None:
+                study = workbench.fit(key.fit, progress)
+                with self._lock:
+                    self._studies[key] = study
+                    self._studies.move_to_end(key)
+                    while len(self._studies) > STUDIES_KEPT:
+                        self._studies.popitem(last=False)
+        return study
+
+    def _waiting_turn(self, progress: Progress) -> _Turn:
+        return _Turn(self._turn, progress)
+
+
+class _Turn:
+    """A lock that can be given up on: waiting for it reports progress, which raises where the person stops."""
+
+    def __init__(self, lock: threading.Lock, progress: Progress) -> None:
+        self._lock, self._progress = lock, progress
+
+    def __enter__(self) -> None:
+        while not self._lock.acquire(timeout=0.5):
+            self._progress("waiting for another session", 0, 0)
+
+    def __exit__(self, *error: object) -> Literal[False]:
+        self._lock.release()
+        return False
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def shelf() -> Shelf:
+    return Shelf()
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def preview(spec: PairSpec) -> Preview:
+    """The columns and first rows of an upload; its name holds the hash of its content, so it never changes."""
+    from detox_engine.pairs import EVERYDAY, read_columns
+
+    return read_columns(spec, EVERYDAY / "pairs.jsonl")
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def readings(
+    key: StudyKey, made: str, layer: int, measure: str, through_norm: bool, top: int = 10
+) -> tuple[DirectionReading, ...]:
+    """Every kept direction of one layer in tokens. `made` tells a study from an earlier one with the same specs."""
+    study = shelf().find_study(key)
+    workbench = shelf().workbench(key.model)
+    return workbench.read(study, [layer], study.subspaces[layer].kept, top, measure, through_norm)
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def mean_reading(key: StudyKey, made: str, layer: int, measure: str, through_norm: bool, top: int = 10) -> Reading:
+    """The mean direction of one layer in tokens."""
+    from detox_engine.lens import read_tokens
+
+    study, workbench = shelf().find_study(key), shelf().workbench(key.model)
+    direction = study.subspaces[layer].mean_direction[None]
+    return read_tokens(direction, workbench.anatomy, workbench.loaded.tokenizer, top, measure, through_norm)[0]

@@ -1,0 +1,199 @@
+"""Results as Plotly figures: pure functions, with the same colour for the same thing on every page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import plotly.graph_objects as go
+
+Scale = Literal["values", "shares", "cumulative"]
+
+AXIS_OF_SCALE = {
+    "values": "Singular value",
+    "shares": "Share of variance",
+    "cumulative": "Share of variance, added up",
+}
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours for one theme, after Okabe and Ito; the style sheet has the same."""
+
+    toxic: str
+    civil: str
+    edited: str
+    quiet: str
+    line: str
+    background: str
+    ramp: tuple[str, ...]
+    """From nothing to most, for heatmaps."""
+
+
+LIGHT = Palette(
+    "#d55e00",
+    "#0072b2",
+    "#009e73",
+    "#5c5f70",
+    "#d9dae3",
+    "#ffffff",
+    ("#f6f5f9", "#fbd9bd", "#ef9a58", "#d55e00", "#7a3300"),
+)
+DARK = Palette(
+    "#ff9a4d",
+    "#56b4e9",
+    "#2fc79a",
+    "#a6a9ba",
+    "#3a3d4c",
+    "#15161d",
+    ("#1d1f29", "#54331d", "#a45a22", "#ff9a4d", "#ffe1c7"),
+)
+
+
+def palette(theme: str | None) -> Palette:
+    """The colours for Streamlit's theme type “light” or “dark”."""
+    return DARK if theme == "dark" else LIGHT
+
+
+def scaled(singular_values: np.ndarray, scale: Scale) -> np.ndarray:
+    """Singular values `[..., directions]` as they are, as shares of variance, or as shares added up."""
+    if scale == "values":
+        return singular_values
+    variances = np.square(singular_values.astype(np.float64))
+    shares = variances / variances.sum(axis=-1, keepdims=True)
+    return shares if scale == "shares" else shares.cumsum(axis=-1)
+
+
+def heatmap_figure(
+    spectra: np.ndarray, scale: Scale, picked: int, edited: Sequence[int], rank: int, colours: Palette
+) -> go.Figure:
+    """Layers × directions, coloured by `spectra` `[layers, directions]` in the given scale.
+
+    A dot lies on every cell, unseen, so that a click tells its layer; the picked layer is framed, and the cells
+    that the edit removes have a line around them.
+    """
+    layers, directions = spectra.shape
+    unit = ".3f" if scale == "values" else ".1%"
+    columns, rows = np.meshgrid(np.arange(1, directions + 1), np.arange(layers))
+    figure = go.Figure(
+        [
+            go.Heatmap(
+                z=spectra,
+                x=np.arange(1, directions + 1),
+                y=np.arange(layers),
+                colorscale=[[index / 4, colour] for index, colour in enumerate(colours.ramp)],
+                xgap=1,
+                ygap=1,
+                colorbar={
+                    "title": {"text": AXIS_OF_SCALE[scale], "side": "right"},
+                    "thickness": 12,
+                    "tickformat": unit,
+                },
+                hoverinfo="skip",
+            ),
+            go.Scatter(
+                x=columns.ravel(),
+                y=rows.ravel(),
+                customdata=np.stack([rows.ravel(), spectra.ravel()], axis=1),
+                mode="markers",
+                marker={"size": 14, "opacity": 0},
+                selected={"marker": {"opacity": 0}},
+                unselected={"marker": {"opacity": 0}},
+                hovertemplate=f"Layer %{{y}}, direction %{{x}}: %{{customdata[1]:{unit}}}<extra></extra>",
+                showlegend=False,
+            ),
+        ]
+    )
+    figure.add_shape(
+        type="rect",
+        x0=0.5,
+        x1=directions + 0.5,
+        y0=picked - 0.5,
+        y1=picked + 0.5,
+        line={"color": colours.quiet, "width": 2},
+    )
+    for first, last in _runs(edited):
+        figure.add_shape(
+            type="rect",
+            x0=0.5,
+            x1=min(rank, directions) + 0.5,
+            y0=first - 0.5,
+            y1=last + 0.5,
+            line={"color": colours.edited, "width": 3},
+        )
+    figure.update_xaxes(title="Direction, strongest first", showgrid=False, zeroline=False, dtick=_tick(directions))
+    figure.update_yaxes(title="Layer", showgrid=False, zeroline=False, dtick=_tick(layers))
+    return _finish(figure, max(260, 22 * layers + 110))
+
+
+def spectrum_figure(
+    singular_values: np.ndarray, scale: Scale, rank: int | None, suggested: int, colours: Palette
+) -> go.Figure:
+    """The spectrum of one layer: `singular_values` `[directions]`, the edited ranks and the suggestion marked.
+
+    Args:
+        rank: directions that the edit removes in this layer; None where the layer is not edited.
+        suggested: directions that stand out; 0 where none does.
+    """
+    heights = scaled(singular_values, scale)
+    numbers = np.arange(1, len(heights) + 1)
+    unit = ".3f" if scale == "values" else ".1%"
+    figure = go.Figure()
+    groups = [
+        ("Removed by the edit", numbers <= (rank or 0), colours.edited),
+        ("Kept", numbers > (rank or 0), colours.quiet),
+    ]
+    for name, chosen, colour in groups:
+        if chosen.any():
+            figure.add_bar(
+                x=numbers[chosen],
+                y=heights[chosen],
+                name=name,
+                marker={"color": colour},
+                hovertemplate=f"Direction %{{x}}: %{{y:{unit}}}<extra></extra>",
+            )
+    if suggested:
+        figure.add_vline(
+            x=suggested + 0.5,
+            line={"color": colours.toxic, "dash": "dash", "width": 2},
+            annotation={
+                "text": f"{suggested} stand out" if suggested > 1 else "1 stands out",
+                "font": {"color": colours.toxic},
+            },
+            annotation_position="top right",
+        )
+    figure.update_xaxes(title="Direction, strongest first", showgrid=False)
+    figure.update_yaxes(title=AXIS_OF_SCALE[scale], tickformat="" if scale == "values" else ".0%", rangemode="tozero")
+    figure.update_layout(
+        barmode="overlay", bargap=0.2, legend={"orientation": "h", "y": 1.12, "x": 1, "xanchor": "right"}
+    )
+    return _finish(figure, 340)
+
+
+def _runs(layers: Sequence[int]) -> list[tuple[int, int]]:
+    """Consecutive layers as pairs of first and last."""
+    runs: list[tuple[int, int]] = []
+    for layer in sorted(layers):
+        if runs and layer == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], layer)
+        else:
+            runs.append((layer, layer))
+    return runs
+
+
+def _tick(count: int) -> int:
+    return max(1, round(count / 12))
+
+
+def _finish(figure: go.Figure, height: int) -> go.Figure:
+    figure.update_layout(
+        height=height,
+        margin={"l": 10, "r": 10, "t": 30, "b": 10},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        dragmode=False,
+        hoverlabel={"namelength": -1},
+    )
+    return figure

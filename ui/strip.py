@@ -1,0 +1,93 @@
+"""The journey as a strip: model → pairs → embeddings → subspace, each with its state and time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from detox_engine.specs import format_layers
+from ui.jobs import Snapshot, Stage
+from ui.text import escape
+
+if TYPE_CHECKING:
+    from detox_engine.study import Study
+
+STEPS = ("Model", "Pairs", "Embeddings", "Subspace")
+
+_STEP_OF_STAGE = {"Reading pairs": 1, "embeddings": 2, "subspaces": 3, "null spectra": 3, "words": 3}
+"""Which step a stage of the fit belongs to; whatever comes before the pairs is the model's."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the journey, in words."""
+
+    name: str
+    what: str
+    detail: str
+    state: Literal["waiting", "running", "ready", "failed", "stopped"]
+    status: str
+    share: float | None = None
+    """Share that is done while it runs; None where that is not known."""
+
+
+def steps_of_study(study: Study, model: str, pairs: str, stages: Sequence[Stage]) -> tuple[Step, ...]:
+    """The strip of a fitted study; `stages` are those of the fit in this session, if it was here."""
+    seconds = study.seconds
+    reading = sum(stage.seconds or 0 for stage in stages if _STEP_OF_STAGE.get(stage.name) == 1)
+    suggested = f"Suggested: layers {format_layers(study.suggested_layers)}, rank {study.suggested_rank}"
+    return (
+        Step("Model", model, f"{study.layers} layers, {study.model.hidden} wide", "ready", _took(seconds["load"])),
+        Step("Pairs", pairs, f"{len(study.pairs):,} pairs", "ready", _took(reading)),
+        Step(
+            "Embeddings",
+            f"{2 * len(study.pairs):,} texts read",
+            f"{study.tokens:,} tokens, at every layer",
+            "ready",
+            _took(seconds["embed"]),
+        ),
+        Step("Subspace", f"{study.kept} directions a layer", suggested, "ready", _took(seconds["subspace"])),
+    )
+
+
+def steps_of_job(snapshot: Snapshot, model: str, pairs: str) -> tuple[Step, ...]:
+    """The strip of a fit that runs, or of one that was stopped or failed on the way."""
+    at = _STEP_OF_STAGE.get(snapshot.stage.name, 0) if snapshot.stage else 0
+    what = (model, pairs, "Both sides of every pair", "Directions of every layer")
+    return tuple(Step(name, what[index], *_progress_of_step(snapshot, index, at)) for index, name in enumerate(STEPS))
+
+
+def _progress_of_step(snapshot: Snapshot, index: int, at: int) -> tuple:
+    """Detail, state, status and share of step `index` of a job that is at step `at`."""
+    if index < at:
+        stages = [stage for stage in snapshot.stages if _STEP_OF_STAGE.get(stage.name, 0) == index]
+        return "", "ready", _took(sum(stage.seconds or 0 for stage in stages)), None
+    if index > at:
+        return "", "waiting", "Waiting", None
+    if snapshot.state == "running":
+        stage = snapshot.stage
+        detail = "" if stage is None or stage.total < 2 else f"{stage.done:,} of {stage.total:,}"
+        return detail, "running", "Working…", stage.share if stage and stage.total > 1 else None
+    return "", *(("stopped", "Stopped") if snapshot.state == "stopped" else ("failed", "Failed")), None
+
+
+def _took(seconds: float) -> str:
+    if seconds < 0.05:
+        return "Ready"
+    return f"Ready in {seconds:.1f} s" if seconds < 100 else f"Ready in {seconds / 60:.0f} min"
+
+
+def strip_html(steps: Sequence[Step]) -> str:
+    """The strip as HTML; what is untrusted in it is escaped."""
+    return f'<ol class="strip" aria-label="The journey from model to subspace">{"".join(map(_step_html, steps))}</ol>'
+
+
+def _step_html(step: Step) -> str:
+    bar = ""
+    if step.state == "running" and step.share is not None:
+        bar = f'<div class="bar"><span style="width: {step.share:.0%}"></span></div>'
+    return (
+        f'<li class="{step.state}"><div class="step">{step.name}</div><div class="what">{escape(step.what)}</div>'
+        f'<div class="detail">{escape(step.detail)}</div><div class="state">{escape(step.status)}</div>{bar}</li>'
+    )
