@@ -110,8 +110,8 @@ def read_model(folder: Path, config: PreTrainedConfig, dtype: torch.dtype, shown
     missing = sorted(found["missing_keys"]) + sorted(key for key, *_ in found["mismatched_keys"])
     if missing:
         raise InputError(
-            f"{shown} is no whole causal language model: {len(missing)} of the weights it needs are not in its files in "
-            f"the right size, such as {missing[0]}; {WAYS_OUT}."
+            f"{shown} is no whole causal language model: {len(missing)} of the weights it needs are not in its files "
+            f"in the right size, such as {missing[0]}; {WAYS_OUT}."
         )
     return model.eval().requires_grad_(False)
 

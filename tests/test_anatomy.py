@@ -175,6 +175,35 @@ def test_blocks_are_found_where_other_lists_have_the_same_length():
         find_anatomy(model)
 
 
+def test_a_final_norm_of_several_parts_is_taken_whole():
+    model = fresh_model("gpt2")
+    model.transformer.ln_f = torch.nn.Sequential(torch.nn.LayerNorm(HIDDEN), torch.nn.Linear(HIDDEN, HIDDEN))
+    assert find_anatomy(model).final_norm is model.transformer.ln_f
+
+
+def test_a_norm_of_the_sum_with_the_stream_is_no_gain_even_if_the_sum_is_made_in_place():
+    model = fresh_model("gpt2")
+    block = model.transformer.h[1]
+    block.late_norm = torch.nn.LayerNorm(HIDDEN)
+
+    def forward(hidden_states, *_args, **_options):
+        written = block.mlp(block.ln_2(hidden_states))
+        written += hidden_states
+        return block.late_norm(written)
+
+    block.forward = forward
+    assert find_anatomy(model).values[1].gain is None
+
+
+def test_a_layer_norm_behind_the_mlp_is_refused():
+    model = fresh_model("gpt2")
+    mlp = model.transformer.h[1].mlp
+    mlp.late_norm = torch.nn.LayerNorm(HIDDEN)
+    mlp.dropout = mlp.late_norm
+    with pytest.raises(InputError, match=r"looked for one RMS norm and found transformer.h.1.mlp.\w+ .LayerNorm."):
+        find_anatomy(model)
+
+
 @pytest.mark.parametrize(
     "config",
     [
