@@ -1,6 +1,5 @@
 """One hooked pass over the texts: a sentence embedding for each layer, pair and side (method, step 1)."""
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,13 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from detox_engine.anatomy import Anatomy, block_output
+from detox_engine.batches import run_in_batches
 from detox_engine.errors import InputError
 from detox_engine.loading import LoadedModel
 from detox_engine.pairs import Pair
 from detox_engine.specs import Pooling, Progress, ignore_progress
-
-TOKEN_BUDGET = {"cpu": 2048, "cuda": 32768, "mps": 8192}
-"""Tokens of one batch, padding included: enough to keep the device busy, few enough to stay in its caches."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,20 +82,6 @@ def tokenize(loaded: LoadedModel, prompt: str, text: str, max_length: int, pooli
     return TokenizedText(tuple(ids), tuple(kept / count for kept in own), cut)
 
 
-def batches_by_budget(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Indices sorted by length, longest first, in batches whose padded size stays within `budget` tokens.
-
-    The longest batch comes first, so that a lack of memory shows at the start and not at the end.
-    """
-    batches: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= budget:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-    return batches
-
-
 @contextmanager
 def _pooling_hooks(blocks: Sequence[nn.Module], weights: Tensor, into: Tensor) -> Iterator[None]:
     """Pool each block's output with `weights` `[batch, tokens]` into `into` `[layers, batch, hidden]`, then stop."""
@@ -140,32 +123,6 @@ def _run_batch(loaded: LoadedModel, anatomy: Anatomy, texts: Sequence[TokenizedT
     return pooled
 
 
-def _run_within_memory(loaded: LoadedModel, anatomy: Anatomy, texts: Sequence[TokenizedText], layers: int) -> Tensor:
-    """`_run_batch`, in halves where the memory does not suffice for the whole."""
-    try:
-        return _run_batch(loaded, anatomy, texts, layers)
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        if len(texts) == 1:
-            raise InputError(
-                f"There is not enough memory for one text of {len(texts[0].ids)} tokens ({needed_memory(error)}): "
-                "lower the longest length, or load the model in a smaller number format."
-            ) from None
-    half = len(texts) // 2
-    return torch.cat([_run_within_memory(loaded, anatomy, part, layers) for part in (texts[:half], texts[half:])], 1)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def needed_memory(error: Exception) -> str:
-    """How much memory the failed allocation asked for, in words."""
-    match = re.search(r"[Tt]r(?:ied|ying) to allocate ([\d.]+ ?\w+)", str(error))
-    return f"one step asked for {match[1]}" if match else "the size is not known"
-
-
 @torch.inference_mode()
 def embed_pairs(
     loaded: LoadedModel,
@@ -191,15 +148,26 @@ def embed_pairs(
     sides = [(pair.prompt, text) for pair in pairs for text in (pair.toxic_text, pair.civil_text)]
     texts = [tokenize(loaded, prompt, text, max_length, pooling) for prompt, text in sides]
     pooled = torch.empty((layers, len(texts), anatomy.hidden))
-    done = 0
-    progress("Embedding texts", 0, len(texts))
-    budget = TOKEN_BUDGET.get(loaded.model.device.type, TOKEN_BUDGET["cpu"])
-    for batch in batches_by_budget([len(text.ids) for text in texts], budget):
-        states = _run_within_memory(loaded, anatomy, [texts[index] for index in batch], layers)
+
+    def width(index: int) -> int:
+        return len(texts[index].ids)
+
+    def run(batch: Sequence[int]) -> list[Tensor]:
+        states = _run_batch(loaded, anatomy, [texts[index] for index in batch], layers)
         _check_finite(states, batch, sides)
-        pooled[:, batch] = states.cpu()
-        done += len(batch)
-        progress("Embedding texts", done, len(texts))
+        return list(states.cpu().unbind(1))
+
+    progress("Embedding texts", 0, len(texts))
+    try:
+        batches = run_in_batches(range(len(texts)), width, run, loaded.model.device)
+        for done, (index, states) in enumerate(batches, start=1):
+            pooled[:, index] = states
+            progress("Embedding texts", done, len(texts))
+    except MemoryError as error:
+        raise InputError(
+            f"There is not enough memory for one text ({error}): lower the longest length, or load the model in a "
+            "smaller number format."
+        ) from None
     return Embeddings(
         toxic=pooled[:, 0::2].contiguous(),
         civil=pooled[:, 1::2].contiguous(),

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from detox_engine.embeddings import Embeddings
 from detox_engine.errors import InputError
 from detox_engine.specs import Progress, ignore_progress
 
@@ -107,14 +106,15 @@ def fit_subspace(toxic: Tensor, civil: Tensor, keep: int) -> ToxicSubspace:
     return ToxicSubspace(basis.float(), values.float(), mean_direction.float(), polarity.float())
 
 
-def fit_subspaces(embeddings: Embeddings, keep: int, progress: Progress = ignore_progress) -> tuple[ToxicSubspace, ...]:
-    """The toxic subspace of every layer, layer 0 first; progress counts layers."""
+def fit_subspaces(
+    toxic: Tensor, civil: Tensor, keep: int, progress: Progress = ignore_progress
+) -> tuple[ToxicSubspace, ...]:
+    """The toxic subspace of every layer from embeddings `[layers, pairs, hidden]`; progress counts layers."""
     subspaces = []
-    layers = len(embeddings.toxic)
-    for layer in range(layers):
-        progress("Decomposing layers", layer, layers)
-        subspaces.append(fit_subspace(embeddings.toxic[layer], embeddings.civil[layer], keep))
-    progress("Decomposing layers", layers, layers)
+    for layer, (toxic_side, civil_side) in enumerate(zip(toxic, civil, strict=True)):
+        progress("Decomposing layers", layer, len(toxic))
+        subspaces.append(fit_subspace(toxic_side, civil_side, keep))
+    progress("Decomposing layers", len(toxic), len(toxic))
     return tuple(subspaces)
 
 

@@ -82,7 +82,7 @@ class Workbench:
                 self.loaded, self.anatomy, pair_set.pairs, plan.max_length, plan.pooling, progress=progress
             )
         embedded = perf_counter()
-        subspaces = fit_subspaces(embeddings, plan.keep, progress)
+        subspaces = fit_subspaces(embeddings.toxic, embeddings.civil, plan.keep, progress)
         nulls = draw_null_spectra(embeddings, subspaces, progress=progress)
         ranks = tuple(
             null.suggest_rank(subspace.singular_values) for null, subspace in zip(nulls, subspaces, strict=True)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from detox_engine import embeddings as module
+from detox_engine import batches, embeddings
 from detox_engine.anatomy import block_output, find_anatomy
-from detox_engine.embeddings import batches_by_budget, embed_pairs
+from detox_engine.embeddings import embed_pairs
 from detox_engine.errors import Cancelled, InputError
 from detox_engine.pairs import Pair
 from detox_engine.subspace import fit_subspace, principal_angles
@@ -105,21 +105,12 @@ def test_tokens_that_the_tokenizer_adds_are_run_but_not_pooled(monkeypatch):
 
 
 def test_every_pair_is_embedded_also_those_of_an_incomplete_batch(monkeypatch):
-    monkeypatch.setitem(module.TOKEN_BUDGET, "cpu", 64)
+    monkeypatch.setitem(batches.TOKEN_BUDGET, "cpu", 64)
     pairs = (PAIRS * 3)[:13]
     small_batches = embed(pairs=pairs)
     assert small_batches.toxic.shape[1] == 13
-    monkeypatch.setitem(module.TOKEN_BUDGET, "cpu", 10**6)
+    monkeypatch.setitem(batches.TOKEN_BUDGET, "cpu", 10**6)
     torch.testing.assert_close(small_batches.civil, embed(pairs=pairs).civil, rtol=1e-4, atol=1e-5)
-
-
-def test_batches_hold_every_text_once_and_stay_within_the_budget():
-    lengths = [5, 128, 24, 24, 7, 90, 3, 24, 60]
-    batches = batches_by_budget(lengths, 128)
-    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
-    assert all(max(lengths[index] for index in batch) * len(batch) <= 128 for batch in batches)
-    assert batches[0] == [1]
-    assert batches_by_budget([200], 128) == [[0]]
 
 
 def test_nothing_runs_above_the_highest_layer_needed_and_no_hook_is_left(monkeypatch):
@@ -157,7 +148,7 @@ def test_a_continuation_that_is_cut_away_whole_is_an_input_error():
 
 
 def test_progress_counts_texts_and_can_stop_the_pass(monkeypatch):
-    monkeypatch.setitem(module.TOKEN_BUDGET, "cpu", 64)
+    monkeypatch.setitem(batches.TOKEN_BUDGET, "cpu", 64)
     seen, hooks = [], count_hooks(loaded_tiny("gpt2").model)
     embed(progress=lambda *event: seen.append(event))
     assert [event[1] for event in seen] == sorted(event[1] for event in seen)
@@ -184,7 +175,7 @@ def test_embeddings_that_are_not_finite_name_the_layer_and_the_text():
 
 def test_a_batch_that_does_not_fit_is_halved_and_a_text_that_does_not_fit_is_an_input_error(monkeypatch):
     expected = embed()
-    run, sizes = module._run_batch, []
+    run, sizes = embeddings._run_batch, []
 
     def scarce(loaded, anatomy, texts, layers):
         sizes.append(len(texts))
@@ -192,7 +183,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_a_text_that_does_not_fit_is_an_
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB.")
         return run(loaded, anatomy, texts, layers)
 
-    monkeypatch.setattr(module, "_run_batch", scarce)
+    monkeypatch.setattr(embeddings, "_run_batch", scarce)
     found = embed()
     assert max(sizes) > 2
     torch.testing.assert_close(found.toxic, expected.toxic, rtol=1e-4, atol=1e-5)
@@ -200,8 +191,8 @@ def test_a_batch_that_does_not_fit_is_halved_and_a_text_that_does_not_fit_is_an_
     def nothing_fits(*args):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 123 bytes.")
 
-    monkeypatch.setattr(module, "_run_batch", nothing_fits)
-    with pytest.raises(InputError, match="not enough memory for one text of .* asked for 123 bytes"):
+    monkeypatch.setattr(embeddings, "_run_batch", nothing_fits)
+    with pytest.raises(InputError, match="not enough memory for one text .no memory for a row of 36 tokens"):
         embed()
 
 

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from detox_engine.embeddings import Embeddings
 from detox_engine.errors import Cancelled, InputError
 from detox_engine.subspace import centre, decompose, find_mean_direction, fit_subspace, fit_subspaces, principal_angles
 from tests.factor_model import draw_factor_sample
@@ -133,11 +132,9 @@ def test_sides_that_do_not_differ_are_an_input_error():
 
 def test_every_layer_is_fitted_and_a_fit_can_be_stopped():
     samples = [draw_factor_sample(1, pairs=20, seed=seed) for seed in range(3)]
-    embeddings = Embeddings(
-        torch.stack([sample.toxic for sample in samples]), torch.stack([sample.civil for sample in samples]), 0, ()
-    )
+    toxic, civil = (torch.stack([getattr(sample, side) for sample in samples]) for side in ("toxic", "civil"))
     seen = []
-    subspaces = fit_subspaces(embeddings, 4, lambda *event: seen.append(event))
+    subspaces = fit_subspaces(toxic, civil, 4, lambda *event: seen.append(event))
     assert [event[1:] for event in seen] == [(0, 3), (1, 3), (2, 3), (3, 3)]
     for subspace, sample in zip(subspaces, samples, strict=True):
         assert torch.equal(subspace.basis, fit_subspace(sample.toxic, sample.civil, 4).basis)
@@ -147,7 +144,7 @@ def test_every_layer_is_fitted_and_a_fit_can_be_stopped():
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        fit_subspaces(embeddings, 4, stop)
+        fit_subspaces(toxic, civil, 4, stop)
 
 
 def test_principal_angles_are_exact_for_small_and_large_angles():
