@@ -277,9 +277,7 @@ def load_workbench(study: "Study", model: str | None, device: str, dtype: str, p
     from detox_engine.workbench import Workbench
 
     revision = study.model.revision if model is None else None
-    bench = Workbench.load(ModelSpec(model or study.model.name, revision, device, dtype), progress)
-    study.require_fit(bench.loaded)
-    return bench
+    return Workbench.load(ModelSpec(model or study.model.name, revision, device, dtype), progress)
 
 
 def plan_edit(study: "Study", layers: str | None, rank: int | None, strength: float = EditPlan.strength) -> EditPlan:

@@ -463,7 +463,7 @@ def test_app_starts_the_dashboard_from_any_folder_and_stops_on_ctrl_c(tmp_path: 
 
 
 def wait_until_healthy(process: subprocess.Popen, address: str) -> None:
-    for _ in range(200):
+    for _ in range(600):
         assert process.poll() is None, process.communicate()
         try:
             assert urllib.request.urlopen(address, timeout=5).read() == b"ok"
