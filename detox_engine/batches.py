@@ -1,0 +1,158 @@
+"""Rows of one forward pass: left padding, shared prompts, and batches that shrink when memory runs out."""
+
+import gc
+import inspect
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel
+
+from detox_engine.anatomy import Anatomy
+from detox_engine.edit import LowRankEdit, edited
+
+Row = TypeVar("Row")
+Result = TypeVar("Result")
+
+TOKEN_BUDGET = {"cpu": 8192, "cuda": 65536}
+"""Tokens of a batch, padding and cache included; a device of another kind gets the CPU's."""
+
+
+def pad_left(texts: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask `[rows, tokens]` of texts of different lengths, padded on the left."""
+    longest = max(map(len, texts))
+    ids = torch.tensor([[pad] * (longest - len(text)) + list(text) for text in texts])
+    mask = torch.tensor([[0] * (longest - len(text)) + [1] * len(text) for text in texts])
+    return ids.to(device), mask.to(device)
+
+
+def run_model(
+    model: PreTrainedModel, ids: Tensor, mask: Tensor, past: DynamicCache | None = None, keep: int = 1
+) -> Tensor:
+    """Logits `[rows, keep, vocab]` of the last `keep` of the tokens `ids` `[rows, tokens]`.
+
+    Args:
+        mask: `[rows, cached + tokens]`, 0 for padding on the left.
+        past: what the rows' earlier tokens left, extended in place; None runs without a cache.
+    """
+    takes = _read_arguments(type(model))
+    options: dict[str, Any] = {"logits_to_keep": keep} if "logits_to_keep" in takes else {}
+    if "position_ids" in takes:
+        options["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+    output = model(
+        input_ids=ids, attention_mask=mask, past_key_values=past, use_cache=past is not None, **options
+    )
+    return output.logits[:, -keep:]
+
+
+@cache
+def _read_arguments(kind: type[PreTrainedModel]) -> frozenset[str]:
+    return frozenset(inspect.signature(kind.forward).parameters)
+
+
+def run_prompts(
+    model: PreTrainedModel,
+    anatomy: Anatomy,
+    ids: Tensor,
+    mask: Tensor,
+    cells: Sequence[tuple[int, LowRankEdit | None]],
+) -> tuple[Tensor, DynamicCache]:
+    """Each cell's logits after its prompt `[cells, vocab]`, and a cache with a row for each cell.
+
+    Args:
+        ids, mask: `[prompts, tokens]`, different prompts, padded on the left.
+        cells: the prompt's row and the edit of each cell, all different.
+
+    Below the lowest edited layer the cells of a prompt have the same states: there each prompt is run once.
+    """
+    past = DynamicCache(config=model.config)
+    order = torch.tensor([prompt for prompt, _ in cells], device=ids.device)
+    edits = [edit for _, edit in cells]
+    if len(cells) == len(ids) or len(past.layers) != anatomy.layers:
+        with edited(anatomy, edits):
+            return run_model(model, ids[order], mask[order], past)[:, -1], past
+    lowest = min(layer for edit in edits if edit is not None for layer in edit.layers)
+    with widened(anatomy.blocks[lowest:], len(ids), order), edited(anatomy, edits):
+        logits = run_model(model, ids, mask, past)[:, -1]
+    for layer in past.layers[:lowest]:
+        layer.batch_select_indices(order)
+    return logits, past
+
+
+@contextmanager
+def widened(blocks: Sequence[nn.Module], rows: int, order: Tensor) -> Iterator[None]:
+    """From `blocks[0]` on, a batch of `rows` goes on as the rows `order` `[wide]` of it, which may repeat.
+
+    Masks, positions and the like were made for the narrow batch and are widened for each block; what already is
+    wide, the states from the second block on, is left.
+    """
+
+    def widen(part: Any, name: str = "") -> Any:
+        if isinstance(part, tuple):
+            return tuple(widen(each) for each in part)
+        if not isinstance(part, Tensor) or part.dim() < 2:
+            return part
+        if name == "alibi" and part.shape[0] != rows:
+            # Bloom's, [rows * heads, ...].
+            return part.unflatten(0, (rows, -1))[order].flatten(0, 1)
+        return part[order] if part.shape[0] == rows else part
+
+    def hook(block: nn.Module, given: tuple, named: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        return widen(given), {name: widen(part, name) for name, part in named.items()}
+
+    handles = [block.register_forward_pre_hook(hook, with_kwargs=True) for block in blocks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def run_in_batches(
+    rows: Sequence[Row],
+    width: Callable[[Row], int],
+    run: Callable[[Sequence[Row]], Sequence[Result]],
+    device: torch.device,
+) -> Iterator[tuple[Row, Result]]:
+    """Each row with its result, longest rows first, in batches whose padded tokens keep to the device's budget.
+
+    When memory runs out the batch is halved and run again, and later batches are kept as small.
+
+    Raises:
+        MemoryError: one row alone does not fit.
+    """
+    budget = TOKEN_BUDGET.get(device.type, TOKEN_BUDGET["cpu"])
+    waiting = deque(sorted(rows, key=width, reverse=True))
+    most = len(waiting)
+    while waiting:
+        count = min(most, len(waiting), max(1, budget // width(waiting[0])))
+        batch = [waiting.popleft() for _ in range(count)]
+        results = _try_run(run, batch)
+        if results is None:
+            if count == 1:
+                raise MemoryError(f"no memory for a row of {width(batch[0])} tokens")
+            waiting.extendleft(reversed(batch))
+            most = count // 2
+            gc.collect()
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+            continue
+        yield from zip(batch, results, strict=True)
+
+
+def _try_run(run: Callable[[Sequence[Row]], Sequence[Result]], batch: Sequence[Row]) -> Sequence[Result] | None:
+    """The results, or None when memory ran out; by then the failed pass holds none any more."""
+    try:
+        return run(batch)
+    except (MemoryError, RuntimeError) as error:
+        # Only CUDA has a class of its own for it; the CPU's and Metal's are plain RuntimeErrors.
+        message = str(error).lower()
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+            sign in message for sign in ("out of memory", "can't allocate memory", "not enough memory")
+        ):
+            return None
+        raise
