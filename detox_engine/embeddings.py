@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from detox_engine.anatomy import Anatomy, block_output
 from detox_engine.batches import run_in_batches
+from detox_engine.edit import LowRankEdit, edited
 from detox_engine.errors import InputError
 from detox_engine.loading import LoadedModel
 from detox_engine.pairs import Pair
@@ -105,7 +106,9 @@ def _pooling_hooks(blocks: Sequence[nn.Module], weights: Tensor, into: Tensor) -
             handle.remove()
 
 
-def _run_batch(loaded: LoadedModel, anatomy: Anatomy, texts: Sequence[TokenizedText], layers: int) -> Tensor:
+def _run_batch(
+    loaded: LoadedModel, anatomy: Anatomy, texts: Sequence[TokenizedText], layers: int, edit: LowRankEdit | None
+) -> Tensor:
     """Pooled states `[layers, batch, hidden]` of one right-padded batch, on the model's device."""
     device = loaded.model.device
     longest = max(len(text.ids) for text in texts)
@@ -117,7 +120,8 @@ def _run_batch(loaded: LoadedModel, anatomy: Anatomy, texts: Sequence[TokenizedT
         mask[row, : len(text.ids)] = 1
         weights[row, : len(text.ids)] = torch.tensor(text.weights)
     pooled = torch.empty((layers, len(texts), anatomy.hidden), device=device)
-    with _pooling_hooks(anatomy.blocks[:layers], weights.to(device), pooled):
+    hooks = _pooling_hooks(anatomy.blocks[:layers], weights.to(device), pooled)
+    with edited(anatomy, [edit] * len(texts)), hooks:
         # Nothing but ids and mask: GPT-2 would add token types to the embeddings.
         anatomy.trunk(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
     return pooled
@@ -132,11 +136,13 @@ def embed_pairs(
     pooling: Pooling = "mean",
     layers: int | None = None,
     progress: Progress = ignore_progress,
+    edit: LowRankEdit | None = None,
 ) -> Embeddings:
     """Sentence embeddings of both sides of `pairs` after each of the first `layers` blocks (all by default).
 
     Each text runs once through the trunk, without the language-model head, up to the highest layer needed. The
-    states of a batch's tokens are pooled inside the forward pass and gone with it. Progress counts texts.
+    states of a batch's tokens are pooled inside the forward pass and gone with it. Progress counts texts. With an
+    `edit` they are the embeddings of the edited model.
 
     Raises:
         InputError: a text has no token left to pool, an embedding is not finite, or the memory does not
@@ -153,7 +159,7 @@ def embed_pairs(
         return len(texts[index].ids)
 
     def run(batch: Sequence[int]) -> list[Tensor]:
-        states = _run_batch(loaded, anatomy, [texts[index] for index in batch], layers)
+        states = _run_batch(loaded, anatomy, [texts[index] for index in batch], layers, edit)
         _check_finite(states, batch, sides)
         return list(states.cpu().unbind(1))
 

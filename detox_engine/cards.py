@@ -1,0 +1,178 @@
+"""What a direction card shows beside its tokens: its pairs, its neurons, its kin in other layers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import PreTrainedTokenizerBase
+
+from detox_engine.anatomy import Anatomy
+from detox_engine.embeddings import tokenize
+from detox_engine.errors import InputError
+from detox_engine.lens import Reading, read_tokens
+from detox_engine.loading import LoadedModel
+from detox_engine.pairs import Pair
+from detox_engine.specs import FitPlan
+from detox_engine.subspace import ToxicSubspace, principal_angles
+from detox_engine.token_lens import LensText, encode_text, project_rows
+
+ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class PairSeparation:
+    """How far apart a direction holds the two texts of a pair."""
+
+    pair: int
+    """Index of the pair in the study."""
+    toxic: float
+    """Projection of the toxic text's embedding."""
+    civil: float
+
+    @property
+    def separation(self) -> float:
+        """Above 0 where the toxic text lies further toward the toxic pole, below 0 where its civil twin does."""
+        return self.toxic - self.civil
+
+
+@dataclass(frozen=True)
+class PairRanking:
+    """The two ends of a study's pairs along a direction."""
+
+    most: tuple[PairSeparation, ...]
+    """The largest separations, largest first."""
+    least: tuple[PairSeparation, ...]
+    """The smallest, smallest first: below 0, if there are such pairs, the direction takes them the wrong way round."""
+
+
+@dataclass(frozen=True, eq=False)
+class CarriedText:
+    """What each token adds to a text's place along a direction."""
+
+    text: LensText
+    projections: Tensor
+    """`[tokens]` signed, of each token's own state."""
+    contributions: Tensor
+    """`[tokens]` the part of each in the sentence embedding's projection, which is their sum."""
+
+
+@dataclass(frozen=True)
+class ValueVector:
+    """One neuron's row of a block's MLP value matrix: what it writes into the residual stream when it fires."""
+
+    neuron: int
+    cosine: float
+    """With the direction."""
+    length: float
+    """Norm of the row."""
+    reading: Reading
+    """The row itself through the logit lens."""
+
+
+@dataclass(frozen=True)
+class ValueVectors:
+    """The neurons of a layer that write most along a direction, for a positive activation."""
+
+    toward: tuple[ValueVector, ...]
+    """Nearest to the direction, largest cosine first."""
+    away: tuple[ValueVector, ...]
+    """Nearest to its opposite, smallest cosine first; where a gate can make activations negative, as in Llama's
+    MLPs, these write toward the direction as well."""
+
+
+def rank_pairs(toxic: Tensor, civil: Tensor, direction: Tensor, top: int = 5) -> PairRanking:
+    """The pairs that `direction` `[hidden]` separates most and least, from embeddings `[pairs, hidden]` of one layer.
+
+    The directions of a subspace are at right angles to the mean direction, so that centring changes nothing here.
+    """
+    one, other = toxic.float() @ direction, civil.float() @ direction
+    order = (one - other).argsort(descending=True).tolist()
+    separations = [PairSeparation(pair, float(one[pair]), float(other[pair])) for pair in order]
+    return PairRanking(tuple(separations[:top]), tuple(separations[::-1][:top]))
+
+
+def carry_pairs(
+    loaded: LoadedModel,
+    anatomy: Anatomy,
+    pairs: Sequence[Pair],
+    layer: int,
+    direction: Tensor,
+    plan: FitPlan,
+) -> tuple[tuple[CarriedText, CarriedText], ...]:
+    """For each pair, toxic side first: what each token adds to its place along `direction` `[hidden]` after `layer`.
+
+    Texts are cut and pooled as `plan` says, so that contributions add up to the study's sentence embeddings.
+    """
+    longest = min(plan.max_length, loaded.context or plan.max_length)
+    sides = [(pair.prompt, text) for pair in pairs for text in (pair.toxic_text, pair.civil_text)]
+    pooled = [tokenize(loaded, prompt, text, longest, plan.pooling) for prompt, text in sides]
+    found = project_rows(loaded, anatomy, [(text.ids, None) for text in pooled], {layer: direction[None]})
+    carried = []
+    for (_, text), weighted, projections in zip(sides, pooled, found, strict=True):
+        own = projections[0, :, 0]
+        carried.append(CarriedText(encode_text(loaded, text, longest), own, own * torch.tensor(weighted.weights)))
+    return tuple(zip(carried[0::2], carried[1::2], strict=True))
+
+
+@torch.inference_mode()
+def find_value_vectors(
+    anatomy: Anatomy,
+    tokenizer: PreTrainedTokenizerBase,
+    layer: int,
+    direction: Tensor,
+    top: int = 10,
+    tokens: int = 10,
+) -> ValueVectors:
+    """The `top` neurons of `layer` whose value vectors point most along `direction` `[hidden]`, and against it.
+
+    Value vectors that promote toxic tokens are those of Lee et al. 2024 (arXiv 2401.01967, section 3), found there
+    with a trained probe. Where a norm's gain follows the value layer (Gemma), a row counts as what arrives in the
+    residual stream of it.
+    """
+    if not 0 <= layer < anatomy.layers:
+        raise InputError(f"Layer {layer} is outside the model: its layers are 0-{anatomy.layers - 1}.")
+    value = anatomy.values[layer]
+    weight = value.rows
+    along = direction.to(weight.device).float()
+    gain = torch.ones_like(along) if value.gain is None else value.gain.to(weight.device).float()
+    products, lengths = torch.empty(2, len(weight), device=weight.device)
+    # A few rows at a time: as a whole the matrix is never copied to float32.
+    for start in range(0, len(weight), ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        rows = weight[part].float() * gain
+        products[part], lengths[part] = rows @ along, rows.norm(dim=1)
+    cosines = products / (lengths * along.norm()).clamp(min=1e-12)
+    order = cosines.argsort(descending=True).tolist()
+
+    def describe(neurons: Sequence[int]) -> tuple[ValueVector, ...]:
+        readings = read_tokens(weight[list(neurons)].float() * gain, anatomy, tokenizer, tokens)
+        return tuple(
+            ValueVector(neuron, float(cosines[neuron]), float(lengths[neuron]), reading)
+            for neuron, reading in zip(neurons, readings, strict=True)
+        )
+
+    return ValueVectors(describe(order[:top]), describe(order[::-1][:top]))
+
+
+def measure_angles(subspaces: Sequence[ToxicSubspace], rank: int = 1) -> Tensor:
+    """`[layers, layers, rank]` principal angles in degrees between the first `rank` directions of every two layers.
+
+    In rising order: with rank 1 the angle between the first directions, whatever their signs.
+    """
+    kept = min(subspace.kept for subspace in subspaces)
+    if not 1 <= rank <= kept:
+        raise InputError(f"The rank must be 1 to {kept}, the directions kept at every layer, not {rank}.")
+    angles = torch.zeros(len(subspaces), len(subspaces), rank)
+    for one in range(len(subspaces)):
+        for other in range(one):
+            found = principal_angles(subspaces[one].basis[:rank], subspaces[other].basis[:rank])
+            angles[one, other] = angles[other, one] = found.float()
+    return angles
+
+
+def measure_cosines(subspaces: Sequence[ToxicSubspace], direction: Tensor) -> Tensor:
+    """`[layers, directions]` cosines of a pinned unit `direction` `[hidden]` with every direction all layers kept."""
+    kept = min(subspace.kept for subspace in subspaces)
+    return torch.stack([functional.linear(subspace.basis[:kept], direction.float()) for subspace in subspaces])

@@ -1,0 +1,164 @@
+"""The embeddings of a layer in two dimensions, before and after an edit in one frame (PCA, UMAP)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from threading import Lock
+
+import torch
+from torch import Tensor
+
+from detox_engine.anatomy import Anatomy
+from detox_engine.edit import LowRankEdit
+from detox_engine.embeddings import Embeddings, embed_pairs
+from detox_engine.errors import InputError
+from detox_engine.loading import LoadedModel
+from detox_engine.specs import Progress, ignore_progress
+from detox_engine.study import Study
+from detox_engine.subspace import decompose
+from detox_engine.views import MapPlan
+
+FEWEST_FOR_UMAP = 8
+"""Texts; with fewer there are no neighbourhoods to keep."""
+
+_umap_turn = Lock()
+"""UMAP compiles and runs through numba, some of whose threading layers end the process when two threads use them."""
+
+
+@dataclass(frozen=True, eq=False)
+class LayerMap:
+    """Places of the texts of one layer."""
+
+    layer: int
+    points: tuple[Tensor, ...]
+    """`[sides, pairs, 2]` float32 for each state that was given, the first before the edit; side 0 is toxic, 1 civil.
+    All are in one frame: what lies at the same place was at the same place."""
+    shares: tuple[float, float] | None
+    """Of the variance before the edit along the two axes; None for UMAP, whose axes mean nothing."""
+
+
+def embed_study(
+    loaded: LoadedModel,
+    anatomy: Anatomy,
+    study: Study,
+    edit: LowRankEdit | None = None,
+    progress: Progress = ignore_progress,
+) -> Embeddings:
+    """The embeddings of a study's pairs, as its plan takes them.
+
+    Without an edit they are the study's own, run again only where it did not keep them; with one they come from
+    the edited model, really run.
+    """
+    study.require_fit(loaded)
+    if edit is None and study.embeddings is not None:
+        return study.embeddings
+    plan = study.plan
+    return embed_pairs(loaded, anatomy, study.pairs, plan.max_length, plan.pooling, progress=progress, edit=edit)
+
+
+def project_on_paper(embeddings: Embeddings, edit: LowRankEdit) -> Embeddings:
+    """Embeddings with the edit's directions taken out of the edited layers only, and no model run.
+
+    That is not what the edited model does: there each edit changes what all layers above it compute, and the
+    attention and the embedding layer go on to write along the directions.
+    """
+    sides = {}
+    for name in ("toxic", "civil"):
+        states = getattr(embeddings, name).clone()
+        for layer, basis in edit.bases.items():
+            rows = basis.to(states.device, states.dtype)
+            states[layer] -= edit.strength * (states[layer] @ rows.T) @ rows
+        sides[name] = states
+    return replace(embeddings, **sides)
+
+
+def stack_sides(embeddings: Embeddings, layer: int) -> Tensor:
+    """`[sides, pairs, hidden]` of one layer: toxic, then civil."""
+    if not 0 <= layer < len(embeddings.toxic):
+        raise InputError(f"Layer {layer} is outside the model: its layers are 0-{len(embeddings.toxic) - 1}.")
+    return torch.stack([embeddings.toxic[layer], embeddings.civil[layer]])
+
+
+def draw_map(
+    layer: int, states: Sequence[Tensor], plan: MapPlan = MapPlan(), progress: Progress = ignore_progress  # noqa: B008
+) -> LayerMap:
+    """Lay out `states`, each `[sides, pairs, hidden]` and the first before the edit, in one frame.
+
+    Along each axis toxic texts lie further up than their civil twins on average.
+
+    Raises:
+        InputError: too few texts for UMAP, or all at one place.
+    """
+    flat = [side.flatten(0, 1) for side in states]
+    fitted = flat[:1] if plan.frame == "before" else flat
+    _check_variety(torch.cat(fitted))
+    progress("Laying out texts", 0, 1)
+    places, shares = _lay_out_pca(flat, len(fitted)) if plan.method == "pca" else _lay_out_umap(flat, len(fitted), plan)
+    progress("Laying out texts", 1, 1)
+    points = [place.unflatten(0, (2, -1)) for place in places]
+    lead = (points[0][0] - points[0][1]).mean(0)
+    signs = torch.where(lead < 0, -1.0, 1.0)
+    return LayerMap(layer, tuple((place * signs).float() for place in points), shares)
+
+
+def _check_variety(texts: Tensor) -> None:
+    if not texts.isfinite().all():
+        raise InputError("The embeddings hold NaN or infinity: fit the study again, or lower the strength of the edit.")
+    if (texts == texts[0]).all():
+        raise InputError("All texts have the same embedding at this layer: there is nothing to lay out.")
+
+
+def _lay_out_pca(states: Sequence[Tensor], fitted: int) -> tuple[list[Tensor], tuple[float, float]]:
+    """Each of `states` `[texts, hidden]` along the two principal axes of the first `fitted` of them."""
+    mean = torch.cat(tuple(states[:fitted])).double().mean(0)
+    values, axes = decompose(torch.cat(tuple(states[:fitted])).double() - mean, 2)
+    places = [(state.double() - mean) @ axes.T for state in states]
+    if len(axes) < 2:
+        places = [torch.cat([place, torch.zeros_like(place)], dim=1) for place in places]
+    variances = values.square()
+    first, second = [*(variances / variances.sum()).tolist(), 0.0][:2]
+    return places, (first, second if len(axes) > 1 else 0.0)
+
+
+def _lay_out_umap(states: Sequence[Tensor], fitted: int, plan: MapPlan) -> tuple[list[Tensor], None]:
+    """UMAP (McInnes, Healy, Melville 2018) fitted on the first `fitted` states; the others are placed among them.
+
+    One thread and a seed make it reproducible; starting from the principal axes keeps layers alike.
+    """
+    texts = torch.cat(tuple(states[:fitted])).float().numpy()
+    if len(texts) < FEWEST_FOR_UMAP:
+        raise InputError(
+            f"UMAP needs {FEWEST_FOR_UMAP // 2} pairs or more, and there are {len(states[0]) // 2}: choose PCA."
+        )
+    # A second to import and half a minute to compile: only for those who ask.
+    from umap import UMAP
+
+    settings = {"n_neighbors": min(plan.neighbours, len(texts) - 1), "min_dist": plan.spread, "random_state": plan.seed}
+    with _umap_turn:
+        layout = UMAP(n_components=2, init="pca", n_jobs=1, **settings).fit(texts)
+        places = list(torch.as_tensor(layout.embedding_).double().split([len(state) for state in states[:fitted]]))
+        places += [torch.as_tensor(layout.transform(state.float().numpy())).double() for state in states[fitted:]]
+    return places, None
+
+
+def orient_maps(maps: Sequence[LayerMap]) -> tuple[LayerMap, ...]:
+    """Centre and scale each map, and turn it (or its mirror image) as close to its predecessor as it goes.
+
+    An orthogonal Procrustes fit of the points before the edit (Schönemann 1966), which the other points follow, so
+    that the eye can follow a text from layer to layer. Before the edit the points' mean square radius is 1.
+    """
+    oriented: list[LayerMap] = []
+    for entry in maps:
+        centre = entry.points[0].flatten(0, 1).mean(0)
+        radius = (entry.points[0] - centre).square().sum(-1).mean().sqrt().clamp(min=1e-12)
+        points = [(place - centre) / radius for place in entry.points]
+        if oriented:
+            turn = find_rotation(points[0].flatten(0, 1), oriented[-1].points[0].flatten(0, 1))
+            points = [place @ turn for place in points]
+        oriented.append(replace(entry, points=tuple(points)))
+    return tuple(oriented)
+
+
+def find_rotation(points: Tensor, target: Tensor) -> Tensor:
+    """The orthogonal `[2, 2]` matrix R, reflections included, with the least ‖points R − target‖ for `[points, 2]`."""
+    left, _, right = torch.linalg.svd(points.double().T @ target.double())
+    return (left @ right).to(points.dtype)

@@ -1,0 +1,256 @@
+"""Where in a text a direction lights up: every token's residual stream after each block, along chosen directions."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from random import Random
+
+import torch
+from torch import Tensor
+
+from detox_engine.anatomy import Anatomy, block_output
+from detox_engine.batches import run_in_batches
+from detox_engine.edit import LowRankEdit, edited
+from detox_engine.errors import InputError
+from detox_engine.lens import show_token
+from detox_engine.loading import LoadedModel
+from detox_engine.pairs import Pair
+from detox_engine.specs import Progress, ignore_progress
+from detox_engine.spelling import spell
+
+LONGEST = 1024
+"""Tokens of a text that are looked at unless asked otherwise: more than a page can show."""
+
+SCALE_SHARE = 0.99
+
+
+@dataclass(frozen=True)
+class LensText:
+    """A text as the model reads it and as people see it."""
+
+    ids: tuple[int, ...]
+    tokens: tuple[str, ...]
+    """Each token so that every space and byte can be seen: `·idiot`."""
+    pieces: tuple[str, ...]
+    """What each token is of the text; they join to the part that was read. Empty for tokens that the tokenizer added
+    and for all but the last token of a character that is made of several."""
+    cut: int
+    """Tokens at the end that were left out."""
+
+
+@dataclass(frozen=True, eq=False)
+class TokenProjections:
+    """How far each token of a text lies along the directions, after each of some layers."""
+
+    text: LensText
+    layers: tuple[int, ...]
+    before: Tensor
+    """`[layers, tokens, directions]` float32 on the CPU: products of the residual stream with unit directions."""
+    after: Tensor | None
+    """The same of the edited model, really run; None without an edit."""
+
+    def along(self, direction: int, after: bool = False) -> Tensor:
+        """`[layers, tokens]` signed projection on one direction; above 0 is toward toxic text."""
+        return self._side(after)[..., direction]
+
+    def norms(self, rank: int, after: bool = False) -> Tensor:
+        """`[layers, tokens]` length of the projection on the subspace of the first `rank` directions."""
+        return self._side(after)[..., :rank].norm(dim=-1)
+
+    def _side(self, after: bool) -> Tensor:
+        if after and self.after is None:
+            raise ValueError("These projections were taken without an edit.")
+        return self.after if after else self.before
+
+
+@dataclass(frozen=True, eq=False)
+class ProjectionScale:
+    """Where colours end, from a study's own texts, so that any two texts can be compared."""
+
+    directions: Tensor
+    """`[layers, directions]` the 99th percentile of the absolute projection on each direction."""
+    norms: Tensor
+    """`[layers, directions]` the 99th percentile of the norm on the first 1, 2, … directions."""
+
+
+def encode_text(loaded: LoadedModel, text: str, longest: int = LONGEST) -> LensText:
+    """The tokens of `text`, cut at its end to `longest` and to the model's context.
+
+    Raises:
+        InputError: there is nothing to read, or the text holds half of a character.
+    """
+    if not text.strip():
+        raise InputError("The text is empty: write some words to look at.")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise InputError("The text is not UTF-8: it holds half of a character; copy it again from its source.")
+    if longest < 1:
+        raise InputError(f"The longest text must have 1 token or more, not {longest}.")
+    tokenizer = loaded.tokenizer
+    encoded = tokenizer(
+        text,
+        return_special_tokens_mask=True,
+        return_offsets_mapping=tokenizer.is_fast,
+        truncation=False,
+        verbose=False,
+    )
+    own = [special == 0 for special in encoded["special_tokens_mask"]]
+    if not any(own):
+        raise InputError("The model's tokenizer finds no token in the text: write some words to look at.")
+    kept = min(longest, loaded.context or longest, len(own))
+    ids = tuple(encoded["input_ids"][:kept])
+    tokens = tuple(show_token(tokenizer, id) for id in ids)
+    if not tokenizer.is_fast:
+        return LensText(ids, tokens, spell(tokenizer, (), ids)[1], len(own) - kept)
+    pieces = _split_text(text, encoded["offset_mapping"], own, kept)
+    return LensText(ids, tokens, pieces, len(own) - kept)
+
+
+def _split_text(text: str, spans: Sequence[tuple[int, int]], own: Sequence[bool], kept: int) -> tuple[str, ...]:
+    """The piece of `text` that each of the first `kept` tokens stands for; each reaches to the next one's start."""
+    starts = accumulate((start for (start, _), mine in zip(spans, own, strict=True) if mine), max)
+    bounds = [0, *list(starts)[1:], len(text)]
+    pieces = (text[first:last] for first, last in pairwise(bounds))
+    return tuple(next(pieces) if mine else "" for mine in own[:kept])
+
+
+def project_text(
+    loaded: LoadedModel,
+    anatomy: Anatomy,
+    text: str,
+    bases: Mapping[int, Tensor],
+    edit: LowRankEdit | None = None,
+    longest: int = LONGEST,
+) -> TokenProjections:
+    """Project every token of `text` on directions of each layer, before and, with an `edit`, after it.
+
+    Args:
+        bases: layer -> `[directions, hidden]` orthonormal rows, as many for each layer; see `pick_bases`.
+
+    Raises:
+        InputError: see `encode_text`; a state is not finite, or the memory does not suffice.
+    """
+    encoded = encode_text(loaded, text, longest)
+    sides = [(encoded.ids, None)] + ([(encoded.ids, edit)] if edit is not None else [])
+    found = project_rows(loaded, anatomy, sides, bases)
+    return TokenProjections(encoded, tuple(bases), found[0], found[1] if edit is not None else None)
+
+
+def project_rows(
+    loaded: LoadedModel,
+    anatomy: Anatomy,
+    rows: Sequence[tuple[Sequence[int], LowRankEdit | None]],
+    bases: Mapping[int, Tensor],
+    progress: Progress = ignore_progress,
+) -> list[Tensor]:
+    """`[layers, tokens, directions]` for each row: token ids, and the edit that its pass carries or None."""
+    device = loaded.model.device
+    placed = {layer: basis.to(device).float().T for layer, basis in bases.items()}
+
+    def width(row: int) -> int:
+        return len(rows[row][0])
+
+    def run(batch: Sequence[int]) -> list[Tensor]:
+        found: dict[int, Tensor] = {}
+
+        def project(layer: int, states: Tensor) -> None:
+            found[layer] = states.float() @ placed[layer]
+
+        with loaded.turns:
+            run_trunk(loaded, anatomy, [rows[row] for row in batch], tuple(bases), project)
+        stacked = torch.stack([found[layer] for layer in bases]).cpu()
+        results = [stacked[:, place, : width(row)].clone() for place, row in enumerate(batch)]
+        for result in results:
+            _check_finite(result, tuple(bases))
+        return results
+
+    projected: dict[int, Tensor] = {}
+    progress("Reading tokens", 0, len(rows))
+    for row, result in _within_memory(run_in_batches(range(len(rows)), width, run, device)):
+        projected[row] = result
+        progress("Reading tokens", len(projected), len(rows))
+    return [projected[row] for row in range(len(rows))]
+
+
+def _within_memory(results: Iterator) -> Iterator:
+    try:
+        yield from results
+    except MemoryError as error:
+        raise InputError(f"There is not enough memory for this text ({error}): shorten it.") from None
+
+
+def _check_finite(projections: Tensor, layers: Sequence[int]) -> None:
+    broken = ~projections.isfinite().flatten(1).all(1)
+    if broken.any():
+        layer = layers[int(broken.nonzero()[0])]
+        raise InputError(
+            f"The states after layer {layer} are not finite (NaN or infinity): load the model in float32 or bfloat16, "
+            "lower the strength of the edit, or check the model's weights."
+        )
+
+
+@torch.inference_mode()
+def run_trunk(
+    loaded: LoadedModel,
+    anatomy: Anatomy,
+    rows: Sequence[tuple[Sequence[int], LowRankEdit | None]],
+    layers: Sequence[int],
+    read: Callable[[int, Tensor], None],
+) -> None:
+    """One pass over `rows`, padded on the right; `read(layer, states [rows, tokens, hidden])` after each of `layers`.
+
+    The caller holds the model's turn.
+    """
+    outside = [layer for layer in layers if not 0 <= layer < anatomy.layers]
+    if outside:
+        raise InputError(f"Layer {outside[0]} is outside the model: its layers are 0-{anatomy.layers - 1}.")
+    longest = max(len(ids) for ids, _ in rows)
+    pad = loaded.tokenizer.pad_token_id or 0
+    ids = torch.tensor([[*ids, *[pad] * (longest - len(ids))] for ids, _ in rows])
+    mask = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids, _ in rows])
+    device = loaded.model.device
+    with edited(anatomy, [edit for _, edit in rows]), _reading(anatomy, layers, read):
+        anatomy.trunk(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
+
+
+@contextmanager
+def _reading(anatomy: Anatomy, layers: Sequence[int], read: Callable[[int, Tensor], None]) -> Iterator[None]:
+    handles = []
+    try:
+        for layer in layers:
+            handles.append(
+                anatomy.blocks[layer].register_forward_hook(
+                    lambda module, given, output, layer=layer: read(layer, block_output(output))
+                )
+            )
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def find_scale(
+    loaded: LoadedModel,
+    anatomy: Anatomy,
+    pairs: Sequence[Pair],
+    bases: Mapping[int, Tensor],
+    sample: int = 64,
+    longest: int = 128,
+    seed: int = 0,
+    progress: Progress = ignore_progress,
+) -> ProjectionScale:
+    """The colour scale that the texts of `pairs` set: of `sample` of them, drawn by `seed`, both sides.
+
+    The first token of a text does not count: many models park attention there, in states of enormous norm.
+    """
+    drawn = Random(seed).sample(list(pairs), min(sample, len(pairs)))
+    texts = [encode_text(loaded, text, longest) for pair in drawn for text in (pair.toxic_text, pair.civil_text)]
+    found = project_rows(loaded, anatomy, [(text.ids, None) for text in texts], bases, progress)
+    later = torch.cat([states[:, 1:] if states.shape[1] > 1 else states for states in found], dim=1)
+    norms = later.square().cumsum(-1).sqrt()
+    return ProjectionScale(_percentile(later.abs()), _percentile(norms))
+
+
+def _percentile(values: Tensor) -> Tensor:
+    """Along the tokens of `[layers, tokens, directions]`; by sorting, as torch's quantile refuses large inputs."""
+    return values.sort(dim=1).values[:, int(SCALE_SHARE * (values.shape[1] - 1))]
