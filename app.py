@@ -4,16 +4,13 @@ import streamlit as st
 
 from ui import frame
 
-st.set_page_config("DeTox Explorer", ":material/filter_alt:", "wide", menu_items={"About": frame.ABOUT})
+st.set_page_config("DeTox Explorer", frame.ICON, "wide", menu_items={"About": frame.ABOUT})
 page = st.navigation(
     {
         "Find": [
             st.Page("pages/model_and_pairs.py", title="Model & pairs", icon=":material/dataset:", default=True),
             st.Page("pages/spectrum.py", title="Spectrum", icon=":material/bar_chart:"),
             st.Page("pages/directions.py", title="Directions", icon=":material/explore:"),
-        ],
-        "Edit": [
-            st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:"),
         ],
     }
 )

@@ -17,6 +17,8 @@ import streamlit as st
 from detox_engine.specs import BUNDLED, FitPlan, ModelSpec, PairSpec, Progress, ignore_progress
 
 if TYPE_CHECKING:
+    from detox_engine.cards import PairSeparation
+
     # Torch and transformers take seconds to import; the first paint must not wait for them.
     from detox_engine.lens import Reading
     from detox_engine.pairs import Preview
@@ -58,7 +60,7 @@ class Shelf:
         found = self.find_workbench(spec)
         if found is not None:
             return found
-        progress("model", 0, 0)
+        progress("Loading the model", 0, 0)
         from detox_engine.workbench import Workbench
 
         with self._waiting_turn(progress):
@@ -105,7 +107,7 @@ class _Turn:
 
     def __enter__(self) -> None:
         while not self._lock.acquire(timeout=0.5):
-            self._progress("waiting for another session", 0, 0)
+            self._progress("Waiting for another session", 0, 0)
 
     def __exit__(self, *error: object) -> Literal[False]:
         self._lock.release()
@@ -143,3 +145,15 @@ def mean_reading(key: StudyKey, made: str, layer: int, measure: str, through_nor
     study, workbench = shelf().find_study(key), shelf().workbench(key.model)
     direction = study.subspaces[layer].mean_direction[None]
     return read_tokens(direction, workbench.anatomy, workbench.loaded.tokenizer, top, measure, through_norm)[0]
+
+
+@st.cache_resource(max_entries=512, show_spinner=False)
+def separations(key: StudyKey, made: str, layer: int, direction: int, top: int) -> tuple[PairSeparation, ...]:
+    """The pairs that a direction separates most, from the study's embeddings."""
+    from detox_engine.cards import rank_pairs
+
+    study = shelf().find_study(key)
+    embeddings = study.embeddings
+    return rank_pairs(
+        embeddings.toxic[layer], embeddings.civil[layer], study.subspaces[layer].basis[direction], top
+    ).most

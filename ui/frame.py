@@ -22,6 +22,7 @@ what they mean, and removes them.
 
 After Uppaal, Dey, He, Zhong and Hu, *DeTox: Toxic Subspace Projection for Model Editing* (arXiv 2405.13967).
 """
+ICON = str(Path(__file__).parent.parent / "assets" / "icon.png")
 STYLE = Path(__file__).parent.parent / "assets" / "style.css"
 FIRST_PAGE = "pages/model_and_pairs.py"
 _BLUR = "<style>.rude { filter: blur(0.32em); user-select: none; }</style>"

@@ -157,4 +157,4 @@ def draw_progress(snapshot: Snapshot) -> None:
         st.progress(0.0, "Getting ready…")
         return
     count = f" · {stage.done:,} of {stage.total:,}" if stage.total > 1 else ""
-    st.progress(stage.share, f"{stage.name.capitalize()}{count}")
+    st.progress(stage.share, f"{stage.name[:1].upper()}{stage.name[1:]}{count}")

@@ -82,7 +82,7 @@ def begin_fit(key: StudyKey, afresh: bool = False) -> None:
 
     def work(progress):
         study = shelf.fit(key, progress, afresh)
-        progress("words", 0, 0)
+        progress("Finding words to blur", 0, 0)
         # The pages blur words as they draw; the scorer's first import is better spent here.
         text.find_rude_words(side for pair in study.pairs for side in (pair.prompt, pair.toxic, pair.civil))
         return study

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 STEPS = ("Model", "Pairs", "Embeddings", "Subspace")
 
-_STEP_OF_STAGE = {"Reading pairs": 1, "embeddings": 2, "subspaces": 3, "null spectra": 3, "words": 3}
-"""Which step a stage of the fit belongs to; whatever comes before the pairs is the model's."""
+_FIRST_STAGES = {"Reading pairs": 1, "Embedding texts": 2}
+"""The stages with which a step begins; before them it is the model's turn, after the embeddings the subspaces'."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Step:
 def steps_of_study(study: Study, model: str, pairs: str, stages: Sequence[Stage]) -> tuple[Step, ...]:
     """The strip of a fitted study; `stages` are those of the fit in this session, if it was here."""
     seconds = study.seconds
-    reading = sum(stage.seconds or 0 for stage in stages if _STEP_OF_STAGE.get(stage.name) == 1)
+    reading = _seconds_of_steps(stages)[1]
     suggested = f"Suggested: layers {format_layers(study.suggested_layers)}, rank {study.suggested_rank}"
     return (
         Step("Model", model, f"{study.layers} layers, {study.model.hidden} wide", "ready", _took(seconds["load"])),
@@ -53,7 +53,7 @@ def steps_of_study(study: Study, model: str, pairs: str, stages: Sequence[Stage]
 
 def steps_of_job(snapshot: Snapshot, model: str, pairs: str) -> tuple[Step, ...]:
     """The strip of a fit that runs, or of one that was stopped or failed on the way."""
-    at = _STEP_OF_STAGE.get(snapshot.stage.name, 0) if snapshot.stage else 0
+    at = _find_steps(snapshot.stages)[-1] if snapshot.stages else 0
     what = (model, pairs, "Both sides of every pair", "Directions of every layer")
     return tuple(Step(name, what[index], *_progress_of_step(snapshot, index, at)) for index, name in enumerate(STEPS))
 
@@ -61,8 +61,7 @@ def steps_of_job(snapshot: Snapshot, model: str, pairs: str) -> tuple[Step, ...]
 def _progress_of_step(snapshot: Snapshot, index: int, at: int) -> tuple:
     """Detail, state, status and share of step `index` of a job that is at step `at`."""
     if index < at:
-        stages = [stage for stage in snapshot.stages if _STEP_OF_STAGE.get(stage.name, 0) == index]
-        return "", "ready", _took(sum(stage.seconds or 0 for stage in stages)), None
+        return "", "ready", _took(_seconds_of_steps(snapshot.stages)[index]), None
     if index > at:
         return "", "waiting", "Waiting", None
     if snapshot.state == "running":
@@ -70,6 +69,22 @@ def _progress_of_step(snapshot: Snapshot, index: int, at: int) -> tuple:
         detail = "" if stage is None or stage.total < 2 else f"{stage.done:,} of {stage.total:,}"
         return detail, "running", "Working…", stage.share if stage and stage.total > 1 else None
     return "", *(("stopped", "Stopped") if snapshot.state == "stopped" else ("failed", "Failed")), None
+
+
+def _find_steps(stages: Sequence[Stage]) -> list[int]:
+    """For each stage the index of its step."""
+    steps: list[int] = []
+    for stage in stages:
+        before = steps[-1] if steps else 0
+        steps.append(_FIRST_STAGES.get(stage.name, 3 if before >= 2 else before))
+    return steps
+
+
+def _seconds_of_steps(stages: Sequence[Stage]) -> list[float]:
+    seconds = [0.0] * len(STEPS)
+    for stage, step in zip(stages, _find_steps(stages), strict=True):
+        seconds[step] += stage.seconds or 0.0
+    return seconds
 
 
 def _took(seconds: float) -> str:
