@@ -121,7 +121,7 @@ def _run_batch(
         weights[row, : len(text.ids)] = torch.tensor(text.weights)
     pooled = torch.empty((layers, len(texts), anatomy.hidden), device=device)
     hooks = _pooling_hooks(anatomy.blocks[:layers], weights.to(device), pooled)
-    with edited(anatomy, [edit] * len(texts)), hooks:
+    with loaded.turns, edited(anatomy, [edit] * len(texts)), hooks:
         # Nothing but ids and mask: GPT-2 would add token types to the embeddings.
         anatomy.trunk(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
     return pooled

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -21,6 +21,7 @@ from detox_engine.checkpoint import WAYS_OUT, find_weights, first_line, hash_wei
 from detox_engine.errors import InputError
 from detox_engine.hub import download_model
 from detox_engine.specs import BUNDLED, ModelSpec, Progress, ignore_progress
+from detox_engine.turns import Turns
 
 BUNDLED_MODEL = Path(__file__).parents[1] / "assets" / "demo" / "model"
 
@@ -46,6 +47,9 @@ class LoadedModel:
 
     context: int | None
     """Longest input in tokens; None where the architecture has no limit."""
+
+    turns: Turns = field(default_factory=Turns, compare=False, repr=False)
+    """Held by every forward pass that carries hooks, one batch at a time, so that threads can share the model."""
 
 
 def load_model(spec: ModelSpec, progress: Progress = ignore_progress) -> LoadedModel:

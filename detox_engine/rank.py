@@ -1,4 +1,4 @@
-"""How many directions are real: parallel analysis with deflation of the centred differences (see `draw_null_spectra`)."""
+"""How many directions are real: parallel analysis with deflation (see `draw_null_spectra`)."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed

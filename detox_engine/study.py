@@ -1,9 +1,10 @@
 """A fitted study: what was found in one model with one set of pairs, in memory and on disk."""
 
 import json
+import os
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +16,7 @@ from detox_engine.embeddings import Embeddings
 from detox_engine.errors import InputError
 from detox_engine.loading import LoadedModel
 from detox_engine.pairs import Pair
+from detox_engine.rank import NullSpectrum
 from detox_engine.specs import FitPlan, PairSpec, format_layers, parse_layers
 from detox_engine.subspace import ToxicSubspace
 
@@ -51,6 +53,8 @@ class Study:
     """Real tokens that went through the model."""
     seconds: dict[str, float]
     """Wall time of the steps `load`, `embed`, `subspace`."""
+    null_spectra: tuple[NullSpectrum, ...]
+    """What the singular values would be without structure, one a layer."""
     suggested_ranks: tuple[int, ...]
     """By parallel analysis, one a layer."""
     suggested_layers: tuple[int, ...]
@@ -103,6 +107,7 @@ class Study:
         for layer, subspace in enumerate(self.subspaces):
             for name in _TENSORS:
                 tensors[f"layers.{layer}.{name}"] = getattr(subspace, name).contiguous()
+            tensors[f"layers.{layer}.null_spectrum"] = self.null_spectra[layer].draws
         save_file(tensors, folder / "subspaces.safetensors")
         if self.embeddings is not None:
             sides = {"toxic": self.embeddings.toxic, "civil": self.embeddings.civil}
@@ -164,6 +169,7 @@ def _read(folder: Path) -> Study:
             ToxicSubspace(**{name: file.get_tensor(f"layers.{layer}.{name}") for name in _TENSORS})
             for layer in range(model.layers)
         )
+        nulls = tuple(NullSpectrum(file.get_tensor(f"layers.{layer}.null_spectrum")) for layer in range(model.layers))
     with (folder / "pairs.jsonl").open(encoding="utf-8") as lines:
         pairs = tuple(Pair(**json.loads(line)) for line in lines)
     source = record["pairs"]
@@ -183,6 +189,7 @@ def _read(folder: Path) -> Study:
         embeddings=embeddings,
         tokens=record["tokens"],
         seconds=record["seconds"],
+        null_spectra=nulls,
         suggested_ranks=tuple(suggested["ranks"]),
         suggested_layers=parse_layers(suggested["layers"], model.layers),
         suggested_rank=suggested["rank"],
@@ -192,18 +199,17 @@ def _read(folder: Path) -> Study:
 
 
 def require_new(folder: Path) -> None:
-    """Raise an InputError if `folder` exists: nothing on disk is ever replaced."""
+    """Raise an InputError if `folder` exists, since nothing on disk is ever replaced, or could not be written."""
     if folder.exists():
         raise InputError(f"{folder} exists already; choose another folder, or remove it first.")
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise InputError(f"{folder} cannot be written: {above} takes no new folder; choose another one.")
 
 
 def stamp() -> tuple[str, dict[str, str]]:
     """When (ISO 8601, UTC) and with which package versions."""
     return datetime.now(UTC).isoformat(timespec="seconds"), {name: version(name) for name in PACKAGES}
-
-
-def without_embeddings(study: Study) -> Study:
-    return replace(study, embeddings=None)
 
 
 def _short(digest: str) -> str:

@@ -1,6 +1,5 @@
 """One loaded model and the whole journey on it: fit, read, edit, compare."""
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,7 +44,7 @@ class DirectionReading:
 class Workbench:
     """A loaded model, shared by everyone who explores it, and never left edited.
 
-    Every method may be called from any thread: forward passes take turns behind `lock`, and edits live only in
+    Every method may be called from any thread: forward passes take turns, batch by batch, and edits live only in
     the pass that carries them.
     """
 
@@ -53,7 +52,6 @@ class Workbench:
         self.loaded = loaded
         self.anatomy = find_anatomy(loaded.model)
         self.load_seconds = load_seconds
-        self.lock = threading.RLock()
 
     @classmethod
     def load(cls, spec: ModelSpec = ModelSpec(), progress: Progress = ignore_progress) -> "Workbench":  # noqa: B008
@@ -61,26 +59,26 @@ class Workbench:
         loaded = load_model(spec, progress)
         return cls(loaded, perf_counter() - start)
 
-    @property
-    def bundled_folder(self) -> Path:
-        """Where “bundled” pairs and prompts for this model lie: its own for the bundled model, else everyday ones."""
-        return DEMO if self.loaded.spec.name == BUNDLED else EVERYDAY
-
-    def read_pairs(self, plan: FitPlan, progress: Progress = ignore_progress) -> PairSet:
-        return read_pairs(plan.pairs, self.bundled_folder / "pairs.jsonl", progress)
-
-    def fit(self, plan: FitPlan = FitPlan(), progress: Progress = ignore_progress) -> Study:  # noqa: B008
+    def fit(
+        self,
+        plan: FitPlan = FitPlan(),  # noqa: B008
+        progress: Progress = ignore_progress,
+        pair_set: PairSet | None = None,
+    ) -> Study:
         """Steps 1–5 of the method: from pairs to the toxic subspace of every layer.
+
+        Args:
+            pair_set: the pairs that the plan names, where they have been read already.
 
         Raises:
             InputError: the pairs cannot be used, or the embeddings cannot be taken (see `read_pairs`, `embed_pairs`).
         """
-        pair_set = self.read_pairs(plan, progress)
+        if pair_set is None:
+            pair_set = read_pairs(plan.pairs, bundled_pairs(self.loaded.spec.name), progress)
         start = perf_counter()
-        with self.lock:
-            embeddings = embed_pairs(
-                self.loaded, self.anatomy, pair_set.pairs, plan.max_length, plan.pooling, progress=progress
-            )
+        embeddings = embed_pairs(
+            self.loaded, self.anatomy, pair_set.pairs, plan.max_length, plan.pooling, progress=progress
+        )
         embedded = perf_counter()
         subspaces = fit_subspaces(embeddings.toxic, embeddings.civil, plan.keep, progress)
         nulls = draw_null_spectra(embeddings, subspaces, progress=progress)
@@ -103,6 +101,7 @@ class Workbench:
             embeddings=embeddings if plan.keep_embeddings else None,
             tokens=embeddings.tokens,
             seconds={"load": self.load_seconds, "embed": embedded - start, "subspace": finished - embedded},
+            null_spectra=nulls,
             suggested_ranks=ranks,
             suggested_layers=begin.layers,
             suggested_rank=min(begin.rank, min(subspace.kept for subspace in subspaces)),
@@ -113,7 +112,12 @@ class Workbench:
     @property
     def identity(self) -> ModelIdentity:
         loaded, anatomy = self.loaded, self.anatomy
-        return ModelIdentity(loaded.spec.name, loaded.revision, loaded.weights_hash, anatomy.layers, anatomy.hidden)
+        name = loaded.spec.name
+        folder = Path(name).expanduser()
+        if name != BUNDLED and loaded.revision is None and folder.is_dir():
+            # The whole path, so that the study finds its model from anywhere.
+            name = str(folder.absolute())
+        return ModelIdentity(name, loaded.revision, loaded.weights_hash, anatomy.layers, anatomy.hidden)
 
     def read(
         self,
@@ -162,8 +166,7 @@ class Workbench:
     ) -> tuple[Comparison, ...]:
         """What the model writes after each prompt before and after the edit, with the toxicity of each continuation."""
         edit = self.edit(study, plan)
-        with self.lock:
-            comparisons = compare_prompts(self.loaded, self.anatomy, prompts, edit, sampling, progress, probabilities)
+        comparisons = compare_prompts(self.loaded, self.anatomy, prompts, edit, sampling, progress, probabilities)
         scorer = ProfanityScorer()
         before = scorer.score([comparison.before.text for comparison in comparisons])
         after = scorer.score([comparison.after.text for comparison in comparisons])
@@ -173,14 +176,20 @@ class Workbench:
         )
 
 
+def bundled_pairs(model_name: str) -> Path:
+    """The pairs that “bundled” means: the bundled model's own for it, everyday ones for any other."""
+    return (DEMO if model_name == BUNDLED else EVERYDAY) / "pairs.jsonl"
+
+
 def bundled_prompts(model_name: str) -> Path:
     """Prompts that invite a rude continuation: the bundled model's own for it, everyday ones for any other."""
     return DEMO / "hostile_prompts.txt" if model_name == BUNDLED else EVERYDAY / "challenge_prompts.txt"
 
 
 def fit_to_folder(spec: ModelSpec, plan: FitPlan, folder: Path, progress: Progress = ignore_progress) -> Study:
-    """Load a model, fit a study and write it to a new folder; the folder is checked before any work is done."""
+    """Fit a study and write it to a new folder; the folder and the pairs are checked before the model is loaded."""
     require_new(folder)
-    study = Workbench.load(spec, progress).fit(plan, progress)
+    pair_set = read_pairs(plan.pairs, bundled_pairs(spec.name), progress)
+    study = Workbench.load(spec, progress).fit(plan, progress, pair_set)
     study.save(folder)
     return study

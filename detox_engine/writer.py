@@ -84,9 +84,10 @@ def write_rows(
     written: dict[Row, Written] = {}
 
     def run(batch: Sequence[Row]) -> list[Written]:
-        return _write_batch(
-            loaded, anatomy, batch, plan, lambda share: tick((len(written) + share * len(batch)) / len(rows))
-        )
+        with loaded.turns:
+            return _write_batch(
+                loaded, anatomy, batch, plan, lambda share: tick((len(written) + share * len(batch)) / len(rows))
+            )
 
     def width(row: Row) -> int:
         return len(row.prompt.ids) + plan.max_new_tokens + _count_logits(anatomy, 1)
@@ -109,7 +110,8 @@ def score_texts(
 
     def run(batch: Sequence[Scored]) -> list[tuple[float, ...]]:
         tick(len(scored) / len(texts))
-        return _score_batch(loaded, anatomy, batch)
+        with loaded.turns:
+            return _score_batch(loaded, anatomy, batch)
 
     def width(text: Scored) -> int:
         return len(text.prompt.ids) + len(text.ids) + _count_logits(anatomy, len(text.ids) - text.start)

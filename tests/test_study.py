@@ -46,6 +46,8 @@ def test_a_study_reads_back_as_it_was_written(study, tmp_path):
     for found, expected in zip(again.subspaces, study.subspaces, strict=True):
         for name in ("basis", "singular_values", "mean_direction", "polarity"):
             assert torch.equal(getattr(found, name), getattr(expected, name))
+    for found, expected in zip(again.null_spectra, study.null_spectra, strict=True):
+        assert torch.equal(found.draws, expected.draws)
     assert torch.equal(again.embeddings.toxic, study.embeddings.toxic)
     assert again.embeddings.cut == study.embeddings.cut
 

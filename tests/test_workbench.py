@@ -9,7 +9,7 @@ import torch
 from detox_engine.errors import InputError
 from detox_engine.pairs import DEMO, EVERYDAY
 from detox_engine.specs import EditPlan, FitPlan, ModelSpec, PairSpec, SamplingPlan
-from detox_engine.workbench import Workbench, fit_to_folder
+from detox_engine.workbench import Workbench, bundled_pairs, fit_to_folder
 from tests.models import SENTENCES, loaded_tiny, save_tiny_model
 
 PLAN = FitPlan(pairs=PairSpec(limit=40), keep=6)
@@ -26,12 +26,10 @@ def study(bench):
     return bench.fit(PLAN)
 
 
-def test_bundled_pairs_are_the_demo_models_own_or_the_everyday_ones(bench, study):
-    assert bench.bundled_folder == EVERYDAY
+def test_bundled_pairs_are_the_demo_models_own_or_the_everyday_ones(study):
+    assert bundled_pairs("bundled") == DEMO / "pairs.jsonl"
+    assert bundled_pairs("someone/else") == EVERYDAY / "pairs.jsonl"
     assert len(study.pairs) == 40 and all(pair.prompt for pair in study.pairs)
-    loaded = bench.loaded
-    demo = Workbench(replace(loaded, spec=ModelSpec()))
-    assert demo.bundled_folder == DEMO
 
 
 def test_a_fit_covers_every_layer_and_suggests_an_edit_that_can_be_made(bench, study):
@@ -137,3 +135,9 @@ def test_a_model_from_a_folder_makes_the_same_study_each_time(tmp_path):
     again = Workbench.load(ModelSpec(str(folder), device="cpu")).fit(PLAN)
     assert again.model.weights_hash == study.model.weights_hash
     assert torch.equal(again.subspaces[1].basis, study.subspaces[1].basis)
+
+
+def test_bad_pairs_are_refused_before_the_model_is_loaded(tmp_path):
+    plan = FitPlan(pairs=PairSpec(str(tmp_path / "missing.jsonl")))
+    with pytest.raises(InputError, match="missing.jsonl"):
+        fit_to_folder(ModelSpec("no/such-model"), plan, tmp_path / "study")

@@ -1,0 +1,109 @@
+"""The fit: beside a bare pass over the real tokens (the floor), and beside the published procedure."""
+
+import statistics
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.inputs import make_model, make_pairs
+from benchmarks.published import fit_as_published
+from benchmarks.side_by_side import Figure, measure_peak, median_ratio, report, time_sides
+from detox_engine.anatomy import Anatomy, find_anatomy
+from detox_engine.embeddings import embed_pairs
+from detox_engine.layouts import Pair
+from detox_engine.loading import LoadedModel
+from detox_engine.subspace import decompose, fit_subspaces, principal_angles
+
+PACKED = 1024
+"""Tokens of one row of the floor: texts end to end, cut into rows, nothing padded."""
+
+Prepared = tuple[LoadedModel, Anatomy, tuple[Pair, ...]]
+
+
+def prepare(shape: str, pairs: int) -> Prepared:
+    loaded = make_model(shape)
+    return loaded, find_anatomy(loaded.model), make_pairs(pairs)
+
+
+@torch.inference_mode()
+def run_floor(prepared: Prepared) -> None:
+    """The trunk over the same real tokens, packed without padding, in short rows; no hooks, no head."""
+    loaded, anatomy, pairs = prepared
+    ids = [
+        token
+        for pair in pairs
+        for text in (pair.toxic_text, pair.civil_text)
+        for token in loaded.tokenizer(text)["input_ids"]
+    ]
+    # Rows of 32 tokens, about the texts' mean length: attention over longer rows would be work that no text asks for.
+    rows = torch.tensor(ids[: len(ids) // 32 * 32]).view(-1, 32)
+    for batch in rows.split(PACKED // 32):
+        anatomy.trunk(input_ids=batch, use_cache=False)
+
+
+def run_ours(prepared: Prepared) -> None:
+    embeddings = embed_pairs(*prepared)
+    fit_subspaces(embeddings.toxic, embeddings.civil, 32)
+
+
+def run_published(prepared: Prepared) -> None:
+    fit_as_published(*prepared)
+
+
+def benchmark_shape(shape: str, pairs: int, rounds: int, against_published: bool) -> list[Figure]:
+    prepared = prepare(shape, pairs)
+    sides = {"floor": partial(run_floor, prepared), "ours": partial(run_ours, prepared)}
+    seconds = time_sides(sides, rounds)
+    if against_published:
+        # It takes several times as long as the rest together: one round, beside one more of ours.
+        slow = time_sides({"ours": sides["ours"], "published": partial(run_published, prepared)}, 1, warm=False)
+    medians = {side: statistics.median(values) for side, values in seconds.items()}
+    name = f"fit, {shape}, {pairs} pairs"
+    figures = [Figure(f"{name} / floor", median_ratio(seconds, "ours", "floor"), "×", 1.15, 1.05, medians)]
+    if against_published:
+        figures.append(Figure(f"{name} / published procedure", median_ratio(slow, "ours", "published"), "×", 0.25, 0.18, slow))
+    return figures
+
+
+def benchmark_memory(shape: str, pairs: int) -> list[Figure]:
+    ours = measure_peak(partial(prepare, shape, pairs), run_ours)
+    return [Figure(f"memory above the model, fit, {shape}, {pairs} pairs", ours, "MB", 300, 150)]
+
+
+def benchmark_growth(shape: str, pairs: int) -> list[Figure]:
+    """Ten times the pairs, timed side by side."""
+    few, many = prepare(shape, pairs), None
+    many = (few[0], few[1], make_pairs(10 * pairs))
+    seconds = time_sides({"few": partial(run_ours, few), "many": partial(run_ours, many)}, 1)
+    return [Figure(f"10× the pairs: time, {shape}, {pairs} pairs", median_ratio(seconds, "many", "few"), "×", 10.5, 10)]
+
+
+def benchmark_subspaces(rounds: int) -> list[Figure]:
+    """All layers' subspaces from 500 pairs, 24 layers of width 1024, beside a float64 SVD of each."""
+    generator = torch.Generator().manual_seed(0)
+    scale = torch.logspace(0, -4, 1024)
+    toxic, civil = (torch.randn(24, 500, 1024, generator=generator) * scale for _ in range(2))
+    civil[..., 0] += 5
+    seconds = time_sides({"ours": lambda: fit_subspaces(toxic, civil, 32)}, rounds)
+    matrix = toxic[0].double() - civil[0].double()
+    values, basis = decompose(matrix, 32)
+    exact = torch.linalg.svd(matrix, full_matrices=False)
+    error = ((values - exact.S) / exact.S).abs().max().item()
+    angle = principal_angles(basis, exact.Vh[:32]).max().item()
+    return [
+        Figure("subspaces, 500 pairs, 24 layers × 1024", statistics.median(seconds["ours"]), "s", 2, 0.5),
+        Figure("singular values against a float64 SVD, relative", error, "", 1e-4),
+        Figure("subspace against a float64 SVD", angle, "°", 0.1),
+    ]
+
+
+def main(file: Path | None, quick: bool) -> None:
+    rounds = 2 if quick else 5
+    figures = benchmark_shape("gpt2", 40 if quick else 200, rounds, against_published=True)
+    if not quick:
+        figures += benchmark_shape("small-llama", 200, 3, against_published=False)
+    figures += benchmark_memory("gpt2", 40 if quick else 200)
+    figures += benchmark_growth("gpt2", 10 if quick else 40)
+    figures += benchmark_subspaces(rounds)
+    report("Fit", figures, file)
