@@ -21,32 +21,6 @@ from detox_engine.token_lens import LensText, encode_text, project_rows
 ROWS_AT_ONCE = 4096
 
 
-@dataclass(frozen=True)
-class PairSeparation:
-    """How far apart a direction holds the two texts of a pair."""
-
-    pair: int
-    """Index of the pair in the study."""
-    toxic: float
-    """Projection of the toxic text's embedding."""
-    civil: float
-
-    @property
-    def separation(self) -> float:
-        """Above 0 where the toxic text lies further toward the toxic pole, below 0 where its civil twin does."""
-        return self.toxic - self.civil
-
-
-@dataclass(frozen=True)
-class PairRanking:
-    """The two ends of a study's pairs along a direction."""
-
-    most: tuple[PairSeparation, ...]
-    """The largest separations, largest first."""
-    least: tuple[PairSeparation, ...]
-    """The smallest, smallest first: below 0, if there are such pairs, the direction takes them the wrong way round."""
-
-
 @dataclass(frozen=True, eq=False)
 class CarriedText:
     """What each token adds to a text's place along a direction."""
@@ -80,17 +54,6 @@ class ValueVectors:
     away: tuple[ValueVector, ...]
     """Nearest to its opposite, smallest cosine first; where a gate can make activations negative, as in Llama's
     MLPs, these write toward the direction as well."""
-
-
-def rank_pairs(toxic: Tensor, civil: Tensor, direction: Tensor, top: int = 5) -> PairRanking:
-    """The pairs that `direction` `[hidden]` separates most and least, from embeddings `[pairs, hidden]` of one layer.
-
-    The directions of a subspace are at right angles to the mean direction, so that centring changes nothing here.
-    """
-    one, other = toxic.float() @ direction, civil.float() @ direction
-    order = (one - other).argsort(descending=True).tolist()
-    separations = [PairSeparation(pair, float(one[pair]), float(other[pair])) for pair in order]
-    return PairRanking(tuple(separations[:top]), tuple(separations[::-1][:top]))
 
 
 def carry_pairs(

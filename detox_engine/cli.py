@@ -9,34 +9,34 @@ import io
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
-from detox_engine import tables
+from detox_engine import explore, tables
 from detox_engine.errors import InputError
-from detox_engine.specs import (
-    EditPlan,
-    FitPlan,
-    ModelSpec,
-    PairSpec,
-    Pooling,
-    Progress,
-    SamplingPlan,
-    format_layers,
-    parse_layers,
-    sentence,
+from detox_engine.options import (
+    SUGGESTION,
+    Device,
+    Dtype,
+    Json,
+    Layers,
+    Rank,
+    Strength,
+    StudyFolder,
+    StudyModel,
+    load_study,
+    load_workbench,
+    option_of,
+    plan_edit,
+    read_prompts_for,
 )
-
-if TYPE_CHECKING:
-    from detox_engine.study import Study
-    from detox_engine.workbench import Workbench
+from detox_engine.specs import EditPlan, FitPlan, ModelSpec, PairSpec, Pooling, SamplingPlan, format_layers
 
 APP = Path(__file__).parents[1] / "app.py"
 DIRECTIONS_SHOWN = 3
 SHOWN = f"{DIRECTIONS_SHOWN}, or all where fewer were kept"
-SUGGESTION = "the study's suggestion"
 
 
 class Journey(TyperGroup):
@@ -75,24 +75,6 @@ app = typer.Typer(
 
 def main() -> None:
     app(prog_name="detox")
-
-
-def option_of(plan: type, name: str, flag: str, **settings: Any) -> Any:
-    """The command-line option for the field `name` of a spec or plan."""
-    return typer.Option(flag, help=sentence(plan, name), **settings)
-
-
-# What several commands ask for.
-StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder that “detox fit” wrote.")]
-StudyModel = Annotated[
-    str | None, option_of(ModelSpec, "name", "--model", show_default="the one that the study was fitted on")
-]
-Device = Annotated[str, option_of(ModelSpec, "device", "--device")]
-Dtype = Annotated[str, option_of(ModelSpec, "dtype", "--dtype")]
-Layers = Annotated[str | None, option_of(EditPlan, "layers", "--layers", show_default=SUGGESTION)]
-Rank = Annotated[int | None, option_of(EditPlan, "rank", "--rank", show_default=SUGGESTION)]
-Strength = Annotated[float, option_of(EditPlan, "strength", "--strength")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
 
 @app.command()
@@ -249,6 +231,10 @@ def compare(
     return tables.print_json({"edit": edit, "results": results, "summary": tables.summarise(comparisons)})
 
 
+app.command()(explore.lens)
+app.command(name="map")(explore.show_map)
+
+
 @app.command(name="app")
 def start_app(
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port of the dashboard.")] = 8501,
@@ -264,47 +250,3 @@ def absolute(model: str) -> str:
     """The name of a model; of a folder its whole path, so that the study can be read from anywhere."""
     folder = Path(model).expanduser()
     return str(folder.resolve()) if model != ModelSpec.name and folder.is_dir() else model
-
-
-def load_study(folder: Path) -> "Study":
-    from detox_engine.study import Study
-
-    return Study.load(folder)
-
-
-def load_workbench(study: "Study", model: str | None, device: str, dtype: str, progress: Progress) -> "Workbench":
-    """The study's own model, or `model` where the person says that it is the same."""
-    from detox_engine.workbench import Workbench
-
-    revision = study.model.revision if model is None else None
-    return Workbench.load(ModelSpec(model or study.model.name, revision, device, dtype), progress)
-
-
-def plan_edit(study: "Study", layers: str | None, rank: int | None, strength: float = EditPlan.strength) -> EditPlan:
-    """The edit asked for, the study's suggestion where nothing was said; refused before a model is loaded for it."""
-    from detox_engine.edit import make_edit
-
-    plan = EditPlan(
-        layers=study.suggested_layers if layers is None else parse_layers(layers, study.layers),
-        rank=study.suggested_rank if rank is None else rank,
-        strength=strength,
-    )
-    make_edit(study.subspaces, plan)
-    return plan
-
-
-def read_prompts_for(model: str, given: list[str] | None, source: str | None) -> tuple[str, ...]:
-    """The prompts on the command line, or those of a file; “bundled” depends on the model."""
-    from detox_engine.prompts import read_prompts
-    from detox_engine.workbench import bundled_prompts
-
-    if bool(given) == (source is not None):
-        raise InputError("Give prompts in one way: --prompt TEXT, --prompts FILE or --prompts bundled.")
-    if source is not None:
-        return read_prompts(source, bundled_prompts(model))
-    for text in given:
-        if not text.strip():
-            raise InputError("A prompt is empty: write some words for the model to continue.")
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise InputError(f"The prompt “{text}” is not UTF-8: write it in the terminal's own encoding.")
-    return tuple(given)

@@ -1,5 +1,7 @@
 """The map: principal axes, one frame before and after, a common orientation, and texts really run after the edit."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,7 +11,6 @@ from detox_engine.embeddings import Embeddings, embed_pairs
 from detox_engine.errors import InputError
 from detox_engine.map import LayerMap, draw_map, embed_study, find_rotation, orient_maps, project_on_paper, stack_sides
 from detox_engine.specs import EditPlan, FitPlan, PairSpec
-from detox_engine.study import without_embeddings
 from detox_engine.subspace import fit_subspace
 from detox_engine.views import MapPlan
 from detox_engine.workbench import Workbench
@@ -54,7 +55,7 @@ def study(bench):
 def test_a_study_is_embedded_as_it_was_fitted(bench, study):
     loaded, anatomy = bench.loaded, bench.anatomy
     assert embed_study(loaded, anatomy, study) is study.embeddings
-    again = embed_study(loaded, anatomy, without_embeddings(study))
+    again = embed_study(loaded, anatomy, replace(study, embeddings=None))
     torch.testing.assert_close(again.toxic, study.embeddings.toxic)
     edit = make_edit(study.subspaces, EditPlan((0, 1), 2))
     after = embed_study(loaded, anatomy, study, edit)

@@ -1,0 +1,76 @@
+"""What several commands ask for, and how they get to a study, its model and an edit of it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from detox_engine.errors import InputError
+from detox_engine.specs import EditPlan, ModelSpec, Progress, parse_layers, sentence
+
+if TYPE_CHECKING:
+    from detox_engine.study import Study
+    from detox_engine.workbench import Workbench
+
+SUGGESTION = "the study's suggestion"
+
+
+def option_of(plan: type, name: str, flag: str, **settings: Any) -> Any:
+    """The command-line option for the field `name` of a spec or plan."""
+    return typer.Option(flag, help=sentence(plan, name), **settings)
+
+
+StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder that “detox fit” wrote.")]
+StudyModel = Annotated[
+    str | None, option_of(ModelSpec, "name", "--model", show_default="the one that the study was fitted on")
+]
+Device = Annotated[str, option_of(ModelSpec, "device", "--device")]
+Dtype = Annotated[str, option_of(ModelSpec, "dtype", "--dtype")]
+Layers = Annotated[str | None, option_of(EditPlan, "layers", "--layers", show_default=SUGGESTION)]
+Rank = Annotated[int | None, option_of(EditPlan, "rank", "--rank", show_default=SUGGESTION)]
+Strength = Annotated[float, option_of(EditPlan, "strength", "--strength")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+
+
+def load_study(folder: Path) -> "Study":
+    from detox_engine.study import Study
+
+    return Study.load(folder)
+
+
+def load_workbench(study: "Study", model: str | None, device: str, dtype: str, progress: Progress) -> "Workbench":
+    """The study's own model, or `model` where the person says that it is the same."""
+    from detox_engine.workbench import Workbench
+
+    revision = study.model.revision if model is None else None
+    return Workbench.load(ModelSpec(model or study.model.name, revision, device, dtype), progress)
+
+
+def plan_edit(study: "Study", layers: str | None, rank: int | None, strength: float = EditPlan.strength) -> EditPlan:
+    """The edit asked for, the study's suggestion where nothing was said; refused before a model is loaded for it."""
+    from detox_engine.edit import make_edit
+
+    plan = EditPlan(
+        layers=study.suggested_layers if layers is None else parse_layers(layers, study.layers),
+        rank=study.suggested_rank if rank is None else rank,
+        strength=strength,
+    )
+    make_edit(study.subspaces, plan)
+    return plan
+
+
+def read_prompts_for(model: str, given: list[str] | None, source: str | None) -> tuple[str, ...]:
+    """The prompts on the command line, or those of a file; “bundled” depends on the model."""
+    from detox_engine.prompts import read_prompts
+    from detox_engine.workbench import bundled_prompts
+
+    if bool(given) == (source is not None):
+        raise InputError("Give prompts in one way: --prompt TEXT, --prompts FILE or --prompts bundled.")
+    if source is not None:
+        return read_prompts(source, bundled_prompts(model))
+    for text in given:
+        if not text.strip():
+            raise InputError("A prompt is empty: write some words for the model to continue.")
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise InputError(f"The prompt “{text}” is not UTF-8: write it in the terminal's own encoding.")
+    return tuple(given)
