@@ -37,7 +37,6 @@ def keep_nucleus(probabilities: Tensor, top_p: float) -> Tensor:
             break
         count = min(8 * count, vocab)
     needed = covered - likely < top_p
-    needed[:, 0] = True
     least = likely.masked_fill(~needed, torch.inf).amin(-1, keepdim=True)
     return probabilities.masked_fill(probabilities < least, 0)
 

@@ -1,9 +1,12 @@
 """Before and after are the model's own continuations, whatever shares the batch, and differ by the edit alone."""
 
 from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from detox_engine import batches, writer
 from detox_engine.anatomy import Anatomy, find_anatomy
@@ -12,7 +15,8 @@ from detox_engine.errors import Cancelled, InputError
 from detox_engine.generate import Continuation, compare_prompts, find_divergence, generate
 from detox_engine.loading import LoadedModel
 from detox_engine.specs import ModelSpec, SamplingPlan
-from tests.models import CONTEXT, FAMILIES, fresh_model, tiny_model
+from detox_engine.writer import encode_prompt
+from tests.models import CONTEXT, FAMILIES, SENTENCES, fresh_model, tiny_model
 from tests.test_edit import copy_parameters, count_hooks, draw_edit
 
 PROMPTS = (
@@ -123,6 +127,15 @@ def test_an_edit_of_no_strength_changes_no_token(plan: SamplingPlan, strength: f
         if strength == 0:
             assert comparison.before == comparison.after
         assert comparison.before.other_probabilities == pytest.approx(comparison.before.probabilities, rel=1e-4)
+
+
+def test_an_edit_of_no_strength_is_the_same_row() -> None:
+    loaded, anatomy = wrap("gpt2")
+    sizes = []
+    handle = anatomy.trunk.register_forward_hook(lambda module, given, out: sizes.append(len(out[0])))
+    compare_prompts(loaded, anatomy, PROMPTS, draw_edit(strength=0.0), GREEDY)
+    handle.remove()
+    assert max(sizes) == len(PROMPTS)
 
 
 def test_the_sides_share_their_luck_until_the_edit_matters() -> None:
@@ -273,17 +286,27 @@ def test_generating_leaves_the_model_as_it_was() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in loaded.model.state_dict().items())
 
 
-def test_a_prompt_longer_than_the_context_is_cut_from_the_left() -> None:
+@pytest.mark.parametrize("starts", [False, True], ids=["no start token", "start token"])
+def test_a_prompt_longer_than_the_context_is_cut_from_the_left(starts: bool) -> None:
     loaded, anatomy = wrap("gpt2")
-    text = " ".join(PROMPTS * 8)
+    if starts:
+        tokenizer = deepcopy(loaded.tokenizer)
+        start = (tokenizer.bos_token, tokenizer.bos_token_id)
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single=f"{start[0]} $A", special_tokens=[start]
+        )
+        loaded = replace(loaded, tokenizer=tokenizer)
+    text = " ".join(reversed(SENTENCES))
     ids = loaded.tokenizer(text)["input_ids"]
     assert len(ids) > CONTEXT
     (comparison,) = compare_prompts(loaded, anatomy, [text], strong_edit(), GREEDY)
     assert comparison.cut == len(ids) + 12 - CONTEXT
+    kept = ids[comparison.cut :]
+    if starts:
+        kept = [loaded.tokenizer.bos_token_id, *ids[comparison.cut + 1 :]]
+    assert encode_prompt(loaded, text, GREEDY).ids == tuple(kept)
     with torch.no_grad():
-        alone = loaded.model.generate(
-            torch.tensor([ids[comparison.cut :]]), do_sample=False, max_new_tokens=12, pad_token_id=0
-        )
+        alone = loaded.model.generate(torch.tensor([kept]), do_sample=False, max_new_tokens=12, pad_token_id=0)
     assert comparison.before.ids == tuple(alone[0, CONTEXT - 12 :].tolist())
     assert comparison.prompt == text
 
