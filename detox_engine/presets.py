@@ -26,6 +26,9 @@ PUBLISHED = {
 }
 """The paper's rank and layers, by the last part of the model's Hub id."""
 
+LARGEST_PUBLISHED_RANK = 10
+"""Many directions can be real; the paper never removes more than these, and each one removed costs fluency."""
+
 FIRST_LAYER_SHARE = 0.4
 """The published edits begin between a third and a half of the way up, and go to the last layer."""
 
@@ -34,7 +37,7 @@ def suggest(model_name: str, layers: int, suggested_ranks: tuple[int, ...]) -> P
     """Where to begin with a model of `layers` layers, given the rank that stands out in each of them.
 
     The bundled model has the setting its card was measured with, published models have the paper's; for any
-    other, the upper part of the layers and the middle of their suggested ranks, at least 1.
+    other, the upper part of the layers and the middle of their suggested ranks, 1 to 10.
     """
     if model_name == BUNDLED:
         return bundled_preset(layers)
@@ -42,7 +45,8 @@ def suggest(model_name: str, layers: int, suggested_ranks: tuple[int, ...]) -> P
     if published is not None and published.layers[-1] < layers:
         return published
     chosen = tuple(range(min(round(FIRST_LAYER_SHARE * layers), layers - 1), layers))
-    return Preset(chosen, max(1, median_low(suggested_ranks[layer] for layer in chosen)))
+    middle = median_low(suggested_ranks[layer] for layer in chosen)
+    return Preset(chosen, min(max(1, middle), LARGEST_PUBLISHED_RANK))
 
 
 def bundled_preset(layers: int) -> Preset:
