@@ -8,9 +8,12 @@ st.set_page_config("DeTox Explorer", frame.ICON, "wide", menu_items={"About": fr
 page = st.navigation(
     {
         "Find": [
-            st.Page("pages/model_and_pairs.py", title="Model & pairs", icon=":material/dataset:", default=True),
-            st.Page("pages/spectrum.py", title="Spectrum", icon=":material/bar_chart:"),
-            st.Page("pages/directions.py", title="Directions", icon=":material/explore:"),
+            st.Page("ui/pages/model_and_pairs.py", title="Model & pairs", icon=":material/dataset:", default=True),
+            st.Page("ui/pages/spectrum.py", title="Spectrum", icon=":material/bar_chart:"),
+            st.Page("ui/pages/directions.py", title="Directions", icon=":material/explore:"),
+        ],
+        "Edit": [
+            st.Page("ui/pages/compare.py", title="Compare", icon=":material/compare_arrows:"),
         ],
     }
 )

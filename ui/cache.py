@@ -17,11 +17,10 @@ import streamlit as st
 from detox_engine.specs import BUNDLED, FitPlan, ModelSpec, PairSpec, Progress, ignore_progress
 
 if TYPE_CHECKING:
-    from detox_engine.cards import PairSeparation
-
     # Torch and transformers take seconds to import; the first paint must not wait for them.
     from detox_engine.lens import Reading
     from detox_engine.pairs import Preview
+    from detox_engine.separation import Separation
     from detox_engine.study import Study
     from detox_engine.workbench import DirectionReading, Workbench
 
@@ -147,13 +146,10 @@ def mean_reading(key: StudyKey, made: str, layer: int, measure: str, through_nor
     return read_tokens(direction, workbench.anatomy, workbench.loaded.tokenizer, top, measure, through_norm)[0]
 
 
-@st.cache_resource(max_entries=512, show_spinner=False)
-def separations(key: StudyKey, made: str, layer: int, direction: int, top: int) -> tuple[PairSeparation, ...]:
-    """The pairs that a direction separates most, from the study's embeddings."""
-    from detox_engine.cards import rank_pairs
+@st.cache_resource(max_entries=64, show_spinner=False)
+def separation(key: StudyKey, made: str, layer: int) -> Separation:
+    """How far every direction of one layer sets each pair apart, from the study's embeddings."""
+    from detox_engine.separation import separate_pairs
 
     study = shelf().find_study(key)
-    embeddings = study.embeddings
-    return rank_pairs(
-        embeddings.toxic[layer], embeddings.civil[layer], study.subspaces[layer].basis[direction], top
-    ).most
+    return separate_pairs(study.embeddings, layer, study.subspaces[layer])

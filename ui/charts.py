@@ -123,7 +123,9 @@ def heatmap_figure(
             y1=last + 0.5,
             line={"color": colours.edited, "width": 3},
         )
-    figure.update_xaxes(title="Direction, strongest first", showgrid=False, zeroline=False, dtick=_tick(directions))
+    figure.update_xaxes(
+        title="Direction, strongest first", showgrid=False, zeroline=False, tick0=1, dtick=_tick(directions)
+    )
     figure.update_yaxes(title="Layer", showgrid=False, zeroline=False, dtick=_tick(layers))
     return _finish(figure, max(260, 22 * layers + 110))
 

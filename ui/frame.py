@@ -24,7 +24,7 @@ After Uppaal, Dey, He, Zhong and Hu, *DeTox: Toxic Subspace Projection for Model
 """
 ICON = str(Path(__file__).parent.parent / "assets" / "icon.png")
 STYLE = Path(__file__).parent.parent / "assets" / "style.css"
-FIRST_PAGE = "pages/model_and_pairs.py"
+FIRST_PAGE = "ui/pages/model_and_pairs.py"
 _BLUR = "<style>.rude { filter: blur(0.32em); user-select: none; }</style>"
 
 

@@ -72,8 +72,9 @@ def shows_words() -> bool:
 
 
 def current_study() -> Study | None:
-    """The fitted study of this session's view, if there is one."""
-    return cache.shelf().find_study(view().study_key)
+    """The fitted study of this session's view, if it was there when this run began."""
+    key = view().study_key
+    return cache.shelf().find_study(key) if st.session_state.get("settled") == key else None
 
 
 def begin_fit(key: StudyKey, afresh: bool = False) -> None:
@@ -100,7 +101,9 @@ def settle() -> None:
             change_view(edit=None)
         st.session_state.fit_stages = job.snapshot.stages
         jobs.forget_job("fit")
-    study = current_study()
+    study = cache.shelf().find_study(view().study_key)
+    # A study that arrives while a page is being drawn waits for the next run, which begins with an edit plan for it.
+    st.session_state.settled = view().study_key if study is not None else None
     if study is not None:
         change_view(edit=fitting_edit(view().edit, study))
     elif view().study_key == StudyKey() and jobs.find_job("fit") is None:

@@ -120,7 +120,16 @@ def draw_pairs() -> None:
         st.caption("No pair holds all of these words.")
         return
     columns = [name for name in ("Prompt", "Toxic", "Civil", "Noticed") if any(row[name] for row in rows)]
-    st.dataframe(rows, hide_index=True, height=420, column_order=columns, alt="Pairs of toxic and civil texts")
+    widths = {name: st.column_config.TextColumn(width="large") for name in ("Prompt", "Toxic", "Civil")}
+    st.dataframe(
+        rows,
+        hide_index=True,
+        height=420,
+        row_height=64,
+        column_order=columns,
+        column_config=widths,
+        alt="Pairs of toxic and civil texts",
+    )
     first = f", of which the first {SHOWN_PAIRS:,} are shown" if len(chosen) > SHOWN_PAIRS else ""
     st.caption(f"{len(chosen):,} of {len(study.pairs):,} pairs{first}.")
 

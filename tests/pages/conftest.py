@@ -1,0 +1,61 @@
+"""The dashboard without a browser, on a tiny model: what a page's script draws and what its widgets do."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from tests.models import save_tiny_model
+
+APP = Path(__file__).parents[2] / "app.py"
+LIMIT = 40
+"""Pairs in a test's study."""
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory) -> str:
+    """A folder with a tiny GPT-2."""
+    return str(save_tiny_model("gpt2", tmp_path_factory.mktemp("models") / "tiny"))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Uploads of a test stay in its own folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def open_app(**link: object) -> AppTest:
+    """A new session that opens this link."""
+    session = AppTest.from_file(str(APP), default_timeout=60)
+    for name, value in link.items():
+        session.query_params[name] = str(value)
+    return session.run()
+
+
+def run_until(session: AppTest, condition: Callable[[AppTest], bool], seconds: float = 60) -> AppTest:
+    """Run the script again and again, as the polling fragments do, until `condition` holds."""
+    end = time.monotonic() + seconds
+    while not condition(session):
+        assert time.monotonic() < end, f"not within {seconds} s; the page shows: {texts(session)}"
+        time.sleep(0.1)
+        session.run()
+    return session
+
+
+def texts(session: AppTest) -> str:
+    """Everything the page says, in one string; HTML as it was sent."""
+    kinds = ("title", "subheader", "markdown", "caption", "error", "warning", "info", "html")
+    return "\n".join(
+        str(getattr(element, "value", "") or element.proto.body) for kind in kinds for element in session.get(kind)
+    )
+
+
+def fitted_app(folder: str, **link: object) -> AppTest:
+    """A session whose study of the tiny model is fitted."""
+    session = open_app(model=folder, device="cpu", limit=LIMIT, **link)
+    if "The pairs in use" not in texts(session):
+        session.button(key="fit").click().run()
+        run_until(session, lambda session: "The pairs in use" in texts(session))
+    return session

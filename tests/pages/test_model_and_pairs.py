@@ -1,0 +1,116 @@
+"""Model & pairs: choose, fit, watch, stop, and see the pairs."""
+
+import pytest
+
+from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
+
+
+def test_a_link_to_an_unfitted_study_says_what_to_do_and_fits_nothing_by_itself(tiny_folder):
+    session = open_app(model=tiny_folder, limit=LIMIT - 1)
+    assert "Nothing is fitted yet" in texts(session)
+    assert not session.button(key="fit").disabled
+    assert session.session_state["jobs"] == {} if "jobs" in session.session_state else True
+
+
+def test_a_fit_fills_the_strip_and_suggests_an_edit(tiny_folder):
+    session = fitted_app(tiny_folder)
+    shown = texts(session)
+    assert f"{LIMIT} pairs" in shown and "3 layers, 32 wide" in shown
+    assert shown.count('class="ready"') == 4
+    assert session.session_state["view"].edit is not None
+    assert session.slider(key="edit_layers_3").value[1] == 2
+
+
+def test_toxic_words_of_the_pairs_are_masked_until_they_are_asked_for(tiny_folder):
+    session = fitted_app(tiny_folder)
+    assert "••" in session.dataframe[-1].value.to_csv()
+    session.toggle(key="show_words").set_value(True).run()
+    assert "••" not in session.dataframe[-1].value.to_csv()
+
+
+def test_the_filter_keeps_the_pairs_that_hold_all_its_words(tiny_folder):
+    session = fitted_app(tiny_folder)
+    session.toggle(key="show_words").set_value(True).run()
+    word = session.dataframe[-1].value.iloc[0]["Civil"].split()[-1].strip(".,!?")
+    session.text_input(key="pairs_filter").set_value(word).run()
+    table = session.dataframe[-1].value
+    assert 0 < len(table) < LIMIT
+    assert table.apply(lambda row: word.lower() in " ".join(map(str, row)).lower(), axis=1).all()
+
+
+def test_a_folder_that_is_no_model_gives_one_sentence_and_keeps_the_study(tiny_folder, tmp_path):
+    session = fitted_app(tiny_folder)
+    session.text_input(key="model_folder").set_value(str(tmp_path)).run()
+    session.button(key="fit").click().run()
+    run_until(session, lambda session: len(session.error) > 0)
+    assert len(session.error) == 1 and "Traceback" not in session.error[0].value
+    assert session.session_state["view"].model.name == tiny_folder
+    assert 'class="failed"' in texts(session)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("bad.jsonl", b'{"toxic": "a", \n', "line 1"),
+        ("latin.csv", "toxic,civil\nd\xe9bile,gentil\nb,c\n".encode("latin-1"), "UTF-8"),
+        ("empty.csv", b"", "empty"),
+    ],
+)
+def test_an_upload_that_cannot_be_read_gives_one_sentence_that_names_it(tiny_folder, name, content, said):
+    session = open_app(model=tiny_folder, limit=LIMIT - 2)
+    session.segmented_control(key="pairs_kind").set_value("Upload").run()
+    session.file_uploader(key="pairs_upload").set_value((name, content, "text/plain")).run()
+    if session.error:
+        shown = session.error[0].value
+    else:
+        session.button(key="fit").click().run()
+        run_until(session, lambda session: len(session.error) > 0)
+        shown = session.error[0].value
+    plain = shown.replace("\\", "")
+    assert said in plain and name in plain and "uploads" not in plain
+    assert len(session.error) == 1
+
+
+def test_unknown_columns_are_mapped_by_hand(tiny_folder):
+    rows = "\n".join(f"you {word} idiot,dear {word} friend" for word in ("old", "poor", "big", "young", "good"))
+    session = open_app(model=tiny_folder, limit=LIMIT - 3)
+    session.segmented_control(key="pairs_kind").set_value("Upload").run()
+    session.file_uploader(key="pairs_upload").set_value(("mine.csv", f"rude,nice\n{rows}\n".encode(), "text/csv")).run()
+    assert session.button(key="fit").disabled
+    source = session.session_state["pairs_file"]
+    session.selectbox(key=f"toxic_{source}").set_value("rude").run()
+    session.selectbox(key=f"civil_{source}").set_value("nice").run()
+    session.button(key="fit").click().run()
+    run_until(session, lambda session: "5 of 5 pairs" in texts(session))
+    pairs = session.session_state["view"].fit.pairs
+    assert (pairs.toxic, pairs.civil, pairs.prompt) == ("rude", "nice", None)
+
+
+def test_a_fit_can_be_stopped(tiny_folder, monkeypatch):
+    import threading
+
+    from detox_engine import workbench
+
+    reached, go_on = threading.Event(), threading.Event()
+    embed_pairs = workbench.embed_pairs
+
+    def slow(*arguments, progress, **options):
+        reached.set()
+        go_on.wait(30)
+        return embed_pairs(*arguments, progress=progress, **options)
+
+    monkeypatch.setattr(workbench, "embed_pairs", slow)
+    session = open_app(model=tiny_folder, limit=LIMIT - 4)
+    session.button(key="fit").click().run()
+    assert reached.wait(30)
+    session.run()
+    session.button(key="stop_fit").click().run()
+    go_on.set()
+    run_until(session, lambda session: "The fit was stopped" in texts(session))
+    assert "The pairs in use" not in texts(session)
+
+
+def test_a_broken_link_is_one_sentence_and_opens_the_app_all_the_same():
+    session = open_app(rank="many")
+    assert len(session.error) >= 1 and "rank" in session.error[0].value
+    assert session.title[0].value == "Model & pairs"
