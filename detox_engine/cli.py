@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from detox_engine import explore, tables
+from detox_engine import assess, explore, tables
 from detox_engine.errors import InputError
 from detox_engine.options import (
     SUGGESTION,
@@ -231,6 +231,8 @@ def compare(
     return tables.print_json({"edit": edit, "results": results, "summary": tables.summarise(comparisons)})
 
 
+app.command()(assess.evaluate)
+app.command()(assess.sweep)
 app.command()(explore.lens)
 app.command(name="map")(explore.show_map)
 

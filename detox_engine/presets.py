@@ -6,7 +6,8 @@ from statistics import median_low
 
 from detox_engine.errors import InputError
 from detox_engine.loading import BUNDLED_MODEL
-from detox_engine.specs import BUNDLED, parse_layers
+from detox_engine.plans import CLASSIFIERS, TASKS, EvaluationPlan, TextSpec
+from detox_engine.specs import BUNDLED, SamplingPlan, parse_layers
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,19 @@ PUBLISHED = {
 LARGEST_PUBLISHED_RANK = 10
 """Many directions can be real; the paper never removes more than these, and each one removed costs fluency."""
 
+PAPER_PAIRS = 500
+"""How many pairs the published edits are fitted on."""
+
+PAPER_EVALUATION = EvaluationPlan(
+    scorers=("classifier", "perplexity", "capability"),
+    prompts="allenai/real-toxicity-prompts",
+    sampling=SamplingPlan(max_new_tokens=10, greedy=True),
+    neutral=TextSpec("Salesforce/wikitext", "wikitext-2-raw-v1", "test", layout="text", window=2048, stride=512),
+    classifier=CLASSIFIERS[0],
+    tasks=TASKS,
+)
+"""The published evaluation; docs/reproduction.md lists how it differs from the authors' own code."""
+
 FIRST_LAYER_SHARE = 0.4
 """The published edits begin between a third and a half of the way up, and go to the last layer."""
 
@@ -41,12 +55,31 @@ def suggest(model_name: str, layers: int, suggested_ranks: tuple[int, ...]) -> P
     """
     if model_name == BUNDLED:
         return bundled_preset(layers)
-    published = PUBLISHED.get(model_name.rstrip("/").rsplit("/", 1)[-1].lower())
+    published = PUBLISHED.get(_last_part(model_name))
     if published is not None and published.layers[-1] < layers:
         return published
     chosen = tuple(range(min(round(FIRST_LAYER_SHARE * layers), layers - 1), layers))
     middle = median_low(suggested_ranks[layer] for layer in chosen)
     return Preset(chosen, min(max(1, middle), LARGEST_PUBLISHED_RANK))
+
+
+def find_published(model_name: str) -> Preset:
+    """The paper's layers and rank for a model, by the last part of its Hub id or folder.
+
+    Raises:
+        InputError: the paper has no edit of this model.
+    """
+    published = PUBLISHED.get(_last_part(model_name))
+    if published is None:
+        raise InputError(
+            f"The paper has no edit of “{model_name}”, only of {', '.join(PUBLISHED)}: leave the preset out, or name "
+            "one of these models."
+        )
+    return published
+
+
+def _last_part(model_name: str) -> str:
+    return model_name.rstrip("/").rsplit("/", 1)[-1].lower()
 
 
 def bundled_preset(layers: int) -> Preset:

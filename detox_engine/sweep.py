@@ -69,6 +69,14 @@ def make_grid(plan: SweepPlan, layers: int) -> tuple[EditPlan, ...]:
     return grid
 
 
+def check_grid(study: Study, plan: SweepPlan) -> tuple[EditPlan, ...]:
+    """The grid, with every setting within what the study holds; raises an InputError that names the range if not."""
+    grid = make_grid(plan, study.layers)
+    for setting in grid:
+        make_edit(study.subspaces, setting)
+    return grid
+
+
 def run_sweep(
     bench: "Workbench",
     study: Study,
@@ -87,9 +95,7 @@ def run_sweep(
     Raises:
         InputError: a rank or layer out of range, or a source, scorer or the results file cannot be used.
     """
-    grid = make_grid(plan, study.layers)
-    for setting in grid:
-        make_edit(study.subspaces, setting)
+    grid = check_grid(study, plan)
     study.require_fit(bench.loaded)
     kept = load_points(results) if results is not None else {}
     materials = prepare(bench, plan.evaluation, progress)

@@ -111,10 +111,12 @@ def load_task(name: str) -> dict[str, Any]:
         InputError: there is no such task, or its documents cannot be fetched.
     """
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    if name.endswith((".yaml", ".yml")) and not Path(name).is_file():
+    own = name.endswith((".yaml", ".yml"))
+    if own and not Path(name).is_file():
         raise InputError(f"There is no task file {name}: check its name and folder.")
     try:
-        loaded = TaskManager().load([name])
+        # The index of the harness's own thousands of tasks takes seconds to read, and a task file needs none.
+        loaded = TaskManager(include_defaults=not own).load([name])
     except Exception as error:  # the harness and the data sets library raise errors of many kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
