@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from detox_engine import assess, explore, tables
+from detox_engine.comparisons import record_comparisons
 from detox_engine.errors import InputError
 from detox_engine.options import (
     SUGGESTION,
@@ -215,20 +216,7 @@ def compare(
     if not as_json:
         tables.show(tables.plain(tables.describe_edit(plan, suggested=layers is None and rank is None)))
         return tables.show(tables.comparison_table(comparisons))
-    results = [
-        {
-            "prompt": comparison.prompt,
-            "sample": comparison.sample,
-            "before": comparison.before.text,
-            "after": comparison.after.text,
-            "toxicity_before": comparison.toxicity_before,
-            "toxicity_after": comparison.toxicity_after,
-            "first_divergence": comparison.first_divergence,
-        }
-        for comparison in comparisons
-    ]
-    edit = {"layers": format_layers(plan.layers), "rank": plan.rank, "strength": plan.strength}
-    return tables.print_json({"edit": edit, "results": results, "summary": tables.summarise(comparisons)})
+    return tables.print_json(record_comparisons(comparisons, plan, sampling))
 
 
 app.command()(assess.evaluate)

@@ -12,7 +12,6 @@ import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -21,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from detox_engine.comparisons import summarise
 from detox_engine.specs import EditPlan, format_layers, ignore_progress
 from detox_engine.specs import Progress as ProgressCallback
 
@@ -165,14 +165,3 @@ def _mark(continuation: "Continuation", divergence: int | None) -> Text:
         return plain(continuation.text)
     same, different = continuation.tokens[:divergence], continuation.tokens[divergence:]
     return plain("".join(same)).append(printable("".join(different)), style="bold")
-
-
-def summarise(comparisons: Sequence["Comparison"]) -> dict[str, float]:
-    """Means over all continuations, and the share of them that the edit changed."""
-    return {
-        "prompts": len({comparison.prompt for comparison in comparisons}),
-        "continuations": len(comparisons),
-        "toxicity_before": fmean(comparison.toxicity_before for comparison in comparisons),
-        "toxicity_after": fmean(comparison.toxicity_after for comparison in comparisons),
-        "changed": fmean(comparison.first_divergence is not None for comparison in comparisons),
-    }

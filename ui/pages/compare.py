@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from detox_engine.comparisons import describe, document, list_results, summarise
+from detox_engine.comparisons import record_comparisons, record_plans, record_results, summarise
 from detox_engine.specs import format_layers
 from ui import charts, frame, jobs, side_by_side, state, writing
 from ui.text import mask, plain
@@ -207,18 +207,18 @@ def draw_downloads() -> None:
 def json_of() -> str:
     model, request = written.model, written.request
     source = {"model": {"name": model.name, "revision": model.revision, "weights_hash": model.weights_hash}}
-    whole = source | document(written.comparisons, request.edit, request.sampling)
+    whole = source | record_comparisons(written.comparisons, request.edit, request.sampling)
     return json.dumps(whole, ensure_ascii=False, indent=2)
 
 
 def csv_of() -> str:
     """A row for each continuation; the edit and the sampling are repeated in each, so that files can be joined."""
-    plans = describe(written.request.edit, written.request.sampling)
+    plans = record_plans(written.request.edit, written.request.sampling)
     plans["edit"].setdefault("switched_off", [])
     shared = {"model": written.model.name} | {
         f"{plan}_{name}": value for plan, options in plans.items() for name, value in options.items()
     }
-    rows = [result | shared for result in list_results(written.comparisons)]
+    rows = [result | shared for result in record_results(written.comparisons)]
     out = io.StringIO()
     writer = csv.DictWriter(out, rows[0].keys())
     writer.writeheader()

@@ -1,0 +1,47 @@
+"""Which pairs a direction sets apart, and whether they settle which of its poles is the toxic one."""
+
+from dataclasses import dataclass
+from math import sqrt
+
+from torch import Tensor
+
+from detox_engine.embeddings import Embeddings
+from detox_engine.subspace import ToxicSubspace
+
+SURE_FROM = 2.0
+"""Standard errors that a mean must lie from zero for its sign to be known."""
+
+
+@dataclass(frozen=True, eq=False)
+class Separation:
+    """How far apart the two sides of every pair lie along each kept direction of one layer."""
+
+    differences: Tensor
+    """`[pairs, kept]` float32: (toxic − civil)·v, above 0 where the toxic text lies nearer to the toxic pole."""
+
+    agreeing: tuple[int, ...]
+    """For each direction the pairs whose difference is above 0."""
+
+    def rank_pairs(self, direction: int) -> list[tuple[int, float]]:
+        """Every pair's index and its difference over their root mean square, the largest first."""
+        column = self.differences[:, direction]
+        times = column / column.square().mean().sqrt().clamp(min=1e-12)
+        order = times.argsort(descending=True)
+        return list(zip(order.tolist(), times[order].tolist(), strict=True))
+
+
+def separate_pairs(embeddings: Embeddings, layer: int, subspace: ToxicSubspace) -> Separation:
+    """Every pair along every kept direction of `layer`, whose subspace is given.
+
+    Centring would change nothing: the directions have no part along the mean direction.
+    """
+    differences = (embeddings.toxic[layer] - embeddings.civil[layer]) @ subspace.basis.T
+    return Separation(differences, tuple((differences > 0).sum(0).tolist()))
+
+
+def knows_poles(polarity: float, pairs: int) -> bool:
+    """Whether the pole that is called toxic is so by more than chance.
+
+    A polarity p = |mean| / rms over n pairs puts the mean p √(n − 1) / √(1 − p²) standard errors from 0.
+    """
+    return polarity * sqrt(max(0, pairs - 1)) > SURE_FROM * sqrt(max(0.0, 1 - polarity**2))
