@@ -153,3 +153,16 @@ def separation(key: StudyKey, made: str, layer: int) -> Separation:
 
     study = shelf().find_study(key)
     return separate_pairs(study.embeddings, layer, study.subspaces[layer])
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def flaws(key: StudyKey, made: str) -> tuple[tuple[str, ...], ...]:
+    """What is odd about each pair of a study, in words; mostly nothing."""
+    from detox_engine.pairs import find_flaws
+
+    study = shelf().find_study(key)
+    cut = set(study.embeddings.cut) if study.embeddings else set()
+    return tuple(
+        tuple(sorted(found | {"cut off"} if index in cut else found))
+        for index, found in enumerate(find_flaws(study.pairs))
+    )

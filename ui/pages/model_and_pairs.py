@@ -3,13 +3,15 @@
 import streamlit as st
 
 from detox_engine.errors import InputError
-from ui import controls, frame, jobs, state
+from ui import cache, controls, frame, jobs, state
 from ui.cache import StudyKey
 from ui.frame import name_model, name_pairs
+from ui.pair_list import filter_pairs, pairs_html
 from ui.strip import steps_of_job, steps_of_study, strip_html
 from ui.text import mask, plain
 
-SHOWN_PAIRS = 500
+SHOWN_PAIRS = 12
+KEPT = {"persist_state": "session"}
 
 
 def draw_strip() -> None:
@@ -82,56 +84,30 @@ def draw_choice() -> None:
 
 def draw_pairs() -> None:
     """The study's pairs, what was noticed about them, and a filter."""
-    from detox_engine.pairs import UNEVEN, find_flaws
-
     study = state.current_study()
     if study is None:
         return
     st.subheader("The pairs in use", anchor=False)
-    shown = state.shows_words()
     for warning in study.warnings:
-        st.warning(plain(mask(warning, shown)), icon=":material/warning:")
-    flaws = find_flaws(study.pairs)
-    cut = set(study.embeddings.cut) if study.embeddings else set()
-    labels = [sorted(found | ({"cut off"} if index in cut else set())) for index, found in enumerate(flaws)]
-    words = st.text_input(
-        "Filter", key="pairs_filter", placeholder="Words in any of the texts", persist_state="session"
-    )
-    wanted = words.casefold().split()
-    only_flawed = any(labels) and st.toggle(
-        "Only pairs with something odd", key="pairs_flawed", persist_state="session"
-    )
-    chosen = [
-        (pair, found)
-        for pair, found in zip(study.pairs, labels, strict=True)
-        if (found or not only_flawed)
-        and all(word in f"{pair.prompt} {pair.toxic} {pair.civil}".casefold() for word in wanted)
-    ]
-    rows = [
-        {
-            "Prompt": mask(pair.prompt, shown),
-            "Toxic": mask(pair.toxic, shown),
-            "Civil": mask(pair.civil, shown),
-            "Noticed": ", ".join(found).replace(UNEVEN, "uneven lengths"),
-        }
-        for pair, found in chosen[:SHOWN_PAIRS]
-    ]
-    if not rows:
+        st.warning(plain(mask(warning, state.shows_words())), icon=":material/warning:")
+    flaws = cache.flaws(state.view().study_key, study.made)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        words = st.text_input("Filter", key="pairs_filter", placeholder="Words in any of the texts", **KEPT)
+        only_flawed = any(flaws) and st.toggle("Only those with something odd", key="pairs_flawed", **KEPT)
+    chosen = filter_pairs(study.pairs, flaws, words, only_flawed)
+    if not chosen:
         st.caption("No pair holds all of these words.")
         return
-    columns = [name for name in ("Prompt", "Toxic", "Civil", "Noticed") if any(row[name] for row in rows)]
-    widths = {name: st.column_config.TextColumn(width="large") for name in ("Prompt", "Toxic", "Civil")}
-    st.dataframe(
-        rows,
-        hide_index=True,
-        height=420,
-        row_height=64,
-        column_order=columns,
-        column_config=widths,
-        alt="Pairs of toxic and civil texts",
-    )
-    first = f", of which the first {SHOWN_PAIRS:,} are shown" if len(chosen) > SHOWN_PAIRS else ""
-    st.caption(f"{len(chosen):,} of {len(study.pairs):,} pairs{first}.")
+    pages = -(-len(chosen) // SHOWN_PAIRS)
+    page = st.session_state.get("pairs_page", 1) if pages > 1 else 1
+    start = SHOWN_PAIRS * (min(page, pages) - 1)
+    st.html(pairs_html([(study.pairs[index], flaws[index]) for index in chosen[start : start + SHOWN_PAIRS]]))
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+        last = min(start + SHOWN_PAIRS, len(chosen))
+        of_all = f" (filtered from {len(study.pairs):,})" if len(chosen) < len(study.pairs) else ""
+        st.caption(f"Pairs {start + 1:,}–{last:,} of {len(chosen):,}{of_all}.")
+        if pages > 1:
+            st.pagination(pages, key="pairs_page")
 
 
 frame.open_page("Model & pairs", "What are we looking at?")
