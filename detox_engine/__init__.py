@@ -1,1 +1,38 @@
-"""See and remove the toxic subspace of a language model (arXiv 2405.13967)."""
+"""See and remove the toxic subspace of a language model (arXiv 2405.13967).
+
+What a journey in Python needs is importable from here; torch and transformers are loaded with the first of the
+names that needs them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from detox_engine.errors import InputError
+from detox_engine.plans import EvaluationPlan, SweepPlan, TextSpec
+from detox_engine.specs import EditPlan, FitPlan, ModelSpec, PairSpec, SamplingPlan
+
+if TYPE_CHECKING:
+    from detox_engine.study import Study
+    from detox_engine.workbench import Workbench
+
+__all__ = [
+    "EditPlan",
+    "EvaluationPlan",
+    "FitPlan",
+    "InputError",
+    "ModelSpec",
+    "PairSpec",
+    "SamplingPlan",
+    "Study",
+    "SweepPlan",
+    "TextSpec",
+    "Workbench",
+]
+
+_HEAVY = {"Workbench": "workbench", "Study": "study"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HEAVY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HEAVY[name]}"), name)
