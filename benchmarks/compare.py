@@ -1,0 +1,64 @@
+"""Before and after together, beside generating before alone; what it costs to switch an edit."""
+
+import statistics
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.inputs import make_model, make_prompts
+from benchmarks.side_by_side import Figure, median_ratio, report, time_sides
+from detox_engine.anatomy import Anatomy, find_anatomy
+from detox_engine.edit import LowRankEdit, edited
+from detox_engine.generate import compare_prompts, generate
+from detox_engine.loading import LoadedModel
+from detox_engine.specs import SamplingPlan
+
+
+def random_edit(anatomy: Anatomy, rank: int, first: int, seed: int = 0) -> LowRankEdit:
+    generator = torch.Generator().manual_seed(seed)
+    bases = {
+        layer: torch.linalg.qr(torch.randn(anatomy.hidden, rank, generator=generator)).Q.T
+        for layer in range(first, anatomy.layers)
+    }
+    return LowRankEdit(bases)
+
+
+def benchmark_comparison(loaded: LoadedModel, anatomy: Anatomy, prompts: int, rounds: int) -> float:
+    """Seconds for both sides over seconds for the model as it is, 20 new tokens, the upper 60% of the layers edited."""
+    texts, plan = make_prompts(prompts), SamplingPlan()
+    edit = random_edit(anatomy, 2, round(0.4 * anatomy.layers))
+    seconds = time_sides(
+        {
+            "before alone": lambda: generate(loaded, anatomy, texts, [None], plan),
+            "both": lambda: compare_prompts(loaded, anatomy, texts, edit, plan, probabilities=False),
+        },
+        rounds,
+    )
+    return median_ratio(seconds, "both", "before alone")
+
+
+def benchmark_switch(anatomy: Anatomy, rounds: int) -> float:
+    """Median milliseconds to leave one edit of all layers and carry another, made anew each time."""
+    taken = []
+    for round_number in range(rounds * 10):
+        edit = random_edit(anatomy, 2, 0, round_number)
+        start = time.perf_counter()
+        with edited(anatomy, [None, edit]):
+            taken.append(time.perf_counter() - start)
+    return 1000 * statistics.median(taken)
+
+
+def main(file: Path | None, quick: bool) -> None:
+    rounds = 2 if quick else 7
+    loaded = make_model("gpt2")
+    anatomy = find_anatomy(loaded.model)
+    run = partial(benchmark_comparison, loaded, anatomy, rounds=rounds)
+    figures = [
+        Figure("before and after for one prompt / before alone, gpt2", run(1), "×", 1.15, 1.0),
+        Figure("before and after for four prompts / before alone, gpt2", run(4), "×", 1.35, 1.2),
+        Figure("switching the edit, rank 2, all layers", benchmark_switch(anatomy, rounds), "ms", 5, 1),
+        Figure("memory of an edit, rank 2, all layers", random_edit(anatomy, 2, 0).size_in_bytes / 2**20, "MB", 1),
+    ]
+    report("Comparison", figures, file)
