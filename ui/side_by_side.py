@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import floor, log10
 from typing import TYPE_CHECKING
 
 from ui.text import escape, pieces_html, text_html
@@ -51,8 +52,10 @@ def chip_html(toxicity: float) -> str:
 def _written_html(name: str, comparison: Comparison, side: Continuation) -> str:
     """One side's tokens, each with its probabilities; what both sides share is quiet, where they part is marked."""
     parts = comparison.first_divergence
-    # With the prompt in front, as a rude word may begin in it.
-    rendered = pieces_html((comparison.prompt, *side.tokens))[1:]
+    # With the prompt in front, as a rude word may begin in it; the space between the two would only indent the text.
+    joint = " " if side.text.startswith(" ") else ""
+    pieces = [piece.removeprefix(joint) if index == 0 else piece for index, piece in enumerate(side.tokens)]
+    rendered = pieces_html((comparison.prompt + joint, *pieces))[1:]
     words = []
     for index, piece in enumerate(rendered):
         kind = "same" if parts is None or index < parts else "fork" if index == parts else "own"
@@ -87,12 +90,14 @@ def describe_change(before: float, after: float) -> str:
 
 
 def percent(probability: float) -> str:
-    """A probability in percent, with as many digits as tell something."""
-    if probability < 0.001:
-        return "under 0.1 %"
-    if 0.0995 <= probability <= 0.9949 or probability == 1:
-        return f"{100 * probability:.0f} %"
-    return f"{100 * probability:.1f} %"
+    """A probability in percent, with two digits that tell it from 0 and from 100."""
+    if probability < 0.00001:
+        return "under 0.001 %"
+    if probability > 0.99999:
+        return "over 99.999 %" if probability < 1 else "100 %"
+    share = 100 * probability
+    digits = min(3, max(0, 1 - floor(log10(min(share, 100 - share)))))
+    return f"{share:.{digits}f} %"
 
 
 def _probabilities_html(comparison: Comparison) -> str:

@@ -1,0 +1,228 @@
+"""Directions: cards for each direction of a layer, pins, and switches in the edit plan."""
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+from detox_engine.embeddings import Embeddings
+from detox_engine.lens import Reading, TokenScore
+from detox_engine.pairs import Pair
+from detox_engine.separation import knows_poles, separate_pairs
+from detox_engine.subspace import fit_subspace
+from detox_engine.workbench import DirectionReading
+from tests.pages.conftest import LIMIT, fitted_app, open_app, texts
+from ui import cache
+from ui.poles import Evidence, describe_polarity, meaning_html, pairs_html, poles_html
+
+PAGE = "ui/pages/directions.py"
+
+
+def open_page(folder: str, **link: object):
+    session = fitted_app(folder, **link).switch_page(PAGE).run()
+    assert not session.exception, session.exception
+    return session
+
+
+def heads(session) -> list[str]:
+    """The names of the cards, in order."""
+    return re.findall(r'<h3 class="card">((?:Layer \d+ · d|D)irection \d+)</h3>', texts(session))
+
+
+def keys(session, prefix: str) -> list[str]:
+    widgets = [*session.toggle, *session.button]
+    return [widget.key for widget in widgets if widget.key and widget.key.startswith(prefix)]
+
+
+def test_without_a_study_the_page_offers_to_fit_one(tiny_folder):
+    session = open_app(model=tiny_folder, limit=LIMIT - 1).switch_page(PAGE).run()
+    assert "There is no study to show yet" in texts(session)
+    assert not session.button(key="fit_now").disabled
+    assert not heads(session)
+
+
+def test_each_direction_of_the_rank_has_a_card_with_both_poles_and_its_meaning(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=6)
+    shown = texts(session)
+    assert heads(session) == [f"Direction {number}" for number in range(1, 7)]
+    # The mean direction below has a pair of poles too, whose ends are neither toxic nor civil.
+    assert shown.count('<section class="toxic">') == shown.count('<section class="civil">') == 6
+    assert shown.count('<section class="plain">') == 2
+    assert "What centring keeps out" in shown
+    assert shown.count(f"of {LIMIT} pairs the toxic text lies nearer") == 6
+    assert shown.count("Share of variance") == shown.count("Polarity</span>") == 6
+
+
+def test_a_change_of_rank_or_layers_in_the_sidebar_changes_the_cards(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=5)
+    assert len(heads(session)) == len(keys(session, "switch_card_")) == 5
+    rank = next(slider for slider in session.sidebar.slider if slider.label == "Rank")
+    rank.set_value(7).run()
+    assert len(heads(session)) == len(keys(session, "switch_card_")) == 7
+    session.slider(key="edit_layers_3").set_value((0, 1)).run()
+    assert session.slider(key="directions_layer").value == 2
+    assert not keys(session, "switch_card_")
+    assert texts(session).count("Its layer is not edited") == 7
+
+
+def test_walking_through_layers_shows_other_tokens_and_stops_at_the_ends(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=2)
+    session.slider(key="directions_layer").set_value(1).run()
+    at_one = texts(session)
+    session.button(key="layer_up").click().run()
+    assert session.slider(key="directions_layer").value == 2
+    assert "Layer 2" in texts(session) and texts(session) != at_one
+    assert session.button(key="layer_up").disabled and not session.button(key="layer_down").disabled
+
+
+def test_the_picked_layer_the_measure_and_the_pins_outlast_a_page_change(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=2)
+    session.slider(key="directions_layer").set_value(0).run()
+    session.button_group(key="directions_measure").set_value("Cosine").run()
+    session.toggle(key="directions_norm").set_value(True).run()
+    session.button(key="pin_card_0_1").click().run()
+    session.switch_page("ui/pages/spectrum.py").run()
+    session.switch_page(PAGE).run()
+    assert session.slider(key="directions_layer").value == 0
+    assert session.button_group(key="directions_measure").value == "Cosine"
+    assert session.toggle(key="directions_norm").value is True
+    assert "Layer 0 · direction 2" in heads(session)
+
+
+def test_the_layer_picked_on_the_spectrum_is_the_one_to_start_with(tiny_folder):
+    session = fitted_app(tiny_folder).switch_page("ui/pages/spectrum.py").run()
+    session.slider(key="spectrum_layer").set_value(0).run()
+    session.switch_page(PAGE).run()
+    assert session.slider(key="directions_layer").value == 0
+
+
+def test_the_measure_and_the_norm_change_the_scores(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=1)
+    product = texts(session)
+    session.button_group(key="directions_measure").set_value("Cosine").run()
+    cosine = texts(session)
+    session.toggle(key="directions_norm").set_value(True).run()
+    assert len({product, cosine, texts(session)}) == 3
+
+
+def test_a_pin_stays_beside_the_layers_that_follow_and_says_how_alike_they_are(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=2)
+    session.slider(key="directions_layer").set_value(0).run()
+    session.button(key="pin_card_0_0").click().run()
+    session.button(key="layer_up").click().run()
+    assert heads(session)[0] == "Layer 0 · direction 1"
+    view = session.session_state["view"]
+    study = cache.shelf().find_study(view.study_key)
+    cosine = float(study.subspaces[0].basis[0] @ study.subspaces[1].basis[0])
+    said = re.search(r"Most like the pinned direction 1 of layer 0: cosine ([+−][\d.]+)", texts(session))
+    assert float(said[1].replace("−", "-")) == pytest.approx(cosine, abs=0.006)
+    session.button(key="pin_pinned_0_0").click().run()
+    assert "Pinned" not in texts(session)
+
+
+def test_switching_a_direction_off_takes_it_out_of_the_plan_of_every_page(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=2)
+    session.toggle(key="switch_card_2_1").set_value(False).run()
+    assert session.session_state["view"].edit.switched_off == {(2, 1)}
+    assert "1 direction is switched off" in texts(session)
+    session.switch_page("ui/pages/spectrum.py").run()
+    session.switch_page(PAGE).run()
+    assert session.toggle(key="switch_card_2_1").value is False
+    assert session.toggle(key="switch_card_2_0").value is True
+    session.toggle(key="switch_card_2_1").set_value(True).run()
+    assert session.session_state["view"].edit.switched_off == frozenset()
+
+
+def test_a_plan_with_every_direction_switched_off_is_said_to_remove_nothing(tiny_folder):
+    session = open_page(tiny_folder, layers="2", rank=1)
+    assert "removes nothing" not in texts(session)
+    session.toggle(key="switch_card_2_0").set_value(False).run()
+    assert "removes nothing" in texts(session)
+
+
+def test_a_study_without_embeddings_has_cards_and_says_why_it_lists_no_pairs(tiny_folder):
+    session = fitted_app(tiny_folder, layers="0-2", rank=1)
+    key, shelf = session.session_state["view"].study_key, cache.shelf()
+    study = shelf.find_study(key)
+    with shelf._lock:
+        shelf._studies[key] = replace(study, embeddings=None, made="without embeddings")
+    try:
+        session.switch_page(PAGE).run()
+        assert not session.exception
+        assert heads(session) and "without keeping the texts' embeddings" in texts(session)
+        assert "lies nearer to the toxic pole" not in texts(session)
+    finally:
+        with shelf._lock:
+            shelf._studies[key] = study
+
+
+def test_swapped_labels_make_the_page_say_that_the_poles_are_uncertain(tiny_folder):
+    session = fitted_app(tiny_folder, layers="2", rank=1)
+    key, shelf = session.session_state["view"].study_key, cache.shelf()
+    study = shelf.find_study(key)
+    subspace = study.subspaces[2]
+    doubtful = replace(subspace, polarity=torch.full_like(subspace.polarity, 0.02))
+    with shelf._lock:
+        shelf._studies[key] = replace(study, subspaces=(*study.subspaces[:2], doubtful), made="with swapped labels")
+    try:
+        session.switch_page(PAGE).run()
+        session.slider(key="directions_layer").set_value(2).run()
+        assert "hardly tell toxic from civil" in texts(session)
+        assert "Which pole is the toxic one is uncertain." in texts(session)
+    finally:
+        with shelf._lock:
+            shelf._studies[key] = study
+
+
+def test_swapping_half_of_the_labels_leaves_the_direction_and_takes_away_its_poles():
+    generator = torch.Generator().manual_seed(0)
+    pairs, hidden = 200, 12
+    planted, mean = torch.eye(hidden)[:2]
+    civil = torch.randn(pairs, hidden, generator=generator) + 20 * mean
+    toxic = civil + 3 * planted + 0.1 * torch.randn(pairs, hidden, generator=generator)
+    swap = (torch.arange(pairs) % 2 == 0)[:, None]
+    clean = fit_subspace(toxic, civil, 1)
+    noisy = fit_subspace(torch.where(swap, civil, toxic), torch.where(swap, toxic, civil), 1)
+    assert abs(float(clean.basis[0] @ noisy.basis[0])) > 0.99
+    assert knows_poles(float(clean.polarity[0]), pairs) and not knows_poles(float(noisy.polarity[0]), pairs)
+    agreeing = separate_pairs(Embeddings(toxic[None], civil[None], 0, ()), 0, clean).agreeing
+    assert agreeing == (pairs,)
+
+
+def test_pairs_are_ranked_by_their_difference_along_the_direction():
+    subspace = fit_subspace(torch.tensor([[3.0, 1, 0], [9, 1, 0], [-1, 1, 0.1]]), torch.tensor([[0.0, 1, 0]] * 3), 1)
+    toxic = torch.tensor([[[3.0, 1, 0], [9, 1, 0], [-1, 1, 0.1]]])
+    found = separate_pairs(Embeddings(toxic, torch.tensor([[[0.0, 1, 0]] * 3]), 0, ()), 0, subspace)
+    ranked = found.rank_pairs(0)
+    assert [index for index, _ in ranked] == [1, 0, 2]
+    assert sum(times**2 for _, times in ranked) / 3 == pytest.approx(1)
+    assert ranked[-1][1] < 0 and found.agreeing == (2,)
+
+
+def test_hostile_tokens_and_texts_are_shown_as_text():
+    bad = "<script>alert(1)</script>"
+    reading = Reading((TokenScore(1, bad, 2.0),), (TokenScore(2, "·<img src=x>", -1.0),))
+    drawn = poles_html(reading) + pairs_html([(Pair(bad, bad, bad), 1.0)])
+    assert "<script" not in drawn and "<img" not in drawn
+    assert drawn.count("&lt;script&gt;") == 4
+
+
+def test_toxic_tokens_and_words_are_marked_for_the_blur():
+    reading = Reading((TokenScore(1, "·idiot", 2.0),), (TokenScore(2, "·kind", -1.0),))
+    assert '<span class="rude">·idiot</span>' in poles_html(reading)
+    assert '<span class="rude">moron</span>' in pairs_html([(Pair("", "what a moron", "what a day"), 1.0)])
+
+
+def test_bars_of_both_poles_share_one_scale():
+    reading = Reading((TokenScore(1, "a", 4.0), TokenScore(2, "b", 2.0)), (TokenScore(3, "c", -1.0),))
+    assert re.findall(r"width: ([\d.]+)%", poles_html(reading)) == ["100.0", "50.0", "25.0"]
+
+
+def test_polarity_is_told_in_words():
+    assert describe_polarity(0.9) == "Tells toxic from civil."
+    assert describe_polarity(0.4).startswith("Partly")
+    assert describe_polarity(0.1).startswith("Varies within toxic text")
+    entry = DirectionReading(0, 0, 1.0, 0.5, 0.1, Reading((), ()))
+    assert "uncertain" in meaning_html(entry, Evidence(10, 5, sure=False))
+    assert "uncertain" not in meaning_html(entry, Evidence(10, 5, sure=True))
