@@ -14,7 +14,7 @@ from detox_engine.errors import InputError
 from detox_engine.specs import Progress, ignore_progress
 from detox_engine.subspace import ToxicSubspace, centre
 
-STAGE = "null spectra"
+STAGE = "Drawing null spectra"
 
 DEVIATIONS = 3.0
 """How far above the null's mean, in its standard deviations, a singular value must lie to be called real.
@@ -62,12 +62,14 @@ class _Residual:
     right: Tensor
     """`[1 + removed, hidden]` likewise: the mean direction and the removed directions."""
 
-    def shuffle(self, order: Tensor, signs: Tensor) -> Tensor:
-        """A draw of the null: same entries in every column, same size, same directions missing, no structure."""
-        shuffled = self.matrix.gather(1, order).mul_(signs)
-        shuffled -= self.right.T @ (self.right @ shuffled)
-        shuffled -= (shuffled @ self.left.T) @ self.left
-        return shuffled.mul_(self.matrix.norm() / shuffled.norm())
+    def flip(self, signs: Tensor) -> Tensor:
+        """A draw of the null: the same sizes without structure, nothing along what the residual has nothing along."""
+        null = self.matrix * signs
+        null -= self.right.T @ (self.right @ null)
+        null -= (null @ self.left.T) @ self.left
+        for side in (1, 0):
+            null *= self.matrix.norm(dim=side, keepdim=True) / null.norm(dim=side, keepdim=True).clamp(min=1e-30)
+        return null
 
 
 def draw_null_spectra(
@@ -77,7 +79,29 @@ def draw_null_spectra(
     seed: int = 0,
     progress: Progress = ignore_progress,
 ) -> tuple[NullSpectrum, ...]:
-    """The null spectrum of every layer, for the ranks that the layer's subspace keeps."""
+    """The null spectrum of every layer, for the ranks that its subspace keeps. Progress counts draws.
+
+    A draw of the null gives every entry of the centred differences a random sign of its own. That destroys what the
+    rows share and their mean, which is the toxic direction itself, and leaves the size of every entry. (Flipping
+    whole rows would leave the singular values as they are.)
+
+    This departs from Horn's analysis as the method describes it (permute each column, flip signs, 95th percentile)
+    in four ways, each measured on the synthetic factor model of the tests:
+
+    - Deflation (Dobriban and Owen 2019): strong directions swell the null and hide weak ones (planted 5: 3 or 4
+      found). Whatever exceeds the largest null value is removed and the null drawn of the rest, until nothing does.
+    - The null loses its part along the mean direction and all removed directions, as the residual has, and regains
+      the residual's column and row norms; otherwise it fills more dimensions than the residual, with other sizes.
+      (Planted 5 at noise 0.1 to 0.3, 200 pairs, 64 hidden: right in 73 of 100 draws without, 98 with.)
+    - No permutation, only signs (Hong, Sheng and Dobriban 2020). Permuting mixes loud rows with quiet ones, and
+      short texts are louder; with noise of the rows spread by exp(normal / 2), planted 0: 0 of 100, then 98.
+    - Mean plus three deviations instead of the 95th percentile, which is wrong in 5 of 100 draws by definition and
+      in more where 20 draws estimate it. (Planted 0, the first and third ways apart: 32 of 40.)
+
+    Together: planted 0, 1, 2 and 5 at noise 0.02 and 0.3, with 200 pairs and 64 hidden, 60 and 96, 300 and 48, 100
+    and 200: right in 195 to 200 of 200 draws each. Where the noise of the columns is spread as that of the rows
+    above, one direction too many is common (planted 5: 75 of 100 right): read a suggestion beside the stability.
+    """
     if draws < 2:
         raise InputError(f"Parallel analysis needs 2 draws of the null or more, not {draws}; 20 are usual.")
     layers, pairs, hidden = embeddings.toxic.shape
@@ -88,8 +112,8 @@ def draw_null_spectra(
         residuals = {layer: _deflate(embeddings, layer, subspaces[layer], count) for layer, count in removed.items()}
 
         def draw_null(draw: int, residuals: dict[int, _Residual] = residuals) -> dict[int, Tensor]:
-            order, signs = _draw_shuffle(pairs, hidden, (seed, draw))
-            return {layer: _singular_values(residual.shuffle(order, signs)) for layer, residual in residuals.items()}
+            signs = _draw_signs(hidden, pairs, (seed, draw))
+            return {layer: _singular_values(residual.flip(signs)) for layer, residual in residuals.items()}
 
         nulls = run_draws(draw_null, draws, STAGE, progress, done)
         done += draws
@@ -142,12 +166,10 @@ def _deflate(embeddings: Embeddings, layer: int, subspace: ToxicSubspace, count:
     return _Residual((differences - projections @ basis).T.float().contiguous(), left.float(), right.float())
 
 
-def _draw_shuffle(pairs: int, hidden: int, seed: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """A permutation of the pairs for each of the `hidden` columns, and a sign for each entry: `[hidden, pairs]`."""
-    generator = numpy.random.default_rng(seed)
-    order = generator.permuted(numpy.broadcast_to(numpy.arange(pairs), (hidden, pairs)), axis=1)
-    signs = generator.integers(0, 2, (hidden, pairs), dtype=numpy.int8)
-    return torch.from_numpy(order), torch.from_numpy(signs).float().mul_(2).sub_(1)
+def _draw_signs(hidden: int, pairs: int, seed: Sequence[int]) -> Tensor:
+    """`[hidden, pairs]` of 1 and -1; all layers of a draw share them."""
+    bits = numpy.random.default_rng(seed).integers(0, 2, (hidden, pairs), dtype=numpy.int8)
+    return torch.from_numpy(bits).float().mul_(2).sub_(1)
 
 
 def _singular_values(matrix: Tensor) -> Tensor:
