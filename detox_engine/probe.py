@@ -103,10 +103,6 @@ def _score_fold(states: NDArray, tested: NDArray) -> NDArray:
     scale = np.where(deviation > 1e-12 * np.abs(mean), deviation, np.inf)
     features = (features - mean) / scale
     others = (states[:, tested] - mean) / scale
-    if features.shape[1] > len(features):
-        # With an L2 penalty the solution lies in the span of the rows: in its coordinates the fit is the same.
-        spanning = np.linalg.qr(features.T)[0]
-        features, others = features @ spanning, others @ spanning
     labels = np.repeat([1, 0], fitted.shape[1])
     probe = LogisticRegression(C=PENALTY, max_iter=1000).fit(features, labels)
     return others @ probe.coef_[0] + probe.intercept_[0]
