@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from detox_engine.comparisons import record_comparisons, record_plans, record_results
 from detox_engine.errors import InputError
 from detox_engine.pairs import DEMO, EVERYDAY
 from detox_engine.prompts import read_prompts
@@ -189,3 +193,27 @@ def pick_sampling() -> SamplingPlan:
         # One path has one sample, and none of the dice matter.
         return SamplingPlan(length, greedy=True)
     return SamplingPlan(length, samples, False, temperature, top_p, seed)
+
+
+def json_of(written: Written) -> str:
+    """What was written as one JSON document, with the model, the edit and the sampling."""
+    model, request = written.model, written.request
+    source = {"model": {"name": model.name, "revision": model.revision, "weights_hash": model.weights_hash}}
+    whole = source | record_comparisons(written.comparisons, request.edit, request.sampling)
+    return json.dumps(whole, ensure_ascii=False, indent=2)
+
+
+def csv_of(written: Written) -> str:
+    """A row for each continuation; the model, the edit and the sampling stand in each, so that files can be joined."""
+    plans = record_plans(written.request.edit, written.request.sampling)
+    shared = {"model": written.model.name} | {
+        f"{plan}_{name}": json.dumps(value) if isinstance(value, list) else value
+        for plan, options in plans.items()
+        for name, value in options.items()
+    }
+    rows = [result | shared for result in record_results(written.comparisons)]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, rows[0].keys())
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()

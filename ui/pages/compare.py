@@ -1,13 +1,11 @@
 """What changes in what it writes? Continuations before and after the edit, side by side."""
 
-import csv
-import io
-import json
 from dataclasses import replace
+from functools import partial
 
 import streamlit as st
 
-from detox_engine.comparisons import record_comparisons, record_plans, record_results, summarise
+from detox_engine.comparisons import summarise
 from detox_engine.specs import format_layers
 from ui import charts, frame, jobs, side_by_side, state, writing
 from ui.text import mask, plain
@@ -187,14 +185,11 @@ def draw_comparisons() -> None:
 
 def draw_downloads() -> None:
     """The texts in full, whatever is blurred on the page."""
-    files = {
-        "JSON": (json_of, "application/json"),
-        "CSV": (csv_of, "text/csv"),
-    }
+    files = {"JSON": (writing.json_of, "application/json"), "CSV": (writing.csv_of, "text/csv")}
     for name, (make, kind) in files.items():
         st.download_button(
             name,
-            make,
+            partial(make, written),
             f"before_and_after.{name.lower()}",
             kind,
             key=f"download_{name.lower()}",
@@ -202,28 +197,6 @@ def draw_downloads() -> None:
             on_click="ignore",
             help=f"Everything written, with the edit and the sampling, as {name}.",
         )
-
-
-def json_of() -> str:
-    model, request = written.model, written.request
-    source = {"model": {"name": model.name, "revision": model.revision, "weights_hash": model.weights_hash}}
-    whole = source | record_comparisons(written.comparisons, request.edit, request.sampling)
-    return json.dumps(whole, ensure_ascii=False, indent=2)
-
-
-def csv_of() -> str:
-    """A row for each continuation; the edit and the sampling are repeated in each, so that files can be joined."""
-    plans = record_plans(written.request.edit, written.request.sampling)
-    plans["edit"].setdefault("switched_off", [])
-    shared = {"model": written.model.name} | {
-        f"{plan}_{name}": value for plan, options in plans.items() for name, value in options.items()
-    }
-    rows = [result | shared for result in record_results(written.comparisons)]
-    out = io.StringIO()
-    writer = csv.DictWriter(out, rows[0].keys())
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
 
 
 frame.open_page("Compare", "What changes in what it writes?")

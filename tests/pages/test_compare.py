@@ -1,0 +1,312 @@
+"""Compare: what a model writes before and after the edit, side by side."""
+
+import csv
+import io
+import json
+import re
+
+from detox_engine.comparisons import record_comparisons, summarise
+from detox_engine.generate import Comparison, Continuation
+from detox_engine.specs import EditPlan, SamplingPlan
+from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
+from ui.charts import LIGHT
+from ui.side_by_side import chip_html, comparisons_html, describe_change, percent, summary_html
+from ui.toxicity_chart import toxicity_figure
+from ui.writing import csv_of, effective, json_of
+
+PAGE = "ui/pages/compare.py"
+
+
+def open_page(folder: str, **link: object):
+    session = fitted_app(folder, **({"layers": "0-2", "rank": 8} | link)).switch_page(PAGE).run()
+    assert not session.exception, session.exception
+    return session
+
+
+def write(session, button: str = "write"):
+    """Press the button and wait for what is written."""
+    session.button(key=button).click().run()
+    run_until(session, lambda session: "writing" not in session.session_state["jobs"] or session.error)
+    assert not session.exception, session.exception
+    return session
+
+
+def write_own(folder: str, prompts: str, tokens: int = 6, **link: object):
+    session = open_page(folder, **link)
+    session.button_group(key="prompts_kind_1").set_value("Your own").run()
+    session.text_area(key="prompts_own").set_value(prompts).run()
+    session.number_input(key="sampling_max_new_tokens").set_value(tokens).run()
+    return write(session)
+
+
+def results(session) -> tuple[Comparison, ...]:
+    return session.session_state["written"].comparisons
+
+
+def make_side(*tokens: str, own: float = 0.5, other: float = 0.25) -> Continuation:
+    count = len(tokens)
+    ids = tuple(hash(token) for token in tokens)
+    return Continuation("".join(tokens), tokens, ids, (own,) * count, (other,) * count)
+
+
+def make_comparison(before: tuple[str, ...], after: tuple[str, ...], low=0.9, high=0.1, cut=0) -> Comparison:
+    return Comparison("She is", 0, make_side(*before), make_side(*after), cut, low, high)
+
+
+def test_without_a_study_the_page_offers_to_fit_one(tiny_folder):
+    session = open_app(model=tiny_folder, limit=LIMIT - 1).switch_page(PAGE).run()
+    assert "There is no study to show yet" in texts(session)
+    assert not session.button(key="fit_now").disabled
+    assert all(button.key != "write" for button in session.button)
+
+
+def test_before_anything_is_written_the_page_says_what_to_do(tiny_folder):
+    session = open_page(tiny_folder)
+    assert "Press the button" in texts(session)
+    assert not session.button(key="write").disabled
+    assert "layers 0-2, rank 8, strength 1" in texts(session)
+
+
+def test_a_draw_of_bundled_prompts_has_the_asked_number_and_depends_on_its_seed(tiny_folder):
+    session = open_page(tiny_folder)
+    session.number_input(key="prompts_count_Everyday").set_value(3).run()
+
+    def listed() -> list[str]:
+        return re.findall(r"<li>(.*?)</li>", re.search(r'<ol class="openings">(.*?)</ol>', texts(session))[1])
+
+    first = listed()
+    assert len(first) == 3
+    session.number_input(key="prompts_seed").set_value(1).run()
+    assert len(listed()) == 3 and listed() != first
+    session.number_input(key="prompts_seed").set_value(0).run()
+    assert listed() == first
+
+
+def test_what_is_written_is_shown_side_by_side_with_its_means(tiny_folder):
+    session = open_page(tiny_folder)
+    session.number_input(key="prompts_count_Everyday").set_value(3).run()
+    session.number_input(key="sampling_samples").set_value(2).run()
+    session.number_input(key="sampling_max_new_tokens").set_value(6).run()
+    write(session)
+    found, shown = results(session), texts(session)
+    assert len(found) == 6
+    assert shown.count('<section class="before">') == shown.count('<section class="after">') == 6
+    assert "6 continuations of 3 prompts" in shown
+    summary = summarise(found)
+    assert f'{summary["toxicity_before"]:.3f}</b> → <b class="after">{summary["toxicity_after"]:.3f}' in shown
+    changed = sum(one.first_divergence is not None for one in found)
+    assert changed and f"<b>{changed}</b> of 6" in shown
+    assert shown.count('class="t fork"') == 2 * changed - sum(
+        one.first_divergence in (len(side.tokens) for side in (one.before, one.after)) for one in found
+    )
+    assert len(session.get("plotly_chart")) == 1
+
+
+def test_results_and_picks_outlast_a_page_change(tiny_folder):
+    session = write_own(tiny_folder, "The soup is")
+    found = results(session)
+    session.switch_page("ui/pages/spectrum.py").run()
+    session.switch_page(PAGE).run()
+    assert results(session) is found and '<section class="after">' in texts(session)
+    assert session.text_area(key="prompts_own").value == "The soup is"
+    assert session.number_input(key="sampling_max_new_tokens").value == 6
+
+
+def test_a_changed_edit_plan_is_told_and_the_results_stay_until_they_are_written_again(tiny_folder):
+    session = write_own(tiny_folder, "The soup is\nThe train is")
+    assert "The edit plan has changed" not in texts(session)
+    old = results(session)
+    strength = next(slider for slider in session.sidebar.slider if slider.label == "Strength")
+    strength.set_value(0.0).run()
+    assert "The edit plan has changed" in texts(session) and results(session) is old
+    write(session, "write_again")
+    assert "The edit plan has changed" not in texts(session)
+    assert [one.prompt for one in results(session)] == [one.prompt for one in old]
+    assert [one.before for one in results(session)] != [one.after for one in old]
+    assert all(one.first_divergence is None for one in results(session)), "an edit of strength 0 changes nothing"
+    assert texts(session).count("the same before and after") == 2
+
+
+def test_a_lower_rank_writes_something_else(tiny_folder):
+    session = write_own(tiny_folder, "The soup is\nThe train is\nMy neighbour", tokens=12)
+    old = results(session)
+    next(slider for slider in session.sidebar.slider if slider.label == "Rank").set_value(1).run()
+    write(session)
+    assert [one.before.text for one in results(session)] == [one.before.text for one in old]
+    assert [one.after.text for one in results(session)] != [one.after.text for one in old]
+
+
+def test_the_most_probable_token_leaves_no_room_for_luck(tiny_folder):
+    session = open_page(tiny_folder)
+    session.number_input(key="sampling_seed").set_value(7).run()
+    session.toggle(key="sampling_greedy").set_value(True).run()
+    assert session.number_input(key="sampling_temperature").disabled
+    session.number_input(key="prompts_count_Everyday").set_value(1).run()
+    write(session)
+    assert session.session_state["written"].request.sampling == SamplingPlan(greedy=True)
+    assert "always the most probable one" in texts(session)
+
+
+def test_without_a_prompt_of_ones_own_nothing_can_be_started(tiny_folder):
+    session = open_page(tiny_folder)
+    session.button_group(key="prompts_kind_1").set_value("Your own").run()
+    assert session.button(key="write").disabled and "Write a prompt first." in texts(session)
+    session.text_area(key="prompts_own").set_value("  \n \n").run()
+    assert session.button(key="write").disabled
+    session.text_area(key="prompts_own").set_value("Once\n\nOnce\nTwice").run()
+    assert not session.button(key="write").disabled
+    assert "<li>Once</li><li>Twice</li>" in texts(session)
+
+
+def test_more_tokens_than_the_context_holds_give_one_sentence_and_keep_what_was_written(tiny_folder):
+    session = write_own(tiny_folder, "The soup is")
+    old = results(session)
+    session.number_input(key="sampling_max_new_tokens").set_value(500).run()
+    write(session)
+    assert len(session.error) == 1 and "leave no room for a prompt" in session.error[0].value
+    assert results(session) is old and '<section class="after">' in texts(session)
+
+
+def test_a_plan_with_everything_switched_off_gives_one_sentence(tiny_folder):
+    session = write_own(tiny_folder, "The soup is", layers="1", rank=1, off="1.0")
+    assert len(session.error) == 1 and "switched off" in session.error[0].value
+
+
+def test_a_prompt_longer_than_the_context_is_cut_and_said_so(tiny_folder):
+    session = write_own(tiny_folder, "The soup is hot and " * 40)
+    assert results(session)[0].cut > 0
+    assert "One prompt was longer than the model's context" in texts(session)
+    assert f"without the first {results(session)[0].cut:,} tokens" in texts(session)
+
+
+def test_a_prompt_that_holds_markup_is_shown_as_text(tiny_folder):
+    session = write_own(tiny_folder, "<script>alert(1)</script> **bold** $x$")
+    assert "<script>alert" not in texts(session)
+    assert texts(session).count("&lt;script&gt;alert(1)&lt;/script&gt; **bold** $x$") == 2
+
+
+def test_the_downloads_hold_the_texts_the_edit_and_the_sampling(tiny_folder):
+    session = write_own(tiny_folder, "The soup is\nThe train is", off="1.0")
+    assert len(session.get("download_button")) == 2
+    written = session.session_state["written"]
+    whole = json.loads(json_of(written))
+    assert whole["edit"] == {"layers": "0-2", "rank": 8, "strength": 1.0, "switched_off": [[1, 0]]}
+    assert whole["sampling"]["max_new_tokens"] == 6
+    assert whole["model"]["weights_hash"].startswith("sha256:")
+    assert [entry["prompt"] for entry in whole["results"]] == ["The soup is", "The train is"]
+    rows = list(csv.DictReader(io.StringIO(csv_of(written))))
+    assert [row["after"] for row in rows] == [entry["after"] for entry in whole["results"]]
+    assert {(row["edit_layers"], row["edit_switched_off"], row["sampling_seed"]) for row in rows} == {
+        ("0-2", "[[1, 0]]", "0")
+    }
+
+
+def test_filters_and_orders_pick_and_sort_what_is_shown(tiny_folder):
+    session = open_page(tiny_folder)
+    session.number_input(key="prompts_count_Everyday").set_value(12).run()
+    session.number_input(key="sampling_max_new_tokens").set_value(8).run()
+    write(session)
+    found = results(session)
+    kinds = {
+        "All": len(found),
+        "Changed": sum(one.first_divergence is not None for one in found),
+        "Unchanged": sum(one.first_divergence is None for one in found),
+        "Got worse": sum(round(one.toxicity_after, 2) > round(one.toxicity_before, 2) for one in found),
+        "Got milder": sum(round(one.toxicity_after, 2) < round(one.toxicity_before, 2) for one in found),
+    }
+    for kind, count in kinds.items():
+        session.button_group(key="written_filter").set_value(kind).run()
+        assert texts(session).count("<article>") == count, kind
+        assert ("No continuation is of this kind." in texts(session)) == (count == 0)
+    session.button_group(key="written_filter").set_value("All").run()
+    session.selectbox(key="written_order").set_value("Largest drop first").run()
+    chips = [float(chip) for chip in re.findall(r"toxicity ([\d.]+)</span>", texts(session))]
+    drops = [before - after for before, after in zip(chips[::2], chips[1::2], strict=True)]
+    assert drops == sorted(drops, reverse=True) and drops[0] > drops[-1]
+
+
+def test_a_stopped_run_keeps_what_was_written_before(tiny_folder):
+    session = write_own(tiny_folder, "The soup is")
+    old = results(session)
+    session.number_input(key="sampling_max_new_tokens").set_value(100).run()
+    session.number_input(key="sampling_samples").set_value(100).run()
+    session.button(key="write").click().run()
+    session.session_state["jobs"]["writing"].stop()
+    run_until(session, lambda session: "The run was stopped" in texts(session))
+    assert results(session) is old and '<section class="after">' in texts(session)
+
+
+def test_the_place_where_the_sides_part_is_marked_and_what_they_share_is_quiet():
+    drawn = comparisons_html([make_comparison((" a", " fine", " day"), (" a", " dull", " one"))], False)
+    assert drawn.count('class="t same"') == 2 and drawn.count('class="t fork"') == 2
+    assert re.findall(r'class="t fork"[^>]*> (\w+)<', drawn) == ["fine", "dull"]
+    assert drawn.count('class="parting"') == 2
+
+
+def test_a_side_that_ends_where_the_other_goes_on_says_so():
+    drawn = comparisons_html([make_comparison((" a", " day"), (" a",))], False)
+    after = drawn.split('<section class="after">')[1].split("</section>")[0]
+    assert "ends here" in after and 'class="parting"' in after
+    assert "ends here" not in drawn.split('<section class="before">')[1].split("</section>")[0]
+
+
+def test_hovering_tells_both_probabilities_in_words_with_before_first_on_both_sides():
+    drawn = comparisons_html([make_comparison((" a", " fine"), (" a", " dull"))], False)
+    tips = re.findall(r'data-tip="([^"]*)"', drawn)
+    assert tips[1] == "50 % likely before the edit, 25 % after: 2.0 times less likely"
+    assert tips[3] == "25 % likely before the edit, 50 % after: 2.0 times more likely"
+
+
+def test_a_rude_word_is_marked_even_over_several_tokens_and_beside_hostile_text():
+    drawn = comparisons_html([make_comparison((" an", " id", "iot", "<b>"), (" an", " id"))], False)
+    assert '<span class="rude">id</span>' in drawn and '<span class="rude">iot</span>' in drawn
+    assert "<b>&" not in drawn and "&lt;b&gt;" in drawn
+
+
+def test_numbers_are_told_in_words():
+    assert (percent(0.5), percent(0.05), percent(0.0003), percent(1e-7)) == (
+        "50 %",
+        "5.0 %",
+        "0.030 %",
+        "under 0.001 %",
+    )
+    assert describe_change(0.2, 0.21) == "about the same"
+    assert describe_change(0.5, 0.0001) == "over 1,000 times less likely"
+    assert "--toxicity: 83%" in chip_html(0.834) and "0.83" in chip_html(0.834)
+    summary = summarise([make_comparison((" a",), (" b",)), make_comparison((" a",), (" a",), 0.1, 0.1)])
+    drawn = summary_html(summary, 1, 0)
+    assert "0.500</b> → " in drawn and "0.400 (80%) lower" in drawn and "<b>1</b> of 2" in drawn
+    assert "1 milder, 0 worse, 1 the same score" in drawn
+
+
+def test_the_document_repeats_the_edit_and_the_sampling():
+    plan, sampling = EditPlan((4, 5), 2, switched_off=frozenset({(4, 1)})), SamplingPlan(seed=3)
+    written = record_comparisons([make_comparison((" a",), (" b",))], plan, sampling)
+    assert written["edit"] == {"layers": "4-5", "rank": 2, "strength": 1.0, "switched_off": [[4, 1]]}
+    assert written["sampling"]["seed"] == 3
+    assert set(written["results"][0]) == {
+        "prompt",
+        "sample",
+        "before",
+        "after",
+        "toxicity_before",
+        "toxicity_after",
+        "first_divergence",
+    }
+    assert json.loads(json.dumps(written)) == written
+
+
+def test_plans_that_do_the_same_are_equal_whatever_is_switched_off_beyond_them():
+    plan = EditPlan((1, 2), 2)
+    assert effective(EditPlan((1, 2), 2, switched_off=frozenset({(0, 0), (1, 2)}))) == plan
+    assert effective(EditPlan((1, 2), 2, switched_off=frozenset({(1, 1)}))) != plan
+
+
+def test_the_chart_sorts_dots_into_milder_worse_and_the_same():
+    figure = toxicity_figure([0.9, 0.1, 0.5, 0.501], [0.2, 0.3, 0.5, 0.499], list("abcd"), LIGHT)
+    assert {trace.name: list(trace.text) for trace in figure.data} == {
+        "Milder (1)": ["a"],
+        "Worse (1)": ["b"],
+        "The same score (2)": ["c", "d"],
+    }
+    assert next(trace for trace in figure.data if "Worse" in trace.name).marker.color == LIGHT.toxic
