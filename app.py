@@ -14,6 +14,8 @@ page = st.navigation(
         ],
         "Edit": [
             st.Page("ui/pages/compare.py", title="Compare", icon=":material/compare_arrows:"),
+            st.Page("ui/pages/trade_offs.py", title="Trade-offs", icon=":material/balance:"),
+            st.Page("ui/pages/evaluate.py", title="Evaluate", icon=":material/fact_check:"),
         ],
     }
 )

@@ -72,7 +72,8 @@ class Evaluation:
     plan: EvaluationPlan
     scores: tuple[Score, ...]
     items: Mapping[str, NDArray[np.float64]]
-    """Scorer -> `[2, items]`: each item's own score before and after; NaN where it has nothing to count."""
+    """Scorer -> `[2 + draws, items]`: each item's own score before, after and under each random draw; NaN where it
+    has nothing to count."""
     prompts: tuple[PromptOutcome, ...]
     """In the order of the prompts; empty where no toxicity was scored."""
     proof: EditProof
@@ -145,7 +146,7 @@ def evaluate(
         edit=edit_plan,
         plan=plan,
         scores=tuple(judge(scorer, tallies[scorer.name], plan) for scorer in materials.scorers),
-        items={name: tally.items[:2] for name, tally in tallies.items()},
+        items={name: tally.items for name, tally in tallies.items()},
         prompts=_show_prompts(trial, materials.scorers),
         proof=proof,
         sources=materials.sources,

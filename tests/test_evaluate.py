@@ -248,7 +248,7 @@ def test_edit_that_changes_nothing_is_refused_before_anything_is_measured(bench,
 def test_evaluation_without_writing_needs_no_prompts(bench: Workbench, study: Study, plan: EvaluationPlan):
     reading = replace(plan, scorers=("perplexity",), prompts="/nowhere/prompts.txt")
     found = evaluate(bench, study, EDIT, reading)
-    assert found.prompts == () and list(found.items) == ["perplexity"] and found.items["perplexity"].shape == (2, 6)
+    assert found.prompts == () and list(found.items) == ["perplexity"] and found.items["perplexity"].shape == (5, 6)
     with pytest.raises(InputError, match="prompts.txt"):
         prepare(bench, replace(plan, prompts="/nowhere/prompts.txt"))
 

@@ -9,7 +9,6 @@ import streamlit as st
 
 from detox_engine.plans import CLASSIFIERS, SCORERS, TASKS, EvaluationPlan, TextSpec
 from detox_engine.specs import BUNDLED, SamplingPlan, sentence
-from ui import frame
 from ui.text import plain
 from ui.uploads import store_upload
 
@@ -222,23 +221,26 @@ def pick_sampling(prefix: str, start: SamplingPlan) -> SamplingPlan:
         top_p=start.top_p,
         luck=start.seed,
     )
+    greedy = st.session_state[f"{prefix}_greedy"]
     first, second, third = st.columns(3)
 
-    def ask(column, label: str, option: str, name: str, low, high, step):
+    def ask(column, label: str, option: str, name: str, low, high, step, disabled=greedy):
+        help = sentence(SamplingPlan, option)
         return column.number_input(
-            label, low, high, step=step, key=f"{prefix}_{name}", help=sentence(SamplingPlan, option), **_KEPT
+            label, low, high, step=step, key=f"{prefix}_{name}", help=help, disabled=disabled, **_KEPT
         )
 
-    tokens = ask(first, "Tokens in a continuation", "max_new_tokens", "tokens", 1, 1024, 5)
+    tokens = ask(first, "Tokens in a continuation", "max_new_tokens", "tokens", 1, 1024, 5, disabled=False)
     samples = ask(second, "Continuations of each prompt", "samples", "samples", 1, 100, 1)
     seed = ask(third, "Seed of the draws", "seed", "luck", 0, None, 1)
     temperature = ask(first, "Temperature", "temperature", "temperature", 0.05, 5.0, 0.1)
     top_p = ask(second, "Top-p", "top_p", "top_p", 0.05, 1.0, 0.05)
-    with third:
-        greedy = st.toggle(
-            "Most probable token only", key=f"{prefix}_greedy", help=sentence(SamplingPlan, "greedy"), **_KEPT
-        )
-    return SamplingPlan(tokens, samples, greedy, temperature, top_p, seed)
+    help = sentence(SamplingPlan, "greedy")
+    third.toggle("Always the most probable token", key=f"{prefix}_greedy", help=help, **_KEPT)
+    # One path has one sample, and none of the dice matter.
+    if greedy:
+        return SamplingPlan(tokens, greedy=True)
+    return SamplingPlan(tokens, samples, False, temperature, top_p, seed)
 
 
 def pick_certainty(prefix: str, start: EvaluationPlan) -> dict[str, int]:
@@ -255,11 +257,3 @@ def pick_certainty(prefix: str, start: EvaluationPlan) -> dict[str, int]:
             label, low, high, step=step, key=f"{prefix}_{name}", help=sentence(EvaluationPlan, name), **_KEPT
         )
     return found
-
-
-def describe_measure(plan: EvaluationPlan) -> str:
-    """What a plan measures with, in a few words for people."""
-    prompts = "all prompts" if plan.limit_prompts is None else f"{plan.limit_prompts:,} prompts"
-    draws = "1 random subspace" if plan.controls == 1 else f"{plan.controls} random subspaces"
-    measured = ", ".join(TITLES[name].lower() for name in plan.scorers)
-    return frame.sources_words(plan) if False else f"{measured}; {prompts}; control: {draws}"

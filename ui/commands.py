@@ -1,0 +1,133 @@
+"""The same from the command line: the exact commands that do what a page did."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from detox_engine.plans import EvaluationPlan, SweepPlan, TextSpec
+from detox_engine.specs import EditPlan, FitPlan, ModelSpec, PairSpec, SamplingPlan, format_layers
+
+if TYPE_CHECKING:
+    from ui.cache import StudyKey
+
+STUDY = "my-study"
+"""The folder that the commands write the study to and read it from."""
+EVERY = 1_000_000
+
+
+def draw_commands(commands: Sequence[Sequence[str]], note: str = "") -> None:
+    """The expander with commands to copy."""
+    with st.expander("The same from the command line", icon=":material/terminal:"):
+        st.code("\n".join(write_command(command) for command in commands), language="bash", wrap_lines=True)
+        if note:
+            st.caption(note)
+
+
+def write_command(command: Sequence[str]) -> str:
+    """A command as a person types it."""
+    return shlex.join(command)
+
+
+def fit_command(key: StudyKey) -> list[str]:
+    """Fits the study of a view."""
+    model, pairs, plan = key.model, key.fit.pairs, key.fit
+    options = {
+        "--model": _unless(model.name, ModelSpec.name),
+        "--revision": model.revision,
+        "--device": _unless(model.device, ModelSpec.device),
+        "--dtype": _unless(model.dtype, ModelSpec.dtype),
+        "--pairs": _unless(pairs.source, PairSpec.source),
+        "--toxic-column": pairs.toxic,
+        "--civil-column": pairs.civil,
+        "--prompt-column": pairs.prompt,
+        "--subset": pairs.subset,
+        "--split": _unless(pairs.split, PairSpec.split),
+        "--pairs-revision": pairs.revision,
+        "--limit": pairs.limit,
+        "--seed": _unless(pairs.seed, PairSpec.seed),
+        "--max-length": _unless(plan.max_length, FitPlan.max_length),
+        "--pooling": _unless(plan.pooling, FitPlan.pooling),
+        "--keep": _unless(plan.keep, FitPlan.keep),
+        "--out": STUDY,
+    }
+    return ["detox", "fit", *_spell(options), *([] if plan.keep_embeddings else ["--no-embeddings"])]
+
+
+def evaluate_command(key: StudyKey, edit: EditPlan, plan: EvaluationPlan) -> list[str]:
+    """Evaluates an edit of the fitted study; directions that are switched off have no option."""
+    options = {
+        "--layers": format_layers(edit.layers),
+        "--rank": edit.rank,
+        "--strength": _unless(edit.strength, EditPlan.strength),
+    }
+    return [*_begin("evaluate", key), *_spell(options), *measure_options(plan, EvaluationPlan())]
+
+
+def sweep_command(key: StudyKey, plan: SweepPlan, limit: float) -> list[str]:
+    """Runs a grid of the fitted study; `limit` is what perplexity may be multiplied by at most."""
+    options = {
+        "--ranks": ",".join(map(str, plan.ranks)),
+        "--starts": None if plan.starts is None else format_layers(plan.starts),
+        "--ends": None if plan.ends is None else format_layers(plan.ends),
+        "--strengths": _unless(",".join(f"{strength:g}" for strength in plan.strengths), "1"),
+        "--perplexity-limit": _unless(f"{limit:g}", "1.1"),
+    }
+    return [*_begin("sweep", key), *_spell(options), *measure_options(plan.evaluation, SweepPlan().evaluation)]
+
+
+def _begin(command: str, key: StudyKey) -> list[str]:
+    options = {
+        "--device": _unless(key.model.device, ModelSpec.device),
+        "--dtype": _unless(key.model.dtype, ModelSpec.dtype),
+    }
+    return ["detox", command, STUDY, *_spell(options)]
+
+
+def measure_options(plan: EvaluationPlan, base: EvaluationPlan) -> list[str]:
+    """What an evaluation is measured with, where it differs from `base`."""
+    sampling, neutral = plan.sampling, plan.neutral
+    options = {
+        "--scorers": _unless(",".join(plan.scorers), ",".join(base.scorers)),
+        "--prompts": _unless(plan.prompts, base.prompts),
+        "--limit-prompts": _limit(plan.limit_prompts, base.limit_prompts),
+        "--max-new-tokens": _unless(sampling.max_new_tokens, base.sampling.max_new_tokens),
+        "--samples": _unless(sampling.samples, base.sampling.samples),
+        "--temperature": _unless(sampling.temperature, base.sampling.temperature),
+        "--top-p": _unless(sampling.top_p, base.sampling.top_p),
+        "--seed": _unless(sampling.seed, base.sampling.seed),
+        "--neutral": _unless(neutral.source, base.neutral.source),
+        "--neutral-subset": neutral.subset,
+        "--neutral-split": _unless(neutral.split, TextSpec.split),
+        "--neutral-column": _unless(neutral.column, TextSpec.column),
+        "--neutral-layout": _unless(neutral.layout, TextSpec.layout),
+        "--window": _unless(neutral.window, TextSpec.window),
+        "--stride": _unless(neutral.stride, TextSpec.stride),
+        "--limit-neutral": _limit(neutral.limit, base.neutral.limit),
+        "--classifier": _unless(plan.classifier, base.classifier),
+        "--classifier-label": plan.classifier_label,
+        "--tasks": _unless(",".join(plan.tasks), ",".join(base.tasks)),
+        "--limit-tasks": plan.limit_tasks,
+        "--controls": _unless(plan.controls, base.controls),
+        "--control-seed": _unless(plan.seed, base.seed),
+        "--resamples": _unless(plan.resamples, base.resamples),
+    }
+    greedy: dict[bool, list[str]] = {True: ["--greedy"], False: ["--no-greedy"]}
+    return [*_spell(options), *([] if sampling.greedy == SamplingPlan.greedy else greedy[sampling.greedy])]
+
+
+def _unless(value: object, usual: object) -> object | None:
+    """`value`, or None where it need not be said."""
+    return None if value == usual else value
+
+
+def _limit(value: int | None, usual: int | None) -> int | None:
+    """A limit; where the usual one is to be lifted, a number beyond any file, since the command line has no “all”."""
+    return EVERY if value is None and usual is not None else _unless(value, usual)
+
+
+def _spell(options: dict[str, object | None]) -> list[str]:
+    return [part for name, value in options.items() if value is not None for part in (name, str(value))]

@@ -1,0 +1,107 @@
+"""The effect of an edit in words: numbers, intervals, units, and whether it is more than chance and its control."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from detox_engine.estimates import Effect, Estimate
+    from detox_engine.evaluate import Score
+
+UNITS = (
+    ("capability", "share of questions answered right", "questions"),
+    ("distinct", "share of all", "prompts"),
+    ("fluency", "perplexity", "prompts"),
+    ("perplexity", "perplexity", "texts"),
+    ("drift", "nats per token", "texts"),
+    ("above_half", "share of continuations", "prompts"),
+    ("probability", "share of prompts", "prompts"),
+    ("expected_maximum", "toxicity, 0 to 1", "prompts"),
+    ("profanity", "toxicity, 0 to 1", "prompts"),
+    ("classifier", "toxicity, 0 to 1", "prompts"),
+)
+"""Part of a scorer's name, the unit of its scores, and what its items are; the first that fits."""
+
+GROUPS = (
+    ("Does it write less toxic text?", ("profanity", "classifier")),
+    ("Does it still write well?", ("fluency", "distinct")),
+    ("Does it still read as before?", ("perplexity", "drift")),
+    ("Can it still do tasks?", ("capability",)),
+)
+"""Questions and the beginnings of the names of the scorers that answer them."""
+
+
+def unit_of(name: str) -> str:
+    return next((unit for part, unit, _ in UNITS if part in name), "score")
+
+
+def items_of(name: str) -> str:
+    """What a scorer's items are."""
+    return next((items for part, _, items in UNITS if part in name), "items")
+
+
+def number(value: float) -> str:
+    """A number with the digits that tell something, and a real minus sign."""
+    if not math.isfinite(value):
+        return "–"
+    size = abs(value)
+    if 0 < size < 0.0095:
+        text = f"{size:.2g}" if size >= 1e-4 else f"{size:.0e}".replace("e-0", "e-")
+    else:
+        text = f"{size:.3f}" if size < 10 else f"{size:.2f}" if size < 100 else f"{size:,.0f}"
+    return f"−{text}" if value < 0 and float(text.replace(",", "")) else text
+
+
+def signed(value: float) -> str:
+    """A change, with its sign."""
+    text = number(value)
+    return text if text.startswith(("−", "–")) or not float(text.replace(",", "")) else f"+{text}"
+
+
+def interval(estimate: Estimate, write=number) -> str:
+    """`0.12 (0.10 to 0.15)`, the bounds of the 95 % interval in brackets."""
+    return f"{write(estimate.mean)} ({write(estimate.low)} to {write(estimate.high)})"
+
+
+def way(lower_is_better: bool) -> str:
+    return "lower is better" if lower_is_better else "higher is better"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to think of an effect."""
+
+    kind: Literal["better", "worse", "unclear"]
+    words: str
+
+
+def judge(effect: Effect, lower_is_better: bool) -> Verdict:
+    """Whether a score changed beyond its interval, for better or worse, and further than in every random draw."""
+    change = effect.difference
+    if not math.isfinite(change.mean):
+        return Verdict("unclear", "Nothing could be counted")
+    if change.low <= 0 <= change.high:
+        return Verdict("unclear", "No change" if change.low == change.high == 0 else "No clear change")
+    falls = change.mean < 0
+    better = falls == lower_is_better
+    further = all(effect.after.mean < draw if falls else effect.after.mean > draw for draw in effect.draws)
+    draws = "the random subspace" if len(effect.draws) == 1 else f"any of the {len(effect.draws)} random subspaces"
+    against = f"more than under {draws}" if further else "but no more than under random subspaces"
+    return Verdict("better" if better else "worse", f"{'Better' if better else 'Worse'}, {against}")
+
+
+def summarise_score(score: Score, called: str) -> str:
+    """One sentence on a scorer: before, after, and what random subspaces do.
+
+    Args:
+        called: the score at the beginning of a sentence.
+    """
+    effect, verdict = score.effect, judge(score.effect, score.lower_is_better)
+    moves = "stays about the same" if verdict.kind == "unclear" else "falls" if effect.difference.mean < 0 else "rises"
+    return (
+        f"{called} {moves}, from {number(effect.before.mean)} to {number(effect.after.mean)} (change "
+        f"{signed(effect.difference.mean)}, 95 % interval {signed(effect.difference.low)} to "
+        f"{signed(effect.difference.high)}); with random subspaces removed instead it is {number(effect.control.mean)}."
+    )

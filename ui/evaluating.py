@@ -1,0 +1,89 @@
+"""The worker that evaluates an edit, and the evaluations of this session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from detox_engine.plans import EvaluationPlan
+from detox_engine.specs import EditPlan, format_layers
+from ui import cache, jobs, text
+from ui.cache import StudyKey
+
+if TYPE_CHECKING:
+    from detox_engine.evaluate import Evaluation
+
+KIND = "evaluation"
+EVALUATIONS_KEPT = 6
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an evaluation answers."""
+
+    study: StudyKey
+    made: str
+    """Tells a study from an earlier one with the same specs."""
+    edit: EditPlan
+    plan: EvaluationPlan
+
+
+def effective(edit: EditPlan) -> EditPlan:
+    """`edit` without switches that its layers and rank do not reach, so that plans which do the same are equal."""
+    within = frozenset(
+        (layer, direction) for layer, direction in edit.switched_off if layer in edit.layers and direction < edit.rank
+    )
+    return replace(edit, switched_off=within)
+
+
+def describe_edit(edit: EditPlan) -> str:
+    """An edit plan in a few words."""
+    layers = ("layer " if len(edit.layers) == 1 else "layers ") + format_layers(edit.layers)
+    off = f", {len(edit.switched_off)} switched off" if edit.switched_off else ""
+    return f"rank {edit.rank}, {layers}, strength {edit.strength:g}{off}"
+
+
+def begin_evaluation(asked: Asked) -> None:
+    """Evaluate in a worker; `settle_evaluations` takes over what comes of it."""
+    shelf = cache.shelf()
+
+    def work(progress):
+        study = shelf.fit(asked.study, progress)
+        bench = shelf.workbench(asked.study.model, progress)
+        from detox_engine.evaluate import evaluate
+
+        found = evaluate(bench, study, asked.edit, asked.plan, progress)
+        progress("Finding words to blur", 0, 0)
+        text.find_rude_words(
+            words
+            for outcome in found.prompts
+            for each in outcome.comparisons
+            for words in (each.prompt, each.before.text, each.after.text)
+        )
+        return found
+
+    jobs.start_job(KIND, asked, work)
+
+
+def settle_evaluations() -> Mapping[Asked, Evaluation]:
+    """This session's evaluations, the latest last; one that was stopped or failed leaves them in place."""
+    kept = st.session_state.setdefault("evaluations", {})
+    job = jobs.find_job(KIND)
+    if job is not None and job.snapshot.state == "done":
+        kept.pop(job.key, None)
+        kept[job.key] = job.snapshot.result
+        while len(kept) > EVALUATIONS_KEPT:
+            kept.pop(next(iter(kept)))
+        jobs.forget_job(KIND)
+    return kept
+
+
+def find_evaluation(asked: Asked, kept: Mapping[Asked, Evaluation]) -> Asked | None:
+    """The evaluation of just this, else the latest one of the same study, else None."""
+    if asked in kept:
+        return asked
+    same_study = [other for other in kept if (other.study, other.made) == (asked.study, asked.made)]
+    return same_study[-1] if same_study else None

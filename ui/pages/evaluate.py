@@ -1,0 +1,331 @@
+"""Is this edit good? Every scorer before the edit, after it, and under random subspaces of the same size."""
+
+import json
+
+import numpy as np
+import streamlit as st
+
+from detox_engine.errors import InputError
+from detox_engine.plans import EvaluationPlan
+from ui import charts, commands, effect_charts, effects, evaluating, frame, jobs, measures, outcomes, state
+from ui.evaluating import Asked, describe_edit
+from ui.side_by_side import comparisons_html
+from ui.text import mask, plain
+
+FATES = {
+    "better": "Got better",
+    "worse": "Got worse",
+    "stayed bad": "Stayed bad",
+    "stayed fine": "Stayed fine",
+}
+SHOWN = 5
+"""Prompts drawn at first, and added each time."""
+MOST_MOVED = 5
+CONFIG = {"displayModeBar": False}
+TEXTS = {
+    "Plain text": ("perplexity", "drift"),
+    "Words that only look rude": ("harmless_perplexity", "harmless_drift"),
+    "Groups of people in passing": ("groups_perplexity", "groups_drift"),
+}
+
+
+def pick_plan(shown: bool) -> EvaluationPlan | None:
+    """What to measure with; folded away once there is something to see."""
+    try:
+        with st.expander("What to measure with", icon=":material/checklist:", expanded=not shown):
+            return measures.pick_evaluation_plan("evaluate", EvaluationPlan())
+    except InputError as error:
+        frame.draw_error(str(error))
+        return None
+
+
+def draw_run(asked: Asked | None, measured: bool) -> None:
+    """The button, and what becomes of a run."""
+    job = jobs.find_job(evaluating.KIND)
+    running = job is not None and job.running
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button(
+            "Evaluate again" if measured else "Evaluate this edit",
+            key="evaluate",
+            type="secondary" if measured else "primary",
+            icon=":material/play_arrow:",
+            disabled=asked is None or running,
+            on_click=evaluating.begin_evaluation,
+            args=(asked,),
+        )
+        if asked is None:
+            st.caption("Choose what to measure with first.")
+        else:
+            st.caption(f"The edit plan: {describe_edit(asked.edit)}.")
+    if running:
+        jobs.watch_job(job, jobs.draw_progress)
+    elif job is not None and job.snapshot.state == "failed":
+        frame.draw_error(job.snapshot.error)
+    elif job is not None and job.snapshot.state == "stopped":
+        st.info("The evaluation was stopped; nothing of it was kept.", icon=":material/info:")
+
+
+def draw_stale(shown: Asked, asked: Asked | None) -> None:
+    """Whether the numbers are still about what the page asks for."""
+    st.caption(plain(f"Measured: {describe_edit(shown.edit)}, on {frame.name_model(shown.study.model)}."))
+    if asked is None or shown == asked:
+        return
+    what = "The edit plan has" if shown.edit != asked.edit else "What to measure with has"
+    with st.container(border=True, horizontal=True, vertical_alignment="center", key="evaluation_stale"):
+        st.markdown(f":material/history: {what} changed since these numbers were measured.", width="stretch")
+        job = jobs.find_job(evaluating.KIND)
+        st.button(
+            "Evaluate what is chosen now",
+            key="evaluate_now",
+            icon=":material/refresh:",
+            disabled=job is not None and job.running,
+            on_click=evaluating.begin_evaluation,
+            args=(asked,),
+        )
+
+
+def draw_scores() -> None:
+    """The main picture: a card for each scorer, by the question it answers."""
+    st.html(outcomes.verdict_html(found))
+    st.html(LEGEND)
+    for place, (question, beginnings) in enumerate(effects.GROUPS):
+        scores = [score for score in found.scores if score.name.startswith(beginnings)]
+        if not scores:
+            continue
+        st.subheader(question, anchor=False)
+        with st.container(key=f"score_cards_{place}"):
+            for score in scores:
+                draw_score(score)
+
+
+def draw_score(score) -> None:
+    with st.container(border=True, key=f"score_{score.name}"):
+        st.html(outcomes.score_html(score))
+        st.plotly_chart(
+            effect_charts.effect_figure(score, colours),
+            key=f"chart_{score.name}",
+            config=CONFIG,
+            alt=f"{score.title}: {effects.number(score.effect.before.mean)} before, "
+            f"{effects.number(score.effect.after.mean)} after, {effects.number(score.effect.control.mean)} random",
+        )
+
+
+def draw_suppression() -> None:
+    """Harmless text beside plain text: does the edit blunt more than toxic text?"""
+    names = {score.name: score for score in found.scores}
+    board = {
+        title: {kind: names[name] for kind, name in zip(("perplexity", "drift"), both, strict=True) if name in names}
+        for title, both in TEXTS.items()
+    }
+    if not names.keys() & {"harmless_drift", "groups_drift"}:
+        return
+    st.subheader("Does it blunt harmless text?", anchor=False)
+    st.write(
+        "Where predictions move further on harmless text than on plain text, the edit blunts more than toxic text."
+    )
+    board = {title: scores for title, scores in board.items() if scores}
+    st.plotly_chart(
+        effect_charts.suppression_figure(board, colours),
+        key="suppression",
+        config=CONFIG,
+        alt="Change of perplexity and drift on plain text, on words that only look rude, and on groups in passing",
+    )
+    if "Plain text" not in board:
+        st.caption("Measure perplexity and drift too, and plain text appears beside them.")
+    draw_most_moved()
+
+
+def draw_most_moved() -> None:
+    """The harmless sentences on which predictions moved most."""
+    from detox_engine.plans import TextSpec
+    from detox_engine.texts import GROUPS, HARMLESS, read_text
+
+    with st.expander("The harmless texts it moves most"):
+        for column, (title, name, file) in zip(
+            st.columns(2, gap="large"),
+            (("Words that only look rude", "harmless_drift", HARMLESS), ("Groups in passing", "groups_drift", GROUPS)),
+            strict=True,
+        ):
+            lines, items = read_text(TextSpec(str(file)), file).lines, found.items[name]
+            if len(lines) != items.shape[1]:
+                column.caption(f"{title}: the texts are cut into several pieces for this model.")
+                continue
+            order = np.argsort(-items[1])[:MOST_MOVED]
+            column.markdown(f"**{title}**, nats per token")
+            column.html(
+                outcomes.moved_html([(lines[i], float(items[1][i]), float(items[2:, i].mean())) for i in order])
+            )
+
+
+def draw_prompts() -> None:
+    """Every prompt by what became of it, with what was written before and after."""
+    if not found.prompts:
+        return
+    st.subheader("What became of each prompt?", anchor=False)
+    from detox_engine.scorers.toxicity import TOXIC
+
+    name = next(score.name for score in found.scores if score.name in ("profanity", "classifier"))
+    items = found.items[name]
+    counts = count_fates(items, TOXIC)
+    st.html(fates_html(counts))
+    shown = state.shows_words()
+    labels = [label_of(mask(outcome.prompt, shown)) for outcome in found.prompts]
+    sides = {"The edit": (items[0], items[1]), "One random subspace instead": (items[0], items[2])}
+    st.plotly_chart(
+        effect_charts.prompt_figure(sides, labels, TOXIC, colours),
+        key="prompt_scatter",
+        config=CONFIG,
+        on_select=take_prompt,
+        selection_mode="points",
+        alt=f"Toxicity of each prompt before and after: {counts['better'][0]} got better, "
+        f"{counts['worse'][0]} got worse",
+    )
+    st.caption("Below the diagonal it became less toxic. A click on a dot shows what was written.")
+    picked = st.session_state.get("picked_prompt")
+    if picked is not None and picked < len(found.prompts):
+        with st.container(border=True, key="picked"):
+            draw_outcomes([found.prompts[picked]])
+    draw_fate(counts)
+
+
+def take_prompt() -> None:
+    points = st.session_state.prompt_scatter["selection"]["points"]
+    if points and points[0].get("customdata"):
+        st.session_state.picked_prompt = int(points[0]["customdata"][0])
+
+
+def count_fates(items: np.ndarray, threshold: float) -> dict[str, tuple[int, float]]:
+    """Fate -> prompts of it under the edit, and under a random subspace on average."""
+    sides = [effect_charts.find_fates(items[0], after, threshold) for after in items[1:]]
+    return {
+        fate: (int((sides[0] == fate).sum()), float(np.mean([(side == fate).sum() for side in sides[1:]])))
+        for fate in FATES
+    }
+
+
+def fates_html(counts: dict[str, tuple[int, float]]) -> str:
+    cells = "".join(
+        f'<div class="{fate.replace(" ", "-")}"><span class="label">{FATES[fate]}</span><b>{own:,}</b>'
+        f'<span class="label">random: {control:.3g}</span></div>'
+        for fate, (own, control) in counts.items()
+    )
+    return f'<div class="fates">{cells}</div>'
+
+
+def label_of(prompt: str) -> str:
+    """A prompt as a chart's label, which would otherwise read markup in it."""
+    short = prompt if len(prompt) <= 80 else "…" + prompt[-80:]
+    return short.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
+
+
+def draw_fate(counts: dict[str, tuple[int, float]]) -> None:
+    """The prompts of one fate, the most telling first."""
+    chosen = st.segmented_control(
+        "Show the prompts that",
+        list(FATES),
+        format_func=lambda fate: f"{FATES[fate].lower()} ({counts[fate][0]:,})",
+        default="better",
+        key="fate",
+        required=True,
+        persist_state="session",
+    )
+    order = {
+        "better": lambda one: one.after - one.before,
+        "worse": lambda one: one.before - one.after,
+        "stayed bad": lambda one: -one.after,
+        "stayed fine": lambda one: -abs(one.after - one.before),
+    }
+    chosen_prompts = sorted((one for one in found.prompts if one.fate == chosen), key=order[chosen])
+    if not chosen_prompts:
+        st.caption("None of the prompts.")
+        return
+    key = f"fate_shown_{chosen}"
+    count = st.session_state.get(key, SHOWN)
+    draw_outcomes(chosen_prompts[:count])
+    if len(chosen_prompts) > count:
+        st.button(
+            f"Show {min(SHOWN, len(chosen_prompts) - count)} more of {len(chosen_prompts):,}",
+            key="more_prompts",
+            on_click=lambda: st.session_state.update({key: count + SHOWN}),
+        )
+
+
+def draw_outcomes(chosen) -> None:
+    several = found.plan.sampling.samples > 1
+    st.html(comparisons_html([each for outcome in chosen for each in outcome.comparisons], several))
+
+
+def draw_proof() -> None:
+    st.subheader("Proof of the edit", anchor=False)
+    edit = found.edit
+    with st.container(border=True, key="proof"):
+        st.html(outcomes.proof_html(found.proof, edit.rank, found.model.hidden, edit.strength))
+
+
+def draw_downloads() -> None:
+    """Everything in full, whatever is blurred on the page."""
+    st.download_button(
+        "Everything as JSON",
+        json_of,
+        "evaluation.json",
+        "application/json",
+        key="download_evaluation",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+    note = ""
+    if found.edit.switched_off:
+        note = "The command line removes whole ranks: it has no option for directions that are switched off."
+    commands.draw_commands(
+        [commands.fit_command(shown.study), commands.evaluate_command(shown.study, found.edit, found.plan)], note
+    )
+
+
+def json_of() -> str:
+    from detox_engine.reports import record_evaluation
+    from detox_engine.tables import without_nan
+
+    return json.dumps(without_nan(record_evaluation(found)), ensure_ascii=False, allow_nan=False, indent=2)
+
+
+LEGEND = (
+    '<p class="legend"><span class="before">●</span> before <span class="after">◆</span> after the edit '
+    '<span class="control">□</span> random subspaces of the same size removed instead '
+    '<span class="bar">├─┤</span> 95 % interval</p>'
+)
+
+frame.open_page("Evaluate", "Is this edit good?")
+study = frame.require_study()
+view = state.view()
+colours = charts.palette(st.context.theme.type)
+kept = evaluating.settle_evaluations()
+of_study = any((asked.study, asked.made) == (view.study_key, study.made) for asked in kept)
+plan = pick_plan(of_study)
+asked = Asked(view.study_key, study.made, evaluating.effective(view.edit), plan) if plan is not None else None
+draw_run(asked, asked in kept)
+shown = evaluating.find_evaluation(asked, kept) if asked is not None else None
+if shown is not None:
+    found = kept[shown]
+    draw_stale(shown, asked)
+    draw_scores()
+    draw_suppression()
+    draw_prompts()
+    draw_proof()
+    draw_downloads()
+elif jobs.find_job(evaluating.KIND) is None:
+    st.info(
+        "Nothing is measured yet for this study. Press the button, and every score appears here before the edit, "
+        "after it, and with random subspaces of the same size removed instead.",
+        icon=":material/info:",
+    )
+frame.explain(
+    "An edit is good where what the model writes becomes less toxic, and nothing else changes: the text it reads is "
+    "as predictable as before, what it writes is as fluent, and harmless text is left alone. "
+    "Every change stands beside the change that random subspaces of the same rank on the same layers bring, on the "
+    "same prompts with the same luck; an effect that random subspaces have too is no effect of the directions. "
+    "Intervals hold 95 % of what the score would be on other prompts or texts of the same kind; before and after are "
+    "resampled together, so the change has an interval of its own.",
+    r"\Delta = s(\text{after}) - s(\text{before}), \qquad "
+    r"\text{perplexity} = e^{-\frac{1}{n}\sum_t \log p(x_t \mid x_{<t})}, \qquad "
+    r"\text{drift} = \frac{1}{n}\sum_t \mathrm{KL}\bigl(p_{\text{before}} \,\|\, p_{\text{after}}\bigr)",
+)

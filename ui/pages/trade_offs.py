@@ -1,0 +1,384 @@
+"""Which rank and layers are worth it? Two scores for every setting of a grid, the frontier, and the random control."""
+
+import csv
+import io
+import json
+import math
+import time
+from dataclasses import replace
+
+import streamlit as st
+
+from detox_engine.errors import InputError
+from detox_engine.plans import SWEEP_EVALUATION, SweepPlan
+from detox_engine.specs import EditPlan, sentence
+from ui import charts, commands, frame, jobs, measures, state, sweeping
+from ui.effects import interval, number, unit_of
+from ui.evaluating import describe_edit, effective
+from ui.sweeping import Asked
+from ui.text import plain
+from ui.trade_off_charts import Axis, describe_setting, grid_figure, shade_of, trade_off_figure
+
+CONFIG = {"displayModeBar": False}
+MOST_STARTS = 12
+"""First layers tried before anyone asks for more."""
+STRENGTHS = ["0.25", "0.5", "0.75", "1", "1.25", "1.5"]
+SHADES = ("rank", "first layer", "last layer", "strength")
+HARMS = ("profanity", "classifier")
+_KEPT = {"persist_state": "session"}
+
+
+def pick_plan(shown: bool) -> SweepPlan | None:
+    """The grid, and what each of its settings is measured with; None while something is missing."""
+    try:
+        with st.expander("What to try", icon=":material/grid_on:", expanded=not shown):
+            grid = pick_grid()
+            if st.toggle("Choose what each setting is measured with", key="sweep_details", **_KEPT):
+                measured = measures.pick_evaluation_plan("sweep", SWEEP_EVALUATION)
+            else:
+                measured = SWEEP_EVALUATION
+                st.caption(
+                    f"Each setting writes after {SWEEP_EVALUATION.limit_prompts} prompts and reads "
+                    f"{SWEEP_EVALUATION.neutral.limit} neutral texts, and so does a random subspace of its size."
+                )
+        return None if measured is None else replace(grid, evaluation=measured)
+    except InputError as error:
+        frame.draw_error(str(error))
+        return None
+
+
+def pick_grid() -> SweepPlan:
+    """Ranks, first layers, last layers and strengths."""
+    last = study.layers - 1
+    ranks_key, starts_key, ends_key = f"sweep_ranks_{study.kept}", f"sweep_starts_{last}", f"sweep_ends_{last}"
+    st.session_state.setdefault(ranks_key, [rank for rank in SweepPlan.ranks if rank <= study.kept])
+    st.session_state.setdefault("sweep_strengths", ["1"])
+    st.session_state.setdefault(ends_key, [last])
+    left, right = st.columns(2, gap="large")
+    ranks = left.multiselect(
+        "Ranks", range(1, study.kept + 1), key=ranks_key, help=sentence(SweepPlan, "ranks"), **_KEPT
+    )
+    strengths = right.multiselect(
+        "Strengths",
+        STRENGTHS,
+        accept_new_options=True,
+        key="sweep_strengths",
+        help=sentence(SweepPlan, "strengths"),
+        **_KEPT,
+    )
+    starts = (0,)
+    if last:
+        starts = pick_starts(left, starts_key, last)
+    ends = right.multiselect(
+        "Last layers", range(last + 1), key=ends_key, help="The last layer alone, unless you sweep it too.", **_KEPT
+    )
+    every = tuple(range(last + 1))
+    return SweepPlan(
+        tuple(sorted(ranks)),
+        None if starts == every else starts,
+        None if ends == [last] else tuple(sorted(ends)),
+        tuple(sorted({read_strength(text) for text in strengths})),
+    )
+
+
+def pick_starts(column, key: str, last: int) -> tuple[int, ...]:
+    """The first layers: a range of them, all or every second and so on."""
+    st.session_state.setdefault(key, (0, last))
+    st.session_state.setdefault(f"{key}_step", math.ceil((last + 1) / MOST_STARTS))
+    with column:
+        wide, narrow = st.columns([3, 2])
+    low, high = wide.slider("First layers", 0, last, key=key, help=sentence(SweepPlan, "starts"), **_KEPT)
+    step = narrow.number_input("One in so many", 1, last + 1, step=1, key=f"{key}_step", **_KEPT)
+    return tuple(range(low, high + 1, step))
+
+
+def read_strength(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"The strength “{text}” is no number: write one such as 0.5.") from None
+
+
+def draw_run(asked: Asked | None) -> None:
+    """The button with the size of the grid, and what becomes of a run."""
+    job = jobs.find_job(sweeping.KIND)
+    running = job is not None and job.running
+    size = count_settings(asked) if asked is not None else 0
+    unfinished = tried is not None and tried.asked == asked and not tried.sweep.whole
+    finished = tried is not None and tried.asked == asked and tried.sweep.whole
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button(
+            "Go on with the rest" if unfinished else f"Try {size:,} setting{'s' if size != 1 else ''}",
+            key="sweep",
+            type="secondary" if finished else "primary",
+            icon=":material/play_arrow:",
+            disabled=not size or running,
+            on_click=sweeping.begin_sweep,
+            args=(asked,),
+        )
+        if asked is None:
+            st.caption("Choose what to try first.")
+        elif unfinished:
+            left = tried.sweep.total - len(tried.sweep.points)
+            st.caption(f"Stopped: {left:,} of {tried.sweep.total:,} settings are still to be measured.")
+        elif size and not finished:
+            st.caption("Settings that were measured before are kept, and only what is missing is computed.")
+    if running:
+        jobs.watch_job(
+            job, lambda snapshot: sweeping.draw_progress(snapshot, time.monotonic()), "Stop and keep what is done"
+        )
+    elif job is not None and job.snapshot.state == "failed":
+        frame.draw_error(job.snapshot.error)
+    elif job is not None and job.snapshot.state == "stopped":
+        st.info("The run was stopped before its first settings were measured.", icon=":material/info:")
+
+
+def count_settings(asked: Asked) -> int:
+    """Settings in the grid; 0 with a sentence where it cannot be made."""
+    from detox_engine.sweep import check_grid
+
+    try:
+        return len(check_grid(study, asked.plan))
+    except InputError as error:
+        frame.draw_error(str(error))
+        return 0
+
+
+def pick_axes() -> tuple[Axis, Axis]:
+    """Which two scores to hold against each other."""
+    axes = {
+        scorer.name: Axis(scorer.name, scorer.title, unit_of(scorer.name), scorer.lower_is_better)
+        for scorer in tried.sweep.scorers
+    }
+    names = list(axes)
+    cost = "perplexity" if "perplexity" in names else names[-1]
+    harm = next((name for name in HARMS if name in names), names[0])
+    chosen = []
+    for column, (label, key, start) in zip(
+        st.columns(3)[:2], (("Across", "sweep_x", cost), ("Up", "sweep_y", harm)), strict=True
+    ):
+        key = f"{key}_{'_'.join(names)}"
+        st.session_state.setdefault(key, start)
+        chosen.append(
+            axes[column.selectbox(label, names, format_func=lambda name: axes[name].title, key=key, **_KEPT)]
+        )
+    return chosen[0], chosen[1]
+
+
+def take_point(chart: str) -> None:
+    """A click on a setting makes it the edit plan; the selection itself is lost with the next figure."""
+    points = st.session_state[chart]["selection"]["points"]
+    if points and points[0].get("customdata"):
+        take_setting(int(points[0]["customdata"][0]))
+
+
+def take_setting(index: int) -> None:
+    """Make a setting the edit plan, and remember what changed."""
+    edit = st.session_state.tried.sweep.points[index].edit
+    before = state.view().edit
+    state.change_edit(
+        layers=edit.layers,
+        rank=edit.rank,
+        strength=edit.strength,
+        switched_off=frozenset(),
+        edit_bias=False,
+    )
+    st.session_state.sweep_taken = describe_change(before, edit)
+
+
+def describe_change(before: EditPlan, after: EditPlan) -> str:
+    """What becomes of the edit plan, in one sentence."""
+    if effective(before) == after:
+        return f"This is the edit plan already: {describe_edit(after)}."
+    again = effective(before).switched_off
+    switched = " Directions that you had switched off are removed again." if again else ""
+    return f"The edit plan is now {describe_edit(after)}; it was {describe_edit(effective(before))}.{switched}"
+
+
+def draw_recommendation(limit: float) -> int | None:
+    """The knee under the limit with its reason; its index among the points, None where there is none."""
+    from detox_engine.frontier import recommend
+
+    names = {scorer.name for scorer in tried.sweep.scorers}
+    harm = next((name for name in HARMS if name in names), None)
+    if harm is None or "perplexity" not in names:
+        st.info("A setting is recommended where toxicity and perplexity are both measured.", icon=":material/info:")
+        return None
+    choice = recommend(points, 1 + limit / 100, harm=harm)
+    with st.container(border=True, horizontal=True, vertical_alignment="center", key="recommendation"):
+        icon = ":material/recommend:" if choice.index is not None else ":material/block:"
+        st.markdown(f"{icon} {plain(choice.reason)}", width="stretch")
+        if choice.index is not None:
+            st.button(
+                "Make it the edit plan",
+                key="take_recommended",
+                disabled=current == choice.index,
+                on_click=take_setting,
+                args=(choice.index,),
+            )
+    return choice.index
+
+
+def find_current() -> int | None:
+    """The point that is the edit plan now."""
+    edit = effective(state.view().edit)
+    return next((index for index, point in enumerate(points) if point.edit == edit), None)
+
+
+def draw_trade_off(x: Axis, y: Axis, recommended: int | None, limit: float) -> None:
+    varied = [shade for shade in SHADES if len({shade_of(point, shade) for point in points}) > 1] or ["rank"]
+    key = f"sweep_shade_{'_'.join(varied)}"
+    shade = varied[0]
+    if len(varied) > 1:
+        shade = st.segmented_control(
+            "Shade dots by", varied, format_func=str.capitalize, default=varied[0], key=key, required=True, **_KEPT
+        )
+    bound = points[0].effects["perplexity"].before.mean * (1 + limit / 100) if x.name == "perplexity" else None
+    st.plotly_chart(
+        trade_off_figure(points, x, y, shade, colours, bound, recommended, current),
+        key="trade_off",
+        on_select=lambda: take_point("trade_off"),
+        selection_mode="points",
+        config=CONFIG,
+        alt=f"{y.title} against {x.title.lower()} for {len(points)} settings, with their frontier and random control",
+    )
+    st.caption(
+        "A click on a dot makes it the edit plan. Bars are 95 % intervals of the settings on the frontier."
+    )
+
+
+def draw_grid(axes: tuple[Axis, Axis]) -> None:
+    """Rank × first layer for one score, of one last layer and strength."""
+    st.subheader("Rank by first layer", anchor=False)
+    slices = sorted({(point.layers[-1], point.strength) for point in points})
+    first, second, _ = st.columns(3)
+    axis = first.segmented_control(
+        "Colour",
+        list(dict.fromkeys(axes[::-1])),
+        format_func=lambda axis: axis.title,
+        default=axes[1],
+        key=f"sweep_grid_{axes[0].name}_{axes[1].name}",
+        required=True,
+        **_KEPT,
+    )
+    chosen = slices[-1]
+    if len(slices) > 1:
+        chosen = second.selectbox(
+            "Of",
+            slices,
+            index=len(slices) - 1,
+            format_func=lambda pair: f"last layer {pair[0]}, strength {pair[1]:g}",
+            key=f"sweep_slice_{len(slices)}",
+        )
+    inside = [index for index, point in enumerate(points) if (point.layers[-1], point.strength) == chosen]
+    st.plotly_chart(
+        grid_figure(points, inside, axis, colours, current),
+        key="sweep_grid",
+        on_select=lambda: take_point("sweep_grid"),
+        selection_mode="points",
+        config=CONFIG,
+        alt=f"{axis.title} by rank and first layer, under the edit and under random subspaces",
+    )
+    st.caption(
+        f"Layers run from the first layer to layer {chosen[0]}. Darker or warmer is worse; both halves share one "
+        "scale. A click on a cell of the edit makes it the edit plan."
+    )
+
+
+def draw_table() -> None:
+    with st.expander(f"All {len(points):,} settings as a table", icon=":material/table:"):
+        rows = []
+        for point in points:
+            row = {"Setting": describe_setting(point)}
+            for scorer in tried.sweep.scorers:
+                effect = point.effects[scorer.name]
+                row[scorer.title] = interval(effect.after)
+                row[f"{scorer.title}, random"] = number(effect.control.mean)
+            rows.append(row)
+        st.dataframe(rows, hide_index=True, alt="All settings with their scores and their random control")
+        before = points[0].effects
+        unedited = "; ".join(
+            f"{scorer.title} {interval(before[scorer.name].before)}" for scorer in tried.sweep.scorers
+        )
+        st.caption(plain(f"Unedited: {unedited}. 95 % intervals in brackets."))
+
+
+def draw_downloads(limit: float) -> None:
+    with st.container(horizontal=True):
+        for name, (make, kind) in {"CSV": (csv_of, "text/csv"), "JSON": (json_of, "application/json")}.items():
+            st.download_button(
+                name,
+                make,
+                f"trade_offs.{name.lower()}",
+                kind,
+                key=f"download_sweep_{name.lower()}",
+                icon=":material/download:",
+                on_click="ignore",
+                help=f"Every setting with all scores, intervals and controls, as {name}.",
+            )
+    asked = tried.asked
+    commands.draw_commands(
+        [commands.fit_command(asked.study), commands.sweep_command(asked.study, asked.plan, 1 + limit / 100)]
+    )
+
+
+def json_of() -> str:
+    from detox_engine.reports import record_sweep
+    from detox_engine.tables import without_nan
+
+    return json.dumps(without_nan(record_sweep(tried.sweep)), ensure_ascii=False, allow_nan=False, indent=2)
+
+
+def csv_of() -> str:
+    from detox_engine.reports import tabulate_sweep
+
+    columns, rows = tabulate_sweep(tried.sweep)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+frame.open_page("Trade-offs", "Which rank and layers are worth it?")
+study = frame.require_study()
+view = state.view()
+colours = charts.palette(st.context.theme.type)
+tried = sweeping.settle_sweep()
+if tried is not None and (tried.asked.study, tried.asked.made) != (view.study_key, study.made):
+    tried = None
+plan = pick_plan(tried is not None)
+asked = Asked(view.study_key, study.made, plan) if plan is not None else None
+draw_run(asked)
+if tried is not None:
+    points = tried.sweep.points
+    current = find_current()
+    if asked is not None and asked != tried.asked:
+        st.caption("What is chosen above has changed since; below is what was measured last.")
+    limit = st.number_input(
+        "Perplexity may rise by at most, in %", 0.0, None, 10.0, step=1.0, key="sweep_limit", width=280, **_KEPT
+    )
+    recommended = draw_recommendation(limit)
+    if taken := st.session_state.get("sweep_taken"):
+        st.success(plain(taken), icon=":material/check:")
+    axes = pick_axes()
+    draw_trade_off(*axes, recommended, limit)
+    draw_grid(axes)
+    draw_table()
+    draw_downloads(limit)
+elif jobs.find_job(sweeping.KIND) is None:
+    st.info(
+        "Nothing is tried yet for this study. Press the button, and every setting appears here with its toxicity and "
+        "its perplexity, beside a random subspace of the same size.",
+        icon=":material/info:",
+    )
+frame.explain(
+    "Each dot is an edit of one rank, layers and strength: how toxic what the model then writes is, against how well "
+    "it still predicts neutral text. "
+    "The frontier joins the settings that no other beats in both; where it bends, more cost buys little more. "
+    "Squares are random subspaces of the same sizes: what an edit does no better than they do is not the work of "
+    "its directions.",
+    r"W_\ell \leftarrow W_\ell - \alpha\, W_\ell V_\ell^{\top} V_\ell \quad "
+    r"\text{for } \ell \text{ from the first layer to the last, } V_\ell \in \mathbb{R}^{\text{rank} \times "
+    r"\text{hidden}}",
+)
