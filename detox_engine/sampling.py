@@ -20,7 +20,9 @@ def draw_luck(seed: int, prompt: str, sample: int, step: int, vocab: int) -> Ten
     """
     label = repr((seed, prompt, sample, step)).encode()
     stream = numpy.random.PCG64(int.from_bytes(hashlib.blake2b(label, digest_size=16).digest(), "little"))
-    return torch.from_numpy(numpy.random.Generator(stream).standard_exponential(vocab, dtype=numpy.float32))
+    noise = torch.from_numpy(numpy.random.Generator(stream).standard_exponential(vocab, dtype=numpy.float32))
+    # A draw of exactly 0 would win against everything, or be 0 / 0 where the token's probability is 0.
+    return noise.clamp_(min=torch.finfo(torch.float32).tiny)
 
 
 def keep_nucleus(probabilities: Tensor, top_p: float) -> Tensor:
