@@ -19,19 +19,30 @@ class FactorSample:
 
 
 def draw_factor_sample(
-    rank: int, pairs: int = 500, hidden: int = 96, noise: float = 0.02, strength: float = 2.0, seed: int = 0
+    rank: int,
+    pairs: int = 500,
+    hidden: int = 96,
+    noise: float = 0.02,
+    strength: float = 2.0,
+    seed: int = 0,
+    planted: Tensor | None = None,
 ) -> FactorSample:
     """Mean part + context part on both sides; in toxic text also a toxic part; noise on every entry of each side.
 
-    The toxic part of planted direction k has mean and standard deviation `strength / (k + 1) ** 0.5`.
+    The toxic part of planted direction k has mean and standard deviation `strength / (k + 1) ** 0.5`. The planted
+    directions are drawn, unless they are given as orthonormal rows `planted`.
     """
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    frame = torch.linalg.qr(normal(hidden, hidden)).Q.T
-    mean_direction, planted, contexts = frame[0], frame[1 : 1 + rank], frame[1 + rank : 11 + rank]
+    columns = normal(hidden, hidden)
+    if planted is not None:
+        columns[:, :rank] = planted.double().T
+    frame = torch.linalg.qr(columns).Q.T
+    planted = frame[:rank] if planted is None else planted.double()
+    mean_direction, contexts = frame[rank], frame[rank + 1 : rank + 11]
     context = 3 * normal(pairs, len(contexts)) @ contexts
     shared = 40 * mean_direction + context
     falling = strength / torch.arange(1, rank + 1, dtype=torch.float64).sqrt()

@@ -5,6 +5,8 @@ import torch
 
 from detox_engine.anatomy import find_anatomy
 from detox_engine.lens import read_tokens, score_tokens, show_token
+from detox_engine.subspace import fit_subspace, principal_angles
+from tests.factor_model import draw_factor_sample
 from tests.models import FAMILIES, loaded_tiny
 
 
@@ -22,6 +24,20 @@ def test_a_planted_direction_reads_back_as_its_tokens(family):
     generator = torch.Generator().manual_seed(0)
     (random,) = read_tokens(torch.randn(1, 32, generator=generator), anatomy, loaded.tokenizer, measure="cosine")
     assert token not in [score.id for score in random.toxic_pole]
+
+
+def test_a_direction_planted_in_the_factor_model_is_recovered_and_read_back():
+    loaded = loaded_tiny("llama")
+    anatomy = find_anatomy(loaded.model)
+    insult = loaded.tokenizer("idiot")["input_ids"][0]
+    planted = torch.nn.functional.normalize(anatomy.unembedding.weight[insult].double(), dim=0)[None]
+    sample = draw_factor_sample(1, pairs=500, hidden=32, noise=0.02, planted=planted)
+    (before,) = read_tokens((sample.toxic.mean(0) / 40)[None], anatomy, loaded.tokenizer, top=3, measure="cosine")
+    assert insult not in [score.id for score in before.toxic_pole]
+    subspace = fit_subspace(sample.toxic, sample.civil, keep=4)
+    assert principal_angles(subspace.basis[:1], planted).max() < 1.0
+    (found,) = read_tokens(subspace.basis[:1], anatomy, loaded.tokenizer, top=3, measure="cosine")
+    assert found.toxic_pole[0].id == insult and found.toxic_pole[0].score > 0.999
 
 
 def test_scores_are_the_products_and_cosines_of_the_definition():
