@@ -252,3 +252,19 @@ def test_no_hook_is_left_even_after_a_failure(monkeypatch):
     with pytest.raises(RuntimeError):
         project_text(loaded, anatomy, TEXT, {0: torch.zeros(1, HIDDEN + 1)})
     assert count() == before
+
+
+def test_spaces_that_a_tokenizer_passes_over_stay_in_the_pieces():
+    loaded = loaded_tiny("gpt2")
+
+    class Trimming:
+        """Leaves spaces out of the spans, as some tokenizers do."""
+
+        def __getattr__(self, name):
+            return getattr(loaded.tokenizer, name)
+
+        def __call__(self, text, **options):
+            assert text == "  a b"
+            return {"input_ids": [65, 66], "special_tokens_mask": [0, 0], "offset_mapping": [(2, 3), (4, 5)]}
+
+    assert encode_text(replace(loaded, tokenizer=Trimming()), "  a b").pieces == ("  a ", "b")
