@@ -9,9 +9,9 @@ from torch import Tensor
 
 from detox_engine.embeddings import Embeddings
 from detox_engine.errors import InputError
-from detox_engine.rank import run_draws
 from detox_engine.specs import Progress, ignore_progress
 from detox_engine.subspace import ToxicSubspace, centre, decompose, principal_angles
+from detox_engine.threads import run_side_by_side
 
 STAGE = "Resampling pairs"
 
@@ -68,7 +68,7 @@ def measure_stability(
             [_turn(embeddings, layer, subspace, rank, weights) for layer, subspace in enumerate(subspaces)]
         )
 
-    return Stability(rank, torch.stack(run_draws(resample, resamples, STAGE, progress), dim=1))
+    return Stability(rank, torch.stack(run_side_by_side(resample, resamples, STAGE, progress), dim=1))
 
 
 def _turn(embeddings: Embeddings, layer: int, subspace: ToxicSubspace, rank: int, weights: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from detox_engine.errors import InputError
 from detox_engine.specs import Progress, ignore_progress
+from detox_engine.threads import run_side_by_side
 
 SMALLEST_KEPT = 1e-6
 """A direction whose singular value is below this share of the largest is rounding, not text, and is not kept."""
@@ -110,12 +111,11 @@ def fit_subspaces(
     toxic: Tensor, civil: Tensor, keep: int, progress: Progress = ignore_progress
 ) -> tuple[ToxicSubspace, ...]:
     """The toxic subspace of every layer from embeddings `[layers, pairs, hidden]`; progress counts layers."""
-    subspaces = []
-    for layer, (toxic_side, civil_side) in enumerate(zip(toxic, civil, strict=True)):
-        progress("Decomposing layers", layer, len(toxic))
-        subspaces.append(fit_subspace(toxic_side, civil_side, keep))
-    progress("Decomposing layers", len(toxic), len(toxic))
-    return tuple(subspaces)
+    return tuple(
+        run_side_by_side(
+            lambda layer: fit_subspace(toxic[layer], civil[layer], keep), len(toxic), "Decomposing layers", progress
+        )
+    )
 
 
 def principal_angles(first: Tensor, second: Tensor) -> Tensor:

@@ -1,14 +1,16 @@
 """Parallel analysis with deflation: planted ranks come back, noise has none, and the chart agrees with the number."""
 
 from concurrent.futures import ThreadPoolExecutor
+from time import sleep
 
 import pytest
 import torch
 
 from detox_engine.embeddings import Embeddings
 from detox_engine.errors import Cancelled, InputError
-from detox_engine.rank import draw_null_spectra, run_draws
+from detox_engine.rank import draw_null_spectra
 from detox_engine.subspace import fit_subspaces
+from detox_engine.threads import run_side_by_side
 from tests.factor_model import draw_factor_sample
 
 SAMPLES = 100
@@ -68,6 +70,15 @@ def test_layer_that_keeps_fewer_directions_than_are_real_suggests_all_it_keeps()
     assert suggest(draw_samples(5, 200, 64, 0.02, 2), keep=3) == [3, 3]
 
 
+def test_dominant_directions_are_those_above_the_null_of_the_whole():
+    embeddings = draw_samples(5, 200, 64, 0.02, 4)
+    subspaces = fit_subspaces(embeddings.toxic, embeddings.civil, 8)
+    for null, subspace in zip(draw_null_spectra(embeddings, subspaces), subspaces, strict=True):
+        dominant = null.count_dominant(subspace.singular_values)
+        assert 1 <= dominant < null.suggest_rank(subspace.singular_values) == 5
+        assert null.count_dominant(torch.zeros(8)) == 0
+
+
 @pytest.mark.parametrize("pairs", [2, 3, 6])
 def test_few_pairs_give_finite_nulls(pairs):
     embeddings = draw_samples(1, pairs, 32, 0.1, 2)
@@ -102,18 +113,22 @@ def test_progress_counts_draws_to_the_end_and_can_stop_them():
     assert done == sorted(done) and done[0] == 0 and seen[-1][1] == seen[-1][2] == 10
     started = []
 
+    def work(draw):
+        started.append(draw)
+        sleep(0.005)
+
     def stop(stage, done, total):
         if done == 1:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        run_draws(started.append, 1000, "draws", stop)
+        run_side_by_side(work, 1000, "draws", stop)
     assert len(started) < 1000
 
 
 def test_draws_leave_the_number_of_threads_as_it_was():
     torch.set_num_threads(2)
-    inside = run_draws(lambda draw: torch.get_num_threads(), 8, "draws", lambda *event: None)
+    inside = run_side_by_side(lambda draw: torch.get_num_threads(), 8, "draws", lambda *event: None)
     assert set(inside) == {1}
     assert torch.get_num_threads() == 2
     with ThreadPoolExecutor(1) as later:
