@@ -90,13 +90,13 @@ def describe_change(before: float, after: float) -> str:
 
 
 def percent(probability: float) -> str:
-    """A probability in percent, with two digits that tell it from 0 and from 100."""
+    """A probability in percent, with two digits that tell something."""
     if probability < 0.00001:
         return "under 0.001 %"
-    if probability > 0.99999:
-        return "over 99.999 %" if probability < 1 else "100 %"
+    if probability > 0.9995:
+        return "over 99.9 %" if probability < 1 else "100 %"
     share = 100 * probability
-    digits = min(3, max(0, 1 - floor(log10(min(share, 100 - share)))))
+    digits = 1 if share >= 99.5 else min(3, max(0, 1 - floor(log10(share))))
     return f"{share:.{digits}f} %"
 
 

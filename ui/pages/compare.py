@@ -55,7 +55,8 @@ def describe_sampling(plan) -> str:
 
 def pick_request() -> writing.Request | None:
     """What is to be written; None while there is no prompt."""
-    left, right = st.columns(2, gap="large")
+    with st.container(key="writing_controls"):
+        left, right = st.columns(2, gap="large")
     with left:
         st.subheader("Prompts", anchor=False)
         prompts = writing.pick_prompts(view.model.name)
