@@ -47,11 +47,11 @@ FIRST_LAYER_SHARE = 0.4
 """The published edits begin between a third and a half of the way up, and go to the last layer."""
 
 
-def suggest(model_name: str, layers: int, suggested_ranks: tuple[int, ...]) -> Preset:
-    """Where to begin with a model of `layers` layers, given the rank that stands out in each of them.
+def suggest(model_name: str, layers: int, dominant_ranks: tuple[int, ...]) -> Preset:
+    """Where to begin with a model of `layers` layers, given how many directions dominate each of them.
 
     The bundled model has the setting its card was measured with, published models have the paper's; for any
-    other, the upper part of the layers and the middle of their suggested ranks, 1 to 10.
+    other, the upper part of the layers and the middle of what dominates them, 1 to 10.
     """
     if model_name == BUNDLED:
         return bundled_preset(layers)
@@ -59,7 +59,7 @@ def suggest(model_name: str, layers: int, suggested_ranks: tuple[int, ...]) -> P
     if published is not None and published.layers[-1] < layers:
         return published
     chosen = tuple(range(min(round(FIRST_LAYER_SHARE * layers), layers - 1), layers))
-    middle = median_low(suggested_ranks[layer] for layer in chosen)
+    middle = median_low(dominant_ranks[layer] for layer in chosen)
     return Preset(chosen, min(max(1, middle), LARGEST_PUBLISHED_RANK))
 
 

@@ -85,8 +85,11 @@ class Workbench:
         ranks = tuple(
             null.suggest_rank(subspace.singular_values) for null, subspace in zip(nulls, subspaces, strict=True)
         )
+        dominant = tuple(
+            null.count_dominant(subspace.singular_values) for null, subspace in zip(nulls, subspaces, strict=True)
+        )
         finished = perf_counter()
-        begin = suggest(self.loaded.spec.name, len(subspaces), ranks)
+        begin = suggest(self.loaded.spec.name, len(subspaces), dominant)
         made, versions = stamp()
         warnings = pair_set.warnings
         if embeddings.cut:
