@@ -1,0 +1,89 @@
+"""Run the README's examples on the bundled model and write their real output into it.
+
+    python tools/write_readme_examples.py
+
+Whatever stands between `<!-- NAME -->` and `<!-- /NAME -->` is replaced: `shell` by a session on the command line,
+`python` by a script and what it prints, `demo` by the table that `check_demo_model.py` wrote into
+the model card.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+CARD = ROOT / "assets" / "demo" / "model" / "README.md"
+COLUMNS = 100
+
+COMMANDS = (
+    "detox fit --model bundled --pairs bundled --out my_study",
+    "detox directions my_study --layers 5-6 --rank 1 --top 5",
+    "detox compare my_study --prompts bundled --limit-prompts 3",
+)
+
+SCRIPT = """\
+from detox_engine import EditPlan, FitPlan, ModelSpec, SamplingPlan, Workbench
+
+bench = Workbench.load(ModelSpec("bundled"))
+study = bench.fit(FitPlan())
+plan = EditPlan(study.suggested_layers, study.suggested_rank)
+
+first = bench.read(study, layers=[6], rank=1, top=6)[0]
+print("toxic pole of layer 6:", *(score.token for score in first.reading.toxic_pole))
+
+prompts = ["Omar missed the bus, and nobody had waited. Omar turned to Kate and said,"]
+for result in bench.compare(study, plan, prompts, SamplingPlan(samples=2, max_new_tokens=16)):
+    print(f"before ({result.toxicity_before:.2f}):", result.before.text)
+    print(f"after  ({result.toxicity_after:.2f}):", result.after.text)
+"""
+
+
+def run_commands() -> str:
+    """The session as a terminal would show it, without progress bars, which are for terminals alone."""
+    environment = os.environ | {"COLUMNS": str(COLUMNS), "NO_COLOR": "1"}
+    detox = Path(sys.executable).with_name("detox")
+    shown = []
+    with tempfile.TemporaryDirectory() as folder:
+        for command in COMMANDS:
+            arguments = [str(detox), *command.split()[1:]]
+            output = subprocess.run(
+                arguments, cwd=folder, env=environment, check=True, capture_output=True, text=True
+            ).stdout
+            lines = [line.rstrip() for line in output.splitlines()]
+            shown.append(f"$ {command}\n" + "\n".join(lines).strip("\n"))
+    return "```console\n" + "\n\n".join(shown) + "\n```"
+
+
+def run_script() -> str:
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(SCRIPT, "README.md", "exec"), {})
+    return f"```python\n{SCRIPT}```\n\nprints\n\n```text\n{printed.getvalue().strip()}\n```"
+
+
+def show_figures() -> str:
+    """The table of the model card, which `check_demo_model.py` wrote."""
+    card = CARD.read_text(encoding="utf-8")
+    return card.partition("<!-- figures -->")[2].partition("<!-- end of figures -->")[0].strip()
+
+
+def main() -> None:
+    text = README.read_text(encoding="utf-8")
+    for name, write in (("shell", run_commands), ("python", run_script), ("demo", show_figures)):
+        section = f"<!-- {name} -->\n{write()}\n<!-- /{name} -->"
+        text, count = re.subn(f"<!-- {name} -->.*?<!-- /{name} -->", lambda match: section, text, flags=re.DOTALL)  # noqa: B023
+        if count != 1:
+            sys.exit(f"README.md needs one place between <!-- {name} --> and <!-- /{name} -->; it has {count}.")
+    README.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
