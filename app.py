@@ -11,6 +11,7 @@ page = st.navigation(
             st.Page("ui/pages/model_and_pairs.py", title="Model & pairs", icon=":material/dataset:", default=True),
             st.Page("ui/pages/spectrum.py", title="Spectrum", icon=":material/bar_chart:"),
             st.Page("ui/pages/directions.py", title="Directions", icon=":material/explore:"),
+            st.Page("ui/pages/map.py", title="Map", icon=":material/scatter_plot:"),
         ],
         "Edit": [
             st.Page("ui/pages/compare.py", title="Compare", icon=":material/compare_arrows:"),

@@ -10,6 +10,7 @@ import streamlit as st
 
 from detox_engine.plans import EvaluationPlan, SweepPlan, TextSpec
 from detox_engine.specs import EditPlan, FitPlan, ModelSpec, PairSpec, SamplingPlan, format_layers
+from detox_engine.views import MapPlan
 
 if TYPE_CHECKING:
     from ui.cache import StudyKey
@@ -77,6 +78,35 @@ def sweep_command(key: StudyKey, plan: SweepPlan, limit: float) -> list[str]:
         "--perplexity-limit": _unless(f"{limit:g}", "1.1"),
     }
     return [*_begin("sweep", key), *_spell(options), *measure_options(plan.evaluation, SweepPlan().evaluation)]
+
+
+def map_command(key: StudyKey, layer: int, plan: MapPlan, edit: EditPlan) -> list[str]:
+    """Lays out the texts of a layer; directions that are switched off have no option."""
+    umap = plan.method == "umap"
+    options = {
+        "--layer": layer,
+        "--method": _unless(plan.method, MapPlan.method),
+        "--frame": _unless(plan.frame, MapPlan.frame),
+        "--neighbours": _unless(plan.neighbours, MapPlan.neighbours) if umap else None,
+        "--spread": _unless(plan.spread, MapPlan.spread) if umap else None,
+        "--seed": _unless(plan.seed, MapPlan.seed) if umap else None,
+    }
+    return [*_begin("map", key), *_spell(options | _edit_options(edit))]
+
+
+def lens_command(key: StudyKey, text: str, rank: int | None, direction: int | None, edit: EditPlan) -> list[str]:
+    """Shows where `text` lights up in every layer: its length on `rank` directions, or along one `direction` from 0."""
+    options = {"--text": text, "--layers": "all", "--rank": rank, "--direction": direction}
+    return [*_begin("lens", key), *_spell(options | _edit_options(edit))]
+
+
+def _edit_options(edit: EditPlan) -> dict[str, object | None]:
+    """An edit that a command shows beside the model as it is."""
+    return {
+        "--edit-layers": format_layers(edit.layers),
+        "--edit-rank": edit.rank,
+        "--strength": _unless(f"{edit.strength:g}", "1"),
+    }
 
 
 def _begin(command: str, key: StudyKey) -> list[str]:

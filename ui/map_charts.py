@@ -1,0 +1,308 @@
+"""The map's figures: texts in two dimensions, layers played one after the other, probes, and histograms."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from ui.charts import Palette
+
+Lines = Literal["none", "pairs", "moves"]
+
+SIDES = ("Toxic", "Civil")
+SYMBOLS = ("circle", "diamond")
+"""Colour alone does not tell the sides apart."""
+HEIGHT = 480
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """The texts in one state."""
+
+    title: str
+    points: np.ndarray
+    """`[sides, pairs, 2]`."""
+
+
+def map_figure(
+    panels: Sequence[Panel],
+    labels: Sequence[Sequence[str]],
+    axes: tuple[str, str],
+    colours: Palette,
+    lines: Lines = "none",
+    together: bool = False,
+    picked: Collection[int] = (),
+) -> go.Figure:
+    """A dot for each text, one panel for each state, or all states in one panel.
+
+    Args:
+        labels: `[sides][pairs]` what a dot says on hover; escaped and masked by the caller.
+        together: all states in one panel: those of the first are hollow.
+        picked: pairs that stand out; all do where there are none.
+    """
+    figure = _frame(panels, axes, together, colours)
+    for column, trace in _traces(panels, labels, colours, lines, together, picked):
+        figure.add_trace(trace, row=1, col=column)
+    return _finish(figure, HEIGHT)
+
+
+def play_figure(
+    frames: Sequence[tuple[int, Sequence[Panel]]],
+    labels: Sequence[Sequence[str]],
+    colours: Palette,
+    lines: Lines = "none",
+    together: bool = False,
+    start: int = 0,
+) -> go.Figure:
+    """The same for every layer, with a slider and a button that plays through them.
+
+    Args:
+        frames: (layer, panels) with maps that have been turned toward one another.
+        start: the layer that is shown at first.
+    """
+    first = next(panels for layer, panels in frames if layer == start)
+    figure = map_figure(first, labels, ("Common frame, x (mean radius 1)", "Common frame, y"), colours, lines, together)
+    figure.frames = [
+        go.Frame(
+            name=str(layer),
+            data=[
+                {"type": "scatter", "x": trace.x, "y": trace.y}
+                for _, trace in _traces(panels, labels, colours, lines, together, ())
+            ],
+            traces=list(range(len(figure.data))),
+        )
+        for layer, panels in frames
+    ]
+    reach = 1.05 * max(np.abs(panel.points).max() for _, panels in frames for panel in panels)
+    figure.update_xaxes(range=[-reach, reach])
+    figure.update_yaxes(range=[-reach, reach])
+    _add_player(figure, [layer for layer, _ in frames], start, colours)
+    return figure
+
+
+def _add_player(figure: go.Figure, layers: Sequence[int], start: int, colours: Palette) -> None:
+    move = {"frame": {"duration": 700, "redraw": False}, "transition": {"duration": 500}, "fromcurrent": True}
+    halt = {"frame": {"duration": 0, "redraw": False}, "mode": "immediate", "transition": {"duration": 0}}
+    look = {"bgcolor": colours.background, "bordercolor": colours.line, "font": {"color": colours.quiet}}
+    play = {"label": "▶ Play", "method": "animate", "args": [None, move]}
+    pause = {"label": "❚❚ Pause", "method": "animate", "args": [[None], halt]}
+    menu = {"type": "buttons", "direction": "left", "showactive": False, "buttons": [play, pause]}
+    figure.update_layout(
+        height=HEIGHT + 110,
+        margin={"b": 130},
+        updatemenus=[menu | look | {"x": 0, "y": -0.2, "xanchor": "left", "yanchor": "top", "pad": {"t": 12}}],
+        sliders=[
+            {
+                "active": layers.index(start),
+                "currentvalue": {"prefix": "Layer ", "font": {"color": colours.quiet}},
+                "x": 0.26,
+                "len": 0.74,
+                "y": -0.16,
+                "pad": {"t": 4},
+                "bgcolor": colours.line,
+                "bordercolor": colours.line,
+                "font": {"color": colours.quiet},
+                "steps": [
+                    {"label": str(layer), "method": "animate", "args": [[str(layer)], halt]} for layer in layers
+                ],
+            }
+        ],
+    )
+
+
+def _frame(panels: Sequence[Panel], axes: tuple[str, str], together: bool, colours: Palette) -> go.Figure:
+    """Empty panels beside one another that share both axes, so that they move as one."""
+    titles = [panel.title for panel in panels]
+    columns = 1 if together else len(panels)
+    figure = make_subplots(
+        1,
+        columns,
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+        subplot_titles=None if columns == 1 else titles,
+    )
+    plain = {"zeroline": False, "gridcolor": colours.line}
+    figure.update_xaxes(title=axes[0], matches="x", **plain)
+    figure.update_yaxes(matches="y", **plain)
+    figure.update_yaxes(title=axes[1], col=1)
+    # Distances mean the same along both axes.
+    figure.update_yaxes(scaleanchor="x", scaleratio=1, col=1)
+    return figure
+
+
+def _traces(panels, labels, colours: Palette, lines: Lines, together: bool, picked) -> list[tuple[int, go.Scatter]]:
+    """(column, trace) of every line and dot; as many, in the same order, for each layer."""
+    traces = []
+    for place, panel in enumerate(panels):
+        column = 1 if together else place + 1
+        if lines == "pairs":
+            traces.append((column, _joined(panel.points[0], panel.points[1], colours, f"Twins, {panel.title}")))
+        elif lines == "moves" and together and place:
+            ends = (panels[0].points.reshape(-1, 2), panel.points.reshape(-1, 2))
+            traces.append((column, _joined(*ends, colours, "What the edit moves")))
+    for place, panel in enumerate(panels):
+        for side, name in enumerate(SIDES):
+            hollow = together and len(panels) > 1 and place == 0
+            colour = (colours.toxic, colours.civil)[side]
+            # In the plain picture both panels share one entry of the legend.
+            shown = together or place == 0
+            marker = {
+                "color": colour,
+                "symbol": SYMBOLS[side] + ("-open" if hollow else ""),
+                "size": 7,
+                "opacity": 0.75,
+                "line": {"width": 1 if hollow else 0.5, "color": colour if hollow else colours.background},
+            }
+            if together and place:
+                marker["line"] = {"width": 1.2, "color": colours.edited}
+            state = f", {panel.title.lower()}" if len(panels) > 1 else ""
+            trace = go.Scatter(
+                x=_round(panel.points[side, :, 0]),
+                y=_round(panel.points[side, :, 1]),
+                text=labels[side],
+                customdata=np.arange(panel.points.shape[1]),
+                name=f"{name}{state}" if together else name,
+                legendgroup=f"{name}{place}" if together else name,
+                showlegend=shown,
+                mode="markers",
+                marker=marker,
+                hovertemplate=f"<b>{name}{state}</b><br>%{{text}}<extra></extra>",
+                unselected={"marker": {"opacity": 0.12}},
+                selectedpoints=sorted(picked) if picked else None,
+            )
+            traces.append((1 if together else place + 1, trace))
+    return traces
+
+
+def _joined(starts: np.ndarray, ends: np.ndarray, colours: Palette, name: str) -> go.Scatter:
+    """A thin line from each start `[points, 2]` to its end."""
+    gaps = np.full(len(starts), np.nan)
+    x = np.stack([starts[:, 0], ends[:, 0], gaps], axis=1).ravel()
+    y = np.stack([starts[:, 1], ends[:, 1], gaps], axis=1).ravel()
+    line = {"color": colours.quiet, "width": 0.6}
+    return go.Scatter(
+        x=_round(x), y=_round(y), mode="lines", line=line, opacity=0.5, hoverinfo="skip", showlegend=False, name=name
+    )
+
+
+def _round(values: np.ndarray) -> np.ndarray:
+    """Four digits of the largest: more than a screen shows, and a fraction of the bytes."""
+    reach = np.nanmax(np.abs(values), initial=0)
+    return values if not reach else np.round(values, max(0, 4 - int(np.floor(np.log10(reach)))))
+
+
+def probe_figure(
+    states: Mapping[str, Sequence], measure: Literal["accuracy", "auc"], picked: int, colours: Palette
+) -> go.Figure:
+    """How well a linear probe tells the sides apart, layer by layer, with 95 % intervals.
+
+    Args:
+        states: title -> a `Separability` for each layer.
+    """
+    title = {"accuracy": "Accuracy of a linear probe", "auc": "Area under its ROC curve"}[measure]
+    looks = [
+        (colours.quiet, "circle", "solid"),
+        (colours.edited, "diamond", "solid"),
+        (colours.edited, "diamond-open", "dot"),
+    ]
+    figure = go.Figure()
+    lowest = 0.5
+    for place, ((state, probes), (colour, symbol, dash)) in enumerate(zip(states.items(), looks, strict=False)):
+        found = [getattr(probe, measure) for probe in probes]
+        means = np.array([one.mean for one in found])
+        lows, highs = np.array([one.low for one in found]), np.array([one.high for one in found])
+        lowest = min(lowest, lows.min())
+        figure.add_scatter(
+            x=[probe.layer + 0.09 * (place - (len(states) - 1) / 2) for probe in probes],
+            y=means,
+            error_y={
+                "array": np.clip(highs - means, 0, None),
+                "arrayminus": np.clip(means - lows, 0, None),
+                "width": 2,
+                "thickness": 1.2,
+            },
+            mode="lines+markers",
+            name=state,
+            line={"color": colour, "dash": dash, "width": 1.5},
+            marker={"symbol": symbol, "size": 7, "color": colour},
+            customdata=np.stack([[probe.layer for probe in probes], lows, highs], axis=1),
+            hovertemplate=f"{state}, layer %{{customdata[0]}}: %{{y:.3f}} "
+            "(%{customdata[1]:.3f} to %{customdata[2]:.3f})<extra></extra>",
+        )
+    figure.add_hline(y=0.5, line={"color": colours.quiet, "dash": "dash", "width": 1})
+    figure.add_annotation(
+        x=1, xref="paper", y=0.5, text="chance", showarrow=False, xanchor="right", yanchor="bottom",
+        font={"color": colours.quiet, "size": 11},
+    )  # fmt: skip
+    figure.add_vline(x=picked, line={"color": colours.line, "width": 8}, layer="below")
+    layers = max(len(probes) for probes in states.values())
+    figure.update_xaxes(title="Layer", dtick=max(1, round(layers / 10)), showgrid=False, zeroline=False)
+    figure.update_yaxes(
+        title=f"{title}, 0 to 1", range=[lowest - 0.04, 1.03], gridcolor=colours.line, zeroline=False
+    )
+    return _finish(figure, 330)
+
+
+def histogram_figure(states: Mapping[str, object], layer: int, colours: Palette) -> go.Figure:
+    """Both sides along the first direction, a row for each state, all rows in the same bins.
+
+    Args:
+        states: title -> a `SideHistogram`.
+    """
+    rows = len(states)
+    figure = make_subplots(
+        rows,
+        1,
+        shared_xaxes=True,
+        shared_yaxes="all",
+        vertical_spacing=0.12,
+        subplot_titles=list(states) if rows > 1 else None,
+    )
+    for row, (state, counts) in enumerate(states.items(), 1):
+        edges = np.array(counts.edges)
+        for name, heights, colour, shape in (
+            ("Toxic", counts.toxic, colours.toxic, ""),
+            ("Civil", counts.civil, colours.civil, "/"),
+        ):
+            figure.add_bar(
+                x=(edges[:-1] + edges[1:]) / 2,
+                y=heights,
+                width=np.diff(edges),
+                name=name,
+                legendgroup=name,
+                showlegend=row == 1,
+                marker={
+                    "color": colour,
+                    "opacity": 0.6,
+                    "line": {"width": 0},
+                    "pattern": {"shape": shape, "fgcolor": colours.background, "size": 5, "solidity": 0.2},
+                },
+                customdata=np.stack([edges[:-1], edges[1:]], axis=1),
+                hovertemplate=f"{state}: %{{y}} {name.lower()} texts between %{{customdata[0]:.2f}} "
+                "and %{customdata[1]:.2f}<extra></extra>",
+                row=row,
+                col=1,
+            )
+    figure.update_xaxes(showgrid=False, zeroline=True, zerolinecolor=colours.line)
+    figure.update_xaxes(title=f"Projection on direction 1 of layer {layer} (units of the model’s state)", row=rows)
+    figure.update_yaxes(title="Texts", gridcolor=colours.line)
+    figure.update_layout(barmode="overlay", bargap=0)
+    return _finish(figure, 330 if rows < 3 else 400)
+
+
+def _finish(figure: go.Figure, height: int) -> go.Figure:
+    figure.update_layout(
+        height=height,
+        margin={"l": 10, "r": 10, "t": 50, "b": 10},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        dragmode=False,
+        hoverlabel={"namelength": -1, "align": "left"},
+        legend={"orientation": "h", "y": 1.08, "yanchor": "bottom", "x": 0, "itemsizing": "constant"},
+    )
+    return figure

@@ -1,0 +1,204 @@
+"""The workers behind the map: the texts read by the edited model, probes of every layer, and layouts by UMAP."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from detox_engine.specs import EditPlan
+from detox_engine.views import MapPlan
+from ui import cache, jobs
+from ui.cache import StudyKey
+
+if TYPE_CHECKING:
+    from detox_engine.embeddings import Embeddings
+    from detox_engine.map import LayerMap
+    from detox_engine.probe import Separability
+    from detox_engine.study import Study
+
+BEFORE, AFTER, PAPER = "before", "after", "on paper"
+"""The states of a text's embedding, named as the command line names them."""
+RUN, LAYOUT = "map run", "map layout"
+"""Kinds of jobs."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which study's texts, and read under which edit."""
+
+    study: StudyKey
+    made: str
+    """Tells a study from an earlier one with the same specs."""
+    edit: EditPlan
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which map: of what, how, at which layer."""
+
+    asked: Asked
+    plan: MapPlan
+    states: tuple[str, ...]
+    layer: int
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What came of running the edited model."""
+
+    before: Embeddings
+    after: Embeddings
+    probes: Mapping[str, tuple[Separability, ...]]
+    """A probe of every layer for each state; empty where there are too few pairs for one."""
+
+
+class Kept:
+    """The latest few results under their keys, for all sessions."""
+
+    def __init__(self, most: int) -> None:
+        self._lock = threading.Lock()
+        self._most = most
+        self._results: OrderedDict[Any, Any] = OrderedDict()
+
+    def find(self, key: Any) -> Any | None:
+        with self._lock:
+            if key in self._results:
+                self._results.move_to_end(key)
+            return self._results.get(key)
+
+    def keep(self, key: Any, result: Any) -> Any:
+        with self._lock:
+            self._results[key] = result
+            while len(self._results) > self._most:
+                self._results.popitem(last=False)
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What the map has come to so far; embeddings are large, so few of them stay."""
+
+    runs: Kept
+    papers: Kept
+    probes: Kept
+    """Before the edit, by study."""
+    layouts: Kept
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def results() -> Results:
+    return Results(Kept(3), Kept(3), Kept(8), Kept(400))
+
+
+def begin_run(asked: Asked) -> None:
+    """Read the texts with the edited model in a worker, and probe every layer before and after."""
+    shelf, kept = cache.shelf(), results()
+
+    def work(progress):
+        study = shelf.fit(asked.study, progress)
+        bench = shelf.workbench(asked.study.model, progress)
+        from detox_engine.map import embed_study
+
+        edit = bench.edit(study, asked.edit)
+        before = embed_study(bench.loaded, bench.anatomy, study, progress=progress)
+        after = embed_study(bench.loaded, bench.anatomy, study, edit, progress)
+        probes = _probe(asked, before, after, edit, progress, kept)
+        kept.runs.keep(asked, Run(before, after, probes))
+
+    jobs.start_job(RUN, asked, work)
+
+
+def _probe(asked: Asked, before, after, edit, progress, kept: Results) -> Mapping[str, tuple[Separability, ...]]:
+    from detox_engine.map import project_on_paper
+    from detox_engine.probe import FOLDS, probe_layers
+
+    if before.toxic.shape[1] < 2 * FOLDS:
+        return {}
+    known = kept.probes.find((asked.study, asked.made))
+    if known is None:
+        known = kept.probes.keep((asked.study, asked.made), probe_layers(before, progress=progress))
+    paper = project_on_paper(before, edit)
+    return {
+        BEFORE: known,
+        AFTER: probe_layers(after, progress=progress),
+        PAPER: probe_layers(paper, progress=progress),
+    }
+
+
+def find_states(asked: Asked, study: Study) -> dict[str, Embeddings]:
+    """The embeddings that are there without waiting: of the study, projected on paper, and of a finished run.
+
+    Raises:
+        InputError: the edit removes nothing.
+    """
+    kept = results()
+    run = kept.runs.find(asked)
+    before = study.embeddings or (run.before if run else None)
+    states = {} if before is None else {BEFORE: before}
+    if run is not None:
+        states[AFTER] = run.after
+    return states
+
+
+def find_paper(asked: Asked, study: Study, before: Embeddings) -> Embeddings:
+    """The study's embeddings with the edit's directions taken out and no model run.
+
+    Raises:
+        InputError: the edit removes nothing.
+    """
+    kept = results()
+    found = kept.papers.find(asked)
+    if found is None:
+        from detox_engine.edit import make_edit
+        from detox_engine.map import project_on_paper
+
+        found = kept.papers.keep(asked, project_on_paper(before, make_edit(study.subspaces, asked.edit)))
+    return found
+
+
+def find_probes(asked: Asked) -> Mapping[str, tuple[Separability, ...]] | None:
+    """The probes of a finished run; those before the edit alone where only another edit was run; None before any."""
+    kept = results()
+    run = kept.runs.find(asked)
+    if run is not None:
+        return run.probes
+    before = kept.probes.find((asked.study, asked.made))
+    return None if before is None else {BEFORE: before}
+
+
+def find_layout(layout: Layout) -> LayerMap | None:
+    return results().layouts.find(layout)
+
+
+def lay_out(layout: Layout, states: Mapping[str, Embeddings]) -> LayerMap:
+    """The map, laid out now; UMAP takes half a minute, so only workers ask this for it."""
+    return _lay_out(layout, states, results())
+
+
+def _lay_out(layout: Layout, states: Mapping[str, Embeddings], kept: Results) -> LayerMap:
+    from detox_engine.map import draw_map, stack_sides
+
+    found = kept.layouts.find(layout)
+    if found is None:
+        stacked = [stack_sides(states[name], layout.layer) for name in layout.states]
+        found = kept.layouts.keep(layout, draw_map(layout.layer, stacked, layout.plan))
+    return found
+
+
+def begin_layouts(layouts: Sequence[Layout], states: Mapping[str, Embeddings]) -> None:
+    """Lay out maps in a worker, one after the other; those that are finished stay where it is stopped."""
+    kept = results()
+
+    def work(progress):
+        for done, layout in enumerate(layouts):
+            place = "the layer" if len(layouts) == 1 else "layers"
+            progress(f"Laying out {place} with UMAP", done, len(layouts))
+            _lay_out(layout, states, kept)
+        progress("Laying out layers with UMAP", len(layouts), len(layouts))
+
+    jobs.start_job(LAYOUT, tuple(layouts), work)
