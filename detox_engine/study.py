@@ -166,7 +166,8 @@ def _read(folder: Path) -> Study:
     model = ModelIdentity(**record["model"])
     with safe_open(folder / "subspaces.safetensors", framework="pt") as file:
         subspaces = tuple(
-            ToxicSubspace(**{name: file.get_tensor(f"layers.{layer}.{name}") for name in _TENSORS})
+            # Copies, since products of tensors that lie aligned in memory as they did when fitted round as they did.
+            ToxicSubspace(**{name: file.get_tensor(f"layers.{layer}.{name}").clone() for name in _TENSORS})
             for layer in range(model.layers)
         )
         nulls = tuple(NullSpectrum(file.get_tensor(f"layers.{layer}.null_spectrum")) for layer in range(model.layers))

@@ -22,9 +22,14 @@ SYMBOLS = {"before": "circle", "after": "diamond", "control": "square-open"}
 
 
 def effect_figure(score: Score, colours: Palette) -> go.Figure:
-    """One scorer: above before, after and control with their intervals, below the two paired changes."""
+    """One scorer: above before, after and control with their intervals, below the two paired changes.
+
+    Drift is a change by itself, measured from the unedited model, and has no second picture.
+    """
     effect, unit = score.effect, unit_of(score.name)
-    figure = make_subplots(2, 1, row_heights=[0.56, 0.44], vertical_spacing=0.3)
+    is_change = "drift" in score.name
+    heights = [1.0] if is_change else [0.56, 0.44]
+    figure = make_subplots(len(heights), 1, row_heights=heights, vertical_spacing=0 if is_change else 0.3)
     sides = (
         ("Before", "before", effect.before),
         ("After", "after", effect.after),
@@ -33,22 +38,32 @@ def effect_figure(score: Score, colours: Palette) -> go.Figure:
     for place, (label, side, estimate) in enumerate(sides):
         _add_estimate(figure, 1, place, label, side, estimate, score.name, colours)
     _add_draws(figure, 1, 2, effect.draws, colours)
+    levels = [value for _, _, each in sides for value in (each.low, each.high)] + list(effect.draws)
+    least = 0.02 if score.range[1] <= 1 else 0.01 * abs(effect.before.mean)
+    _label_rows(figure, 1, [side[0] for side in sides], unit, _range(levels, least))
+    if not is_change:
+        _add_changes(figure, score, unit, least, colours)
+    return _finish(figure, 160 if is_change else 270, colours)
+
+
+def _add_changes(figure: go.Figure, score: Score, unit: str, least: float, colours: Palette) -> None:
+    """The changes from before, of the edit and of its control, in subplot 2."""
+    effect = score.effect
     changes = (("After", "after", effect.difference), (CONTROL, "control", effect.control_difference))
     for place, (label, side, estimate) in enumerate(changes):
         _add_estimate(figure, 2, place, label, side, estimate, score.name, colours, change=True)
     _add_draws(figure, 2, 1, [draw - effect.before.mean for draw in effect.draws], colours)
     figure.add_vline(x=0, row=2, col=1, line={"color": colours.quiet, "width": 1})
-    levels = [value for _, _, each in sides for value in (each.low, each.high)] + list(effect.draws)
     moves = [0.0, *(value for _, _, each in changes for value in (each.low, each.high))]
-    least = 0.02 if score.range[1] <= 1 else 0.01 * abs(effect.before.mean)
-    figure.update_xaxes(title=unit, range=_range(levels, least, score.range), row=1, col=1)
-    figure.update_xaxes(title=f"change, {unit}", range=_range(moves, least), row=2, col=1)
-    for row, labels in ((1, [side[0] for side in sides]), (2, [change[0] for change in changes])):
-        figure.update_yaxes(
-            tickvals=list(range(len(labels))), ticktext=labels, range=[len(labels) - 0.5, -0.5], row=row, col=1
-        )
+    _label_rows(figure, 2, [change[0] for change in changes], f"change, {unit}", _range(moves, least))
     _add_ways(figure, score.lower_is_better, colours)
-    return _finish(figure, 300, colours)
+
+
+def _label_rows(figure: go.Figure, row: int, labels: Sequence[str], title: str, span: Sequence[float]) -> None:
+    figure.update_xaxes(title=title, range=span, row=row, col=1)
+    figure.update_yaxes(
+        tickvals=list(range(len(labels))), ticktext=labels, range=[len(labels) - 0.5, -0.5], row=row, col=1
+    )
 
 
 def _add_estimate(
@@ -93,7 +108,7 @@ def _add_draws(figure: go.Figure, row: int, place: float, draws: Sequence[float]
         )
 
 
-def _range(values: Sequence[float], least: float, bounds: tuple[float, float] | None = None) -> list[float]:
+def _range(values: Sequence[float], least: float) -> list[float]:
     """An axis that holds `values` and is at least `least` wide, so that noise does not look like an effect."""
     finite = [value for value in values if np.isfinite(value)] or [0.0]
     low, high = min(finite), max(finite)
@@ -232,7 +247,7 @@ def _finish(figure: go.Figure, height: int, colours: Palette) -> go.Figure:
         figure.update_layout(showlegend=False)
     figure.update_layout(
         height=height,
-        margin={"l": 10, "r": 14, "t": 26 if figure.layout.annotations else 12, "b": 10},
+        margin={"l": 10, "r": 14, "t": 26 if figure.layout.showlegend else 6, "b": 10},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         dragmode=False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -29,14 +29,6 @@ class Asked:
     """Tells a study from an earlier one with the same specs."""
     edit: EditPlan
     plan: EvaluationPlan
-
-
-def effective(edit: EditPlan) -> EditPlan:
-    """`edit` without switches that its layers and rank do not reach, so that plans which do the same are equal."""
-    within = frozenset(
-        (layer, direction) for layer, direction in edit.switched_off if layer in edit.layers and direction < edit.rank
-    )
-    return replace(edit, switched_off=within)
 
 
 def describe_edit(edit: EditPlan) -> str:
@@ -82,8 +74,7 @@ def settle_evaluations() -> Mapping[Asked, Evaluation]:
 
 
 def find_evaluation(asked: Asked, kept: Mapping[Asked, Evaluation]) -> Asked | None:
-    """The evaluation of just this, else the latest one of the same study, else None."""
-    if asked in kept:
-        return asked
-    same_study = [other for other in kept if (other.study, other.made) == (asked.study, asked.made)]
-    return same_study[-1] if same_study else None
+    """The evaluation of just this, else the latest of the same edit, else the latest of the same study, else None."""
+    of_study = [other for other in kept if (other.study, other.made) == (asked.study, asked.made)]
+    of_edit = [other for other in of_study if other.edit == asked.edit]
+    return asked if asked in kept else next(iter([*of_edit[-1:], *of_study[-1:]]), None)

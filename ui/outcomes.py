@@ -39,7 +39,7 @@ def score_html(score: Score) -> str:
         f'<div class="score"><h4 title="{escape(score.sentence)}">{escape(score.title)}'
         f'<span class="aside">{way(score.lower_is_better)}</span></h4>'
         f'<p class="{verdict.kind}">{escape(verdict.words)}</p>'
-        f"<dl><dt>Change</dt><dd>{interval(effect.difference, signed)}</dd>"
+        f"<dl><dt>Edit</dt><dd>{interval(effect.difference, signed)}</dd>"
         f"<dt>Random</dt><dd>{interval(effect.control_difference, signed)}</dd></dl></div>"
     )
 
@@ -61,10 +61,11 @@ def proof_html(proof: EditProof, rank: int, hidden: int, strength: float) -> str
         f"<td>{_rest(change.along_after)}</td></tr>"
         for change in proof.changes
     )
-    heads = "<th>Layer</th><th>Weights changed</th><th>Along the removed directions, before</th><th>after</th>"
+    titles = ("Layer", "Weights changed", "Along the removed directions before", "Along them after")
+    heads = "".join(f"<th>{title}</th>" for title in titles)
     undone = proof.undone == proof.before
     hashes = "".join(
-        f"<dt>{name}</dt><dd><code>{value.removeprefix('sha256:')[:16]}…</code> {note}</dd>"
+        f'<dt>{name}</dt><dd><code title="{value}">{value[7:23]}…</code> {note}</dd>'
         for name, value, note in (
             ("Before", proof.before, ""),
             ("Edited", proof.edited, "differs" if proof.edited != proof.before else "does not differ"),

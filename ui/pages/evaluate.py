@@ -11,6 +11,7 @@ from ui import charts, commands, effect_charts, effects, evaluating, frame, jobs
 from ui.evaluating import Asked, describe_edit
 from ui.side_by_side import comparisons_html
 from ui.text import mask, plain
+from ui.writing import effective
 
 FATES = {
     "better": "Got better",
@@ -67,7 +68,13 @@ def draw_run(asked: Asked | None, measured: bool) -> None:
 
 def draw_stale(shown: Asked, asked: Asked | None) -> None:
     """Whether the numbers are still about what the page asks for."""
-    st.caption(plain(f"Measured: {describe_edit(shown.edit)}, on {frame.name_model(shown.study.model)}."))
+    prompts = f" with {len(found.prompts):,} prompts" if found.prompts else ""
+    st.caption(
+        plain(
+            f"Measured: {describe_edit(shown.edit)}, on {frame.name_model(shown.study.model)}{prompts}, in "
+            f"{found.seconds:.0f} s."
+        )
+    )
     if asked is None or shown == asked:
         return
     what = "The edit plan has" if shown.edit != asked.edit else "What to measure with has"
@@ -301,7 +308,7 @@ colours = charts.palette(st.context.theme.type)
 kept = evaluating.settle_evaluations()
 of_study = any((asked.study, asked.made) == (view.study_key, study.made) for asked in kept)
 plan = pick_plan(of_study)
-asked = Asked(view.study_key, study.made, evaluating.effective(view.edit), plan) if plan is not None else None
+asked = Asked(view.study_key, study.made, effective(view.edit), plan) if plan is not None else None
 draw_run(asked, asked in kept)
 shown = evaluating.find_evaluation(asked, kept) if asked is not None else None
 if shown is not None:

@@ -14,10 +14,11 @@ from detox_engine.plans import SWEEP_EVALUATION, SweepPlan
 from detox_engine.specs import EditPlan, sentence
 from ui import charts, commands, frame, jobs, measures, state, sweeping
 from ui.effects import interval, number, unit_of
-from ui.evaluating import describe_edit, effective
+from ui.evaluating import describe_edit
 from ui.sweeping import Asked
 from ui.text import plain
 from ui.trade_off_charts import Axis, describe_setting, grid_figure, shade_of, trade_off_figure
+from ui.writing import effective
 
 CONFIG = {"displayModeBar": False}
 MOST_STARTS = 12
@@ -252,16 +253,16 @@ def draw_grid(axes: tuple[Axis, Axis]) -> None:
     st.subheader("Rank by first layer", anchor=False)
     slices = sorted({(point.layers[-1], point.strength) for point in points})
     first, second, _ = st.columns(3)
-    axis = first.segmented_control(
+    by_title = {axis.title: axis for axis in axes[::-1]}
+    picked = first.segmented_control(
         "Colour",
-        list(dict.fromkeys(axes[::-1])),
-        format_func=lambda axis: axis.title,
-        default=axes[1],
+        list(by_title),
+        default=axes[1].title,
         key=f"sweep_grid_{axes[0].name}_{axes[1].name}",
         required=True,
         **_KEPT,
     )
-    chosen = slices[-1]
+    axis, chosen = by_title[picked], slices[-1]
     if len(slices) > 1:
         chosen = second.selectbox(
             "Of",
@@ -301,6 +302,14 @@ def draw_table() -> None:
             f"{scorer.title} {interval(before[scorer.name].before)}" for scorer in tried.sweep.scorers
         )
         st.caption(plain(f"Unedited: {unedited}. 95 % intervals in brackets."))
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            index = st.selectbox(
+                "A setting",
+                range(len(points)),
+                format_func=lambda index: describe_setting(points[index]).capitalize(),
+                key=f"sweep_setting_{len(points)}",
+            )
+            st.button("Make it the edit plan", key="take_setting", on_click=take_setting, args=(index,))
 
 
 def draw_downloads(limit: float) -> None:
@@ -356,7 +365,7 @@ if tried is not None:
     if asked is not None and asked != tried.asked:
         st.caption("What is chosen above has changed since; below is what was measured last.")
     limit = st.number_input(
-        "Perplexity may rise by at most, in %", 0.0, None, 10.0, step=1.0, key="sweep_limit", width=280, **_KEPT
+        "Perplexity may rise by at most, in %", 0.0, None, 10.0, step=1.0, key="sweep_most_cost", width=280, **_KEPT
     )
     recommended = draw_recommendation(limit)
     if taken := st.session_state.get("sweep_taken"):

@@ -1,0 +1,338 @@
+"""Evaluate: every score before the edit, after it, and under random subspaces; worst prompts; the edit's proof."""
+
+import json
+import math
+import shlex
+import threading
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from detox_engine.cli import app as command_line
+from detox_engine.estimates import Effect, Estimate
+from detox_engine.evaluate import Score
+from detox_engine.plans import EvaluationPlan, TextSpec
+from detox_engine.reports import record_evaluation
+from detox_engine.specs import EditPlan, SamplingPlan
+from detox_engine.tables import without_nan
+from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
+from ui.cache import StudyKey
+from ui.charts import DARK, LIGHT
+from ui.commands import STUDY, evaluate_command
+from ui.effect_charts import effect_figure, find_fates, prompt_figure, suppression_figure
+from ui.effects import interval, judge, number, signed, summarise_score
+
+PAGE = "ui/pages/evaluate.py"
+SMALL = {
+    "evaluate_limit": 6,
+    "evaluate_neutral_limit": 5,
+    "evaluate_tokens": 6,
+    "evaluate_controls": 2,
+    "evaluate_resamples": 100,
+}
+
+
+def open_page(folder: str, **link: object):
+    """The page on a study of the tiny model, with an edit that does something and little to measure."""
+    session = fitted_app(folder, **({"layers": "1-2", "rank": 8} | link)).switch_page(PAGE).run()
+    for key, value in SMALL.items():
+        session.number_input(key=key).set_value(value)
+    session.run()
+    assert not session.exception, session.exception
+    return session
+
+
+def evaluate(session, button: str = "evaluate"):
+    session.button(key=button).click().run()
+    run_until(session, lambda session: "evaluation" not in session.session_state["jobs"] or session.error, 120)
+    assert not session.exception, session.exception
+    return session
+
+
+def pick_rank(session, rank: int) -> None:
+    """Change the edit plan in the sidebar."""
+    next(slider for slider in session.sidebar.slider if slider.label == "Rank").set_value(rank).run()
+
+
+def plain_texts(session) -> str:
+    """What the page says, without the escapes of Markdown."""
+    return texts(session).replace("\\", "")
+
+
+def upload(session, what: str, name: str, content: bytes):
+    session.button_group(key=f"evaluate_{what}_kind").set_value("Own file").run()
+    session.file_uploader(key=f"evaluate_{what}_upload").set_value((name, content, "text/plain")).run()
+    return session
+
+
+def results(session):
+    return list(session.session_state["evaluations"].values())
+
+
+@pytest.fixture(scope="module")
+def measured(tiny_folder, tmp_path_factory):
+    """A session that has evaluated its edit; tests only read it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        return evaluate(open_page(tiny_folder))
+
+
+def make_score(name="profanity", before=0.5, after=0.3, control=0.49, half=0.05, lower_is_better=True) -> Score:
+    def estimate(mean: float) -> Estimate:
+        return Estimate(mean, mean - half, mean + half, 9)
+
+    sides = estimate(before), estimate(after), estimate(control)
+    changes = estimate(after - before), estimate(control - before)
+    effect = Effect(*sides, *changes, draws=(control - 0.01, control + 0.01))
+    return Score(name, "Toxicity", "How toxic.", (0, 1), lower_is_better, effect)
+
+
+def test_without_a_study_the_page_offers_to_fit_one(tiny_folder):
+    session = open_app(model=tiny_folder, limit=LIMIT - 1).switch_page(PAGE).run()
+    assert "There is no study to show yet" in texts(session)
+    assert all(button.key != "evaluate" for button in session.button)
+
+
+def test_before_anything_is_measured_the_page_says_what_to_do(tiny_folder):
+    session = open_page(tiny_folder)
+    assert "Nothing is measured yet" in texts(session) and not session.get("plotly_chart")
+    assert not session.button(key="evaluate").disabled
+
+
+def test_every_score_stands_beside_its_control(measured):
+    found = results(measured)[0]
+    shown = texts(measured)
+    cards = [score for score in found.scores if not score.name.startswith(("harmless", "groups"))]
+    assert shown.count('class="score"') == len(cards) == 8
+    assert shown.count("<dt>Random</dt>") == len(cards)
+    # A chart for each, one for harmless texts, one for the prompts.
+    assert len(measured.get("plotly_chart")) == len(cards) + 2
+    assert "with random subspaces removed instead it is" in shown
+    assert shown.count("random: ") == 4
+    assert "the same, bit for bit" in shown and "NOT" not in shown
+
+
+def test_every_fate_of_the_prompts_can_be_read(measured):
+    found = results(measured)[0]
+    for fate in ("better", "worse", "stayed bad", "stayed fine"):
+        measured.button_group(key="fate").set_value(fate).run()
+        count = sum(outcome.fate == fate for outcome in found.prompts)
+        shown = texts(measured)
+        assert count or "None of the prompts" in shown
+        assert shown.count("<article>") == min(count, 5)
+    assert len(found.prompts) == 6
+
+
+def test_page_and_command_line_agree_to_the_digit(measured, tmp_path):
+    study, report = tmp_path / "study", tmp_path / "report.json"
+    lines = next(code.value for code in measured.get("code") if "detox fit" in code.value).splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        command = [str(study) if part == STUDY else part for part in shlex.split(line)][1:]
+        command += ["--report", str(report)] if command[0] == "evaluate" else ["--device", "cpu"]
+        outcome = CliRunner().invoke(command_line, command)
+        assert outcome.exit_code == 0, outcome.output
+    told = json.loads(report.read_text())
+    shown = json.loads(json.dumps(without_nan(record_evaluation(results(measured)[0]))))
+    for part in ("edit", "plan", "sources", "scorers", "prompts", "proof"):
+        assert told[part] == shown[part], part
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        EvaluationPlan(),
+        EvaluationPlan(("perplexity",), limit_prompts=3, sampling=SamplingPlan(5, greedy=True), seed=3),
+        EvaluationPlan(
+            ("classifier", "capability"),
+            prompts="/a folder/prompts.txt",
+            sampling=SamplingPlan(7, 4, temperature=0.7, top_p=0.9, seed=2),
+            neutral=TextSpec("owner/name", "raw", "train", "body", "text", 64, 32, 9),
+            classifier="/a/classifier",
+            classifier_label="rude",
+            tasks=("boolq", "rte"),
+            limit_tasks=5,
+            controls=5,
+            resamples=300,
+        ),
+    ],
+)
+def test_the_command_reads_back_as_the_plan(plan):
+    import typer
+
+    from detox_engine.assess import WHOLE
+    from detox_engine.assess_options import read_plan
+
+    command = evaluate_command(StudyKey(), EditPlan((1, 2, 5), 3, 0.5), plan)
+    context = typer.main.get_command(command_line).commands["evaluate"].make_context("evaluate", command[2:])
+    assert read_plan(context, WHOLE) == plan
+    assert [context.params[name] for name in ("layers", "rank", "strength")] == ["1-2,5", 3, 0.5]
+
+
+def test_results_outlast_a_page_change(measured):
+    measured.switch_page("ui/pages/spectrum.py").run()
+    measured.switch_page(PAGE).run()
+    assert "Proof of the edit" in texts(measured) and measured.number_input(key="evaluate_limit").value == 6
+
+
+def test_a_changed_edit_plan_is_told_and_offered_again(tiny_folder):
+    session = evaluate(open_page(tiny_folder))
+    assert "changed since" not in texts(session)
+    pick_rank(session, 4)
+    shown = plain_texts(session)
+    assert "The edit plan has changed since" in shown and "Measured: rank 8, layers 1-2, strength 1, on" in shown
+    evaluate(session, "evaluate_now")
+    assert "changed since" not in texts(session) and results(session)[-1].edit.rank == 4
+    pick_rank(session, 8)
+    # Back at the first plan its numbers are there at once.
+    assert "changed since" not in texts(session) and "Measured: rank 8" in plain_texts(session)
+    session.number_input(key="evaluate_limit").set_value(5).run()
+    assert "What to measure with has changed since" in texts(session)
+
+
+def test_an_evaluation_can_be_stopped(tiny_folder, monkeypatch):
+    from detox_engine import evaluate as engine
+
+    reached, go_on = threading.Event(), threading.Event()
+    prove = engine.prove_edit
+
+    def slow(*arguments):
+        reached.set()
+        go_on.wait(30)
+        return prove(*arguments)
+
+    monkeypatch.setattr(engine, "prove_edit", slow)
+    session = open_page(tiny_folder)
+    session.button(key="evaluate").click().run()
+    assert reached.wait(30)
+    session.run()
+    session.button(key="stop_evaluation").click().run()
+    go_on.set()
+    run_until(session, lambda session: "The evaluation was stopped" in texts(session))
+    assert not session.session_state["evaluations"]
+
+
+def test_prompts_of_others_are_escaped_and_their_rude_words_blurred(tiny_folder):
+    session = open_page(tiny_folder)
+    upload(session, "prompts", "mine.txt", b"<b>You idiot</b> and\nThe train is\n")
+    evaluate(session)
+    session.button_group(key="fate").set_value("stayed fine").run()
+    shown = texts(session)
+    assert results(session)[0].plan.prompts.endswith("mine.txt") and len(results(session)[0].prompts) == 2
+    for fate in ("better", "worse", "stayed bad", "stayed fine"):
+        session.button_group(key="fate").set_value(fate).run()
+        shown += texts(session)
+    assert "&lt;b&gt;You" in shown and "<b>You" not in shown
+    assert '<span class="rude">idiot</span>' in shown
+
+
+@pytest.mark.parametrize(
+    ("what", "name", "content", "said"),
+    [
+        ("prompts", "empty.txt", b"\n\n", "empty.txt"),
+        ("neutral", "latin.txt", b"caf\xe9 au lait\n", "line 1"),
+    ],
+)
+def test_a_file_that_cannot_be_used_gives_one_sentence(tiny_folder, what, name, content, said):
+    session = evaluate(upload(open_page(tiny_folder), what, name, content))
+    assert len(session.error) == 1 and "Nothing is measured yet" not in session.error[0].value
+    plain = session.error[0].value.replace("\\", "")
+    assert said in plain and name in plain and "uploads" not in plain and "Traceback" not in plain
+
+
+def test_an_edit_that_changes_nothing_gives_one_sentence(tiny_folder):
+    session = evaluate(open_page(tiny_folder, strength=0))
+    assert len(session.error) == 1 and "changes nothing" in session.error[0].value
+
+
+def test_no_scorer_gives_one_sentence_and_no_button(tiny_folder):
+    session = open_page(tiny_folder)
+    session.button_group(key="evaluate_scorers").set_value([]).run()
+    assert len(session.error) == 1 and "needs a scorer" in session.error[0].value.replace("\\", "")
+    assert session.button(key="evaluate").disabled
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "words"),
+    [
+        ({}, "better", "Better, more than under any of the 2 random subspaces"),
+        ({"control": 0.25}, "better", "Better, but no more than under random subspaces"),
+        ({"after": 0.7}, "worse", "Worse, more than under any"),
+        ({"after": 0.7, "lower_is_better": False}, "better", "Better, more"),
+        ({"after": 0.52}, "unclear", "No clear change"),
+        ({"after": 0.5, "half": 0}, "unclear", "No change"),
+        ({"after": math.nan}, "unclear", "Nothing could be counted"),
+    ],
+)
+def test_a_verdict_needs_more_than_chance_and_more_than_the_control(changes, kind, words):
+    score = make_score(**changes)
+    verdict = judge(score.effect, score.lower_is_better)
+    assert verdict.kind == kind and verdict.words.startswith(words)
+
+
+def test_a_summary_names_before_after_interval_and_control():
+    words = summarise_score(make_score(), "Toxicity")
+    assert words == (
+        "Toxicity falls, from 0.500 to 0.300 (change −0.200, 95 % interval −0.250 to −0.150); with random subspaces "
+        "removed instead it is 0.490."
+    )
+    assert "stays about the same" in summarise_score(make_score(after=0.52), "Toxicity")
+
+
+@pytest.mark.parametrize(
+    ("value", "plain", "with_sign"),
+    [(0, "0.000", "0.000"), (0.1234, "0.123", "+0.123"), (-12.345, "−12.35", "−12.35"), (6172.4, "6,172", "+6,172"),
+     (0.00123, "0.00123", "+0.00123"), (-3e-7, "−3e-7", "−3e-7"), (math.nan, "–", "–")],
+)  # fmt: skip
+def test_numbers_have_the_digits_that_tell_something(value, plain, with_sign):
+    assert (number(value), signed(value)) == (plain, with_sign)
+
+
+def test_a_score_is_drawn_with_before_after_control_and_both_changes():
+    figure = effect_figure(make_score(), LIGHT)
+    drawn = [trace.x[0] for trace in figure.data if trace.error_x.array]
+    assert drawn == pytest.approx([0.5, 0.3, 0.49, -0.2, -0.01])
+    assert figure.layout.xaxis.title.text == "toxicity, 0 to 1"
+    assert [note.text for note in figure.layout.annotations] == ["◂ better", "worse ▸"]
+    turned = effect_figure(make_score(lower_is_better=False), DARK)
+    assert [note.text for note in turned.layout.annotations] == ["◂ worse", "better ▸"]
+
+
+def test_noise_is_not_stretched_over_the_whole_axis():
+    figure = effect_figure(make_score(after=0.5001, control=0.5, half=0.0001), LIGHT)
+    low, high = figure.layout.xaxis.range
+    assert high - low >= 0.02
+
+
+def test_drift_is_a_change_by_itself_and_drawn_once():
+    figure = effect_figure(make_score("drift", 0.0, 0.02, 0.001, half=0.0005), LIGHT)
+    assert [trace.x[0] for trace in figure.data if trace.error_x.array] == [0.0, 0.02, 0.001]
+
+
+def test_an_interval_has_one_number_of_decimals():
+    assert interval(Estimate(0.031, -0.0059, 0.106, 9), signed) == "+0.031 (−0.006 to +0.106)"
+    assert interval(Estimate(0.0016, 0.0009, 0.002, 9)) == "0.00160 (0.00090 to 0.00200)"
+
+
+def test_harmless_texts_are_held_against_plain_text_in_percent_of_before():
+    def pair(rise: float) -> dict[str, Score]:
+        return {
+            "perplexity": make_score("perplexity", 200.0, 200 * (1 + rise), 202.0, half=2.0),
+            "drift": make_score("drift", 0.0, rise, 0.01, half=0.001),
+        }
+
+    figure = suppression_figure({"Plain text": pair(0.02), "Words that only look rude": pair(0.3)}, LIGHT)
+    means = [list(trace.x) for trace in figure.data]
+    assert means[0] == pytest.approx([2, 30]) and means[1] == pytest.approx([1, 1])
+    assert means[2] == pytest.approx([0.02, 0.3]) and figure.data[0].error_x.array[0] == pytest.approx(1)
+
+
+def test_every_prompt_is_one_dot_in_each_panel():
+    before, after = np.array([0.9, 0.9, 0.1, 0.1, 0.5]), np.array([0.1, 0.9, 0.9, 0.1, 0.4])
+    assert list(find_fates(before, after, 0.5)) == ["better", "stayed bad", "worse", "stayed fine", "better"]
+    sides = {"The edit": (before, after), "Random": (before, before)}
+    figure = prompt_figure(sides, [f"prompt {index}" for index in range(5)], 0.5, LIGHT)
+    own, control = figure.data[:4], figure.data[4:]
+    assert sorted(row[0] for trace in own for row in trace.customdata) == [0, 1, 2, 3, 4]
+    assert [len(trace.x) for trace in control] == [0, 0, 3, 2]

@@ -1,0 +1,277 @@
+"""Trade-offs: a grid of edits, its frontier, its control, and the setting that becomes the edit plan."""
+
+import csv
+import io
+import json
+import shlex
+import threading
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from detox_engine.assess import SWEEP_EVALUATION
+from detox_engine.assess_options import read_plan
+from detox_engine.cli import app as command_line
+from detox_engine.estimates import Effect, Estimate
+from detox_engine.plans import EvaluationPlan, SweepPlan, TextSpec
+from detox_engine.reports import record_sweep
+from detox_engine.specs import EditPlan
+from detox_engine.sweep_points import SweepPoint
+from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
+from ui.cache import StudyKey
+from ui.charts import DARK, LIGHT
+from ui.commands import STUDY, sweep_command
+from ui.jobs import Stage
+from ui.sweeping import describe_seconds, estimate_remaining, find_results_file
+from ui.trade_off_charts import Axis, grid_figure, trade_off_figure
+
+PAGE = "ui/pages/trade_offs.py"
+PERPLEXITY = Axis("perplexity", "Perplexity of neutral text", "perplexity", True)
+TOXICITY = Axis("profanity", "Toxicity", "toxicity, 0 to 1", True)
+SMALL = {"sweep_limit": 4, "sweep_neutral_limit": 4, "sweep_tokens": 5, "sweep_resamples": 100}
+
+
+def open_page(folder: str, ranks: tuple[int, ...] = (1, 4), **link: object):
+    """The page on a study of the tiny model, with a small grid and little to measure."""
+    session = fitted_app(folder, **link).switch_page(PAGE).run()
+    session.toggle(key="sweep_details").set_value(True).run()
+    for key, value in SMALL.items():
+        session.number_input(key=key).set_value(value)
+    pick_ranks(session, *ranks)
+    assert not session.exception, session.exception
+    return session
+
+
+def pick_ranks(session, *ranks: int) -> None:
+    next(each for each in session.multiselect if each.label == "Ranks").set_value(list(ranks)).run()
+
+
+def sweep(session):
+    session.button(key="sweep").click().run()
+    run_until(session, lambda session: "sweep" not in session.session_state["jobs"] or session.error, 120)
+    assert not session.exception, session.exception
+    return session
+
+
+def tried(session):
+    return session.session_state["tried"].sweep
+
+
+@pytest.fixture(scope="module")
+def measured(tiny_folder, tmp_path_factory):
+    """A session that has tried its grid; tests only read it, or change its edit plan."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        return sweep(open_page(tiny_folder))
+
+
+def make_point(rank: int, start: int, perplexity: float, toxicity: float, strength: float = 1.0) -> SweepPoint:
+    """A setting whose unedited model has perplexity 10 and toxicity 0.5, and whose control stays there."""
+
+    def effect(before: float, after: float) -> Effect:
+        sides = (Estimate(value, value - 0.1, value + 0.1, 9) for value in (before, after, before))
+        change = Estimate(after - before, after - before - 0.1, after - before + 0.1, 9)
+        return Effect(*sides, change, change, (before - 0.01, before + 0.01))
+
+    effects = {"perplexity": effect(10, perplexity), "profanity": effect(0.5, toxicity)}
+    return SweepPoint(tuple(range(start, 3)), rank, strength, effects)
+
+
+POINTS = (
+    make_point(1, 0, 10.1, 0.4),
+    make_point(1, 1, 10.4, 0.45),
+    make_point(4, 0, 11.0, 0.1),
+    make_point(4, 1, 12.0, 0.2),
+)
+
+
+def test_without_a_study_the_page_offers_to_fit_one(tiny_folder):
+    session = open_app(model=tiny_folder, limit=LIMIT - 1).switch_page(PAGE).run()
+    assert "There is no study to show yet" in texts(session)
+    assert all(button.key != "sweep" for button in session.button)
+
+
+def test_before_anything_is_tried_the_page_says_what_to_do_and_how_many(tiny_folder):
+    session = open_page(tiny_folder)
+    assert "Nothing is tried yet" in texts(session) and not session.get("plotly_chart")
+    assert session.button(key="sweep").label == "Try 6 settings"
+
+
+def test_every_setting_is_drawn_and_listed_beside_its_control(measured):
+    assert len(tried(measured).points) == 6 and tried(measured).whole
+    assert len(measured.get("plotly_chart")) == 2
+    table = measured.dataframe[-1].value
+    assert len(table) == 6 and "Toxicity, random" in table and "Perplexity of neutral text, random" in table
+    assert "Unedited" in texts(measured)
+
+
+def test_a_picked_setting_becomes_the_edit_plan_of_every_page(measured):
+    measured.selectbox(key="sweep_setting_6").set_value(4).run()
+    before = measured.session_state["view"].edit
+    measured.button(key="take_setting").click().run()
+    edit, point = measured.session_state["view"].edit, tried(measured).points[4]
+    assert edit == point.edit != before
+    said = measured.success[0].value.replace("\\", "")
+    assert f"The edit plan is now rank {edit.rank}, layers 1-2, strength 1; it was rank {before.rank}" in said
+    measured.switch_page("ui/pages/spectrum.py").run()
+    assert [slider.value for slider in measured.sidebar.slider if slider.label == "Rank"] == [edit.rank]
+    measured.switch_page(PAGE).run()
+    assert len(measured.get("plotly_chart")) == 2
+
+
+def test_switched_off_directions_are_told_when_a_setting_puts_them_back(tiny_folder):
+    session = sweep(open_page(tiny_folder, layers="0-2", rank=4, off="1.0"))
+    session.button(key="take_setting").click().run()
+    assert "switched off are removed again" in session.success[0].value
+    assert session.session_state["view"].edit.switched_off == frozenset()
+
+
+def test_a_recommendation_names_its_reason_or_why_there_is_none(measured):
+    shown = texts(measured)
+    assert "within the limit" in shown or "No setting lowers" in shown
+
+
+def test_a_stopped_grid_keeps_what_is_done_and_goes_on_with_the_rest(tiny_folder, monkeypatch):
+    from detox_engine import sweep as engine
+
+    reached, go_on, measure = threading.Event(), threading.Event(), engine._measure
+    batches = []
+
+    def slow(bench, study, settings, *others):
+        batches.append(len(settings))
+        if len(batches) == 2:
+            reached.set()
+            go_on.wait(30)
+        return measure(bench, study, settings, *others)
+
+    monkeypatch.setattr(engine, "_measure", slow)
+    session = open_page(tiny_folder)
+    session.button(key="sweep").click().run()
+    assert reached.wait(60)
+    session.run()
+    session.button(key="stop_sweep").click().run()
+    go_on.set()
+    run_until(session, lambda session: "sweep" not in session.session_state["jobs"])
+    assert len(tried(session).points) == 4 and not tried(session).whole
+    assert "2 of 6 settings are still to be measured" in texts(session)
+    assert session.button(key="sweep").label == "Go on with the rest"
+    sweep(session)
+    assert tried(session).whole and tried(session).computed == 2 and batches == [4, 2, 2]
+    assert find_results_file(session.session_state["tried"].asked.made and _hash(session)).is_file()
+
+
+def _hash(session) -> str:
+    from ui import cache
+
+    return cache.shelf().find_study(session.session_state["view"].study_key).model.weights_hash
+
+
+def test_a_wider_grid_computes_only_what_is_missing(tiny_folder):
+    session = sweep(open_page(tiny_folder, (1,)))
+    assert tried(session).computed == 3
+    pick_ranks(session, 1, 2)
+    assert "has changed since" in texts(session)
+    sweep(session)
+    assert tried(session).computed == 3 and len(tried(session).points) == 6
+
+
+def test_page_and_command_line_agree_to_the_digit(measured, tmp_path):
+    study = tmp_path / "study"
+    lines = next(code.value for code in measured.get("code") if "detox sweep" in code.value).splitlines()
+    for line in lines:
+        command = [str(study) if part == STUDY else part for part in shlex.split(line)][1:]
+        outcome = CliRunner().invoke(command_line, [*command, "--json"])
+        assert outcome.exit_code == 0, outcome.output
+    assert json.loads(outcome.stdout) == json.loads(json.dumps(record_sweep(tried(measured))))
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        SweepPlan(),
+        SweepPlan((1, 3), (0, 2), (2, 3), (0.5, 1.0), EvaluationPlan(("drift",), neutral=TextSpec("/x/y.txt"))),
+    ],
+)
+def test_the_command_reads_back_as_the_plan(plan):
+    command = sweep_command(StudyKey(), plan, 1.25)
+    context = typer.main.get_command(command_line).commands["sweep"].make_context("sweep", command[2:])
+    measured = read_plan(context, SWEEP_EVALUATION)
+    assert measured.scorers == plan.evaluation.scorers and measured.neutral.source == plan.evaluation.neutral.source
+    # “All” cannot be said where the command has a limit of its own: a number beyond any file stands for it.
+    wanted = plan.evaluation.limit_prompts
+    assert measured.limit_prompts == wanted if wanted else measured.limit_prompts >= 100_000
+    assert context.params["ranks"] == ",".join(map(str, plan.ranks)) and context.params["perplexity_limit"] == 1.25
+    assert context.params["starts"] == ("all" if plan.starts is None else "0,2")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda session: pick_ranks(session), "at least one rank"),
+        (lambda session: session.multiselect(key="sweep_strengths").set_value([]).run(), "one strength"),
+        (lambda session: session.multiselect(key="sweep_ends_2").set_value([]).run(), "one last layer"),
+    ],
+)
+def test_a_grid_without_settings_gives_one_sentence_and_no_button(tiny_folder, change, said):
+    session = open_page(tiny_folder)
+    change(session)
+    assert len(session.error) == 1 and said in session.error[0].value.replace("\\", "")
+    assert session.button(key="sweep").disabled
+
+
+def test_time_left_comes_from_the_settings_measured_so_far():
+    stages = (
+        Stage("Loading the model", 1, 1, 0.0, 5.0),
+        Stage("Trying settings", 8, 32, 5.0, 1.0),
+        Stage("continuations", 40, 40, 6.0, 9.0),
+        Stage("Trying settings", 12, 32, 25.0, 0.1),
+        Stage("continuations", 3, 40, 26.0),
+    )
+    assert estimate_remaining(stages[:3], 20.0) is None
+    # 4 settings in 20 s: 20 more take 100 s, of which 10 have gone.
+    assert estimate_remaining(stages, 35.0) == pytest.approx(90)
+    assert describe_seconds(4) == "a few seconds left" and describe_seconds(300) == "about 5 min left"
+
+
+def trace(figure, name: str):
+    return next(each for each in figure.data if each.name == name)
+
+
+def test_the_trade_off_has_every_setting_the_frontier_the_control_and_the_unedited_model():
+    figure = trade_off_figure(POINTS, PERPLEXITY, TOXICITY, "rank", LIGHT, limit=11.0, recommended=2, current=1)
+    assert list(trace(figure, "Settings of the edit").x) == [10.1, 10.4, 11.0, 12]
+    assert [row[0] for row in trace(figure, "Settings of the edit").customdata] == [0, 1, 2, 3]
+    frontier = trace(figure, "Frontier: no setting beats these in both")
+    assert list(frontier.x) == [10.1, 11.0] and list(frontier.y) == [0.4, 0.1]
+    assert len(trace(figure, "Random subspaces").x) == 8
+    assert list(trace(figure, "Unedited model").y) == [0.5]
+    assert list(trace(figure, "Recommended").x) == [11.0] and list(trace(figure, "The edit plan now").x) == [10.4]
+    assert figure.layout.shapes[0].x0 == 11.0 and "lower is better" in figure.layout.xaxis.title.text
+    assert "random 0.500" in trace(figure, "Settings of the edit").text[0]
+
+
+def test_the_frontier_turns_with_which_way_is_better():
+    upward = Axis("profanity", "Accuracy", "share", False)
+    figure = trade_off_figure(POINTS, PERPLEXITY, upward, "first layer", DARK)
+    assert list(trace(figure, "Frontier: no setting beats these in both").y) == [0.4, 0.45]
+
+
+def test_the_grid_shows_edit_and_control_on_one_scale():
+    figure = grid_figure(POINTS, range(4), TOXICITY, LIGHT, current=2)
+    edit, control, cells = figure.data
+    assert edit.z.tolist() == [[0.4, 0.45], [0.1, 0.2]] and control.z.tolist() == [[0.5, 0.5], [0.5, 0.5]]
+    assert edit.coloraxis == control.coloraxis == "coloraxis"
+    assert [row[0] for row in cells.customdata] == [0, 1, 2, 3] and list(cells.marker.opacity) == [0, 0, 1, 0]
+    # A grid that was stopped has holes.
+    holes = grid_figure(POINTS, (0, 3), TOXICITY, LIGHT).data[0].text
+    assert [list(row) for row in holes] == [["0.400", ""], ["", "0.200"]]
+
+
+def test_csv_and_json_hold_every_setting(measured):
+    from detox_engine.reports import tabulate_sweep
+
+    columns, rows = tabulate_sweep(tried(measured))
+    assert len(rows) == 6 and {"layers", "rank", "strength", "profanity_control_mean"} <= set(columns)
+    assert EditPlan((2,), 1) in [point.edit for point in tried(measured).points]
+    assert next(csv.reader(io.StringIO(",".join(columns)))) == columns
