@@ -69,6 +69,7 @@ def ask_pipeline(folder: Path, label: str, function: str) -> list[float]:
         (SIX, None, "toxic", "sigmoid"),
         (("toxicity", "severe_toxicity", "male", "female"), "multi_label_classification", "toxicity", "sigmoid"),
         (("neutral", "toxic"), None, "toxic", "softmax"),
+        (("other", "toxic"), None, "toxic", "softmax"),
         (("non-toxic", "Toxic"), "single_label_classification", "Toxic", "softmax"),
         (("toxic", "obscene", "non-toxic"), None, "toxic", "softmax"),
         (("LABEL_0",), None, "LABEL_0", "sigmoid"),
