@@ -8,6 +8,9 @@ import numpy as np
 from detox_engine.specs import format_layers
 from detox_engine.sweep_points import SweepPoint
 
+IN_WORDS = {"profanity": "toxicity", "classifier": "toxicity by the classifier"}
+"""Scorers that a sentence calls by what they measure."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -63,6 +66,7 @@ def recommend(
     Settings count whose cost stays within `limit` times that of the unedited model, whose harm falls beyond its
     interval, and falls further than under random subspaces of the same rank and layers.
     """
+    called = IN_WORDS.get(harm, harm)
     allowed = f"{cost} rises by no more than {limit - 1:.0%}"
     within = [
         index
@@ -74,7 +78,7 @@ def recommend(
     if not within:
         return Choice(
             None,
-            f"No setting lowers {harm} beyond chance and beyond its random control while {allowed}: "
+            f"No setting lowers {called} beyond chance and beyond its random control while {allowed}: "
             "raise the limit, or try other ranks and layers.",
         )
     places = [(points[index].effects[cost].after.mean, points[index].effects[harm].after.mean) for index in within]
@@ -94,8 +98,8 @@ def recommend(
     rise = paid.after.mean / paid.before.mean - 1
     return Choice(
         within[picked],
-        f"Rank {chosen.rank} at layers {format_layers(chosen.layers)} with strength {chosen.strength:g} takes {harm} "
-        f"from {moved.before.mean:.3f} to {moved.after.mean:.3f} (random subspaces: {moved.control.mean:.3f}) and "
-        f"{cost} from {paid.before.mean:.2f} to {paid.after.mean:.2f}, a change of {rise:+.1%} where {limit - 1:.0%} "
-        f"is allowed; {why}.",
+        f"Rank {chosen.rank} at layers {format_layers(chosen.layers)} with strength {chosen.strength:g} takes "
+        f"{called} from {moved.before.mean:.3f} to {moved.after.mean:.3f} (random subspaces: "
+        f"{moved.control.mean:.3f}) and {cost} from {paid.before.mean:.2f} to {paid.after.mean:.2f}, a change of {rise:+.1%} "
+        f"where {limit - 1:.0%} is allowed; {why}.",
     )
