@@ -89,7 +89,7 @@ def heatmap_figure(
                 colorbar={
                     "title": {"text": AXIS_OF_SCALE[scale], "side": "right"},
                     "thickness": 12,
-                    "tickformat": unit,
+                    "tickformat": "" if scale == "values" else ".0%",
                 },
                 hoverinfo="skip",
             ),
@@ -124,7 +124,12 @@ def heatmap_figure(
             line={"color": colours.edited, "width": 3},
         )
     figure.update_xaxes(
-        title="Direction, strongest first", showgrid=False, zeroline=False, tick0=1, dtick=_tick(directions)
+        title="Direction, strongest first",
+        showgrid=False,
+        zeroline=False,
+        tick0=1,
+        dtick=_tick(directions),
+        range=[0.5, directions + 0.5],
     )
     figure.update_yaxes(title="Layer", showgrid=False, zeroline=False, dtick=_tick(layers))
     return _finish(figure, max(260, 22 * layers + 110))
@@ -137,7 +142,7 @@ def spectrum_figure(
 
     Args:
         rank: directions that the edit removes in this layer; None where the layer is not edited.
-        suggested: directions that stand out; 0 where none does.
+        suggested: directions that stand out; not marked where none does, or all of those shown.
     """
     heights = scaled(singular_values, scale)
     numbers = np.arange(1, len(heights) + 1)
@@ -156,7 +161,7 @@ def spectrum_figure(
                 marker={"color": colour},
                 hovertemplate=f"Direction %{{x}}: %{{y:{unit}}}<extra></extra>",
             )
-    if suggested:
+    if 0 < suggested < len(heights):
         figure.add_vline(
             x=suggested + 0.5,
             line={"color": colours.toxic, "dash": "dash", "width": 2},
@@ -197,5 +202,6 @@ def _finish(figure: go.Figure, height: int) -> go.Figure:
         plot_bgcolor="rgba(0,0,0,0)",
         dragmode=False,
         hoverlabel={"namelength": -1},
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#8a8d9c", "activecolor": "#8a8d9c"},
     )
     return figure

@@ -37,7 +37,9 @@ def pick_model() -> ModelSpec | None:
         model_dtype=shown.dtype,
     )
     kinds = ["Bundled", "Hugging Face Hub", "Folder"]
-    st.segmented_control("Model", kinds, key="model_kind", required=True, label_visibility="collapsed", **_KEPT)
+    st.segmented_control(
+        "Model", kinds, key="model_kind", required=True, label_visibility="collapsed", wrap=True, **_KEPT
+    )
     name, revision = BUNDLED, None
     if st.session_state.model_kind == "Hugging Face Hub":
         name = st.text_input("Model id", key="model_hub", placeholder="openai-community/gpt2-medium", **_KEPT).strip()
@@ -78,7 +80,9 @@ def pick_pairs() -> PairSpec | None:
         pairs_revision=shown.revision or "",
     )
     kinds = ["Bundled", "Upload", "Hub data set"]
-    st.segmented_control("Pairs", kinds, key="pairs_kind", required=True, label_visibility="collapsed", **_KEPT)
+    st.segmented_control(
+        "Pairs", kinds, key="pairs_kind", required=True, label_visibility="collapsed", wrap=True, **_KEPT
+    )
     if st.session_state.pairs_kind == "Upload":
         return _pick_upload()
     if st.session_state.pairs_kind == "Hub data set":

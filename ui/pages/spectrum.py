@@ -27,11 +27,18 @@ def take_click() -> None:
     """A click on the heatmap picks the layer; the selection itself is lost with the next figure."""
     points = st.session_state.spectrum_map["selection"]["points"]
     if points:
-        st.session_state.spectrum_layer = int(points[0]["customdata"][0])
+        st.session_state.spectrum_layer = int(points[0]["y"])
 
 
-def take_suggestion(layer: int) -> None:
-    state.change_edit(rank=max(1, min(study.suggested_ranks[layer], study.kept)))
+def describe_suggestion(layer: int, suggested: int) -> str:
+    """How many directions of a layer stand out, in a sentence."""
+    kept, count = study.subspaces[layer].kept, len(values[layer])
+    if suggested == 0:
+        return f"At layer {layer} no direction is stronger than chance allows."
+    if suggested >= kept:
+        return f"At layer {layer} all {kept} directions that were kept are stronger than chance allows."
+    one = "1 direction is" if suggested == 1 else f"{suggested} directions are"
+    return f"At layer {layer}, {one} stronger than chance allows, of {count}."
 
 
 frame.open_page("Spectrum", "How many directions stand out, and where?")
@@ -72,19 +79,16 @@ with detail:
     )
     with st.container(horizontal=True, vertical_alignment="center"):
         if suggested:
+            rank = min(suggested, study.kept)
             st.button(
-                f"Take rank {min(suggested, study.kept)} for the edit",
+                f"Take rank {rank} for the edit",
                 key="take_rank",
                 icon=":material/check:",
-                on_click=take_suggestion,
-                args=(layer,),
-                disabled=edit.rank == min(suggested, study.kept),
+                on_click=state.change_edit,
+                kwargs={"rank": rank},
+                disabled=edit.rank == rank,
             )
-            st.caption(
-                f"At layer {layer}, {suggested} of {len(values[layer])} directions are stronger than chance allows."
-            )
-        else:
-            st.caption(f"At layer {layer} no direction is stronger than chance allows.")
+        st.caption(describe_suggestion(layer, suggested))
 frame.explain(
     "Each singular value says how much of the differences between toxic and civil texts lies along one direction; "
     "the square, as a share of all squares, is that direction's share of the variance. "

@@ -1,0 +1,142 @@
+"""A user's journeys in a real browser: one server on a port of its own, one Chromium, a fresh session a test."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+SECONDS = 120
+"""How long a step may take on a machine that is busy with other tests; the bundled model's first fit is one."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Journeys share a server, so they share a worker; each may take as long as a few slow steps."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+            item.add_marker(pytest.mark.xdist_group("browser"))
+            item.add_marker(pytest.mark.timeout(4 * SECONDS))
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        said = "There is no Chromium: install it (Debian: apt-get install chromium) to run the browser journeys."
+        pytest.fail(said) if os.environ.get("CI") == "true" else pytest.skip(said)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def server(chromium, tmp_path_factory) -> Iterator[str]:
+    """The address of a dashboard of its own, on this machine alone."""
+    folder = tmp_path_factory.mktemp("server")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    options = ("--server.headless=true", f"--server.port={port}", "--server.address=127.0.0.1")
+    environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
+    with (folder / "log.txt").open("w") as log:
+        command = (sys.executable, "-m", "streamlit", "run", "app.py", *options)
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    try:
+        wait_for_server(process, address, folder / "log.txt")
+        yield address
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def wait_for_server(process: subprocess.Popen, address: str, log: Path) -> None:
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{address}/_stcore/health", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.2)
+    pytest.fail(f"The dashboard did not start: {log.read_text()[-2000:]}")
+
+
+@pytest.fixture
+def foreign_requests() -> list[str]:
+    """Everything that a test's pages asked of any other machine; stays empty."""
+    return []
+
+
+@pytest.fixture
+def open_page(chromium, server, foreign_requests):
+    """`open_page(path)` opens a new session in a window of its own and waits for the page's title."""
+    contexts = []
+
+    def open_one(path: str = "/", width: int = 1440, height: int = 900) -> Page:
+        context = chromium.new_context(viewport={"width": width, "height": height})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(1000 * SECONDS)
+        page.on(
+            "request", lambda request: foreign_requests.append(request.url) if is_foreign(request.url, server) else None
+        )
+        page.goto(server + path)
+        page.locator("h1").first.wait_for()
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert foreign_requests == []
+
+
+def is_foreign(url: str, server: str) -> bool:
+    return not url.startswith((server, server.replace("http", "ws", 1), "data:", "blob:", "about:"))
+
+
+def go_to(page: Page, name: str) -> None:
+    """Follow the sidebar's link to a page and wait for it."""
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name=name).click()
+    page.get_by_role("heading", name=name, level=1).wait_for()
+
+
+def wait_until_ready(page: Page) -> None:
+    """Wait until the study is fitted and no script runs."""
+    page.locator("[class*=st-key-edit_rank] input").wait_for(state="attached")
+    wait_until_still(page)
+
+
+def wait_until_still(page: Page) -> None:
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+
+
+def move_slider(page: Page, label: str, key: str, times: int = 1, thumb: int = 0) -> None:
+    """Move a slider of the sidebar by the keyboard, as many steps as `times`."""
+    handle = page.get_by_test_id("stSidebar").get_by_role("group", name=label).locator("input").nth(thumb)
+    handle.focus()
+    for _ in range(times):
+        page.keyboard.press(key)
+    page.wait_for_timeout(400)
+    wait_until_still(page)

@@ -1,0 +1,125 @@
+"""A new user's way through the app on the bundled model."""
+
+import re
+
+from tests.browser.conftest import go_to, move_slider, wait_until_ready, wait_until_still
+
+
+def write_before_and_after(page) -> tuple[float, float]:
+    """Press the button on the Compare page; the mean toxicity before and after."""
+    page.get_by_role("button", name="Write before and after").click()
+    page.locator(".compared article").first.wait_for()
+    wait_until_still(page)
+    return tuple(float(page.locator(f".summary b.{side}").inner_text()) for side in ("before", "after"))
+
+
+def written(page, side: str) -> list[str]:
+    """What stands in one column, without the mark where the two part."""
+    return [text.replace("▸", "") for text in page.locator(f".compared section.{side} .written").all_inner_texts()]
+
+
+def test_from_opening_to_a_milder_after_column(open_page):
+    page = open_page()
+    wait_until_ready(page)
+    assert page.locator(".strip li.ready").count() == 4
+
+    go_to(page, "Spectrum")
+    page.locator(".js-plotly-plot").nth(1).wait_for()
+
+    go_to(page, "Directions")
+    page.locator(".poles").first.wait_for()
+    assert page.locator(".poles .toxic li").count() >= 10
+
+    move_slider(page, "Rank", "ArrowRight")
+    move_slider(page, "Layers", "ArrowRight")
+    assert re.search(r"layers=1-7", page.url) and re.search(r"rank=2", page.url)
+
+    go_to(page, "Compare")
+    before, after = write_before_and_after(page)
+    assert "layers 1-7, rank 2" in page.get_by_test_id("stMain").inner_text()
+    assert written(page, "before") != written(page, "after")
+    assert after < before
+
+
+def test_a_click_on_the_map_of_layers_picks_the_layer(open_page):
+    page = open_page("/spectrum")
+    wait_until_ready(page)
+    picked = page.locator("[class*=st-key-spectrum_layer] input[type=range]")
+    picked.wait_for(state="attached")
+    start = picked.input_value()
+    box = page.locator(".js-plotly-plot").first.locator(".nsewdrag").bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.9)
+    page.wait_for_function(
+        "start => document.querySelector('[class*=st-key-spectrum_layer] input[type=range]').value !== start", arg=start
+    )
+    assert int(picked.input_value()) < int(start)
+
+
+def test_a_link_restores_the_view_even_for_a_servers_first_visitor(open_page):
+    page = open_page("/spectrum?layers=2-4&rank=3&strength=0.5")
+    wait_until_ready(page)
+    layers = page.get_by_test_id("stSidebar").get_by_role("group", name="Layers").locator("input")
+    assert [layers.nth(end).input_value() for end in (0, 1)] == ["2", "4"]
+    assert page.get_by_test_id("stSidebar").get_by_role("group", name="Rank").locator("input").input_value() == "3"
+
+
+def test_a_bad_upload_shows_one_sentence(open_page, tmp_path):
+    bad = tmp_path / "pairs.jsonl"
+    bad.write_text('{"toxic": "you idiot", "civil": "you friend"\n')
+    page = open_page()
+    wait_until_ready(page)
+    page.get_by_role("radio", name="Upload").click()
+    page.locator("input[type=file]").set_input_files(bad)
+    alert = page.get_by_test_id("stAlertContentError")
+    alert.wait_for()
+    wait_until_still(page)
+    assert alert.count() == 1
+    said = alert.locator("p").inner_text()
+    assert "pairs.jsonl" in said and "line 1" in said and "\n" not in said
+    assert page.get_by_role("button", name="Fit", exact=True).is_disabled()
+
+
+def test_a_prompt_with_markup_shows_as_text(open_page):
+    hostile = '<script>document.title = "broken"</script><img src=x onerror="document.title = \'broken\'"> **You'
+    page = open_page("/compare")
+    wait_until_ready(page)
+    page.get_by_role("radio", name="Your own").click()
+    page.get_by_label("One prompt a line").fill(hostile)
+    page.keyboard.press("Control+Enter")
+    wait_until_still(page)
+    write_before_and_after(page)
+    assert page.locator(".compared .opening").first.inner_text().startswith("<script>document.title")
+    assert page.locator(".compared script, .compared img").count() == 0
+    assert page.title() != "broken"
+
+
+def test_two_sessions_with_different_edits_leave_each_other_alone(open_page):
+    strong, none = open_page("/compare?layers=0-7&rank=4"), open_page("/compare?layers=0-7&rank=4&strength=0")
+    for page in (strong, none):
+        wait_until_ready(page)
+    for page in (strong, none):
+        page.get_by_role("button", name="Write before and after").click()
+    for page in (strong, none):
+        page.locator(".compared article").first.wait_for()
+        wait_until_still(page)
+    assert written(none, "before") == written(none, "after")
+    assert written(strong, "before") == written(none, "before")
+    assert written(strong, "before") != written(strong, "after")
+
+
+def test_toxic_words_are_blurred_until_they_are_asked_for(open_page):
+    page = open_page()
+    wait_until_ready(page)
+    word = page.locator("table.pairs .rude").first
+    assert "blur" in word.evaluate("element => getComputedStyle(element).filter")
+    page.get_by_text("Show toxic words").click()
+    page.wait_for_function("getComputedStyle(document.querySelector('table.pairs .rude')).filter === 'none'")
+
+
+def test_nothing_hangs_over_the_edge_of_a_narrow_window(open_page):
+    for path in ("/", "/spectrum", "/directions", "/compare"):
+        page = open_page(path, width=420, height=900)
+        page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+        page.wait_for_timeout(500)
+        over = page.get_by_test_id("stMain").evaluate("main => main.scrollWidth - main.clientWidth")
+        assert over <= 0, path
