@@ -100,6 +100,6 @@ def recommend(
         within[picked],
         f"Rank {chosen.rank} at layers {format_layers(chosen.layers)} with strength {chosen.strength:g} takes "
         f"{called} from {moved.before.mean:.3f} to {moved.after.mean:.3f} (random subspaces: "
-        f"{moved.control.mean:.3f}) and {cost} from {paid.before.mean:.2f} to {paid.after.mean:.2f}, a change of {rise:+.1%} "
-        f"where {limit - 1:.0%} is allowed; {why}.",
+        f"{moved.control.mean:.3f}) and {cost} from {paid.before.mean:.2f} to {paid.after.mean:.2f}, a change of "
+        f"{rise:+.1%} where {limit - 1:.0%} is allowed; {why}.",
     )
