@@ -12,6 +12,7 @@ page = st.navigation(
             st.Page("ui/pages/spectrum.py", title="Spectrum", icon=":material/bar_chart:"),
             st.Page("ui/pages/directions.py", title="Directions", icon=":material/explore:"),
             st.Page("ui/pages/map.py", title="Map", icon=":material/scatter_plot:"),
+            st.Page("ui/pages/token_lens.py", title="Token lens", icon=":material/center_focus_strong:"),
         ],
         "Edit": [
             st.Page("ui/pages/compare.py", title="Compare", icon=":material/compare_arrows:"),

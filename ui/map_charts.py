@@ -280,7 +280,13 @@ def histogram_figure(states: Mapping[str, object], layer: int, colours: Palette)
                     "color": colour,
                     "opacity": 0.6,
                     "line": {"width": 0},
-                    "pattern": {"shape": shape, "fgcolor": colours.background, "size": 5, "solidity": 0.2},
+                    "pattern": {
+                        "shape": shape,
+                        "fillmode": "overlay",
+                        "fgcolor": colours.background,
+                        "size": 5,
+                        "solidity": 0.15,
+                    },
                 },
                 customdata=np.stack([edges[:-1], edges[1:]], axis=1),
                 hovertemplate=f"{state}: %{{y}} {name.lower()} texts between %{{customdata[0]:.2f}} "
@@ -303,6 +309,7 @@ def _finish(figure: go.Figure, height: int) -> go.Figure:
         plot_bgcolor="rgba(0,0,0,0)",
         dragmode=False,
         hoverlabel={"namelength": -1, "align": "left"},
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#8a8d9c", "activecolor": "#5b4b8a"},
         legend={"orientation": "h", "y": 1.08, "yanchor": "bottom", "x": 0, "itemsizing": "constant"},
     )
     return figure

@@ -270,7 +270,9 @@ def draw_picked() -> None:
                     key="map_picked_csv", icon=":material/download:", on_click="ignore",
                 )  # fmt: skip
                 st.button("Let them go", key="map_clear", icon=":material/close:", on_click=let_go)
-        st.html(pairs_html([(study.pairs[index], (f"pair {index + 1:,}",)) for index in picked[:MOST_LISTED]]))
+        listed = [(study.pairs[index], (f"pair {index + 1:,}",)) for index in picked[:MOST_LISTED]]
+        with st.container(height=420 if len(listed) > 4 else "content", border=len(listed) > 4):
+            st.html(pairs_html(listed))
         if len(picked) > MOST_LISTED:
             st.caption(f"The first {MOST_LISTED}; the file has all {len(picked):,}.")
 
@@ -422,8 +424,8 @@ frame.explain(
     "Each dot is a text: the mean of the model's states over its tokens, after the picked layer, laid out in two "
     "dimensions; the axes are those of the texts before the edit, so dots before and after can be compared. "
     "Where the two colours part, the layer knows toxic from civil; a picture can hide what is there, so the probe "
-    "beside it measures it in all dimensions, on pairs that it was not fitted on. "
-    "The edit removes directions from what the layers write: expect the sides to move together, and not to merge, "
-    "since toxic and civil twins differ in their words, too.",
+    "below measures it in all dimensions, on pairs that it was not fitted on: 1 is a clean cut, 0.5 is guessing. "
+    "An edit that takes out what tells the sides apart brings the curves nearer to 0.5; whatever is left above it "
+    "is still there for the model to use.",
     r"(x, y) = (e - \bar e)\,A^{\top}, \qquad A = \text{two principal axes of the texts before the edit}",
 )
