@@ -43,14 +43,18 @@ def find_frontier(points: Sequence[tuple[float, float]], better: tuple[int, int]
     return tuple(sorted(kept, key=lambda index: points[index][0]))
 
 
-def find_knee(points: Sequence[tuple[float, float]]) -> int:
+def find_knee(points: Sequence[tuple[float, float]], width: float = 0.0) -> int:
     """Index of the point farthest below the straight line between the ends of a frontier; lower is better in both.
 
     Both axes are scaled to the frontier's own extent first (as Kneedle does, Satopää et al. 2011). Where no point
     lies below the line, it is the one with the lower second coordinate.
+
+    Args:
+        width: how much of the first coordinate a person would pay; that axis is scaled to it where it is wider.
     """
     wide = np.asarray(points, dtype=float)
     low, high = wide.min(0), wide.max(0)
+    high[0] = max(high[0], low[0] + width)
     scaled = (wide - low) / np.where(high > low, high - low, 1)
     below = 1 - scaled.sum(1)
     if below.max() <= 1e-9:
@@ -85,7 +89,8 @@ def recommend(
     frontier = find_frontier(places)
     start = points[within[0]].effects
     line = [(start[cost].before.mean, start[harm].before.mean), *(places[index] for index in frontier)]
-    knee = find_knee(line)
+    # A cost is small or large beside what was allowed, not beside what the frontier happens to span.
+    knee = find_knee(line, (limit - 1) * start[cost].before.mean)
     picked = frontier[max(knee, 1) - 1]
     chosen = points[within[picked]]
     moved, paid = chosen.effects[harm], chosen.effects[cost]

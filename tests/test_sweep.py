@@ -235,6 +235,13 @@ def test_recommendation_is_the_knee_within_the_limit_with_its_reason():
     assert recommend(points, limit=1.3).index in (1, 3)
 
 
+def test_a_cost_far_below_what_is_allowed_is_worth_paying():
+    points = [point(1, 10.02, 0.34), point(1, 10.16, 0.13)]
+    assert recommend(points, limit=1.1).index == 1
+    # Where hardly more than that is allowed, the first half of the effect is nearly free and the rest is not.
+    assert recommend(points, limit=1.017).index == 0
+
+
 def test_nothing_is_recommended_beyond_the_limit_without_an_effect_or_no_better_than_chance():
     for hopeless in (point(1, 12, 0.1), point(1, 10.1, 0.4, high=0.02), point(1, 10.1, 0.4, control=0.35)):
         choice = recommend([hopeless], limit=1.1)

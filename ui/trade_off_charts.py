@@ -114,11 +114,11 @@ def _add_frontier(
     figure: go.Figure, points: Sequence[SweepPoint], places: Sequence[tuple[float, float]], x: Axis, y: Axis,
     colours: Palette,
 ) -> None:  # fmt: skip
-    """A stair through the settings that no other beats in both scores, with their intervals."""
+    """A stair through the settings that no other beats in both scores, with the intervals of their change."""
     frontier = find_frontier(places, (x.sign, y.sign))
     bars = {}
     for axis, bar in ((x, "error_x"), (y, "error_y")):
-        sides = [points[index].effects[axis.name].after for index in frontier]
+        sides = [points[index].effects[axis.name].difference for index in frontier]
         bars[bar] = {
             "type": "data",
             "symmetric": False,
@@ -217,7 +217,7 @@ def hover_of(point: SweepPoint, *axes: Axis) -> str:
 def grid_figure(
     points: Sequence[SweepPoint], chosen: Sequence[int], axis: Axis, colours: Palette, current: int | None = None
 ) -> go.Figure:
-    """Rank × first layer, coloured by one score: under the edit, and under random subspaces on the same scale.
+    """Rank × first layer, coloured by one score: under the edit, below it under random subspaces, on one scale.
 
     Args:
         chosen: indices of the points to show, of one last layer and strength.
@@ -231,10 +231,10 @@ def grid_figure(
         cell = ranks.index(points[index].rank), starts.index(points[index].layers[0])
         values[0][cell], values[1][cell] = effect.after.mean, effect.control.mean
     figure = make_subplots(
-        1, 2, subplot_titles=("The edit", "Random subspaces instead"), shared_yaxes=True, horizontal_spacing=0.04
+        2, 1, subplot_titles=("The edit", "Random subspaces instead"), shared_xaxes=True, vertical_spacing=0.16
     )
     names = [[str(start) for start in starts], [str(rank) for rank in ranks]]
-    for column, grid in enumerate(values, start=1):
+    for row, grid in enumerate(values, start=1):
         figure.add_heatmap(
             z=grid,
             x=names[0],
@@ -242,13 +242,17 @@ def grid_figure(
             coloraxis="coloraxis",
             xgap=2,
             ygap=2,
-            text=[[number(value) if np.isfinite(value) else "" for value in row] for row in grid],
+            text=[[number(value) if np.isfinite(value) else "" for value in line] for line in grid],
             texttemplate="%{text}" if len(starts) <= 12 else None,
             hovertemplate=f"Rank %{{y}}, first layer %{{x}}: {axis.title.lower()} %{{text}}<extra></extra>",
-            row=1,
-            col=column,
+            row=row,
+            col=1,
         )
-    _add_cells(figure, points, chosen, axis, current, colours)
+    _add_cells(figure, points, chosen, axis)
+    if current in chosen:
+        x, y = starts.index(points[current].layers[0]), ranks.index(points[current].rank)
+        corners = {"x0": x - 0.5, "x1": x + 0.5, "y0": y - 0.5, "y1": y + 0.5}
+        figure.add_shape(type="rect", **corners, line={"color": colours.edited, "width": 4}, row=1, col=1)
     ramp = colours.ramp if axis.lower_is_better else colours.ramp[::-1]
     figure.update_layout(
         coloraxis={
@@ -256,37 +260,27 @@ def grid_figure(
             "colorbar": {"title": {"text": axis.unit, "side": "right"}, "thickness": 12},
         }
     )
-    figure.update_xaxes(title="first layer", type="category", showgrid=False)
-    figure.update_yaxes(type="category", showgrid=False)
-    figure.update_yaxes(title="rank", col=1)
-    return _finish(figure, 130 + 46 * len(ranks), colours)
+    figure.update_xaxes(type="category", showgrid=False)
+    figure.update_xaxes(title="first layer", row=2)
+    figure.update_yaxes(title="rank", type="category", showgrid=False)
+    return _finish(figure, 150 + 72 * len(ranks), colours)
 
 
-def _add_cells(
-    figure: go.Figure, points: Sequence[SweepPoint], chosen: Sequence[int], axis: Axis, current: int | None,
-    colours: Palette,
-) -> None:  # fmt: skip
-    """A dot on every cell of the edit, unseen, so that a click tells its setting; the edit plan's own is ringed."""
+def _add_cells(figure: go.Figure, points: Sequence[SweepPoint], chosen: Sequence[int], axis: Axis) -> None:
+    """A dot on every cell of the edit, unseen, so that a click tells its setting."""
     figure.add_scatter(
         x=[str(points[index].layers[0]) for index in chosen],
         y=[str(points[index].rank) for index in chosen],
         customdata=[[index] for index in chosen],
         text=[hover_of(points[index], axis) for index in chosen],
         mode="markers",
-        marker={
-            "size": 30,
-            "symbol": "square-open",
-            "color": colours.edited,
-            "line": {"width": 3},
-            "opacity": [1 if index == current else 0 for index in chosen],
-        },
-        selected={"marker": {}},
-        unselected={"marker": {}},
+        marker={"size": 28, "symbol": "square", "opacity": 0},
+        selected={"marker": {"opacity": 0}},
+        unselected={"marker": {"opacity": 0}},
         hovertemplate="%{text}<extra></extra>",
         row=1,
         col=1,
     )
-    figure.update_traces(unselected={"marker": {"opacity": 0}}, selector={"type": "scatter"})
 
 
 def _finish(figure: go.Figure, height: int, colours: Palette) -> go.Figure:

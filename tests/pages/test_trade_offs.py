@@ -262,7 +262,10 @@ def test_the_grid_shows_edit_and_control_on_one_scale():
     edit, control, cells = figure.data
     assert edit.z.tolist() == [[0.4, 0.45], [0.1, 0.2]] and control.z.tolist() == [[0.5, 0.5], [0.5, 0.5]]
     assert edit.coloraxis == control.coloraxis == "coloraxis"
-    assert [row[0] for row in cells.customdata] == [0, 1, 2, 3] and list(cells.marker.opacity) == [0, 0, 1, 0]
+    assert [row[0] for row in cells.customdata] == [0, 1, 2, 3]
+    # The frame lies around rank 4 (second from below), first layer 0.
+    frame = figure.layout.shapes[0]
+    assert (frame.x0, frame.x1, frame.y0, frame.y1) == (-0.5, 0.5, 0.5, 1.5)
     # A grid that was stopped has holes.
     holes = grid_figure(POINTS, (0, 3), TOXICITY, LIGHT).data[0].text
     assert [list(row) for row in holes] == [["0.400", ""], ["", "0.200"]]

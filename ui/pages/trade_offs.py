@@ -89,7 +89,7 @@ def pick_starts(column, key: str, last: int) -> tuple[int, ...]:
     with column:
         wide, narrow = st.columns([3, 2])
     low, high = wide.slider("First layers", 0, last, key=key, help=sentence(SweepPlan, "starts"), **_KEPT)
-    step = narrow.number_input("One in so many", 1, last + 1, step=1, key=f"{key}_step", **_KEPT)
+    step = narrow.number_input("Step between them", 1, last + 1, step=1, key=f"{key}_step", **_KEPT)
     return tuple(range(low, high + 1, step))
 
 
@@ -156,7 +156,7 @@ def pick_axes() -> tuple[Axis, Axis]:
     harm = next((name for name in HARMS if name in names), names[0])
     chosen = []
     for column, (label, key, start) in zip(
-        st.columns(3)[:2], (("Across", "sweep_x", cost), ("Up", "sweep_y", harm)), strict=True
+        st.columns(2), (("Across", "sweep_x", cost), ("Up", "sweep_y", harm)), strict=True
     ):
         key = f"{key}_{'_'.join(names)}"
         st.session_state.setdefault(key, start)
@@ -244,7 +244,8 @@ def draw_trade_off(x: Axis, y: Axis, recommended: int | None, limit: float) -> N
         alt=f"{y.title} against {x.title.lower()} for {len(points)} settings, with their frontier and random control",
     )
     st.caption(
-        "A click on a dot makes it the edit plan. Bars are 95 % intervals of the settings on the frontier."
+        "A click on a dot makes it the edit plan. Bars are 95 % intervals of the change from the unedited model, for "
+        "the settings on the frontier."
     )
 
 
@@ -252,9 +253,9 @@ def draw_grid(axes: tuple[Axis, Axis]) -> None:
     """Rank × first layer for one score, of one last layer and strength."""
     st.subheader("Rank by first layer", anchor=False)
     slices = sorted({(point.layers[-1], point.strength) for point in points})
-    first, second, _ = st.columns(3)
+    controls = st.container(horizontal=True, vertical_alignment="bottom", gap="large")
     by_title = {axis.title: axis for axis in axes[::-1]}
-    picked = first.segmented_control(
+    picked = controls.segmented_control(
         "Colour",
         list(by_title),
         default=axes[1].title,
@@ -264,12 +265,13 @@ def draw_grid(axes: tuple[Axis, Axis]) -> None:
     )
     axis, chosen = by_title[picked], slices[-1]
     if len(slices) > 1:
-        chosen = second.selectbox(
+        chosen = controls.selectbox(
             "Of",
             slices,
             index=len(slices) - 1,
             format_func=lambda pair: f"last layer {pair[0]}, strength {pair[1]:g}",
             key=f"sweep_slice_{len(slices)}",
+            width=280,
         )
     inside = [index for index, point in enumerate(points) if (point.layers[-1], point.strength) == chosen]
     st.plotly_chart(
@@ -281,7 +283,7 @@ def draw_grid(axes: tuple[Axis, Axis]) -> None:
         alt=f"{axis.title} by rank and first layer, under the edit and under random subspaces",
     )
     st.caption(
-        f"Layers run from the first layer to layer {chosen[0]}. Darker or warmer is worse; both halves share one "
+        f"Layers run from the first layer to layer {chosen[0]}. Warmer is worse; both halves share one "
         "scale. A click on a cell of the edit makes it the edit plan."
     )
 
