@@ -62,7 +62,9 @@ def benchmark_shape(shape: str, pairs: int, rounds: int, against_published: bool
     name = f"fit, {shape}, {pairs} pairs"
     figures = [Figure(f"{name} / floor", median_ratio(seconds, "ours", "floor"), "×", 1.15, 1.05, medians)]
     if against_published:
-        figures.append(Figure(f"{name} / published procedure", median_ratio(slow, "ours", "published"), "×", 0.25, 0.18, slow))
+        figures.append(
+            Figure(f"{name} / published procedure", median_ratio(slow, "ours", "published"), "×", 0.25, 0.18, slow)
+        )
     return figures
 
 

@@ -72,6 +72,14 @@ class Study:
         """Directions that every layer has: the largest rank an edit of any layers can take."""
         return min(subspace.kept for subspace in self.subspaces)
 
+    @property
+    def dominant_ranks(self) -> tuple[int, ...]:
+        """One a layer: the directions that stand out against all of the differences, not only against what is left."""
+        return tuple(
+            null.count_dominant(subspace.singular_values)
+            for null, subspace in zip(self.null_spectra, self.subspaces, strict=True)
+        )
+
     def require_fit(self, loaded: LoadedModel) -> None:
         """Raise an InputError that says which differ, if the study was made with another model than `loaded`."""
         if self.model.weights_hash != loaded.weights_hash:

@@ -5,6 +5,7 @@ a weight of one or a bias of zero. Models are cached for the process and shared 
 one puts it back, or asks for `fresh_model`.
 """
 
+import copy
 from functools import cache
 from pathlib import Path
 
@@ -163,5 +164,6 @@ def save_tiny_model(family: str, folder: Path) -> Path:
 def loaded_tiny(family: str) -> LoadedModel:
     """The family's tiny model as `load_model` would give it."""
     model, tokenizer = tiny_model(family)
+    tokenizer = copy.deepcopy(tokenizer)
     tokenizer.pad_token = tokenizer.eos_token
     return LoadedModel(ModelSpec(family, device="cpu"), model, tokenizer, None, f"sha256:{family}", CONTEXT)

@@ -177,11 +177,11 @@ def test_a_batch_that_does_not_fit_is_halved_and_a_text_that_does_not_fit_is_an_
     expected = embed()
     run, sizes = embeddings._run_batch, []
 
-    def scarce(loaded, anatomy, texts, layers):
+    def scarce(loaded, anatomy, texts, layers, edit):
         sizes.append(len(texts))
         if len(texts) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB.")
-        return run(loaded, anatomy, texts, layers)
+        return run(loaded, anatomy, texts, layers, edit)
 
     monkeypatch.setattr(embeddings, "_run_batch", scarce)
     found = embed()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -136,15 +136,23 @@ def heatmap_figure(
 
 
 def spectrum_figure(
-    singular_values: np.ndarray, scale: Scale, rank: int | None, suggested: int, colours: Palette
+    singular_values: np.ndarray,
+    shown: int,
+    scale: Scale,
+    rank: int | None,
+    marks: Mapping[int, str],
+    null: np.ndarray,
+    colours: Palette,
 ) -> go.Figure:
-    """The spectrum of one layer: `singular_values` `[directions]`, the edited ranks and the suggestion marked.
+    """The spectrum of one layer over what chance gives: the edited ranks in colour, the null band beside the bars.
 
     Args:
+        singular_values: `[directions]`, all of them, of which the first `shown` are drawn.
         rank: directions that the edit removes in this layer; None where the layer is not edited.
-        suggested: directions that stand out; not marked where none does, or all of those shown.
+        marks: labels of lines drawn after so many directions; those of none or of all shown are left out.
+        null: `[3, kept]` low, middle and high singular values without structure, for the first directions.
     """
-    heights = scaled(singular_values, scale)
+    heights = scaled(singular_values, scale)[:shown]
     numbers = np.arange(1, len(heights) + 1)
     unit = ".3f" if scale == "values" else ".1%"
     figure = go.Figure()
@@ -161,22 +169,66 @@ def spectrum_figure(
                 marker={"color": colour},
                 hovertemplate=f"Direction %{{x}}: %{{y:{unit}}}<extra></extra>",
             )
-    if 0 < suggested < len(heights):
-        figure.add_vline(
-            x=suggested + 0.5,
-            line={"color": colours.toxic, "dash": "dash", "width": 2},
-            annotation={
-                "text": f"{suggested} stand out" if suggested > 1 else "1 stands out",
-                "font": {"color": colours.toxic},
-            },
-            annotation_position="top right",
-        )
+    if scale != "cumulative":
+        _add_null_band(figure, null[:, :shown], singular_values, scale, unit, colours)
+    for place, (count, label) in enumerate(marks.items()):
+        if 0 < count < len(heights):
+            figure.add_vline(
+                x=count + 0.5,
+                line={"color": colours.toxic, "dash": "dash" if place else "solid", "width": 2},
+                annotation={"text": label, "font": {"color": colours.toxic}},
+                annotation_position="top right",
+            )
     figure.update_xaxes(title="Direction, strongest first", showgrid=False)
     figure.update_yaxes(title=AXIS_OF_SCALE[scale], tickformat="" if scale == "values" else ".0%", rangemode="tozero")
     figure.update_layout(
         barmode="overlay", bargap=0.2, legend={"orientation": "h", "y": 1.12, "x": 1, "xanchor": "right"}
     )
-    return _finish(figure, 340)
+    return _finish(figure, 360)
+
+
+def _add_null_band(
+    figure: go.Figure, null: np.ndarray, singular_values: np.ndarray, scale: Scale, unit: str, colours: Palette
+) -> None:
+    """What the singular values would be without structure: a line with a band, in the units of the bars."""
+    low, middle, high = null if scale == "values" else null**2 / np.sum(singular_values.astype(float) ** 2)
+    numbers = np.arange(1, len(middle) + 1)
+    error = {"type": "data", "symmetric": False, "array": high - middle, "arrayminus": middle - low, "width": 0}
+    figure.add_scatter(
+        x=numbers,
+        y=middle,
+        mode="lines+markers",
+        name="What chance gives (5 to 95 %)",
+        line={"color": colours.civil, "width": 1.5},
+        marker={"size": 5, "color": colours.civil},
+        error_y=error | {"color": colours.civil, "thickness": 3},
+        hovertemplate=f"Chance gives %{{y:{unit}}} here<extra></extra>",
+    )
+
+
+def stability_figure(median: np.ndarray, high: np.ndarray, edited: Sequence[int], colours: Palette) -> go.Figure:
+    """How far each layer's subspace turns when the pairs are drawn anew: `median` and `high` `[layers]` in degrees."""
+    layers = np.arange(len(median))
+    figure = go.Figure()
+    inside = np.isin(layers, edited)
+    groups = [("Edited", inside, colours.edited), ("Not edited", ~inside, colours.quiet)]
+    for name, chosen, colour in groups:
+        if chosen.any():
+            figure.add_scatter(
+                x=layers[chosen],
+                y=median[chosen],
+                mode="markers",
+                name=name,
+                marker={"color": colour, "size": 10},
+                error_y={"type": "data", "symmetric": False, "array": (high - median)[chosen], "color": colour},
+                customdata=high[chosen],
+                hovertemplate="Layer %{x}: turns by %{y:.1f}°, in one draw of ten by %{customdata:.1f}° or more"
+                "<extra></extra>",
+            )
+    figure.update_xaxes(title="Layer", dtick=_tick(len(layers)), showgrid=False)
+    figure.update_yaxes(title="Largest principal angle (degrees)", range=[0, 92], tickvals=[0, 15, 30, 45, 60, 75, 90])
+    figure.update_layout(legend={"orientation": "h", "y": 1.12, "x": 1, "xanchor": "right"})
+    return _finish(figure, 320)
 
 
 def _runs(layers: Sequence[int]) -> list[tuple[int, int]]:

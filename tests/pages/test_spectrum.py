@@ -1,6 +1,6 @@
 """Spectrum: singular values by layer, and the rank they suggest."""
 
-from tests.pages.conftest import LIMIT, fitted_app, open_app, texts
+from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
 
 
 def test_without_a_study_the_page_offers_to_fit_one(tiny_folder):
@@ -38,3 +38,16 @@ def test_the_edit_plan_and_the_picked_layer_outlast_a_page_change(tiny_folder):
     assert session.slider(key="spectrum_layer").value == 1
     assert session.slider(key="edit_layers_3").value == (0, 1)
     assert session.session_state["view"].edit.layers == (0, 1)
+
+
+def test_the_spectrum_shows_what_chance_gives_and_how_settled_the_subspace_is(tiny_folder):
+    session = fitted_app(tiny_folder, rank=2).switch_page("ui/pages/spectrum.py").run()
+    drawn = [chart.proto.spec for chart in session.get("plotly_chart")]
+    assert any("What chance gives" in spec for spec in drawn)
+    assert "Is it settled?" in texts(session)
+    session.button(key="resample").click().run()
+    run_until(session, lambda session: len(session.get("plotly_chart")) == 3)
+    assert "drawn anew 20 times" in texts(session)
+    # Another rank asks another question.
+    session.sidebar.slider(key=next(s.key for s in session.sidebar.slider if s.label == "Rank")).set_value(1).run()
+    assert len(session.get("plotly_chart")) == 2 and not session.button(key="resample").disabled

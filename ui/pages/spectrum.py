@@ -3,10 +3,11 @@
 import numpy as np
 import streamlit as st
 
-from ui import charts, frame, state
+from ui import charts, frame, jobs, state
 
 SCALES = {"Share": "shares", "Added up": "cumulative", "Raw value": "values"}
 SHOWN_DIRECTIONS = 32
+RESAMPLING = "resampling"
 CONFIG = {
     "displaylogo": False,
     "modeBarButtonsToRemove": ["zoom", "pan", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d"],
@@ -30,15 +31,67 @@ def take_click() -> None:
         st.session_state.spectrum_layer = int(points[0]["y"])
 
 
-def describe_suggestion(layer: int, suggested: int) -> str:
-    """How many directions of a layer stand out, in a sentence."""
+def describe_suggestion(layer: int, real: int, dominant: int) -> str:
+    """How many directions of a layer stand out and how many dominate, in a sentence."""
     kept, count = study.subspaces[layer].kept, len(values[layer])
-    if suggested == 0:
+    if real == 0:
         return f"At layer {layer} no direction is stronger than chance allows."
-    if suggested >= kept:
-        return f"At layer {layer} all {kept} directions that were kept are stronger than chance allows."
-    one = "1 direction is" if suggested == 1 else f"{suggested} directions are"
-    return f"At layer {layer}, {one} stronger than chance allows, of {count}."
+    if real >= kept:
+        sentence = f"At layer {layer} all {kept} directions that were kept are stronger than chance allows"
+    else:
+        one = "1 direction is" if real == 1 else f"{real} directions are"
+        sentence = f"At layer {layer}, {one} stronger than chance allows, of {count}"
+    if dominant == real:
+        return f"{sentence}."
+    return f"{sentence}; {dominant or 'none'} of them would stand out even beside the rest of them."
+
+
+def begin_resampling() -> None:
+    """Draw the pairs anew in a worker, for the rank of the edit plan."""
+    from detox_engine.stability import measure_stability
+
+    fitted, rank = study, edit.rank
+    jobs.start_job(
+        RESAMPLING,
+        (study.made, rank),
+        lambda progress: measure_stability(fitted.embeddings, fitted.subspaces, rank, progress=progress),
+    )
+
+
+def draw_stability() -> None:
+    """How far each layer's subspace turns when the pairs are drawn anew, on demand."""
+    st.subheader("Is it settled?")
+    rank = f"the first {edit.rank} directions" if edit.rank > 1 else "the first direction"
+    job = jobs.find_job(RESAMPLING)
+    if study.embeddings is None:
+        st.caption("This study was fitted without keeping its embeddings, so its pairs cannot be drawn anew.")
+        return
+    if job is not None and job.running:
+        jobs.watch_job(job, jobs.draw_progress)
+        return
+    if job is not None and job.key == (study.made, edit.rank):
+        if job.snapshot.state == "failed":
+            frame.draw_error(job.snapshot.error)
+        elif job.snapshot.state == "done":
+            stability = job.snapshot.result
+            st.plotly_chart(
+                charts.stability_figure(stability.median.numpy(), stability.high.numpy(), edit.layers, colours),
+                key="stability_chart",
+                config=CONFIG,
+                alt=f"How far {rank} of each layer turn when the pairs are drawn anew",
+            )
+            st.caption(
+                f"The pairs were drawn anew {stability.angles.shape[1]} times, with repeats. A dot is how far "
+                f"{rank} of a layer typically turn, its whisker reaches to the worst draw in ten: near 0° these "
+                "pairs settle the subspace, near 90° other pairs would give another one."
+            )
+            return
+    st.button(
+        f"Draw the pairs anew, rank {edit.rank}", key="resample", icon=":material/casino:", on_click=begin_resampling
+    )
+    st.caption(
+        "A few seconds of work: it shows in which layers other pairs of the same kind would give the same subspace."
+    )
 
 
 frame.open_page("Spectrum", "How many directions stand out, and where?")
@@ -68,18 +121,25 @@ with heatmap:
     )
     st.caption("A click picks a layer (framed grey). The green frame holds what the edit plan removes.")
 with detail:
-    suggested = study.suggested_ranks[layer]
+    real, dominant = study.suggested_ranks[layer], study.dominant_ranks[layer]
+    marks = {dominant: f"{dominant} dominate"} | {real: f"{real} stand out" if real > 1 else "1 stands out"}
     st.plotly_chart(
         charts.spectrum_figure(
-            values[layer][:SHOWN_DIRECTIONS], scale, edit.rank if layer in edit.layers else None, suggested, colours
+            values[layer],
+            SHOWN_DIRECTIONS,
+            scale,
+            edit.rank if layer in edit.layers else None,
+            marks,
+            study.null_spectra[layer].band().numpy(),
+            colours,
         ),
         key="spectrum_layer_chart",
         config=CONFIG,
-        alt=f"Spectrum of layer {layer}; {suggested} directions stand out",
+        alt=f"Spectrum of layer {layer} and what chance gives; {real} directions stand out, {dominant} dominate",
     )
     with st.container(horizontal=True, vertical_alignment="center"):
-        if suggested:
-            rank = min(suggested, study.kept)
+        if real:
+            rank = min(dominant or real, study.kept)
             st.button(
                 f"Take rank {rank} for the edit",
                 key="take_rank",
@@ -88,11 +148,13 @@ with detail:
                 kwargs={"rank": rank},
                 disabled=edit.rank == rank,
             )
-        st.caption(describe_suggestion(layer, suggested))
+        st.caption(describe_suggestion(layer, real, dominant))
+    draw_stability()
 frame.explain(
     "Each singular value says how much of the differences between toxic and civil texts lies along one direction; "
     "the square, as a share of all squares, is that direction's share of the variance. "
     "A steep start followed by a long flat tail means that few directions carry what the pairs have in common. "
-    "A direction stands out where its singular value is above nearly all of those that shuffled differences give.",
+    "A direction stands out where its singular value is above what chance gives: the same differences with random "
+    "signs, once the directions before it are taken out; it dominates where it is so with nothing taken out.",
     r"T = U S V, \qquad \text{share}_i = \frac{s_i^2}{\sum_j s_j^2}",
 )

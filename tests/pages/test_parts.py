@@ -1,0 +1,241 @@
+"""What the pages are made of: escaping and blurring, links, jobs, uploads, charts."""
+
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from detox_engine.errors import InputError
+from detox_engine.specs import EditPlan, FitPlan, ModelSpec, PairSpec
+from ui import charts, text
+from ui.jobs import Job
+from ui.state import View, read_link, write_link
+from ui.strip import steps_of_job, strip_html
+from ui.uploads import store_upload, without_folder
+
+HOSTILE = '<script>alert(1)</script> & "quoted" \u202e\x00 you idiot'
+
+
+def test_html_of_foreign_text_holds_no_markup_but_ours():
+    shown = text.text_html(HOSTILE)
+    assert "<script" not in shown and "&lt;script&gt;" in shown and "&quot;quoted&quot;" in shown
+    assert "\x00" not in shown and "\u202e" not in shown
+    assert '<span class="rude">idiot</span>' in shown
+
+
+def test_a_rude_word_is_marked_across_the_tokens_it_is_made_of():
+    pieces = text.pieces_html(["You ", "id", "i", "ot", ", you"])
+    assert pieces == [
+        "You ",
+        '<span class="rude">id</span>',
+        '<span class="rude">i</span>',
+        '<span class="rude">ot</span>',
+        ", you",
+    ]
+
+
+def test_masks_keep_the_first_letter_and_yield_to_the_switch():
+    assert text.mask("What an idiot!", shown=False) == "What an i••••!"
+    assert text.mask("What an idiot!", shown=True) == "What an idiot!"
+    assert text.mask_token("·idiot", shown=False) == "·i••••"
+    assert text.mask_token("·idi", shown=False) == "·i••"
+
+
+def test_groups_of_people_and_everyday_words_are_never_blurred():
+    for word in ("gay", "kill", "mom", "women", "Muslim", "table", "thanks"):
+        assert text.mask(word, shown=False) == word
+        assert text.mask_token(f"·{word}", shown=False) == f"·{word}"
+
+
+def test_markdown_of_foreign_text_shows_its_characters():
+    assert text.plain("**a** [b](c) $d$ <i>") == r"\*\*a\*\* \[b\]\(c\) \$d\$ \<i\>"
+
+
+def test_a_link_restores_every_part_of_a_view():
+    view = View(
+        ModelSpec("owner/model", "v2", "cpu", "float32"),
+        FitPlan(PairSpec("a b&c.csv", "rude", "nice", None, limit=30, seed=4), 64, "last", 12),
+        EditPlan((2, 5, 6, 7), 3, 0.25, frozenset({(5, 1), (2, 0)})),
+    )
+    assert read_link(write_link(view)) == view
+
+
+def test_a_first_visit_needs_no_parameters():
+    assert write_link(View()) == {}
+    assert read_link({}) == View()
+    assert read_link({"unknown": "1"}) == View()
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"rank": "x"},
+        {"rank": "0"},
+        {"layers": "7-4"},
+        {"strength": "inf"},
+        {"off": "1"},
+        {"pooling": "sum"},
+        {"limit": "1"},
+    ],
+)
+def test_a_link_that_cannot_be_restored_says_so_in_one_sentence(parameters):
+    with pytest.raises(InputError) as raised:
+        read_link(parameters)
+    assert str(raised.value).endswith(".") and "\n" not in str(raised.value)
+
+
+def finish(job: Job) -> Job:
+    end = time.monotonic() + 20
+    while job.running and time.monotonic() < end:
+        time.sleep(0.01)
+    return job
+
+
+def test_a_job_reports_its_stages_and_result():
+    def work(progress):
+        progress("first", 1, 2)
+        progress("first", 2, 2)
+        progress("second", 0, 0)
+        return "result"
+
+    job = Job("test", None, work)
+    job.start()
+    snapshot = finish(job).snapshot
+    assert (snapshot.state, snapshot.result) == ("done", "result")
+    assert [(stage.name, stage.done, stage.total) for stage in snapshot.stages] == [("first", 2, 2), ("second", 0, 0)]
+    assert all(stage.seconds is not None for stage in snapshot.stages)
+
+
+def test_a_stopped_job_ends_at_its_next_report_and_has_no_result():
+    reached, go_on = threading.Event(), threading.Event()
+
+    def work(progress):
+        reached.set()
+        go_on.wait(20)
+        progress("late", 1, 1)
+        return "never"
+
+    job = Job("test", None, work)
+    job.start()
+    assert reached.wait(20)
+    job.stop()
+    assert job.stopping
+    go_on.set()
+    snapshot = finish(job).snapshot
+    assert (snapshot.state, snapshot.result, snapshot.error) == ("stopped", None, "")
+
+
+def test_an_input_error_of_a_job_is_its_sentence_and_a_fault_of_ours_shows_no_traceback(caplog):
+    def bad_input(progress):
+        raise InputError("The file is empty.")
+
+    def broken(progress):
+        raise KeyError("secret")
+
+    jobs = [Job("test", None, work) for work in (bad_input, broken)]
+    for job in jobs:
+        job.start()
+        finish(job)
+    assert jobs[0].snapshot.error == "The file is empty."
+    assert jobs[1].snapshot.state == "failed" and "secret" not in jobs[1].snapshot.error
+    assert "secret" in caplog.text
+
+
+def test_the_strip_shows_which_step_runs_and_escapes_names():
+    job = Job("fit", None, lambda progress: None)
+    job._report("Loading the model", 1, 1)
+    job._report("Reading pairs", 5, 5)
+    job._report("Embedding texts", 30, 120)
+    steps = steps_of_job(job.snapshot, "<b>model</b>", "pairs")
+    assert [step.state for step in steps] == ["ready", "ready", "running", "waiting"]
+    shown = strip_html(steps)
+    assert "30 of 120" in shown and "width: 25%" in shown and "<b>model" not in shown
+
+
+def test_an_upload_is_kept_by_its_content_under_a_harmless_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = store_upload("../../x<y>.CSV", b"a")
+    assert first.read_bytes() == b"a" and first.name == "x_y_.csv"
+    assert first.resolve().is_relative_to(tmp_path.resolve())
+    assert store_upload("../../x<y>.CSV", b"a") == first != store_upload("../../x<y>.CSV", b"b")
+    assert without_folder(f"{first}, line 3: broken.") == "x_y_.csv, line 3: broken."
+    assert [path.name for path in first.parent.iterdir()] == [first.name]
+
+
+def test_an_upload_that_cannot_be_written_gives_a_sentence(tmp_path, monkeypatch):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
+    with pytest.raises(InputError, match="cannot be kept"):
+        store_upload("x.csv", b"a")
+
+
+def test_shares_sum_to_one_and_add_up():
+    values = np.array([[3.0, 4.0], [1.0, 0.0]])
+    assert charts.scaled(values, "values") is values
+    assert charts.scaled(values, "shares") == pytest.approx(np.array([[0.36, 0.64], [1.0, 0.0]]))
+    assert charts.scaled(values, "cumulative") == pytest.approx(np.array([[0.36, 1.0], [1.0, 1.0]]))
+
+
+NULL = np.array([[1.0, 0.9], [1.1, 1.0], [1.3, 1.2]])
+"""Low, middle and high singular values of chance, for the first two ranks."""
+
+
+def test_the_spectrum_colours_what_the_edit_removes():
+    values = np.array([4.0, 3.0, 2.0, 1.0])
+    figure = charts.spectrum_figure(values, 4, "values", 2, {1: "1 stands out"}, NULL, charts.LIGHT)
+    bars = [trace for trace in figure.data if trace.type == "bar"]
+    assert [(bar.name, list(bar.x), bar.marker.color) for bar in bars] == [
+        ("Removed by the edit", [1, 2], charts.LIGHT.edited),
+        ("Kept", [3, 4], charts.LIGHT.quiet),
+    ]
+    assert figure.layout.shapes[0].x0 == 1.5
+    unedited = charts.spectrum_figure(values, 4, "values", None, {0: "none"}, NULL, charts.LIGHT)
+    assert [bar.name for bar in unedited.data if bar.type == "bar"] == ["Kept"] and not unedited.layout.shapes
+
+
+def test_shares_in_the_spectrum_are_of_all_directions_also_where_few_are_drawn():
+    values = np.array([4.0, 3.0, 2.0, 1.0])
+    figure = charts.spectrum_figure(values, 2, "shares", None, {}, NULL, charts.LIGHT)
+    assert list(figure.data[0].y) == pytest.approx([16 / 30, 9 / 30])
+
+
+def test_the_null_band_is_in_the_units_of_the_bars():
+    values = np.array([4.0, 3.0, 2.0, 1.0])
+    raw = charts.spectrum_figure(values, 4, "values", None, {}, NULL, charts.LIGHT).data[-1]
+    assert list(raw.y) == [1.1, 1.0]
+    assert list(raw.error_y.array) == pytest.approx([0.2, 0.2]) and list(raw.error_y.arrayminus) == pytest.approx(
+        [0.1] * 2
+    )
+    shares = charts.spectrum_figure(values, 4, "shares", None, {}, NULL, charts.LIGHT).data[-1]
+    assert list(shares.y) == pytest.approx([1.21 / 30, 1 / 30])
+    assert list(np.array(shares.y) + np.array(shares.error_y.array)) == pytest.approx([1.69 / 30, 1.44 / 30])
+    assert all(
+        trace.type == "bar"
+        for trace in charts.spectrum_figure(values, 4, "cumulative", None, {}, NULL, charts.LIGHT).data
+    )
+
+
+def test_stability_is_drawn_for_every_layer_with_the_edited_ones_in_their_colour():
+    figure = charts.stability_figure(np.array([5.0, 10, 50]), np.array([8.0, 20, 80]), (0, 2), charts.LIGHT)
+    edited, other = figure.data
+    assert list(edited.x) == [0, 2] and edited.marker.color == charts.LIGHT.edited
+    assert list(other.y) == [10] and list(other.error_y.array) == [10]
+
+
+def test_the_heatmap_frames_the_picked_layer_and_each_run_of_edited_layers():
+    figure = charts.heatmap_figure(np.ones((6, 4)), "shares", 3, (0, 1, 4), 2, charts.DARK)
+    frames = [(shape.y0, shape.y1, shape.x1, shape.line.color) for shape in figure.layout.shapes]
+    assert frames == [
+        (2.5, 3.5, 4.5, charts.DARK.quiet),
+        (-0.5, 1.5, 2.5, charts.DARK.edited),
+        (3.5, 4.5, 2.5, charts.DARK.edited),
+    ]
+
+
+def test_the_two_themes_have_the_same_parts():
+    assert replace(charts.LIGHT, toxic="x").toxic == "x"
+    assert charts.palette("dark") is charts.DARK and charts.palette(None) is charts.LIGHT
+    assert len(charts.LIGHT.ramp) == len(charts.DARK.ramp) == 5
