@@ -21,5 +21,4 @@ page = st.navigation(
         ],
     }
 )
-frame.draw_frame()
-page.run()
+frame.run_page(page)

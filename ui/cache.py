@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -40,7 +42,7 @@ class Shelf:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._turn = threading.Lock()
+        self._turns: dict[ModelSpec | StudyKey, threading.Lock] = {}
         self._workbenches: dict[ModelSpec, Workbench] = {}
         self._studies: OrderedDict[StudyKey, Study] = OrderedDict()
 
@@ -62,7 +64,7 @@ class Shelf:
         progress("Loading the model", 0, 0)
         from detox_engine.workbench import Workbench
 
-        with self._waiting_turn(progress):
+        with self._turn(spec, progress):
             found = self.find_workbench(spec)
             if found is None:
                 with self._lock:
@@ -83,7 +85,7 @@ class Shelf:
             with self._lock:
                 self._workbenches.pop(key.model, None)
         workbench = self.workbench(key.model, progress)
-        with self._waiting_turn(progress):
+        with self._turn(key, progress):
             study = None if afresh else self.find_study(key)
             if study is None:
                 study = workbench.fit(key.fit, progress)
@@ -94,23 +96,17 @@ class Shelf:
                         self._studies.popitem(last=False)
         return study
 
-    def _waiting_turn(self, progress: Progress) -> _Turn:
-        return _Turn(self._turn, progress)
-
-
-class _Turn:
-    """A lock that can be given up on: waiting for it reports progress, which raises where the person stops."""
-
-    def __init__(self, lock: threading.Lock, progress: Progress) -> None:
-        self._lock, self._progress = lock, progress
-
-    def __enter__(self) -> None:
-        while not self._lock.acquire(timeout=0.5):
-            self._progress("Waiting for another session", 0, 0)
-
-    def __exit__(self, *error: object) -> Literal[False]:
-        self._lock.release()
-        return False
+    @contextmanager
+    def _turn(self, key: ModelSpec | StudyKey, progress: Progress) -> Iterator[None]:
+        """One at a time for the same `key`; waiting reports progress, so that it can be stopped like any work."""
+        with self._lock:
+            turn = self._turns.setdefault(key, threading.Lock())
+        while not turn.acquire(timeout=0.5):
+            progress("Waiting for another session", 0, 0)
+        try:
+            yield
+        finally:
+            turn.release()
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)

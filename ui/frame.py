@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
+from detox_engine.errors import InputError
 from detox_engine.specs import BUNDLED, EditPlan, ModelSpec, PairSpec, format_layers, sentence
 from ui import jobs, state
 from ui.text import escape, mask, plain
@@ -22,15 +23,27 @@ what they mean, and removes them.
 
 After Uppaal, Dey, He, Zhong and Hu, *DeTox: Toxic Subspace Projection for Model Editing* (arXiv 2405.13967).
 """
-ICON = str(Path(__file__).parent.parent / "assets" / "icon.png")
-STYLE = Path(__file__).parent.parent / "assets" / "style.css"
+ASSETS = Path(__file__).parent.parent / "assets"
+ICON = str(ASSETS / "icon.png")
+LOGO = str(ASSETS / "logo.svg")
+STYLE = ASSETS / "style.css"
 FIRST_PAGE = "ui/pages/model_and_pairs.py"
 _BLUR = "<style>.rude { filter: blur(0.32em); user-select: none; }</style>"
 
 
-def draw_frame() -> None:
-    """The style and the sidebar; takes over what workers have finished before anything is drawn."""
+def run_page(page: st.Page) -> None:
+    """Draw the frame and the page in it; what cannot be used is said in one sentence."""
     state.settle()
+    draw_frame()
+    try:
+        page.run()
+    except InputError as error:
+        draw_error(str(error))
+
+
+def draw_frame() -> None:
+    """The style and the sidebar."""
+    st.logo(LOGO, size="large")
     st.html(STYLE)
     if not state.shows_words():
         st.html(_BLUR)
@@ -50,9 +63,11 @@ def open_page(title: str, question: str) -> None:
     st.html(f'<p class="question">{escape(question)}</p>')
 
 
-def explain(words: str, formula: str) -> None:
-    """The expander “How to read this”: three sentences and the formula."""
+def explain(words: str, formula: str, picture: str = "") -> None:
+    """The expander “How to read this”: a picture from the assets where there is one, three sentences, the formula."""
     with st.expander("How to read this", icon=":material/help:"):
+        if picture:
+            st.html(f'<div class="picture">{(ASSETS / picture).read_text(encoding="utf-8")}</div>')
         st.markdown(words)
         st.latex(formula)
 

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
+from ui import cache
 
 
 def test_a_link_to_an_unfitted_study_says_what_to_do_and_fits_nothing_by_itself(tiny_folder):
@@ -36,7 +37,8 @@ def test_toxic_words_are_blurred_until_they_are_asked_for(tiny_folder):
 
 def test_the_filter_keeps_the_pairs_that_hold_all_its_words(tiny_folder):
     session = fitted_app(tiny_folder)
-    word = pairs_table(session).split("</td></tr>")[0].split()[-1].strip(".,!?")
+    study = cache.shelf().find_study(session.session_state["view"].study_key)
+    word = study.pairs[0].civil.split()[-1].strip(".,!?")
     session.text_input(key="pairs_filter").set_value(word).run()
     rows = pairs_table(session).split("<tr>")[2:]
     assert rows and all(word.lower() in row.lower() for row in rows)
@@ -53,6 +55,9 @@ def test_a_folder_that_is_no_model_gives_one_sentence_and_keeps_the_study(tiny_f
     assert len(session.error) == 1 and "Traceback" not in session.error[0].value
     assert session.session_state["view"].model.name == tiny_folder
     assert 'class="failed"' in texts(session)
+    assert "The study from before is still in use." in texts(session)
+    session.button(key="show_study").click().run()
+    assert not session.error and texts(session).count('class="ready"') == 4
 
 
 @pytest.mark.parametrize(

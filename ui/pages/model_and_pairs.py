@@ -25,10 +25,7 @@ def draw_strip() -> None:
         st.html(strip_html(steps_of_job(job.snapshot, *names)))
         if job.snapshot.state == "failed":
             frame.draw_error(job.snapshot.error)
-        elif study is not None:
-            st.info("The fit was stopped. The study from before is still in use.", icon=":material/info:")
-        else:
-            st.info("The fit was stopped. Start it again below.", icon=":material/info:")
+        draw_way_back(stopped=job.snapshot.state == "stopped", has_study=study is not None)
     elif study is not None:
         view = state.view()
         names = (name_model(view.model).removeprefix("the "), name_pairs(view.fit.pairs).removeprefix("the "))
@@ -42,6 +39,15 @@ def draw_strip() -> None:
             ),
             icon=":material/info:",
         )
+
+
+def draw_way_back(stopped: bool, has_study: bool) -> None:
+    """What is in use after a fit that came to nothing."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        begin = "The fit was stopped. " if stopped else ""
+        st.caption(begin + ("The study from before is still in use." if has_study else "Choose below and fit again."))
+        if has_study:
+            st.button("Show it", key="show_study", type="tertiary", on_click=jobs.forget_job, args=("fit",))
 
 
 def draw_choice() -> None:
@@ -118,6 +124,7 @@ frame.explain(
     "difference vector at each layer. "
     "What these differences share, once the direction of everyday words is taken out, is the toxic subspace.",
     r"T = E^{+} - E^{-}, \qquad T \leftarrow T - (T\mu)\,\mu^{\top}, \qquad T = U S V",
+    picture="method.svg",
 )
 draw_choice()
 draw_pairs()
