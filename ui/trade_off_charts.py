@@ -86,8 +86,9 @@ def trade_off_figure(
             annotation={"text": f"your limit: {number(limit)}", "font": {"color": colours.toxic, "size": 12}},
             annotation_position="top right",
         )
-    figure.update_xaxes(title=x.label)
-    figure.update_yaxes(title=y.label)
+    # No score is below 0, though the interval of a change can reach there.
+    figure.update_xaxes(title=x.label, rangemode="nonnegative")
+    figure.update_yaxes(title=y.label, rangemode="nonnegative")
     return _finish(figure, 480, colours)
 
 

@@ -184,7 +184,7 @@ def take_setting(index: int) -> None:
         switched_off=frozenset(),
         edit_bias=False,
     )
-    st.session_state.sweep_taken = describe_change(before, edit)
+    st.session_state.sweep_taken = (edit, describe_change(before, edit))
 
 
 def describe_change(before: EditPlan, after: EditPlan) -> str:
@@ -194,6 +194,16 @@ def describe_change(before: EditPlan, after: EditPlan) -> str:
     again = effective(before).switched_off
     switched = " Directions that you had switched off are removed again." if again else ""
     return f"The edit plan is now {describe_edit(after)}; it was {describe_edit(effective(before))}.{switched}"
+
+
+def draw_taken() -> None:
+    """What the latest click changed; the same room before it, so that the charts stay where they are."""
+    edit, sentence = st.session_state.get("sweep_taken", (None, ""))
+    now = effective(view.edit)
+    if edit == now:
+        st.success(plain(sentence), icon=":material/check:")
+    else:
+        st.info(plain(f"The edit plan: {describe_edit(now)}."), icon=":material/tune:")
 
 
 def draw_recommendation(limit: float) -> int | None:
@@ -370,8 +380,7 @@ if tried is not None:
         "Perplexity may rise by at most, in %", 0.0, None, 10.0, step=1.0, key="sweep_most_cost", width=280, **_KEPT
     )
     recommended = draw_recommendation(limit)
-    if taken := st.session_state.get("sweep_taken"):
-        st.success(plain(taken), icon=":material/check:")
+    draw_taken()
     axes = pick_axes()
     draw_trade_off(*axes, recommended, limit)
     draw_grid(axes)
