@@ -37,13 +37,20 @@ class Lit:
 
 def text_html(lit: Lit, layer: int, signed: bool, shown: bool) -> str:
     """The text with each token coloured by its value at `layer`, and words on each for whoever points at it."""
-    spans = []
+    spans, waiting = [], 0
     for place, piece in enumerate(pieces_html(lit.pieces)):
+        if not piece:
+            # Part of a character, which its last token stands for: a box in between would tear the script apart.
+            waiting += 1
+            continue
         share = lit.shares[layer, place]
         side = "civil" if share < 0 else "toxic"
         colour = f"--share: {STRONGEST * min(1.0, abs(share)):.0f}%"
         said = escape(say_token(lit, layer, place, signed, shown))
-        inner = piece.replace("\n", '<span class="break">↵</span>\n') if piece else '<span class="part"></span>'
+        if waiting:
+            said += f" · the last of {waiting + 1} tokens here"
+        waiting = 0
+        inner = piece.replace("\n", '<span class="break">↵</span>\n')
         spans.append(f'<span class="k {side}" style="{colour}" data-tip="{said}">{inner}</span>')
     kind = "lit long" if len(spans) > LONG else "lit"
     return f'<p class="{kind}" dir="auto">{"".join(spans)}</p>'
@@ -55,10 +62,14 @@ def say_token(lit: Lit, layer: int, place: int, signed: bool, shown: bool, link:
     parts = [f"“{token}”, layer {layer}", say_value(lit.values[layer, place], signed)]
     if place < len(lit.next[layer]):
         follow = ", ".join(
-            f"{mask_token(score.token, shown)} {score.score:.0%}" for score in lit.next[layer][place]
+            f"{mask_token(score.token, shown)} {say_chance(score.score)}" for score in lit.next[layer][place]
         )
         parts.append(f"next here: {follow}")
     return link.join(parts)
+
+
+def say_chance(probability: float) -> str:
+    return f"{probability:.0%}" if probability >= 0.005 else "<1%"
 
 
 def say_value(value: float, signed: bool) -> str:
@@ -119,10 +130,11 @@ def lens_figure(rows: Sequence[Lit], layer: int, signed: bool, colours: Palette,
             type="rect", x0=-0.5, x1=count - 0.5, y0=layer - 0.5, y1=layer + 0.5,
             line={"color": colours.quiet, "width": 2}, row=place, col=1,
         )  # fmt: skip
-    step = max(1, round(count / 45))
+    step = max(1, round(count / 40))
     ticks = list(range(0, count, step))
     names = [label(mask_token(rows[0].tokens[tick], shown)[:12]) for tick in ticks]
-    figure.update_xaxes(showgrid=False, zeroline=False, tickvals=ticks, ticktext=names, tickangle=-60)
+    figure.update_xaxes(showgrid=False, zeroline=False, tickvals=ticks, ticktext=names)
+    figure.update_xaxes(tickangle=-90, tickfont={"size": 10})
     figure.update_xaxes(title="Token of the text, in order", row=len(rows))
     figure.update_yaxes(title="Layer", showgrid=False, zeroline=False, dtick=max(1, round(layers / 8)))
     title = "Projection" if signed else "Length"
@@ -132,13 +144,17 @@ def lens_figure(rows: Sequence[Lit], layer: int, signed: bool, colours: Palette,
             "cmax": 1,
             "colorscale": ramp,
             "colorbar": {
-                "title": {"text": f"{title}, share of the scale’s end at its layer", "side": "right"},
+                "title": {"text": f"{title}, share of the scale’s end at its layer", "side": "top"},
+                "orientation": "h",
                 "thickness": 12,
                 "tickformat": ".0%",
+                "yref": "container",
+                "y": 0,
+                "yanchor": "bottom",
             },
         },
-        height=len(rows) * (90 + max(110, 17 * layers)) + 90,
-        margin={"l": 10, "r": 10, "t": 30, "b": 10},
+        height=len(rows) * (90 + max(110, 17 * layers)) + 170,
+        margin={"l": 10, "r": 10, "t": 30, "b": 160},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         dragmode=False,

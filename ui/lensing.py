@@ -72,7 +72,8 @@ def look(asked: Asked) -> Found | None:
     if found is not None:
         return found
     job = jobs.find_job(LENS)
-    if job is None or job.key != asked:
+    if job is None or job.key != asked or job.snapshot.state == "done":
+        # Done and yet not found: other sessions' texts have pushed it out.
         job = _begin(asked)
     end = time.monotonic() + PATIENCE
     while job.running and time.monotonic() < end:

@@ -48,7 +48,7 @@ def map_figure(
     figure = _frame(panels, axes, together, colours)
     for column, trace in _traces(panels, labels, colours, lines, together, picked):
         figure.add_trace(trace, row=1, col=column)
-    return _finish(figure, HEIGHT)
+    return _finish(figure, HEIGHT).update_layout(margin={"b": 60})
 
 
 def play_figure(
@@ -93,16 +93,16 @@ def _add_player(figure: go.Figure, layers: Sequence[int], start: int, colours: P
     pause = {"label": "❚❚ Pause", "method": "animate", "args": [[None], halt]}
     menu = {"type": "buttons", "direction": "left", "showactive": False, "buttons": [play, pause]}
     figure.update_layout(
-        height=HEIGHT + 110,
-        margin={"b": 130},
-        updatemenus=[menu | look | {"x": 0, "y": -0.2, "xanchor": "left", "yanchor": "top", "pad": {"t": 12}}],
+        height=HEIGHT + 120,
+        margin={"b": 150},
+        updatemenus=[menu | look | {"x": 0, "y": -0.22, "xanchor": "left", "yanchor": "top", "pad": {"t": 12}}],
         sliders=[
             {
                 "active": layers.index(start),
                 "currentvalue": {"prefix": "Layer ", "font": {"color": colours.quiet}},
                 "x": 0.26,
                 "len": 0.74,
-                "y": -0.16,
+                "y": -0.18,
                 "pad": {"t": 4},
                 "bgcolor": colours.line,
                 "bordercolor": colours.line,
@@ -127,7 +127,13 @@ def _frame(panels: Sequence[Panel], axes: tuple[str, str], together: bool, colou
         subplot_titles=None if columns == 1 else titles,
     )
     plain = {"zeroline": False, "gridcolor": colours.line}
-    figure.update_xaxes(title=axes[0], matches="x", **plain)
+    figure.update_xaxes(matches="x", **plain)
+    # One title for all panels: on a narrow screen theirs would run into one another.
+    figure.add_annotation(
+        text=axes[0], x=0.5, y=0, xref="paper", yref="paper", yshift=-28, yanchor="top", showarrow=False,
+        font={"color": colours.quiet, "size": 14}, name="x title",
+    )  # fmt: skip
+    figure.update_annotations(font={"size": 13})
     figure.update_yaxes(matches="y", **plain)
     figure.update_yaxes(title=axes[1], col=1)
     # Distances mean the same along both axes.
@@ -160,7 +166,7 @@ def _traces(panels, labels, colours: Palette, lines: Lines, together: bool, pick
             }
             if together and place:
                 marker["line"] = {"width": 1.2, "color": colours.edited}
-            state = f", {panel.title.lower()}" if len(panels) > 1 else ""
+            state = f", {panel.title[:1].lower()}{panel.title[1:]}" if len(panels) > 1 else ""
             trace = go.Scatter(
                 x=_round(panel.points[side, :, 0]),
                 y=_round(panel.points[side, :, 1]),
@@ -259,7 +265,6 @@ def histogram_figure(states: Mapping[str, object], layer: int, colours: Palette)
         rows,
         1,
         shared_xaxes=True,
-        shared_yaxes="all",
         vertical_spacing=0.12,
         subplot_titles=list(states) if rows > 1 else None,
     )

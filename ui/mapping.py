@@ -131,11 +131,7 @@ def _probe(asked: Asked, before, after, edit, progress, kept: Results) -> Mappin
 
 
 def find_states(asked: Asked, study: Study) -> dict[str, Embeddings]:
-    """The embeddings that are there without waiting: of the study, projected on paper, and of a finished run.
-
-    Raises:
-        InputError: the edit removes nothing.
-    """
+    """The embeddings that are there without waiting: those of the study and those of a finished run."""
     kept = results()
     run = kept.runs.find(asked)
     before = study.embeddings or (run.before if run else None)

@@ -19,7 +19,7 @@ from ui.pair_list import pairs_html
 from ui.text import escape, mask
 from ui.writing import effective
 
-TITLES = {BEFORE: "Before the edit", AFTER: "After: edited model, really run", PAPER: "On paper: projected only"}
+TITLES = {BEFORE: "Before", AFTER: "After, really run", PAPER: "After, on paper"}
 METHODS = {"PCA": "pca", "UMAP": "umap"}
 LINES = {"None": "none", "Join the twins": "pairs", "Before to after": "moves"}
 FRAMES = {"The texts before the edit": "before", "All states that are there": "both"}
@@ -67,14 +67,13 @@ def pick_map() -> MapPlan:
 
 def pick_states() -> tuple[str, ...]:
     """Which of the states that are there the map shows; before the edit where none is picked."""
-    words = {BEFORE: "Before", AFTER: "After, really run", PAPER: "After, on paper"}
     st.session_state.setdefault("map_states", [BEFORE, AFTER])
     chosen = st.pills(
-        "Show", list(words), selection_mode="multi", format_func=words.get, key="map_states",
+        "Show", list(TITLES), selection_mode="multi", format_func=TITLES.get, key="map_states",
         help="Really run: the edited model read every text again. On paper: the edit's directions are taken out of "
         "the embeddings, and no model is run.", **KEPT,
     )  # fmt: skip
-    return tuple(name for name in words if name in chosen) or (BEFORE,)
+    return tuple(name for name in TITLES if name in chosen) or (BEFORE,)
 
 
 def draw_run() -> None:
@@ -85,6 +84,9 @@ def draw_run() -> None:
         return
     if AFTER in states:
         return
+    if AFTER in mapping.find_states(asked, study):
+        # The run ended while this page was being drawn.
+        st.rerun()
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="map_run_offer"):
         st.markdown(
             f"The edited model has not read the texts yet ({describe_edit(asked.edit)}). It takes as long as a fit.",
@@ -112,6 +114,9 @@ def offer_umap(layers: list[int]) -> None:
     job = jobs.find_job(mapping.LAYOUT)
     missing = [Layout(asked, plan, tuple(states), layer) for layer in range(study.layers) if find_map(layer) is None]
     wanted = [layout for layout in missing if layout.layer in layers]
+    if not (wanted if layers else missing):
+        # The last of them came while this page was being drawn.
+        st.rerun()
     if job is not None and job.running:
         jobs.watch_job(job, jobs.draw_progress)
         return
@@ -180,7 +185,7 @@ def picked_pairs() -> list[int]:
 
 def draw_picture() -> None:
     """The map of the picked layer, or all layers to be played."""
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         several = len([name for name in chosen if name in states]) > 1
         together = several and st.toggle("One over the other", key="map_together", help=OVER, **KEPT)
         kinds = [name for name in LINES if name != "Before to after" or together]
@@ -244,11 +249,11 @@ def describe_picture(drawn) -> str:
 def draw_caption(drawn) -> None:
     words = []
     if AFTER in states and AFTER in chosen:
-        words.append("“Really run” is what the edited model makes of the texts.")
+        words.append("“Really run”: the edited model has read every text again.")
     if PAPER in chosen and PAPER in states:
         words.append(
-            "“On paper” takes the edit's directions out of the embeddings of the edited layers and runs no model: "
-            "what is left of the parting there is the most that the edit could remove."
+            "“On paper” takes the edit's directions out of the embeddings of the edited layers and runs no model, "
+            "as if nothing else wrote along them."
         )
         if layer not in view.edit.layers:
             words.append(f"Layer {layer} is not edited, so on paper nothing changes here.")
@@ -397,7 +402,7 @@ study = frame.require_study()
 view = state.view()
 asked = Asked(view.study_key, study.made, effective(view.edit))
 colours = charts.palette(st.context.theme.type)
-with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
+with st.container(horizontal=True, vertical_alignment="top", gap="medium"):
     layer = pick_layer()
     plan = pick_map()
     chosen = pick_states()

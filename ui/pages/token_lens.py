@@ -81,7 +81,11 @@ def offer_editing(first: str, second: str = "") -> None:
     def take() -> None:
         st.session_state.update(lens_own=first, lens_second=second, lens_kind=OWN)
 
-    st.button("Change the words", key="lens_edit", icon=":material/edit:", on_click=take)
+    hidden = any(mask(text, state.shows_words()) != text for text in (first, second))
+    st.button(
+        "Change the words", key="lens_edit", icon=":material/edit:", on_click=take, disabled=hidden,
+        help="A field cannot blur words: show toxic words first." if hidden else None,
+    )  # fmt: skip
 
 
 def pick_measure() -> tuple[bool, int]:
@@ -248,7 +252,7 @@ view = state.view()
 key = view.study_key
 colours = charts.palette(st.context.theme.type)
 texts = pick_texts()
-with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
+with st.container(horizontal=True, vertical_alignment="top", gap="medium"):
     signed, number = pick_measure()
     layer = pick_layer()
 edit = effective(view.edit)

@@ -1,0 +1,223 @@
+"""Map: texts in two dimensions before and after the edit, probes beside them, and the pairs that are picked."""
+
+import base64
+import json
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+
+from detox_engine.estimates import Estimate
+from detox_engine.probe import Separability, SideHistogram
+from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
+from ui import cache
+from ui.charts import LIGHT
+from ui.map_charts import Panel, histogram_figure, map_figure, play_figure, probe_figure
+from ui.mapping import Kept
+
+PAGE = "ui/pages/map.py"
+
+
+def open_page(folder: str, **link: object):
+    session = fitted_app(folder, **link).switch_page(PAGE).run()
+    assert not session.exception, session.exception
+    return session
+
+
+def after_run(session):
+    session.button(key="map_run").click().run()
+    return run_until(session, lambda session: len(dots(figure(session))) == 4 and "map_probe_auc" in charts(session))
+
+
+def has(session, key: str) -> bool:
+    return any(widget.key == key for widget in [*session.button, *session.toggle])
+
+
+def charts(session) -> dict:
+    return {chart.key: chart.proto for chart in session.get("plotly_chart")}
+
+
+def figure(session, key: str = "map_chart") -> go.Figure:
+    """The chart as the browser gets it, its numbers decoded."""
+    return go.Figure(unpack(json.loads(charts(session)[key].spec)), skip_invalid=True)
+
+
+def unpack(part):
+    if isinstance(part, dict) and "bdata" in part:
+        return np.frombuffer(base64.b64decode(part["bdata"]), part["dtype"])
+    if isinstance(part, dict):
+        return {name: unpack(value) for name, value in part.items()}
+    return [unpack(value) for value in part] if isinstance(part, list) else part
+
+
+def dots(drawn: go.Figure) -> list[go.Scatter]:
+    return [trace for trace in drawn.data if trace.mode == "markers"]
+
+
+def test_without_a_study_the_page_offers_to_fit_one(tiny_folder):
+    session = open_app(model=tiny_folder, limit=LIMIT - 1).switch_page(PAGE).run()
+    assert "There is no study to show yet" in texts(session)
+    assert not session.button(key="fit_now").disabled
+    assert not session.get("plotly_chart")
+
+
+def test_before_any_run_the_map_shows_the_study_and_offers_the_edited_model(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=1)
+    assert [len(trace.x) for trace in dots(figure(session))] == [LIMIT, LIMIT]
+    assert has(session, "map_run") and "has not read the texts yet" in texts(session)
+    assert "a linear probe says here" in texts(session)
+
+
+def test_after_the_run_the_edited_texts_stand_beside_the_others_with_probes_of_every_layer(tiny_folder):
+    session = after_run(open_page(tiny_folder, layers="0-2", rank=2))
+    drawn = figure(session)
+    assert len(dots(drawn)) == 4
+    assert not np.allclose(dots(drawn)[0].x, dots(drawn)[2].x), "the edit moved nothing"
+    accuracy = figure(session, "map_probe_accuracy")
+    assert [trace.name for trace in accuracy.data] == ["Before", "After, really run"]
+    assert [len(trace.y) for trace in accuracy.data] == [3, 3]
+
+
+def test_the_projection_on_paper_needs_no_run_and_is_told_from_what_was_run(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=1)
+    session.session_state["map_states"] = ["before", "on paper"]
+    session.run()
+    drawn = figure(session)
+    assert [note.text for note in drawn.layout.annotations][:2] == ["Before", "After, on paper"]
+    assert "runs no model" in texts(session)
+
+
+def test_another_edit_asks_for_another_run_and_the_first_is_kept(tiny_folder):
+    session = after_run(open_page(tiny_folder, layers="0-2", rank=3))
+    session.slider(key="edit_layers_3").set_value((0, 1)).run()
+    assert has(session, "map_run")
+    session.slider(key="edit_layers_3").set_value((0, 2)).run()
+    assert not has(session, "map_run") and len(dots(figure(session))) == 4
+
+
+def test_picks_outlast_a_page_change(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=1)
+    session.slider(key="map_layer").set_value(1).run()
+    session.switch_page("ui/pages/spectrum.py").run()
+    session.switch_page(PAGE).run()
+    assert session.slider(key="map_layer").value == 1
+    assert "at layer 1" in charts(session)["map_chart"].alt
+
+
+def test_selected_pairs_are_listed_blurred_and_let_go(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=1)
+    view = session.session_state["view"]
+    study = cache.shelf().find_study(view.study_key)
+    session.session_state["map_picked"] = {(view.study_key, study.made): [2, 5]}
+    session.run()
+    shown = texts(session)
+    assert "2 selected pairs" in shown and "pair 3</span>" in shown and "pair 6</span>" in shown
+    assert "pair 4</span>" not in shown
+    assert list(dots(figure(session))[0].selectedpoints) == [2, 5]
+    session.button(key="map_clear").click().run()
+    assert "selected pair" not in texts(session)
+
+
+def test_hovers_are_masked_until_words_are_shown(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=1)
+    hidden = " ".join(dots(figure(session))[0].text)
+    assert "•" in hidden
+    session.toggle(key="show_words").set_value(True).run()
+    assert "•" not in " ".join(dots(figure(session))[0].text)
+
+
+def test_play_has_a_frame_for_every_layer(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=1)
+    session.toggle(key="map_play").set_value(True).run()
+    assert not session.exception
+    spec = json.loads(charts(session)["map_player"].spec)
+    assert [frame["name"] for frame in spec["frames"]] == ["0", "1", "2"]
+    assert [step["label"] for step in spec["layout"]["sliders"][0]["steps"]] == ["0", "1", "2"]
+
+
+def test_umap_is_laid_out_only_when_asked(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=1)
+    session.session_state["map_method"] = "UMAP"
+    session.run()
+    assert has(session, "map_umap_one") and has(session, "map_umap_all")
+    assert "map_chart" not in charts(session) and "map_histogram" in charts(session)
+    session.button(key="map_umap_one").click().run()
+    run_until(session, lambda session: "map_chart" in charts(session), 150)
+    assert "UMAP, first axis" in charts(session)["map_chart"].spec
+
+
+def test_an_edit_that_removes_nothing_is_said_in_a_sentence(tiny_folder):
+    session = open_page(tiny_folder, layers="1", rank=1, off="1.0")
+    assert not session.exception
+    assert "switched off" in texts(session)
+    assert len(dots(figure(session))) == 2
+
+
+def test_the_command_names_layer_and_edit(tiny_folder):
+    session = open_page(tiny_folder, layers="0-1", rank=2)
+    session.slider(key="map_layer").set_value(1).run()
+    code = "\n".join(block.value for block in session.code)
+    assert "detox map my-study --device cpu --layer 1 --edit-layers 0-1 --edit-rank 2" in code
+
+
+def test_the_latest_results_stay_and_the_oldest_go():
+    kept = Kept(2)
+    kept.keep("a", 1)
+    kept.keep("b", 2)
+    kept.find("a")
+    kept.keep("c", 3)
+    assert (kept.find("a"), kept.find("b"), kept.find("c")) == (1, None, 3)
+
+
+@pytest.fixture
+def panels():
+    generator = np.random.default_rng(0)
+    return [Panel(title, generator.normal(size=(2, 5, 2))) for title in ("Before", "After")]
+
+
+LABELS = [["t"] * 5, ["c"] * 5]
+
+
+def test_lines_join_the_two_ends_of_each_pair(panels):
+    drawn = map_figure(panels[:1], LABELS, ("x", "y"), LIGHT, "pairs")
+    line = next(trace for trace in drawn.data if trace.mode == "lines")
+    assert len(line.x) == 15 and np.isnan(line.x[2::3]).all()
+    np.testing.assert_allclose(line.x[0::3], panels[0].points[0, :, 0], atol=1e-3)
+    np.testing.assert_allclose(line.x[1::3], panels[0].points[1, :, 0], atol=1e-3)
+
+
+def test_moves_join_a_text_before_with_itself_after(panels):
+    drawn = map_figure(panels, LABELS, ("x", "y"), LIGHT, "moves", together=True)
+    line = next(trace for trace in drawn.data if trace.mode == "lines")
+    np.testing.assert_allclose(line.y[0::3], panels[0].points.reshape(-1, 2)[:, 1], atol=1e-3)
+    np.testing.assert_allclose(line.y[1::3], panels[1].points.reshape(-1, 2)[:, 1], atol=1e-3)
+
+
+def test_panels_share_one_frame(panels):
+    drawn = map_figure(panels, LABELS, ("x", "y"), LIGHT)
+    assert drawn.layout.xaxis2.matches == "x" and drawn.layout.yaxis2.matches == "y"
+    assert {trace.xaxis for trace in drawn.data} == {"x", "x2"}
+
+
+def test_every_frame_has_the_traces_of_the_figure_and_none_leaves_it(panels):
+    far = [Panel(panel.title, 3 * panel.points) for panel in panels]
+    drawn = play_figure([(0, panels), (1, far)], LABELS, LIGHT, "pairs", start=1)
+    assert all(len(frame.data) == len(drawn.data) for frame in drawn.frames)
+    reach = max(np.abs(panel.points).max() for panel in far)
+    assert drawn.layout.xaxis.range[1] > reach
+    assert drawn.layout.sliders[0].active == 1
+
+
+def test_the_probe_chart_has_the_intervals_and_the_line_of_chance():
+    probes = [Separability(layer, Estimate(0.8, 0.7, 0.85, 9), Estimate(0.9, 0.8, 0.95, 9)) for layer in range(3)]
+    drawn = probe_figure({"Before": probes}, "accuracy", 1, LIGHT)
+    np.testing.assert_allclose(drawn.data[0].error_y.array, 0.05)
+    np.testing.assert_allclose(drawn.data[0].error_y.arrayminus, 0.1)
+    assert any(shape.y0 == 0.5 == shape.y1 for shape in drawn.layout.shapes)
+
+
+def test_histograms_of_all_states_have_the_same_bins():
+    counts = SideHistogram((0.0, 1.0, 2.0), (3, 1), (0, 4))
+    drawn = histogram_figure({"Before": counts, "After": counts}, 2, LIGHT)
+    assert [trace.name for trace in drawn.data] == ["Toxic", "Civil"] * 2
+    assert {tuple(trace.x) for trace in drawn.data} == {(0.5, 1.5)}

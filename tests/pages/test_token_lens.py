@@ -1,0 +1,201 @@
+"""Token lens: every token coloured by its projection, before and after the edit, whatever the text is."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from detox_engine.lens import TokenScore
+from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
+from ui import lensing
+from ui.charts import DARK, LIGHT
+from ui.lens_view import LONG, Lit, lens_figure, say_token, say_value, text_html
+
+PAGE = "ui/pages/token_lens.py"
+
+
+def open_page(folder: str, **link: object):
+    session = fitted_app(folder, **link).switch_page(PAGE).run()
+    return settled(session)
+
+
+def settled(session):
+    run_until(session, lambda session: lit(session) or session.error or session.info)
+    assert not session.exception, session.exception
+    return session
+
+
+def lit(session) -> list[str]:
+    return re.findall(r'<p class="lit.*?</p>', texts(session), re.DOTALL)
+
+
+def write(session, words: str, second: str = ""):
+    session.session_state["lens_kind"] = "Your own words"
+    session.run()
+    session.text_area(key="lens_own").set_value(words)
+    session.text_area(key="lens_second").set_value(second).run()
+    return settled(session)
+
+
+def test_without_a_study_the_page_offers_to_fit_one(tiny_folder):
+    session = open_app(model=tiny_folder, limit=LIMIT - 1).switch_page(PAGE).run()
+    assert "There is no study to show yet" in texts(session)
+    assert not session.button(key="fit_now").disabled
+
+
+def test_a_pair_is_lit_up_at_once_both_texts_before_and_after(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=1)
+    assert len(lit(session)) == 4
+    assert texts(session).count('<section class="before">') == texts(session).count('<section class="after">') == 2
+    assert [chart.key for chart in session.get("plotly_chart")] == ["lens_heatmap"]
+
+
+def test_the_edit_changes_what_is_shown_after_it_and_not_before(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=1)
+    before, after = lit(session)[:2]
+    assert before != after
+    session.slider(key="edit_layers_3").set_value((1, 2)).run()
+    settled(session)
+    assert lit(session)[0] == before and lit(session)[1] != after
+
+
+def test_layer_direction_and_measure_change_the_numbers(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=1)
+    seen = {lit(session)[0]}
+    session.slider(key="lens_layer").set_value(0).run()
+    seen.add(lit(session)[0])
+    session.number_input(key="lens_direction").set_value(2).run()
+    seen.add(lit(session)[0])
+    session.session_state["lens_measure"] = "Length on the subspace"
+    session.run()
+    seen.add(lit(session)[0])
+    assert len(seen) == 4
+    assert "toward" not in lit(session)[0] and "length" in lit(session)[0]
+
+
+def test_picks_and_words_outlast_a_page_change(tiny_folder):
+    session = write(open_page(tiny_folder, layers="0-2", rank=1), "A quiet day.")
+    session.slider(key="lens_layer").set_value(1).run()
+    session.switch_page("ui/pages/spectrum.py").run()
+    settled(session.switch_page(PAGE).run())
+    assert session.text_area(key="lens_own").value == "A quiet day."
+    assert session.slider(key="lens_layer").value == 1
+    assert len(lit(session)) == 2
+
+
+def test_words_of_a_pair_can_be_changed_once_toxic_words_are_shown(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=1)
+    assert session.button(key="lens_edit").disabled
+    session.toggle(key="show_words").set_value(True).run()
+    session.button(key="lens_edit").click().run()
+    settled(session)
+    assert session.text_area(key="lens_own").value and session.text_area(key="lens_second").value
+    assert len(lit(session)) == 4
+
+
+def test_bundled_prompts_can_be_looked_at(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=1)
+    session.session_state["lens_kind"] = "A prompt"
+    settled(session.run())
+    assert "The prompt" in texts(session) and len(lit(session)) == 2
+
+
+@pytest.mark.parametrize("words", ["", "   \n\t"])
+def test_an_empty_text_asks_for_words(tiny_folder, words):
+    session = write(open_page(tiny_folder, layers="0-2", rank=1), words)
+    assert "Write some words above" in texts(session)
+    assert not session.error and not lit(session)
+
+
+def test_ten_thousand_tokens_are_cut_and_the_page_says_so(tiny_folder):
+    session = write(open_page(tiny_folder, layers="0-2", rank=1), "the goal was fair " * 3000)
+    assert len(lit(session)) == 2
+    assert re.search(r"its last [\d,]+ tokens of [\d,]+ were left out", texts(session))
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["مرحبا يا صديقي", "🙂👍🏽 well", "a\x00b\x07c\u202ed", "<script>alert(1)</script><b>x</b>", "$x$ **b** %{text}"],
+)
+def test_any_characters_are_shown_as_they_are(tiny_folder, words):
+    session = write(open_page(tiny_folder, layers="0-2", rank=1), words)
+    assert len(lit(session)) == 2 and not session.error
+    assert "<script>" not in lit(session)[0] and "<b>" not in lit(session)[0]
+    assert "\x00" not in lit(session)[0] and "\u202e" not in lit(session)[0]
+    assert 'dir="auto"' in lit(session)[0]
+
+
+def test_insults_are_blurred_in_the_text_and_masked_in_hovers_and_the_command(tiny_folder):
+    session = write(open_page(tiny_folder, layers="0-2", rank=1), "What an idiot")
+    assert 'class="rude"' in lit(session)[0]
+    assert "idiot" not in re.sub(r"<[^>]*>", "", re.sub(r'<span class="rude">.*?</span>', "", lit(session)[0]))
+    code = "\n".join(block.value for block in session.code)
+    assert "i••••" in code and "idiot" not in code
+    session.toggle(key="show_words").set_value(True).run()
+    code = "\n".join(block.value for block in session.code)
+    assert "detox lens my-study --device cpu --text 'What an idiot' --layers all --direction 0" in code
+    assert "--edit-layers 0-2 --edit-rank 1" in code
+
+
+def test_an_edit_that_removes_nothing_leaves_the_model_as_it_is_alone(tiny_folder):
+    session = open_page(tiny_folder, layers="1", rank=1, off="1.0")
+    assert "there is no after" in texts(session)
+    assert len(lit(session)) == 2 and '<section class="after">' not in texts(session)
+
+
+def test_a_text_that_was_read_is_not_read_again(tiny_folder, monkeypatch):
+    session = open_page(tiny_folder, layers="0-2", rank=1)
+    monkeypatch.setattr(lensing, "_begin", lambda asked: pytest.fail("read again"))
+    session.slider(key="lens_layer").set_value(0).run()
+    assert not session.exception and len(lit(session)) == 4
+
+
+@pytest.fixture
+def planted() -> Lit:
+    values = np.array([[0.0, 2.0, -3.0], [1.0, 5.0, -0.5]])
+    follow = [[(TokenScore(1, "·idiot", 0.5), TokenScore(2, "·day", 0.001))] * 2] * 2
+    return Lit("Before", ("you", "·are", "·fine"), ("you", " are", " fine"), values, values / 2.0, follow)
+
+
+def test_warm_is_toxic_cool_is_civil_and_the_scale_ends(planted):
+    html = text_html(planted, 0, True, False)
+    shares = re.findall(r'class="k (\w+)" style="--share: (\d+)%"', html)
+    assert shares == [("toxic", "0"), ("toxic", "58"), ("civil", "58")]
+
+
+def test_a_hover_says_token_layer_number_and_what_comes_next(planted):
+    words = say_token(planted, 1, 1, True, False)
+    assert words == "“·are”, layer 1 · 5.00 toward toxic · next here: ·i•••• 50%, ·day <1%"
+    assert say_token(planted, 1, 2, True, False) == "“·fine”, layer 1 · 0.50 toward civil"
+    assert say_value(0.0, True) == "0.00, toward neither side"
+
+
+def test_a_character_of_several_tokens_is_one_piece_that_says_so():
+    values = torch.ones(1, 3).numpy()
+    emoji = Lit("Before", ("<0xF0>", "<0x9F>", "<0x99>"), ("", "", "🙂"), values, values, [[]])
+    html = text_html(emoji, 0, True, False)
+    assert html.count('class="k ') == 1 and "the last of 3 tokens" in html
+
+
+def test_a_long_text_scrolls_in_a_box_of_its_own():
+    values = np.zeros((1, LONG + 1))
+    many = Lit("Before", ("a",) * (LONG + 1), ("a",) * (LONG + 1), values, values, [[]])
+    assert 'class="lit long"' in text_html(many, 0, True, False)
+
+
+@pytest.mark.parametrize("colours", [LIGHT, DARK])
+def test_the_heatmap_has_the_fixed_scale_and_the_side_colours(planted, colours):
+    drawn = lens_figure([planted, planted], 1, True, colours, False)
+    assert (drawn.layout.coloraxis.cmin, drawn.layout.coloraxis.cmax) == (-1, 1)
+    ends = drawn.layout.coloraxis.colorscale
+    assert (ends[0][1], ends[-1][1]) == (colours.civil, colours.toxic)
+    assert np.shape(drawn.data[0].z) == (2, 3) and len(drawn.data) == 2
+    assert "5.00 toward toxic" in drawn.data[0].text[1][1]
+
+
+def test_markup_in_a_token_does_not_work_in_the_heatmap(planted):
+    bold = Lit("Before", ("<b>", "·&", "x"), ("<b>", " &", "x"), planted.values, planted.shares, [[], []])
+    drawn = lens_figure([bold], 0, False, LIGHT, False)
+    assert drawn.layout.xaxis.ticktext[0] == "&lt;b&gt;"
+    assert "<b>" not in drawn.data[0].text[0][0]
