@@ -63,11 +63,11 @@ def open_page(title: str, question: str) -> None:
     st.html(f'<p class="question">{escape(question)}</p>')
 
 
-def explain(words: str, formula: str, picture: str = "") -> None:
+def explain(words: str, formula: str, picture: str = "", alt: str = "") -> None:
     """The expander “How to read this”: a picture from the assets where there is one, three sentences, the formula."""
     with st.expander("How to read this", icon=":material/help:"):
         if picture:
-            st.html(f'<div class="picture">{(ASSETS / picture).read_text(encoding="utf-8")}</div>')
+            st.image(ASSETS / picture, width=820, alt=alt)
         st.markdown(words)
         st.latex(formula)
 

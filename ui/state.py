@@ -6,6 +6,7 @@ by `mirror` before it is drawn and writes back in its callback, so changing it a
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -84,7 +85,8 @@ def begin_fit(key: StudyKey, afresh: bool = False) -> None:
     def work(progress):
         study = shelf.fit(key, progress, afresh)
         progress("Finding words to blur", 0, 0)
-        # The pages blur words as they draw; the scorer's first import is better spent here.
+        # The first imports of the scorer and of the charts are better spent here than when a page draws.
+        importlib.import_module("ui.charts")
         text.find_rude_words(side for pair in study.pairs for side in (pair.prompt, pair.toxic, pair.civil))
         return study
 

@@ -57,5 +57,5 @@ def fitted_app(folder: str, **link: object) -> AppTest:
     session = open_app(model=folder, device="cpu", limit=LIMIT, **link)
     if "The pairs in use" not in texts(session):
         session.button(key="fit").click().run()
-        run_until(session, lambda session: "The pairs in use" in texts(session))
+        run_until(session, lambda session: "The pairs in use" in texts(session) and not session.session_state["jobs"])
     return session

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from detox_engine.cli import app as command_line
 from detox_engine.estimates import Effect, Estimate
-from detox_engine.evaluate import Score
+from detox_engine.evaluation import Score
 from detox_engine.plans import EvaluationPlan, TextSpec
 from detox_engine.reports import record_evaluation
 from detox_engine.specs import EditPlan, SamplingPlan
@@ -192,7 +192,7 @@ def test_a_changed_edit_plan_is_told_and_offered_again(tiny_folder):
 
 
 def test_an_evaluation_can_be_stopped(tiny_folder, monkeypatch):
-    from detox_engine import evaluate as engine
+    from detox_engine import evaluation as engine
 
     reached, go_on = threading.Event(), threading.Event()
     prove = engine.prove_edit

@@ -125,6 +125,7 @@ frame.explain(
     "What these differences share, once the direction of everyday words is taken out, is the toxic subspace.",
     r"T = E^{+} - E^{-}, \qquad T \leftarrow T - (T\mu)\,\mu^{\top}, \qquad T = U S V",
     picture="method.svg",
+    alt="Pairs of texts, their differences, the direction they share, and states projected off it",
 )
 draw_choice()
 draw_pairs()
