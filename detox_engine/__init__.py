@@ -12,7 +12,9 @@ from detox_engine.plans import EvaluationPlan, SweepPlan, TextSpec
 from detox_engine.specs import EditPlan, FitPlan, ModelSpec, PairSpec, SamplingPlan
 
 if TYPE_CHECKING:
+    from detox_engine.evaluation import evaluate
     from detox_engine.study import Study
+    from detox_engine.sweep import run_sweep
     from detox_engine.workbench import Workbench
 
 __all__ = [
@@ -27,9 +29,11 @@ __all__ = [
     "SweepPlan",
     "TextSpec",
     "Workbench",
+    "evaluate",
+    "run_sweep",
 ]
 
-_HEAVY = {"Workbench": "workbench", "Study": "study"}
+_HEAVY = {"Workbench": "workbench", "Study": "study", "evaluate": "evaluation", "run_sweep": "sweep"}
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ from detox_engine.plans import EvaluationPlan, TextSpec
 from detox_engine.specs import EditPlan, Progress, SamplingPlan, ignore_progress
 
 if TYPE_CHECKING:
-    from detox_engine.evaluate import Evaluation
+    from detox_engine.evaluation import Evaluation
     from detox_engine.study import Study
     from detox_engine.workbench import Workbench
 
@@ -50,6 +50,6 @@ def ablate(
         InputError: see `plan_ablation` and `evaluate`.
     """
     # An evaluation brings all scorers with it, which a page that only plans an ablation does not need.
-    from detox_engine.evaluate import evaluate
+    from detox_engine.evaluation import evaluate
 
     return evaluate(bench, study, plan_ablation(study, layer, direction), plan, progress)

@@ -121,7 +121,7 @@ def evaluate(
             fit_paper_study(study, model, device, dtype, pairs, progress)
         fitted = load_study(study)
         edit_plan = plan_edit(fitted, *pick_edit(fitted, model, preset, layers, rank), strength)
-        from detox_engine.evaluate import evaluate as evaluate_edit
+        from detox_engine.evaluation import evaluate as evaluate_edit
         from detox_engine.reports import record_evaluation, record_scores
 
         bench = load_workbench(fitted, model, device, dtype, progress)

@@ -12,7 +12,7 @@ from detox_engine.tables import describe_edit, plain
 
 if TYPE_CHECKING:
     from detox_engine.estimates import Estimate
-    from detox_engine.evaluate import Evaluation
+    from detox_engine.evaluation import Evaluation
     from detox_engine.frontier import Choice
     from detox_engine.sweep import Sweep
 

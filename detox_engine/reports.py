@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from detox_engine.estimates import Effect
-from detox_engine.evaluate import Evaluation
+from detox_engine.evaluation import Evaluation
 from detox_engine.specs import format_layers
 from detox_engine.sweep import Sweep
 

@@ -12,7 +12,7 @@ from detox_engine.control import draw_controls
 from detox_engine.edit import make_edit
 from detox_engine.errors import InputError
 from detox_engine.estimates import Tally
-from detox_engine.evaluate import Materials, judge, prepare
+from detox_engine.evaluation import Materials, judge, prepare
 from detox_engine.plans import SweepPlan
 from detox_engine.scorers.scorer import Scorer
 from detox_engine.specs import EditPlan, Progress, ignore_progress

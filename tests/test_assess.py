@@ -12,7 +12,7 @@ from typer.main import get_command
 from detox_engine import assess_options as assess
 from detox_engine import cli
 from detox_engine.estimates import Estimate
-from detox_engine.evaluate import evaluate
+from detox_engine.evaluation import evaluate
 from detox_engine.plans import SCORERS, SWEEP_EVALUATION, TASKS, EvaluationPlan, SweepPlan, TextSpec
 from detox_engine.presets import PAPER_EVALUATION, PUBLISHED, find_published
 from detox_engine.reports import record_scores
@@ -193,7 +193,7 @@ def plan_of(monkeypatch, *args: object) -> tuple[EditPlan, EvaluationPlan]:
         caught.append((edit, plan))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("detox_engine.evaluate.evaluate", catch)
+    monkeypatch.setattr("detox_engine.evaluation.evaluate", catch)
     result = run("evaluate", *args)
     assert result.exit_code == 130, result.output
     return caught[0]

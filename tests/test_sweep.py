@@ -6,7 +6,7 @@ import pytest
 
 from detox_engine.errors import Cancelled, InputError
 from detox_engine.estimates import Effect, Estimate
-from detox_engine.evaluate import evaluate
+from detox_engine.evaluation import evaluate
 from detox_engine.frontier import find_frontier, find_knee, recommend
 from detox_engine.plans import EvaluationPlan, SweepPlan, TextSpec
 from detox_engine.specs import EditPlan, FitPlan, PairSpec, SamplingPlan

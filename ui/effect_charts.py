@@ -14,7 +14,7 @@ from ui.effects import interval, items_of, number, signed, unit_of
 
 if TYPE_CHECKING:
     from detox_engine.estimates import Estimate
-    from detox_engine.evaluate import Score
+    from detox_engine.evaluation import Score
 
 CONTROL = "Random"
 FATES = ("better", "worse", "stayed bad", "stayed fine")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from detox_engine.estimates import Effect, Estimate
-    from detox_engine.evaluate import Score
+    from detox_engine.evaluation import Score
 
 UNITS = (
     ("capability", "share of questions answered right", "questions"),

@@ -14,7 +14,7 @@ from ui import cache, jobs, text
 from ui.cache import StudyKey
 
 if TYPE_CHECKING:
-    from detox_engine.evaluate import Evaluation
+    from detox_engine.evaluation import Evaluation
 
 KIND = "evaluation"
 EVALUATIONS_KEPT = 6
@@ -45,7 +45,7 @@ def begin_evaluation(asked: Asked) -> None:
     def work(progress):
         study = shelf.fit(asked.study, progress)
         bench = shelf.workbench(asked.study.model, progress)
-        from detox_engine.evaluate import evaluate
+        from detox_engine.evaluation import evaluate
 
         found = evaluate(bench, study, asked.edit, asked.plan, progress)
         progress("Finding words to blur", 0, 0)

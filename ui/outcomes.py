@@ -9,7 +9,7 @@ from ui.effects import interval, judge, number, signed, summarise_score, way
 from ui.text import escape, text_html
 
 if TYPE_CHECKING:
-    from detox_engine.evaluate import Evaluation, Score
+    from detox_engine.evaluation import Evaluation, Score
     from detox_engine.proof import EditProof
 
 CALLED = {

@@ -9,7 +9,7 @@ import torch
 from detox_engine.control import draw_controls
 from detox_engine.edit import LowRankEdit
 from detox_engine.errors import Cancelled, InputError
-from detox_engine.evaluate import Evaluation, evaluate, prepare
+from detox_engine.evaluation import Evaluation, evaluate, prepare
 from detox_engine.plans import EvaluationPlan, TextSpec
 from detox_engine.proof import hash_parameters
 from detox_engine.rows import Row, Table
@@ -240,7 +240,7 @@ def test_text_without_two_tokens_is_refused(bench: Workbench, tmp_path: Path):
 
 
 def test_edit_that_changes_nothing_is_refused_before_anything_is_measured(bench, study, plan, monkeypatch):
-    monkeypatch.setattr("detox_engine.evaluate.Trial", lambda *_: pytest.fail("something was measured"))
+    monkeypatch.setattr("detox_engine.evaluation.Trial", lambda *_: pytest.fail("something was measured"))
     with pytest.raises(InputError, match="changes nothing"):
         evaluate(bench, study, EditPlan((1,), 1, 0.0), plan)
 
