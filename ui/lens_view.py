@@ -130,13 +130,14 @@ def lens_figure(rows: Sequence[Lit], layer: int, signed: bool, colours: Palette,
             type="rect", x0=-0.5, x1=count - 0.5, y0=layer - 0.5, y1=layer + 0.5,
             line={"color": colours.quiet, "width": 2}, row=place, col=1,
         )  # fmt: skip
-    step = max(1, round(count / 40))
+    step = -(-count // 30)
     ticks = list(range(0, count, step))
     names = [label(mask_token(rows[0].tokens[tick], shown)[:12]) for tick in ticks]
     figure.update_xaxes(showgrid=False, zeroline=False, tickvals=ticks, ticktext=names)
     figure.update_xaxes(tickangle=-90, tickfont={"size": 10})
     figure.update_xaxes(title="Token of the text, in order", row=len(rows))
     figure.update_yaxes(title="Layer", showgrid=False, zeroline=False, dtick=max(1, round(layers / 8)))
+    height = len(rows) * (90 + max(110, 17 * layers)) + 170
     title = "Projection" if signed else "Length"
     figure.update_layout(
         coloraxis={
@@ -148,12 +149,11 @@ def lens_figure(rows: Sequence[Lit], layer: int, signed: bool, colours: Palette,
                 "orientation": "h",
                 "thickness": 12,
                 "tickformat": ".0%",
-                "yref": "container",
-                "y": 0,
-                "yanchor": "bottom",
+                "y": -110 / (height - 190),
+                "yanchor": "top",
             },
         },
-        height=len(rows) * (90 + max(110, 17 * layers)) + 170,
+        height=height,
         margin={"l": 10, "r": 10, "t": 30, "b": 160},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",

@@ -18,6 +18,8 @@ SIDES = ("Toxic", "Civil")
 SYMBOLS = ("circle", "diamond")
 """Colour alone does not tell the sides apart."""
 HEIGHT = 480
+A_CROWD = 200
+"""Pairs from which on dots are smaller and see-through."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,13 +44,15 @@ def map_figure(
 
     Args:
         labels: `[sides][pairs]` what a dot says on hover; escaped and masked by the caller.
-        together: all states in one panel: those of the first are hollow.
+        together: all states in one panel: the first hollow, the second full, the third hollow with a dot.
         picked: pairs that stand out; all do where there are none.
     """
     figure = _frame(panels, axes, together, colours)
     for column, trace in _traces(panels, labels, colours, lines, together, picked):
         figure.add_trace(trace, row=1, col=column)
-    return _finish(figure, HEIGHT).update_layout(margin={"b": 60})
+    # Three beside one another are narrow: less height wastes less of it.
+    height = HEIGHT if together or len(panels) < 3 else HEIGHT - 90
+    return _finish(figure, height).update_layout(margin={"b": 60}, modebar={"orientation": "v"})
 
 
 def play_figure(
@@ -93,16 +97,16 @@ def _add_player(figure: go.Figure, layers: Sequence[int], start: int, colours: P
     pause = {"label": "❚❚ Pause", "method": "animate", "args": [[None], halt]}
     menu = {"type": "buttons", "direction": "left", "showactive": False, "buttons": [play, pause]}
     figure.update_layout(
-        height=HEIGHT + 120,
-        margin={"b": 150},
-        updatemenus=[menu | look | {"x": 0, "y": -0.22, "xanchor": "left", "yanchor": "top", "pad": {"t": 12}}],
+        height=HEIGHT + 150,
+        margin={"b": 200},
+        updatemenus=[menu | look | {"x": 0, "y": -0.17, "xanchor": "left", "yanchor": "top"}],
         sliders=[
             {
                 "active": layers.index(start),
                 "currentvalue": {"prefix": "Layer ", "font": {"color": colours.quiet}},
-                "x": 0.26,
-                "len": 0.74,
-                "y": -0.18,
+                "x": 0,
+                "len": 1,
+                "y": -0.26,
                 "pad": {"t": 4},
                 "bgcolor": colours.line,
                 "bordercolor": colours.line,
@@ -147,25 +151,25 @@ def _traces(panels, labels, colours: Palette, lines: Lines, together: bool, pick
     for place, panel in enumerate(panels):
         column = 1 if together else place + 1
         if lines == "pairs":
-            traces.append((column, _joined(panel.points[0], panel.points[1], colours, f"Twins, {panel.title}")))
+            traces.append((column, _joined(panel.points[0], panel.points[1], colours.quiet, f"Twins, {panel.title}")))
         elif lines == "moves" and together and place:
             ends = (panels[0].points.reshape(-1, 2), panel.points.reshape(-1, 2))
-            traces.append((column, _joined(*ends, colours, "What the edit moves")))
+            traces.append((column, _joined(*ends, colours.edited, "What the edit moves")))
     for place, panel in enumerate(panels):
         for side, name in enumerate(SIDES):
-            hollow = together and len(panels) > 1 and place == 0
+            kind = ("-open", "", "-open-dot")[place] if together else ""
             colour = (colours.toxic, colours.civil)[side]
             # In the plain picture both panels share one entry of the legend.
             shown = together or place == 0
+            crowd = panel.points.shape[1]
             marker = {
                 "color": colour,
-                "symbol": SYMBOLS[side] + ("-open" if hollow else ""),
-                "size": 7,
-                "opacity": 0.75,
-                "line": {"width": 1 if hollow else 0.5, "color": colour if hollow else colours.background},
+                "symbol": SYMBOLS[side] + kind,
+                # Crowds of opaque dots would hide the side that was drawn first.
+                "size": 7 if crowd <= A_CROWD else 5,
+                "opacity": 0.75 if crowd <= A_CROWD else 0.5,
+                "line": {"width": 1 if kind else 0.5, "color": colour if kind else colours.background},
             }
-            if together and place:
-                marker["line"] = {"width": 1.2, "color": colours.edited}
             state = f", {panel.title[:1].lower()}{panel.title[1:]}" if len(panels) > 1 else ""
             trace = go.Scatter(
                 x=_round(panel.points[side, :, 0]),
@@ -185,12 +189,12 @@ def _traces(panels, labels, colours: Palette, lines: Lines, together: bool, pick
     return traces
 
 
-def _joined(starts: np.ndarray, ends: np.ndarray, colours: Palette, name: str) -> go.Scatter:
+def _joined(starts: np.ndarray, ends: np.ndarray, colour: str, name: str) -> go.Scatter:
     """A thin line from each start `[points, 2]` to its end."""
     gaps = np.full(len(starts), np.nan)
     x = np.stack([starts[:, 0], ends[:, 0], gaps], axis=1).ravel()
     y = np.stack([starts[:, 1], ends[:, 1], gaps], axis=1).ravel()
-    line = {"color": colours.quiet, "width": 0.6}
+    line = {"color": colour, "width": 0.6}
     return go.Scatter(
         x=_round(x), y=_round(y), mode="lines", line=line, opacity=0.5, hoverinfo="skip", showlegend=False, name=name
     )
@@ -300,7 +304,7 @@ def histogram_figure(states: Mapping[str, object], layer: int, colours: Palette)
                 col=1,
             )
     figure.update_xaxes(showgrid=False, zeroline=True, zerolinecolor=colours.line)
-    figure.update_xaxes(title=f"Projection on direction 1 of layer {layer} (units of the model’s state)", row=rows)
+    figure.update_xaxes(title=f"Along direction 1 of layer {layer} (state’s units)", row=rows)
     figure.update_yaxes(title="Texts", gridcolor=colours.line)
     figure.update_layout(barmode="overlay", bargap=0)
     return _finish(figure, 330 if rows < 3 else 400)

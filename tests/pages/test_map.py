@@ -146,6 +146,19 @@ def test_umap_is_laid_out_only_when_asked(tiny_folder):
     assert "UMAP, first axis" in charts(session)["map_chart"].spec
 
 
+def test_along_the_toxic_directions_the_edit_on_paper_leaves_nothing(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=2)
+    session.session_state["map_method"] = "Toxic directions"
+    session.session_state["map_states"] = ["before", "on paper"]
+    session.run()
+    assert not session.exception
+    before, _, paper, _ = dots(figure(session))
+    assert np.abs(before.x).max() > 0.1
+    np.testing.assert_allclose(paper.x, 0, atol=1e-4)
+    np.testing.assert_allclose(paper.y, 0, atol=1e-4)
+    assert "from these very pairs" in texts(session)
+
+
 def test_an_edit_that_removes_nothing_is_said_in_a_sentence(tiny_folder):
     session = open_page(tiny_folder, layers="1", rank=1, off="1.0")
     assert not session.exception

@@ -20,7 +20,8 @@ from ui.text import escape, mask
 from ui.writing import effective
 
 TITLES = {BEFORE: "Before", AFTER: "After, really run", PAPER: "After, on paper"}
-METHODS = {"PCA": "pca", "UMAP": "umap"}
+DIRECTIONS = "Toxic directions"
+METHODS = ("PCA", "UMAP", DIRECTIONS)
 LINES = {"None": "none", "Join the twins": "pairs", "Before to after": "moves"}
 FRAMES = {"The texts before the edit": "before", "All states that are there": "both"}
 MOST_DRAWN = 1000
@@ -42,12 +43,15 @@ def pick_layer() -> int:
     return st.slider("Layer", 0, last, key="map_layer", width=320, **KEPT)
 
 
-def pick_map() -> MapPlan:
-    """How texts are laid out."""
+def pick_map() -> MapPlan | None:
+    """How texts are laid out; None lays them along the first two directions, which needs no layout."""
     chosen = st.segmented_control(
-        "Layout", list(METHODS), default="PCA", key="map_method", required=True,
-        help=sentence(MapPlan, "method").capitalize(), **KEPT,
+        "Layout", METHODS if study.kept > 1 else METHODS[:2], default="PCA", key="map_method", required=True,
+        help="PCA is a flat shadow, fitted without knowing the sides. UMAP keeps neighbours near. Toxic directions are "
+        "the first two of the layer, found from these very pairs.", **KEPT,
     )  # fmt: skip
+    if chosen == DIRECTIONS:
+        return None
     with st.popover("Settings of the layout", icon=":material/tune:"):
         fitted = st.radio("Fit the layout on", list(FRAMES), key="map_frame", help=sentence(MapPlan, "frame"), **KEPT)
         if chosen == "PCA":
@@ -105,6 +109,11 @@ def draw_run() -> None:
 
 def find_map(layer: int):
     """This layer's map, laid out now if that is quick; None where UMAP has not been asked for it yet."""
+    if plan is None:
+        from detox_engine.map import LayerMap, stack_sides
+
+        axes = study.subspaces[layer].basis[:2].T
+        return LayerMap(layer, tuple(stack_sides(found, layer) @ axes for found in states.values()), None)
     layout = Layout(asked, plan, tuple(states), layer)
     return mapping.lay_out(layout, states) if plan.method == "pca" else mapping.find_layout(layout)
 
@@ -163,9 +172,10 @@ def labels_of() -> list[list[str]]:
 
 
 def axes_of(drawn) -> tuple[str, str]:
+    if plan is None:
+        return f"Direction 1 of layer {layer} (state’s units)", f"Direction 2 of layer {layer} (state’s units)"
     if drawn.shares is None:
         return "UMAP, first axis (no unit)", "UMAP, second axis (no unit)"
-    # Letters for the digits, for the axis has room for one line.
     return tuple(
         f"{name} principal axis ({share:.0%} of the variance)"
         for name, share in zip(("First", "Second"), drawn.shares, strict=True)
@@ -248,6 +258,8 @@ def describe_picture(drawn) -> str:
 
 def draw_caption(drawn) -> None:
     words = []
+    if plan is None:
+        words.append("These directions were found from these very pairs, so new texts would part less clearly.")
     if AFTER in states and AFTER in chosen:
         words.append("“Really run”: the edited model has read every text again.")
     if PAPER in chosen and PAPER in states:
@@ -391,10 +403,13 @@ def draw_command() -> None:
         note = "The command line removes whole ranks: it has no option for directions that are switched off."
     edit = EditPlan(asked.edit.layers, asked.edit.rank, asked.edit.strength)
     key = view.study_key
-    commands.draw_commands([commands.fit_command(key), commands.map_command(key, layer, plan, edit)], note)
+    if plan is None:
+        note = f"The command line lays texts out by PCA or UMAP. {note}"
+    made = commands.map_command(key, layer, plan or MapPlan(), edit)
+    commands.draw_commands([commands.fit_command(key), made], note)
 
 
-OVER = "All states in one picture: hollow before, with a green rim after."
+OVER = "All states in one picture: hollow before, full after, with a dot on paper."
 PLAY = "All layers one after the other, turned so that the eye can follow a text."
 
 frame.open_page("Map", "Do toxic and civil texts part?")
