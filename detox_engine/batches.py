@@ -3,7 +3,7 @@
 import gc
 import inspect
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
@@ -117,6 +117,7 @@ def run_in_batches(
     width: Callable[[Row], int],
     run: Callable[[Sequence[Row]], Sequence[Result]],
     device: torch.device,
+    budgets: Mapping[str, int] = TOKEN_BUDGET,
 ) -> Iterator[tuple[Row, Result]]:
     """Each row with its result, longest rows first, in batches whose padded tokens keep to the device's budget.
 
@@ -125,7 +126,7 @@ def run_in_batches(
     Raises:
         MemoryError: one row alone does not fit.
     """
-    budget = TOKEN_BUDGET.get(device.type, TOKEN_BUDGET["cpu"])
+    budget = budgets.get(device.type, budgets["cpu"])
     waiting = deque(sorted(rows, key=width, reverse=True))
     most = len(waiting)
     while waiting:

@@ -15,6 +15,10 @@ from detox_engine.loading import LoadedModel
 from detox_engine.pairs import Pair
 from detox_engine.specs import Pooling, Progress, ignore_progress
 
+TOKEN_BUDGET = {"cpu": 1024, "cuda": 65536}
+"""Tokens of a batch. On a CPU few: texts of nearly one length share a batch, and its states stay in the caches; on
+one core the bundled model embedded 16,832 tokens in 1.8 s so, and in 2.5 s with 8192."""
+
 
 @dataclass(frozen=True, eq=False)
 class Embeddings:
@@ -165,7 +169,7 @@ def embed_pairs(
 
     progress("Embedding texts", 0, len(texts))
     try:
-        batches = run_in_batches(range(len(texts)), width, run, loaded.model.device)
+        batches = run_in_batches(range(len(texts)), width, run, loaded.model.device, TOKEN_BUDGET)
         for done, (index, states) in enumerate(batches, start=1):
             pooled[:, index] = states
             progress("Embedding texts", done, len(texts))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from detox_engine import batches, embeddings
+from detox_engine import embeddings
 from detox_engine.anatomy import block_output, find_anatomy
 from detox_engine.embeddings import embed_pairs
 from detox_engine.errors import Cancelled, InputError
@@ -105,11 +105,11 @@ def test_tokens_that_the_tokenizer_adds_are_run_but_not_pooled(monkeypatch):
 
 
 def test_every_pair_is_embedded_also_those_of_an_incomplete_batch(monkeypatch):
-    monkeypatch.setitem(batches.TOKEN_BUDGET, "cpu", 64)
+    monkeypatch.setitem(embeddings.TOKEN_BUDGET, "cpu", 64)
     pairs = (PAIRS * 3)[:13]
     small_batches = embed(pairs=pairs)
     assert small_batches.toxic.shape[1] == 13
-    monkeypatch.setitem(batches.TOKEN_BUDGET, "cpu", 10**6)
+    monkeypatch.setitem(embeddings.TOKEN_BUDGET, "cpu", 10**6)
     torch.testing.assert_close(small_batches.civil, embed(pairs=pairs).civil, rtol=1e-4, atol=1e-5)
 
 
@@ -148,7 +148,7 @@ def test_a_continuation_that_is_cut_away_whole_is_an_input_error():
 
 
 def test_progress_counts_texts_and_can_stop_the_pass(monkeypatch):
-    monkeypatch.setitem(batches.TOKEN_BUDGET, "cpu", 64)
+    monkeypatch.setitem(embeddings.TOKEN_BUDGET, "cpu", 64)
     seen, hooks = [], count_hooks(loaded_tiny("gpt2").model)
     embed(progress=lambda *event: seen.append(event))
     assert [event[1] for event in seen] == sorted(event[1] for event in seen)
