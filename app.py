@@ -8,16 +8,16 @@ st.set_page_config("DeTox Explorer", frame.ICON, "wide", menu_items={"About": fr
 page = st.navigation(
     {
         "Find": [
-            st.Page("ui/pages/model_and_pairs.py", title="Model & pairs", icon=":material/dataset:", default=True),
-            st.Page("ui/pages/spectrum.py", title="Spectrum", icon=":material/bar_chart:"),
-            st.Page("ui/pages/directions.py", title="Directions", icon=":material/explore:"),
-            st.Page("ui/pages/map.py", title="Map", icon=":material/scatter_plot:"),
-            st.Page("ui/pages/token_lens.py", title="Token lens", icon=":material/center_focus_strong:"),
+            st.Page("pages/find/model_and_pairs.py", title="Model & pairs", icon=":material/dataset:", default=True),
+            st.Page("pages/find/spectrum.py", title="Spectrum", icon=":material/bar_chart:"),
+            st.Page("pages/find/directions.py", title="Directions", icon=":material/explore:"),
+            st.Page("pages/find/map.py", title="Map", icon=":material/scatter_plot:"),
+            st.Page("pages/find/token_lens.py", title="Token lens", icon=":material/center_focus_strong:"),
         ],
         "Edit": [
-            st.Page("ui/pages/compare.py", title="Compare", icon=":material/compare_arrows:"),
-            st.Page("ui/pages/trade_offs.py", title="Trade-offs", icon=":material/balance:"),
-            st.Page("ui/pages/evaluate.py", title="Evaluate", icon=":material/fact_check:"),
+            st.Page("pages/edit/compare.py", title="Compare", icon=":material/compare_arrows:"),
+            st.Page("pages/edit/trade_offs.py", title="Trade-offs", icon=":material/balance:"),
+            st.Page("pages/edit/evaluate.py", title="Evaluate", icon=":material/fact_check:"),
         ],
     }
 )

@@ -150,7 +150,7 @@ def _read_columns(spec: PairSpec) -> Preview:
 def _map_columns(spec: PairSpec, preview: Preview) -> PairSpec | None:
     """Show a table's first rows, and ask for its columns where their names do not tell."""
     rows = [{name: mask(cell, state.shows_words()) for name, cell in row.items()} for row in preview.rows]
-    st.dataframe(rows, hide_index=True, height=180, alt="The first rows of the table")
+    st.dataframe(rows, hide_index=True, alt="The first rows of the table")
     recognised = preview.layout is not None
     if recognised:
         st.caption(plain("Recognised by its columns: " + ", ".join(preview.layout.columns) + "."))

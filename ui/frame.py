@@ -27,7 +27,7 @@ ASSETS = Path(__file__).parent.parent / "assets"
 ICON = str(ASSETS / "icon.png")
 LOGO = str(ASSETS / "logo.svg")
 STYLE = ASSETS / "style.css"
-FIRST_PAGE = "ui/pages/model_and_pairs.py"
+FIRST_PAGE = "pages/find/model_and_pairs.py"
 _BLUR = "<style>.rude { filter: blur(0.32em); user-select: none; }</style>"
 
 

@@ -3,6 +3,7 @@
 import re
 
 from tests.browser.conftest import go_to, move_slider, wait_until_ready, wait_until_still
+from tests.models import save_tiny_model
 
 
 def write_before_and_after(page) -> tuple[float, float]:
@@ -39,6 +40,38 @@ def test_from_opening_to_a_milder_after_column(open_page):
     assert "layers 1-7, rank 2" in page.get_by_test_id("stMain").inner_text()
     assert written(page, "before") != written(page, "after")
     assert after < before
+
+
+def test_a_llama_from_a_folder_with_an_uploaded_csv_goes_the_same_way(open_page, tmp_path):
+    model = save_tiny_model("llama", tmp_path / "llama")
+    rude = ("idiot", "moron", "jerk", "fool", "clown", "liar", "slob", "pest")
+    rows = "".join(f"Hello you {word},Hello my friend number {index}\n" for index, word in enumerate(rude))
+    table = tmp_path / "mine.csv"
+    table.write_text(f"rude,nice\n{rows}")
+
+    page = open_page()
+    wait_until_ready(page)
+    page.get_by_role("radio", name="Folder").click()
+    page.get_by_label("Folder", exact=True).fill(str(model))
+    page.keyboard.press("Enter")
+    page.get_by_role("radio", name="Upload").click()
+    page.locator("input[type=file]").set_input_files(table)
+    for label, column in (("Toxic text", "rude"), ("Civil text", "nice")):
+        page.get_by_role("combobox", name=label).fill(column)
+        page.get_by_role("option", name=column).wait_for()
+        page.keyboard.press("Enter")
+        wait_until_still(page)
+    page.get_by_role("button", name="Fit", exact=True).click()
+    page.get_by_text("Pairs 1–8 of 8.").wait_for()
+    wait_until_still(page)
+    assert "3 layers, 32 wide" in page.locator(".strip").inner_text()
+    assert "mine.csv" in page.get_by_test_id("stSidebar").inner_text()
+
+    go_to(page, "Spectrum")
+    page.locator(".js-plotly-plot").nth(1).wait_for()
+    go_to(page, "Compare")
+    write_before_and_after(page)
+    assert len(written(page, "before")) == len(written(page, "after")) == 20
 
 
 def test_a_click_on_the_map_of_layers_picks_the_layer(open_page):

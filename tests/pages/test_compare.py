@@ -14,7 +14,7 @@ from ui.side_by_side import chip_html, comparisons_html, describe_change, percen
 from ui.toxicity_chart import toxicity_figure
 from ui.writing import csv_of, effective, json_of
 
-PAGE = "ui/pages/compare.py"
+PAGE = "pages/edit/compare.py"
 
 
 def open_page(folder: str, **link: object):
@@ -105,7 +105,7 @@ def test_what_is_written_is_shown_side_by_side_with_its_means(tiny_folder):
 def test_results_and_picks_outlast_a_page_change(tiny_folder):
     session = write_own(tiny_folder, "The soup is")
     found = results(session)
-    session.switch_page("ui/pages/spectrum.py").run()
+    session.switch_page("pages/find/spectrum.py").run()
     session.switch_page(PAGE).run()
     assert results(session) is found and '<section class="after">' in texts(session)
     assert session.text_area(key="prompts_own").value == "The soup is"

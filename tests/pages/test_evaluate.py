@@ -23,7 +23,7 @@ from ui.commands import STUDY, evaluate_command
 from ui.effect_charts import effect_figure, find_fates, prompt_figure, suppression_figure
 from ui.effects import interval, judge, number, signed, summarise_score
 
-PAGE = "ui/pages/evaluate.py"
+PAGE = "pages/edit/evaluate.py"
 SMALL = {
     "evaluate_limit": 6,
     "evaluate_neutral_limit": 5,
@@ -171,7 +171,7 @@ def test_the_command_reads_back_as_the_plan(plan):
 
 
 def test_results_outlast_a_page_change(measured):
-    measured.switch_page("ui/pages/spectrum.py").run()
+    measured.switch_page("pages/find/spectrum.py").run()
     measured.switch_page(PAGE).run()
     assert "Proof of the edit" in texts(measured) and measured.number_input(key="evaluate_limit").value == 6
 

@@ -15,7 +15,7 @@ from ui.charts import LIGHT
 from ui.map_charts import Panel, histogram_figure, map_figure, play_figure, probe_figure
 from ui.mapping import Kept
 
-PAGE = "ui/pages/map.py"
+PAGE = "pages/find/map.py"
 
 
 def open_page(folder: str, **link: object):
@@ -98,7 +98,7 @@ def test_another_edit_asks_for_another_run_and_the_first_is_kept(tiny_folder):
 def test_picks_outlast_a_page_change(tiny_folder):
     session = open_page(tiny_folder, layers="0-2", rank=1)
     session.slider(key="map_layer").set_value(1).run()
-    session.switch_page("ui/pages/spectrum.py").run()
+    session.switch_page("pages/find/spectrum.py").run()
     session.switch_page(PAGE).run()
     assert session.slider(key="map_layer").value == 1
     assert "at layer 1" in charts(session)["map_chart"].alt

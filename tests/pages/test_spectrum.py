@@ -4,14 +4,14 @@ from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
 
 
 def test_without_a_study_the_page_offers_to_fit_one(tiny_folder):
-    session = open_app(model=tiny_folder, limit=LIMIT - 1).switch_page("ui/pages/spectrum.py").run()
+    session = open_app(model=tiny_folder, limit=LIMIT - 1).switch_page("pages/find/spectrum.py").run()
     assert "There is no study to show yet" in texts(session)
     assert not session.button(key="fit_now").disabled
     assert not session.get("plotly_chart")
 
 
 def test_the_page_draws_all_layers_and_the_picked_one(tiny_folder):
-    session = fitted_app(tiny_folder).switch_page("ui/pages/spectrum.py").run()
+    session = fitted_app(tiny_folder).switch_page("pages/find/spectrum.py").run()
     assert not session.exception
     assert len(session.get("plotly_chart")) == 2
     session.slider(key="spectrum_layer").set_value(0).run()
@@ -19,29 +19,29 @@ def test_the_page_draws_all_layers_and_the_picked_one(tiny_folder):
 
 
 def test_the_suggested_rank_goes_into_the_edit_plan_of_every_page(tiny_folder):
-    session = fitted_app(tiny_folder, rank=1).switch_page("ui/pages/spectrum.py").run()
+    session = fitted_app(tiny_folder, rank=1).switch_page("pages/find/spectrum.py").run()
     buttons = [button for button in session.button if button.key == "take_rank"]
     assert buttons, "no direction of this study stands out: choose pairs that have one"
     buttons[0].click().run()
     rank = session.session_state["view"].edit.rank
     assert rank > 1
-    session.switch_page("ui/pages/model_and_pairs.py").run()
+    session.switch_page("pages/find/model_and_pairs.py").run()
     assert [slider.value for slider in session.sidebar.slider if slider.label == "Rank"] == [rank]
 
 
 def test_the_edit_plan_and_the_picked_layer_outlast_a_page_change(tiny_folder):
-    session = fitted_app(tiny_folder).switch_page("ui/pages/spectrum.py").run()
+    session = fitted_app(tiny_folder).switch_page("pages/find/spectrum.py").run()
     session.slider(key="spectrum_layer").set_value(1).run()
     session.slider(key="edit_layers_3").set_value((0, 1)).run()
-    session.switch_page("ui/pages/model_and_pairs.py").run()
-    session.switch_page("ui/pages/spectrum.py").run()
+    session.switch_page("pages/find/model_and_pairs.py").run()
+    session.switch_page("pages/find/spectrum.py").run()
     assert session.slider(key="spectrum_layer").value == 1
     assert session.slider(key="edit_layers_3").value == (0, 1)
     assert session.session_state["view"].edit.layers == (0, 1)
 
 
 def test_the_spectrum_shows_what_chance_gives_and_how_settled_the_subspace_is(tiny_folder):
-    session = fitted_app(tiny_folder, rank=2).switch_page("ui/pages/spectrum.py").run()
+    session = fitted_app(tiny_folder, rank=2).switch_page("pages/find/spectrum.py").run()
     drawn = [chart.proto.spec for chart in session.get("plotly_chart")]
     assert any("What chance gives" in spec for spec in drawn)
     assert "Is it settled?" in texts(session)

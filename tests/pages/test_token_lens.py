@@ -12,7 +12,7 @@ from ui import lensing
 from ui.charts import DARK, LIGHT
 from ui.lens_view import LONG, Lit, lens_figure, say_token, say_value, text_html
 
-PAGE = "ui/pages/token_lens.py"
+PAGE = "pages/find/token_lens.py"
 
 
 def open_page(folder: str, **link: object):
@@ -82,7 +82,7 @@ def test_layer_direction_and_measure_change_the_numbers(tiny_folder):
 def test_picks_and_words_outlast_a_page_change(tiny_folder):
     session = write(open_page(tiny_folder, layers="0-2", rank=1), "A quiet day.")
     session.slider(key="lens_layer").set_value(1).run()
-    session.switch_page("ui/pages/spectrum.py").run()
+    session.switch_page("pages/find/spectrum.py").run()
     settled(session.switch_page(PAGE).run())
     assert session.text_area(key="lens_own").value == "A quiet day."
     assert session.slider(key="lens_layer").value == 1

@@ -26,7 +26,7 @@ from ui.jobs import Stage
 from ui.sweeping import describe_seconds, estimate_remaining, find_results_file
 from ui.trade_off_charts import Axis, grid_figure, trade_off_figure
 
-PAGE = "ui/pages/trade_offs.py"
+PAGE = "pages/edit/trade_offs.py"
 PERPLEXITY = Axis("perplexity", "Perplexity of neutral text", "perplexity", True)
 TOXICITY = Axis("profanity", "Toxicity", "toxicity, 0 to 1", True)
 SMALL = {"sweep_limit": 4, "sweep_neutral_limit": 4, "sweep_tokens": 5, "sweep_resamples": 100}
@@ -114,7 +114,7 @@ def test_a_picked_setting_becomes_the_edit_plan_of_every_page(measured):
     assert edit == point.edit != before
     said = measured.success[0].value.replace("\\", "")
     assert f"The edit plan is now rank {edit.rank}, layers 1-2, strength 1; it was rank {before.rank}" in said
-    measured.switch_page("ui/pages/spectrum.py").run()
+    measured.switch_page("pages/find/spectrum.py").run()
     assert [slider.value for slider in measured.sidebar.slider if slider.label == "Rank"] == [edit.rank]
     measured.switch_page(PAGE).run()
     assert len(measured.get("plotly_chart")) == 2

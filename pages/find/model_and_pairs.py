@@ -83,7 +83,7 @@ def draw_choice() -> None:
             kwargs={"afresh": True},
         )
         if not ready:
-            st.caption("Name a model and pairs first.")
+            st.caption("Name the model and complete the pairs first.")
         elif fitted:
             st.caption("This is the study in use on every page.")
 
