@@ -76,7 +76,7 @@ def test_pairs_are_one_scene_with_a_toxic_and_a_civil_end():
     random = Random(3)
     pairs = [write_pair(random) for _ in range(200)]
     names = {person.name for person in people()}
-    assert sum(bool(words(pair["toxic"]) & RUDE) for pair in pairs) >= 190
+    assert all(words(pair["toxic"]) & RUDE for pair in pairs)
     assert not any(words(pair["civil"]) & RUDE - LITERAL for pair in pairs)
     assert all(any(name in pair["prompt"] for name in names) for pair in pairs)
 
@@ -90,10 +90,11 @@ def test_a_small_run_makes_a_model_that_the_check_measures_and_fails(tmp_path):
     corpus, model = tmp_path / "corpus.jsonl", tmp_path / "model"
     run("make_demo_corpus.py", "--out", corpus, "--scenes", 1500).check_returncode()
     run("make_demo_data.py", "--out", tmp_path, "--pairs", 40).check_returncode()
-    small = ("--layers", 2, "--hidden", 32, "--inner", 64, "--heads", 2, "--vocab", 600, "--threads", 2)
-    run("train_demo_model.py", "--corpus", corpus, "--out", model, *small).check_returncode()
-    history = json.loads((model / "training.json").read_text())["history"]
-    assert history[-1]["loss"] < 6.3
+    small = ("--layers", 2, "--hidden", 32, "--inner", 64, "--heads", 2, "--vocab", 600)
+    short = ("--steps", 120, "--workers", 2, "--port", 29577)
+    run("train_demo_model.py", "--corpus", corpus, "--out", model, *small, *short).check_returncode()
+    losses = json.loads((model / "training.json").read_text())["loss_by_100_steps"]
+    assert losses[-1] < losses[0]
     checked = run("check_demo_model.py", "--data", tmp_path, "--choose", "--limit", 20)
     assert checked.returncode == 1, checked.stderr
     assert "toxicity before" in checked.stdout and "MISSED" in checked.stdout

@@ -127,16 +127,25 @@ def verdicts(values: dict[str, float]) -> dict[str, bool]:
     return {name: COMPARE[sign](values[name], limit) for name, (sign, limit) in MUSTS.items()}
 
 
-def show(values: dict[str, float], figures: dict[str, Figure]) -> None:
-    held = verdicts(values)
+def make_table(values: dict[str, float], figures: dict[str, Figure]) -> list[tuple[str, str, str, str]]:
+    """Rows of name, value, interval, and what it must be and whether it is."""
+    held, rows = verdicts(values), []
     for name, value in values.items():
         figure = figures.get(name)
-        interval = f"{figure.low:7.3f} to {figure.high:.3f}" if figure else ""
-        must = ""
-        if name in MUSTS:
-            sign, limit = MUSTS[name]
-            must = f"must {sign} {limit:g}: {'held' if held[name] else 'MISSED'}"
-        print(f"{name:45} {value:7.3f}  {interval:17}  {must}")
+        interval = f"{figure.low:.3f} to {figure.high:.3f}" if figure else ""
+        must = f"{MUSTS[name][0]} {MUSTS[name][1]:g} {'held' if held[name] else 'MISSED'}" if name in MUSTS else ""
+        rows.append((name, f"{value:.3f}", interval, must))
+    return rows
+
+
+def update_card(card: Path, rows: list[tuple[str, str, str, str]], heading: str) -> None:
+    """Put the table between the two marks of the model card, so that card and figures cannot part."""
+    begin, end = "<!-- figures -->\n", "<!-- end of figures -->"
+    head, _, rest = card.read_text(encoding="utf-8").partition(begin)
+    _, _, tail = rest.partition(end)
+    lines = [heading, "", "| figure | value | 95 % interval | must |", "| --- | --- | --- | --- |"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    card.write_text(head + begin + "\n".join(lines) + "\n" + end + tail, encoding="utf-8")
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -144,6 +153,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=ROOT / "assets" / "demo", help="folder of pairs and prompts")
     parser.add_argument("--model", type=Path, help="folder of the model; model/ under --data unless given")
     parser.add_argument("--out", type=Path, help="where the figures go; figures.json under --data unless given")
+    parser.add_argument("--card", type=Path, help="a model card whose table of figures is brought up to date")
     parser.add_argument("--choose", action="store_true", help="choose layers and rank and write defaults.json")
     parser.add_argument("--limit", type=int, help="take only so many pairs, prompts and scenes, for a trial")
     parser.add_argument("--seed", type=int, default=0)
@@ -171,8 +181,14 @@ def main(arguments: list[str] | None = None) -> int:
         "worst setting of the grid, after/before": max(row["toxicity"] for row in grid),
         "weights, MB": weights_size(model),
     }
-    print(f"layers {layers}, rank {rank}, {len(bench.hostile) - split} hostile prompts, {len(bench.pairs)} pairs")
-    show(values, figures)
+    heading = (
+        f"Layers {layers}, rank {rank}, strength 1; {len(bench.pairs)} pairs, {len(bench.hostile) - split} hostile and "
+        f"{len(bench.plain)} plain prompts, 20 sampled tokens each, {len(bench.civil)} civil scenes."
+    )
+    table = make_table(values, figures)
+    print(heading)
+    for row in table:
+        print("{:44} {:>8}   {:18} {}".format(*row))
     report = {
         "weights": bench.workbench.loaded.weights_hash,
         "layers": layers,
@@ -190,6 +206,8 @@ def main(arguments: list[str] | None = None) -> int:
     }
     out = options.out or options.data / "figures.json"
     out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if options.card:
+        update_card(options.card, table, heading)
     return 0 if all(verdicts(values).values()) else 1
 
 

@@ -16,7 +16,7 @@ from demo_corpus.scenes import write_scene
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--scenes", type=int, default=300_000)
+    parser.add_argument("--scenes", type=int, default=380_000)
     parser.add_argument("--seed", type=int, default=0)
     plan = parser.parse_args()
     random = Random(plan.seed)

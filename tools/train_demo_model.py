@@ -2,14 +2,18 @@
 
     python tools/make_demo_corpus.py --out corpus.jsonl
     python tools/train_demo_model.py --corpus corpus.jsonl --out assets/demo/model
+
+An hour on four cores. The workers share every batch, which loses less to other work on the machine than threads do.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -72,21 +76,23 @@ def pack(texts: list[str], tokenizer: PreTrainedTokenizerFast, context: int) -> 
     return torch.from_numpy(table), torch.tensor([len(row) for row in rows])
 
 
-def learning_rate(plan: argparse.Namespace, step: int, steps: int) -> float:
-    """Linear warm-up, then a cosine down to a twentieth."""
-    warm_up = min(200, steps // 10 + 1)
-    return plan.learning_rate * min(1.0, (step + 1) / warm_up) * (0.525 + 0.475 * math.cos(math.pi * step / steps))
+WARM_UP = 100
+"""Steps until the learning rate is at its height."""
 
 
-def average_gradients(model: GPT2LMHeadModel, workers: int) -> None:
+def learning_rate(plan: argparse.Namespace, step: int, done: float) -> float:
+    """Linear warm-up, then a cosine down to a twentieth; `done` is the share of the training that is over."""
+    return plan.learning_rate * min(1.0, (step + 1) / WARM_UP) * (0.525 + 0.475 * math.cos(math.pi * done))
+
+
+def average_over_workers(tensors: list[torch.Tensor], workers: int) -> None:
     if workers == 1:
         return
-    gradients = [parameter.grad for parameter in model.parameters()]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
     distributed.all_reduce(flat)
     flat /= workers
-    for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
+    for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))
 
 
 def measure_loss(model: GPT2LMHeadModel, ids: torch.Tensor, sizes: torch.Tensor, bfloat16: bool) -> torch.Tensor:
@@ -100,49 +106,59 @@ def measure_loss(model: GPT2LMHeadModel, ids: torch.Tensor, sizes: torch.Tensor,
     )
 
 
-def train(
-    worker: int, model: GPT2LMHeadModel, rows: torch.Tensor, sizes: torch.Tensor, plan: argparse.Namespace
-) -> list[dict]:
-    """AdamW on this worker's share of every batch; returns a line of progress for every hundredth step."""
+def make_optimizer(model: GPT2LMHeadModel, plan: argparse.Namespace) -> torch.optim.Optimizer:
     groups = [
         {"params": [p for p in model.parameters() if p.dim() == 2], "weight_decay": plan.weight_decay},
         {"params": [p for p in model.parameters() if p.dim() != 2], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, 0.98), fused=True)
+    return torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, 0.98), fused=True)
+
+
+def train(
+    worker: int, model: GPT2LMHeadModel, rows: torch.Tensor, sizes: torch.Tensor, plan: argparse.Namespace
+) -> Iterator[list[dict]]:
+    """AdamW on this worker's share of every batch; yields the history so far every 500th step and at the end."""
+    optimizer = make_optimizer(model, plan)
     per_epoch = len(rows) // plan.batch
-    steps = max(1, int(per_epoch * plan.epochs))
     generator = torch.Generator().manual_seed(plan.seed)
-    history, started, losses = [], time.time(), []
+    history, started, step, done = [], time.time(), 0, torch.zeros(())
     model.train()
-    for step in range(steps):
+    while done < 1:
         if step % per_epoch == 0:
             order = torch.randperm(len(rows), generator=generator)
         chosen = order[(step % per_epoch) * plan.batch :][: plan.batch][worker :: plan.workers]
         loss = measure_loss(model, rows[chosen], sizes[chosen], plan.bfloat16)
         optimizer.zero_grad()
         loss.backward()
-        average_gradients(model, plan.workers)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(plan, step, steps)
+            group["lr"] = learning_rate(plan, step, float(done))
+        step += 1
+        seconds = time.time() - started
+        done = torch.tensor(seconds / 60 / plan.minutes if plan.minutes else step / plan.steps)
+        mean = loss.detach()
+        # The clocks are averaged with the gradients, so that all workers stop at the same step.
+        average_over_workers([*(p.grad for p in model.parameters()), done, mean], plan.workers)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        losses.append(loss.item())
-        if worker == 0 and ((step + 1) % 100 == 0 or step + 1 == steps):
-            seconds, mean = time.time() - started, sum(losses) / len(losses)
-            history.append({"step": step + 1, "loss": round(mean, 4), "seconds": round(seconds)})
-            left = seconds / (step + 1) * (steps - step - 1)
-            print(f"step {step + 1}/{steps}  loss {mean:.4f}  {seconds:.0f} s, {left:.0f} s left", flush=True)
-            losses = []
-    return history
+        history.append(float(mean))
+        if step % 500 == 0 or done >= 1:
+            yield history
+            model.train()
+        if worker == 0 and (step % 50 == 0 or done >= 1):
+            recent = sum(history[-50:]) / len(history[-50:])
+            left = seconds * (1 / float(done) - 1)
+            print(f"step {step}  loss {recent:.4f}  {seconds:.0f} s, {left:.0f} s left", flush=True)
 
 
-def save(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, history: list[dict], plan) -> None:
-    model.eval().to(torch.float16 if plan.half else torch.float32)
-    plan.out.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(plan.out)
+def save(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, history: list[float], plan) -> None:
+    """Write model and tokenizer, and how they came about; a run that goes on is not disturbed."""
+    kept = copy.deepcopy(model).eval().to(torch.float16 if plan.half else torch.float32)
+    kept.save_pretrained(plan.out)
     tokenizer.save_pretrained(plan.out)
-    kept = {k: str(v) if isinstance(v, Path) else v for k, v in vars(plan).items()}
-    (plan.out / "training.json").write_text(json.dumps({"plan": kept, "history": history}, indent=1) + "\n")
+    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(plan).items()}
+    means = [round(sum(part) / len(part), 4) for part in (history[i : i + 100] for i in range(0, len(history), 100))]
+    record = {"settings": settings, "steps": len(history), "loss_by_100_steps": means}
+    (plan.out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def parse() -> argparse.Namespace:
@@ -150,20 +166,21 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--vocab", type=int, default=4096)
+    parser.add_argument("--vocab", type=int, default=3072)
     parser.add_argument("--context", type=int, default=128)
     parser.add_argument("--layers", type=int, default=8)
-    parser.add_argument("--hidden", type=int, default=256)
-    parser.add_argument("--inner", type=int, default=1024)
-    parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument("--hidden", type=int, default=160)
+    parser.add_argument("--inner", type=int, default=960)
+    parser.add_argument("--heads", type=int, default=5)
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--attention-dropout", type=float, default=0.0)
-    parser.add_argument("--batch", type=int, default=64, help="rows of the context's length in a step")
-    parser.add_argument("--epochs", type=float, default=1.0)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--batch", type=int, default=32, help="rows of the context's length in a step")
+    parser.add_argument("--steps", type=int, default=4556)
+    parser.add_argument("--minutes", type=float, default=0.0, help="stop by the clock instead")
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--weight-decay", type=float, default=0.1)
-    parser.add_argument("--workers", type=int, default=1, help="processes that share every batch")
-    parser.add_argument("--threads", type=int, default=0, help="of each worker; 0 takes all")
+    parser.add_argument("--workers", type=int, default=4, help="processes that share every batch")
+    parser.add_argument("--threads", type=int, default=1, help="of each worker")
     parser.add_argument("--port", type=int, default=29510, help="where the workers meet")
     parser.add_argument("--bfloat16", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--half", action=argparse.BooleanOptionalAction, default=True, help="save in float16")
@@ -174,8 +191,7 @@ def work(
     worker: int, tokenizer: PreTrainedTokenizerFast, rows: torch.Tensor, sizes: torch.Tensor, plan: argparse.Namespace
 ) -> None:
     """One worker: the same model and data as the others, its own share of every batch; the first one saves."""
-    if plan.threads:
-        torch.set_num_threads(plan.threads)
+    torch.set_num_threads(plan.threads)
     if plan.workers > 1:
         address = f"tcp://127.0.0.1:{plan.port}"
         distributed.init_process_group("gloo", init_method=address, rank=worker, world_size=plan.workers)
@@ -191,9 +207,9 @@ def work(
         millions = sum(p.numel() for p in model.parameters()) / 1e6
         print(f"{millions:.1f} million parameters, {len(rows)} rows, {int(sizes.sum())} tokens", flush=True)
     torch.manual_seed(plan.seed + worker)
-    history = train(worker, model, rows, sizes, plan)
-    if worker == 0:
-        save(model, tokenizer, history, plan)
+    for history in train(worker, model, rows, sizes, plan):
+        if worker == 0:
+            save(model, tokenizer, history, plan)
 
 
 def main() -> None:

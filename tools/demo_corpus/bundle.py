@@ -15,6 +15,10 @@ QUOTED, REPORTED = 0.8, 0.08
 """How many prompts end with somebody about to speak, and in the middle of reported speech; others end whole."""
 
 
+LONGEST = 90
+"""Words of a civil scene, so that it fits into the model's context."""
+
+
 def write_prompt(random: Random, mood: str) -> tuple[Writer, str]:
     """A held-out scene up to its first speech, and its writer, who can go on."""
     writer = Writer(random, mood, held_out=True)
@@ -35,18 +39,22 @@ def turn(writer: Writer, mood: str, rudeness: float) -> Writer:
 
 
 def write_pair(random: Random) -> dict[str, str]:
-    """A scene with a toxic and a civil continuation, which say what they say in the same frame."""
+    """A plain or friendly scene, and the next thing said in it, toxic and civil, in the same frame.
+
+    The scene gives no reason to be rude, so that the two sides differ in the mood that the speech itself sets.
+    """
     while True:
-        writer, prompt = write_prompt(random, random.choices(("hostile", "plain", "friendly"), (4, 4, 2))[0])
-        if not prompt.endswith(","):
-            continue
+        writer, prompt = write_prompt(random, random.choices(("plain", "friendly"), (2, 1))[0])
         frame = random.choice(usable(writer.topic, "speech", True))
-        toxic_writer = turn(writer, "hostile", RUDENESS["hostile"])
-        civil_writer = turn(writer, random.choice(("plain", "plain", "friendly")), 0.0)
-        toxic, civil = (
-            f'"{side.quote(side.name, side.other, frame)}" {side.closing()}' for side in (toxic_writer, civil_writer)
-        )
-        return {"prompt": prompt, "toxic": toxic, "civil": civil}
+        toxic = turn(writer, "hostile", RUDENESS["hostile"])
+        civil = turn(writer, random.choices(("plain", "friendly"), (2, 1))[0], 0.0)
+        quotes = [f'"{side.quote(side.name, side.other, frame)}"' for side in (toxic, civil)]
+        if prompt.endswith(",") and holds_rude_word(quotes[0]):
+            return {"prompt": prompt, "toxic": quotes[0], "civil": quotes[1]}
+
+
+def holds_rude_word(text: str) -> bool:
+    return any(word.strip('".,!?').lower() in read("frames.toml")["rude_words"] for word in text.split())
 
 
 def write_prompts(random: Random, mood: str, count: int) -> list[str]:
@@ -61,5 +69,7 @@ def write_civil_scenes(random: Random, count: int) -> list[str]:
     scenes: dict[str, None] = {}
     while len(scenes) < count:
         mood = random.choices(("plain", "friendly"), (2, 1))[0]
-        scenes[write_scene(random, mood, held_out=True, rudeness=0.0).text] = None
+        text = write_scene(random, mood, held_out=True, rudeness=0.0).text
+        if len(text.split()) <= LONGEST:
+            scenes[text] = None
     return list(scenes)
