@@ -125,7 +125,8 @@ def make_edit(subspaces: Sequence[ToxicSubspace], plan: EditPlan) -> LowRankEdit
 def edited(anatomy: Anatomy, rows: Sequence[LowRankEdit | None]) -> Iterator[None]:
     """The forward face: batch row i of every forward pass inside carries `rows[i]`; no weight is touched.
 
-    Every pass inside must have `len(rows)` batch rows. The rows may carry different layers, ranks and strengths;
+    Every pass inside must have `len(rows)` batch rows; a single entry is carried by all of however many there are.
+    The rows may carry different layers, ranks and strengths;
     a row with None, or with strength 0, is left exactly as the model writes it.
     """
     edits = tuple(dict.fromkeys(edit for edit in rows if edit is not None and edit.strength != 0))
@@ -166,9 +167,10 @@ def _projection(
 
     def project(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
         # Some families flatten batch and tokens before the MLP: [batch * tokens, hidden], row by row.
-        if output.dim() == 3 and len(output) != len(carried) or output.numel() % (len(carried) * basis.shape[1]):
-            raise ValueError(f"A batch of {tuple(output.shape)} does not hold the {len(carried)} rows of the edit.")
-        states = output.reshape(len(carried), -1, basis.shape[1])
+        rows = len(carried)
+        if rows > 1 and (output.dim() == 3 and len(output) != rows or output.numel() % (rows * basis.shape[1])):
+            raise ValueError(f"A batch of {tuple(output.shape)} does not hold the {rows} rows of the edit.")
+        states = output.reshape(rows, -1, basis.shape[1])
         wide = states if states.dtype.itemsize >= 4 else states.float()
         directions = basis.to(wide.dtype)
         coefficients = functional.linear(wide, directions, -offset.to(wide.dtype)) * weights.to(wide.dtype)

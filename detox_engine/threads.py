@@ -1,4 +1,4 @@
-"""Small decompositions side by side on the cores, each on one of them."""
+"""Small pieces of work side by side on the cores, each on one of them."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -6,13 +6,17 @@ from typing import TypeVar
 
 import torch
 
-from detox_engine.specs import Progress
+from detox_engine.specs import Progress, ignore_progress
 
 Result = TypeVar("Result")
 
 
 def run_side_by_side(
-    work: Callable[[int], Result], count: int, stage: str, progress: Progress, before: int = 0
+    work: Callable[[int], Result],
+    count: int,
+    stage: str = "",
+    progress: Progress = ignore_progress,
+    before: int = 0,
 ) -> list[Result]:
     """`work(0), …, work(count - 1)`, side by side on the cores that torch may use, one core each.
 

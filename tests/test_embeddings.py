@@ -1,6 +1,7 @@
 """One hooked pass: every embedding is what its text alone would give, and none of the published faults is repeated."""
 
 import math
+import threading
 
 import pytest
 import torch
@@ -113,6 +114,28 @@ def test_every_pair_is_embedded_also_those_of_an_incomplete_batch(monkeypatch):
     torch.testing.assert_close(small_batches.civil, embed(pairs=pairs).civil, rtol=1e-4, atol=1e-5)
 
 
+def test_batches_that_run_side_by_side_give_what_one_after_the_other_gives(monkeypatch):
+    alone = embed(pairs=PAIRS * 4)
+    threads, seen = torch.get_num_threads(), set()
+    run = embeddings._run_batch
+
+    def watched(*arguments):
+        seen.add(threading.current_thread().name)
+        return run(*arguments)
+
+    monkeypatch.setattr(embeddings, "_run_batch", watched)
+    monkeypatch.setitem(embeddings.TOKEN_BUDGET, "cpu", 64)
+    torch.set_num_threads(4)
+    try:
+        together = embed(pairs=PAIRS * 4)
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(threads)
+    assert len(seen) > 1
+    torch.testing.assert_close(together.toxic, alone.toxic, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(together.civil, alone.civil, rtol=1e-4, atol=1e-5)
+
+
 def test_nothing_runs_above_the_highest_layer_needed_and_no_hook_is_left(monkeypatch):
     loaded = loaded_tiny("gpt2")
     anatomy = find_anatomy(loaded.model)
@@ -177,11 +200,11 @@ def test_a_batch_that_does_not_fit_is_halved_and_a_text_that_does_not_fit_is_an_
     expected = embed()
     run, sizes = embeddings._run_batch, []
 
-    def scarce(loaded, anatomy, texts, layers, edit):
+    def scarce(loaded, anatomy, texts, layers, pool):
         sizes.append(len(texts))
         if len(texts) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB.")
-        return run(loaded, anatomy, texts, layers, edit)
+        return run(loaded, anatomy, texts, layers, pool)
 
     monkeypatch.setattr(embeddings, "_run_batch", scarce)
     found = embed()
