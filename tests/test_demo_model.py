@@ -19,8 +19,8 @@ from demo_corpus.grammar import correct_articles, gerund, past  # noqa: E402
 from demo_corpus.scenes import RUDENESS, write_scene  # noqa: E402
 
 RUDE = frozenset(read("frames.toml")["rude_words"])
-LITERAL = {"rubbish", "garbage"}
-"""Rude words that civil scenes may hold in their plain sense."""
+LITERAL = {"rubbish", "garbage", "shut", "stank"}
+"""Rude words that text which is not rude may hold in their plain sense, as in "she slammed the door shut"."""
 
 
 def words(text: str) -> set[str]:
