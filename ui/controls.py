@@ -10,6 +10,7 @@ from detox_engine.errors import InputError
 from detox_engine.pairs import Preview
 from detox_engine.specs import BUNDLED, FitPlan, ModelSpec, PairSpec, sentence
 from ui import cache, frame, jobs, state
+from ui.demo_card import read_essentials
 from ui.text import mask, plain
 from ui.uploads import store_upload
 
@@ -48,6 +49,10 @@ def pick_model() -> ModelSpec | None:
         name = st.text_input("Folder", key="model_folder", placeholder="/path/to/a/model", **_KEPT).strip()
     else:
         st.caption("A small model that learnt to answer civilly and rudely; it comes with the app.")
+        introduction, figures = read_essentials()
+        with st.expander("About the bundled model"):
+            st.markdown(introduction)
+            st.markdown(figures)
     with st.expander("Device and number format"):
         devices, dtypes = ["auto", "cpu", "cuda", "mps"], ["auto", "float32", "bfloat16", "float16"]
         device = st.selectbox(

@@ -126,3 +126,13 @@ def test_a_broken_link_is_one_sentence_and_opens_the_app_all_the_same():
     session = open_app(rank="many")
     assert len(session.error) >= 1 and "rank" in session.error[0].value
     assert session.title[0].value == "Model & pairs"
+
+
+def test_the_page_shows_the_essentials_of_the_bundled_models_card():
+    from ui.demo_card import CARD, read_essentials
+
+    introduction, figures = read_essentials()
+    assert "teaching specimen" in introduction and "toxicity after/before" in figures
+    assert introduction in CARD.read_text(encoding="utf-8") and figures in CARD.read_text(encoding="utf-8")
+    session = open_app(limit=LIMIT)
+    assert "teaching specimen" in texts(session) and "toxicity after/before" in texts(session)
