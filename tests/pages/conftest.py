@@ -1,5 +1,6 @@
 """The dashboard without a browser, on a tiny model: what a page's script draws and what its widgets do."""
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,15 @@ LIMIT = 40
 def tiny_folder(tmp_path_factory) -> str:
     """A folder with a tiny GPT-2."""
     return str(save_tiny_model("gpt2", tmp_path_factory.mktemp("models") / "tiny"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def finished_workers():
+    """Python must not end under a worker that is inside torch: it aborts."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name.endswith(" job"):
+            thread.join(60)
 
 
 @pytest.fixture(autouse=True)
