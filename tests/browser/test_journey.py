@@ -49,7 +49,7 @@ def test_a_llama_from_a_folder_with_an_uploaded_csv_goes_the_same_way(open_page,
     table = tmp_path / "mine.csv"
     table.write_text(f"rude,nice\n{rows}")
 
-    page = open_page()
+    page = open_page(height=1600)
     wait_until_ready(page)
     page.get_by_role("radio", name="Folder").click()
     page.get_by_label("Folder", exact=True).fill(str(model))
@@ -57,9 +57,9 @@ def test_a_llama_from_a_folder_with_an_uploaded_csv_goes_the_same_way(open_page,
     page.get_by_role("radio", name="Upload").click()
     page.locator("input[type=file]").set_input_files(table)
     for label, column in (("Toxic text", "rude"), ("Civil text", "nice")):
-        page.get_by_role("combobox", name=label).fill(column)
-        page.get_by_role("option", name=column).wait_for()
-        page.keyboard.press("Enter")
+        page.get_by_role("combobox", name=label).press("ArrowDown")
+        page.get_by_role("option", name=column).click()
+        page.get_by_role("listbox").wait_for(state="detached")
         wait_until_still(page)
     page.get_by_role("button", name="Fit", exact=True).click()
     page.get_by_text("Pairs 1–8 of 8.").wait_for()
