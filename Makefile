@@ -16,6 +16,8 @@ test: .venv/.tests
 .venv/.app: requirements.txt pyproject.toml | $(BIN)/pip
 	$(BIN)/pip install --quiet -r requirements.txt
 	$(BIN)/pip install --quiet --no-deps -e .
+	@echo "Fitting the bundled model once, so that the dashboard opens with it."
+	$(BIN)/python -m ui.kept_study
 	@touch $@
 
 .venv/.tests: requirements-dev.txt .venv/.app

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from detox_engine.specs import BUNDLED, FitPlan, ModelSpec, PairSpec, Progress, ignore_progress
+from ui import kept_study
 
 if TYPE_CHECKING:
     # Torch and transformers take seconds to import; the first paint must not wait for them.
@@ -88,7 +89,12 @@ class Shelf:
         with self._turn(key, progress):
             study = None if afresh else self.find_study(key)
             if study is None:
-                study = workbench.fit(key.fit, progress)
+                first_visit = key == StudyKey()
+                study = kept_study.read_study(workbench, key.fit) if first_visit and not afresh else None
+                if study is None:
+                    study = workbench.fit(key.fit, progress)
+                    if first_visit:
+                        kept_study.keep_study(workbench, study)
                 with self._lock:
                     self._studies[key] = study
                     self._studies.move_to_end(key)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -82,11 +83,24 @@ def begin_fit(key: StudyKey, afresh: bool = False) -> None:
     """Fit the study of `key` in a worker; the view moves to it once it is there."""
     shelf = cache.shelf()
 
-    def work(progress):
-        study = shelf.fit(key, progress, afresh)
-        progress("Finding words to blur", 0, 0)
-        # The first imports of the scorer and of the charts are better spent here than when a page draws.
+    def warm():
         importlib.import_module("ui.charts")
+        text.find_rude_words(("warm",))
+
+    def work(progress):
+        # The first imports of the scorer and of the charts are better spent beside the embedding, which leaves the
+        # interpreter alone, than after it or when a page draws.
+        warming = Thread(target=warm, name="warming job")
+
+        def watch(stage, done, total):
+            if stage == "Embedding texts" and warming.ident is None:
+                warming.start()
+            progress(stage, done, total)
+
+        study = shelf.fit(key, watch, afresh)
+        progress("Finding words to blur", 0, 0)
+        if warming.ident is not None:
+            warming.join()
         text.find_rude_words(side for pair in study.pairs for side in (pair.prompt, pair.toxic, pair.civil))
         return study
 

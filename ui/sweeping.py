@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from detox_engine.plans import SweepPlan
 from ui import cache, jobs
 from ui.cache import StudyKey
 from ui.jobs import Snapshot, Stage
+from ui.uploads import cache_folder
 
 if TYPE_CHECKING:
     from detox_engine.sweep import Sweep
@@ -44,8 +44,7 @@ class Tried:
 
 def find_results_file(weights_hash: str) -> Path:
     """Where measured settings of a model are kept for later runs, each with all that its numbers depend on."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "detox-explorer" / "sweeps" / f"{weights_hash.removeprefix('sha256:')[:16]}.jsonl"
+    return cache_folder() / "sweeps" / f"{weights_hash.removeprefix('sha256:')[:16]}.jsonl"
 
 
 def begin_sweep(asked: Asked) -> None:

@@ -11,10 +11,15 @@ from detox_engine.errors import InputError
 _STORED = re.compile(r"\S*[\\/]uploads[\\/][0-9a-f]{16}[\\/]")
 
 
-def uploads_folder() -> Path:
-    """Where this user's uploads are kept."""
+def cache_folder() -> Path:
+    """What the dashboard keeps for this person between its starts."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "detox-explorer" / "uploads"
+    return Path(cache) / "detox-explorer"
+
+
+def uploads_folder() -> Path:
+    """Where uploads of this person lie."""
+    return cache_folder() / "uploads"
 
 
 def store_upload(name: str, content: bytes) -> Path:

@@ -75,12 +75,21 @@ def test_a_llama_from_a_folder_with_an_uploaded_csv_goes_the_same_way(open_page,
 
 
 def test_a_click_on_the_map_of_layers_picks_the_layer(open_page):
-    page = open_page("/spectrum")
+    page = open_page()
     wait_until_ready(page)
+    go_to(page, "Spectrum")
+    page.locator(".js-plotly-plot .heatmaplayer image").first.wait_for(state="attached")
+    wait_until_still(page)
+    # A chart takes clicks a moment after it is drawn.
+    page.wait_for_timeout(1000)
     picked = page.locator("[class*=st-key-spectrum_layer] input[type=range]")
     picked.wait_for(state="attached")
     start = picked.input_value()
+    page.locator(".js-plotly-plot").nth(1).wait_for()
+    wait_until_still(page)
+    page.wait_for_timeout(1000)
     box = page.locator(".js-plotly-plot").first.locator(".nsewdrag").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.9)
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.9)
     page.wait_for_function(
         "start => document.querySelector('[class*=st-key-spectrum_layer] input[type=range]').value !== start", arg=start
