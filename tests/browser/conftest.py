@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,18 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def server(chromium, tmp_path_factory) -> Iterator[str]:
-    """The address of a dashboard of its own, on this machine alone."""
-    folder = tmp_path_factory.mktemp("server")
+    """The address of a dashboard of its own, on this machine alone, that somebody has visited before."""
+    with run_server(tmp_path_factory.mktemp("server")) as address:
+        page = chromium.new_page()
+        page.goto(address)
+        page.locator("h1").first.wait_for(timeout=1000 * SECONDS)
+        page.close()
+        yield address
+
+
+@contextmanager
+def run_server(folder: Path) -> Iterator[str]:
+    """A dashboard on a free port, with its cache and its log in `folder`; ends with the block."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
