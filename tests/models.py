@@ -137,13 +137,15 @@ def fresh_model(family: str, seed: int = 0, **changes) -> PreTrainedModel:
     special = dict.fromkeys(("bos_token_id", "eos_token_id"), tokenizer.eos_token_id)
     config = kind(vocab_size=len(tokenizer), **(special | sizes | changes))
     generator = torch.Generator().manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
-    for parameter in model.parameters():
-        noise = torch.randn(parameter.shape, generator=generator)
-        if parameter.dim() == 1:
-            parameter.add_(0.3 * noise)
-        else:
-            parameter.copy_(noise / HIDDEN**0.5)
+    # A model first asked for inside inference mode must still be one that other tests can edit.
+    with torch.inference_mode(False):
+        model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.dim() == 1:
+                parameter.add_(0.3 * noise)
+            else:
+                parameter.copy_(noise / HIDDEN**0.5)
     return model
 
 
