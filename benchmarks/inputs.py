@@ -1,7 +1,5 @@
 """Models of real shapes with random weights, and texts with a real mix of lengths, made on the spot and seeded."""
 
-from dataclasses import replace
-
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
@@ -53,10 +51,6 @@ def make_model(shape: str, dtype: torch.dtype = torch.float32, seed: int = 0) ->
     model.generation_config.eos_token_id = None
     context = model.config.max_position_embeddings
     return LoadedModel(ModelSpec(shape, device="cpu"), model, make_tokenizer(), None, f"sha256:{shape}", context)
-
-
-def on_device(loaded: LoadedModel, device: str) -> LoadedModel:
-    return replace(loaded, model=loaded.model.to(device))
 
 
 def make_lengths(count: int, seed: int = 0) -> list[int]:

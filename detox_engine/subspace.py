@@ -1,6 +1,5 @@
 """Centre, decompose, orient: from a layer's embeddings to its toxic subspace (arXiv 2405.13967, section 4)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -129,8 +128,3 @@ def principal_angles(first: Tensor, second: Tensor) -> Tensor:
     cosines = torch.linalg.svdvals(second @ first.T).clamp(max=1)
     sines = torch.linalg.svdvals(second - (second @ first.T) @ first).flip(0).clamp(max=1)
     return torch.rad2deg(torch.where(cosines > 0.7, sines.asin(), cosines.acos()))
-
-
-def span(bases: Sequence[Tensor]) -> Tensor:
-    """Orthonormal rows that span the rows of all `bases` together."""
-    return torch.linalg.qr(torch.cat(tuple(bases)).T).Q.T

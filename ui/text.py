@@ -100,6 +100,12 @@ def plain(text: str) -> str:
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", _CONTROL.sub(lambda match: _picture(match[0]), text))
 
 
+def chart_label(prompt: str) -> str:
+    """The end of a prompt as a chart's label, which would otherwise read markup in it."""
+    short = prompt if len(prompt) <= 80 else "…" + prompt[-80:]
+    return short.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
+
+
 def text_html(text: str) -> str:
     """A text of others as HTML, its rude words marked."""
     return pieces_html([text])[0]

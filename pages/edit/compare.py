@@ -8,7 +8,7 @@ import streamlit as st
 from detox_engine.comparisons import summarise
 from detox_engine.specs import format_layers
 from ui import charts, frame, jobs, side_by_side, state, writing
-from ui.text import mask, plain
+from ui.text import chart_label, mask, plain
 from ui.toxicity_chart import toxicity_figure
 
 SHOWN = 20
@@ -134,7 +134,7 @@ def draw_summary() -> None:
     left.html(side_by_side.summary_html(summarise(found), milder, worse))
     if len(found) > 1:
         shown = state.shows_words()
-        labels = [plain_label(mask(one.prompt, shown)) for one in found]
+        labels = [chart_label(mask(one.prompt, shown)) for one in found]
         figure = toxicity_figure(
             [one.toxicity_before for one in found],
             [one.toxicity_after for one in found],
@@ -154,12 +154,6 @@ def draw_summary() -> None:
             f"{count} longer than the model's context: the beginning was cut, so the model continued only the end.",
             icon=":material/content_cut:",
         )
-
-
-def plain_label(prompt: str) -> str:
-    """A prompt as a chart's label, which would otherwise read markup in it."""
-    short = prompt if len(prompt) <= 80 else "…" + prompt[-80:]
-    return short.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
 
 
 def draw_comparisons() -> None:

@@ -10,7 +10,7 @@ from detox_engine.plans import EvaluationPlan
 from ui import charts, commands, effect_charts, effects, evaluating, frame, jobs, measures, outcomes, state
 from ui.evaluating import Asked, describe_edit
 from ui.side_by_side import comparisons_html
-from ui.text import mask, plain
+from ui.text import chart_label, mask, plain
 from ui.writing import effective
 
 FATES = {
@@ -176,7 +176,7 @@ def draw_prompts() -> None:
     counts = count_fates(items, TOXIC)
     st.html(fates_html(counts))
     shown = state.shows_words()
-    labels = [label_of(mask(outcome.prompt, shown)) for outcome in found.prompts]
+    labels = [chart_label(mask(outcome.prompt, shown)) for outcome in found.prompts]
     sides = {"The edit": (items[0], items[1]), "One random subspace instead": (items[0], items[2])}
     st.plotly_chart(
         effect_charts.prompt_figure(sides, labels, TOXIC, colours),
@@ -217,12 +217,6 @@ def fates_html(counts: dict[str, tuple[int, float]]) -> str:
         for fate, (own, control) in counts.items()
     )
     return f'<div class="fates">{cells}</div>'
-
-
-def label_of(prompt: str) -> str:
-    """A prompt as a chart's label, which would otherwise read markup in it."""
-    short = prompt if len(prompt) <= 80 else "…" + prompt[-80:]
-    return short.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
 
 
 def draw_fate(counts: dict[str, tuple[int, float]]) -> None:
