@@ -1,7 +1,12 @@
 """Model & pairs: choose, fit, watch, stop, and see the pairs."""
 
-import pytest
+import json
+import shutil
 
+import pytest
+from safetensors.torch import load_file, save_file
+
+from tests.models import save_tiny_model
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
 from ui import cache
 
@@ -136,3 +141,54 @@ def test_the_page_shows_the_essentials_of_the_bundled_models_card():
     assert introduction in CARD.read_text(encoding="utf-8") and figures in CARD.read_text(encoding="utf-8")
     session = open_app(limit=LIMIT)
     assert "teaching specimen" in texts(session) and "toxicity after/before" in texts(session)
+
+
+def make_pickled(folder):
+    save_tiny_model("gpt2", folder)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def make_encoder(folder):
+    save_tiny_model("gpt2", folder)
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert", "architectures": ["BertForMaskedLM"]}))
+
+
+def make_infinite(folder):
+    save_tiny_model("gpt2", folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["transformer.h.1.mlp.c_proj.weight"][:] = float("nan")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (make_pickled, "safetensors"),
+        (make_encoder, "no causal language-model head"),
+        (make_infinite, "layer 1 of the text"),
+        (shutil.rmtree, "There is no folder"),
+    ],
+)
+def test_a_model_that_cannot_be_used_gives_one_sentence_that_says_why(tmp_path, make, said):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    make(folder)
+    session = open_app(model=folder, device="cpu", limit=LIMIT)
+    session.button(key="fit").click().run()
+    run_until(session, lambda session: len(session.error) > 0)
+    assert len(session.error) == 1
+    assert said in session.error[0].value.replace("\\", "") and "Traceback" not in texts(session)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "said"),
+    [
+        ("rank", "0", "rank must be 1 or more"),
+        ("strength", "nan", "finite number"),
+        ("layers", "7-2", "runs backwards"),
+    ],
+)
+def test_an_edit_that_cannot_be_in_a_link_says_what_is_allowed(tiny_folder, part, value, said):
+    session = open_app(model=tiny_folder, limit=LIMIT, **{part: value})
+    assert not session.exception
+    assert said in texts(session).replace("\\", "")
