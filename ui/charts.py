@@ -179,7 +179,7 @@ def spectrum_figure(
                 annotation={"text": label, "font": {"color": colours.toxic}},
                 annotation_position="top right",
             )
-    figure.update_xaxes(title="Direction, strongest first", showgrid=False)
+    figure.update_xaxes(title="Direction, strongest first", showgrid=False, range=[0.4, len(heights) + 0.6])
     figure.update_yaxes(title=AXIS_OF_SCALE[scale], tickformat="" if scale == "values" else ".0%", rangemode="tozero")
     figure.update_layout(
         barmode="overlay", bargap=0.2, legend={"orientation": "h", "y": 1.12, "x": 1, "xanchor": "right"}

@@ -43,7 +43,7 @@ def describe_suggestion(layer: int, real: int, dominant: int) -> str:
         sentence = f"At layer {layer}, {one} stronger than chance allows, of {count}"
     if dominant == real:
         return f"{sentence}."
-    return f"{sentence}; {dominant or 'none'} of them would stand out even beside the rest of them."
+    return f"{sentence}; {dominant or 'none'} of them stand out even while all the others are left in."
 
 
 def begin_resampling() -> None:
@@ -82,7 +82,8 @@ def draw_stability() -> None:
             )
             st.caption(
                 f"The pairs were drawn anew {stability.angles.shape[1]} times, with repeats. A dot is how far "
-                f"{rank} of a layer typically turn, its whisker reaches to the worst draw in ten: near 0° these "
+                f"{rank} of a layer typically {'turns' if stability.rank == 1 else 'turn'}, its whisker "
+                "reaches to the worst draw in ten: near 0° these "
                 "pairs settle the subspace, near 90° other pairs would give another one."
             )
             return
