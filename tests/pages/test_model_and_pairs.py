@@ -3,7 +3,15 @@
 import json
 import shutil
 
+import httpx2
+import huggingface_hub
 import pytest
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
 from safetensors.torch import load_file, save_file
 
 from tests.models import save_tiny_model
@@ -192,3 +200,30 @@ def test_an_edit_that_cannot_be_in_a_link_says_what_is_allowed(tiny_folder, part
     session = open_app(model=tiny_folder, limit=LIMIT, **{part: value})
     assert not session.exception
     assert said in texts(session).replace("\\", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OfflineModeIsEnabled("offline"), "bundled model"),
+        (GatedRepoError("gated", response=httpx2.Response(403, request=httpx2.Request("GET", "https://hub"))), "gated"),
+        (
+            RepositoryNotFoundError(
+                "missing", response=httpx2.Response(404, request=httpx2.Request("GET", "https://hub"))
+            ),
+            "no public model",
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_hub_model_out_of_reach_gives_one_sentence_with_the_ways_out(monkeypatch, error, said):
+    def refuse(*_, **options):
+        raise LocalEntryNotFoundError("not cached") if options.get("local_files_only") else error
+
+    monkeypatch.setattr(huggingface_hub, "model_info", refuse)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    session = open_app(model="someone/model", device="cpu", limit=LIMIT)
+    session.button(key="fit").click().run()
+    run_until(session, lambda session: len(session.error) > 0)
+    assert len(session.error) == 1
+    assert said in session.error[0].value and "bundled model" in session.error[0].value
