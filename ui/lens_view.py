@@ -37,21 +37,30 @@ class Lit:
 
 def text_html(lit: Lit, layer: int, signed: bool, shown: bool) -> str:
     """The text with each token coloured by its value at `layer`, and words on each for whoever points at it."""
+    said = [say_token(lit, layer, place, signed, shown) for place in range(len(lit.pieces))]
+    return tinted_html(lit.pieces, lit.shares[layer], said)
+
+
+def tinted_html(pieces: Sequence[str], shares: Sequence[float], said: Sequence[str]) -> str:
+    """Consecutive pieces of a text, each coloured by its share of the scale and with words for whoever points at it.
+
+    Args:
+        shares: 1 is the end of the scale toward toxic, −1 that toward civil.
+    """
     spans, waiting = [], 0
-    for place, piece in enumerate(pieces_html(lit.pieces)):
+    for place, piece in enumerate(pieces_html(pieces)):
         if not piece:
             # Part of a character, which its last token stands for: a box in between would tear the script apart.
             waiting += 1
             continue
-        share = lit.shares[layer, place]
-        side = "civil" if share < 0 else "toxic"
-        colour = f"--share: {STRONGEST * min(1.0, abs(share)):.0f}%"
-        said = escape(say_token(lit, layer, place, signed, shown))
+        side = "civil" if shares[place] < 0 else "toxic"
+        colour = f"--share: {STRONGEST * min(1.0, abs(shares[place])):.0f}%"
+        tip = escape(said[place])
         if waiting:
-            said += f" · the last of {waiting + 1} tokens here"
+            tip += f" · the last of {waiting + 1} tokens here"
         waiting = 0
         inner = piece.replace("\n", '<span class="break">↵</span>\n')
-        spans.append(f'<span class="k {side}" style="{colour}" data-tip="{said}">{inner}</span>')
+        spans.append(f'<span class="k {side}" style="{colour}" data-tip="{tip}">{inner}</span>')
     kind = "lit long" if len(spans) > LONG else "lit"
     return f'<p class="{kind}" dir="auto">{"".join(spans)}</p>'
 
