@@ -10,7 +10,8 @@ import streamlit as st
 
 from detox_engine.errors import InputError
 from detox_engine.specs import BUNDLED, EditPlan, ModelSpec, PairSpec, format_layers, sentence
-from ui import jobs, state
+from ui import chart_view, jobs, state
+from ui.links import write_link
 from ui.text import escape, mask, plain
 from ui.uploads import without_folder
 
@@ -45,6 +46,7 @@ def draw_frame() -> None:
     """The style and the sidebar."""
     st.logo(LOGO, size="large")
     st.html(STYLE)
+    chart_view.listen_for_saves()
     if not state.shows_words():
         st.html(_BLUR)
     with st.sidebar:
@@ -222,7 +224,7 @@ def _draw_switches() -> None:
     with st.popover("Share this view", icon=":material/link:", width="stretch"):
         st.write("This link opens the same model, pairs and edit plan on this page.")
         address = (st.context.url or "").split("?")[0]
-        query = urlencode(state.write_link(state.view()))
+        query = urlencode(write_link(state.view()))
         st.code(f"{address}?{query}" if query else address, language=None, wrap_lines=True)
 
 
