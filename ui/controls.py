@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -14,6 +15,9 @@ from ui.demo_card import read_essentials
 from ui.text import mask, plain
 from ui.uploads import store_upload
 
+if TYPE_CHECKING:
+    from detox_engine.study import Study
+
 _KEPT = {"persist_state": "session"}
 _NONE = "(none)"
 
@@ -22,6 +26,14 @@ def _start_with(**values: object) -> None:
     """Values that widgets have before anyone touches them."""
     for key, value in values.items():
         st.session_state.setdefault(key, value)
+
+
+def pick_layer(study: Study, key: str, width: int | str = "stretch") -> int:
+    """The one picked layer, by a slider; where there is one layer alone, nothing is asked."""
+    if study.layers > 1:
+        bound = state.bind(key, "layer", show=lambda layer: state.picked_layer(study))
+        st.slider("Layer", 0, study.layers - 1, width=width, **bound)
+    return state.picked_layer(study)
 
 
 def pick_model() -> ModelSpec | None:

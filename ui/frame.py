@@ -11,7 +11,7 @@ import streamlit as st
 from detox_engine.errors import InputError
 from detox_engine.specs import BUNDLED, EditPlan, ModelSpec, PairSpec, format_layers, sentence
 from ui import chart_view, jobs, state
-from ui.links import write_link
+from ui.links import left_out, write_link
 from ui.text import escape, mask, plain
 from ui.uploads import without_folder
 
@@ -77,6 +77,12 @@ def explain(words: str, formula: str, picture: str = "", alt: str = "") -> None:
 def draw_error(sentence: str) -> None:
     """One sentence on what went wrong and what to do; its quotations are shown as they are."""
     st.error(plain(mask(without_folder(sentence), state.shows_words())), icon=":material/error:")
+
+
+def note_long_text(path: str) -> None:
+    """Under a text field: say so where its text, the view's part `path`, is too long for a link."""
+    if path in left_out(state.view()):
+        st.caption("This text is too long for a link: a shared view leaves it out.")
 
 
 def require_study() -> Study:

@@ -1,43 +1,27 @@
-"""What a session looks at, kept over reruns and pages, and the link that restores it.
+"""What a session looks at, kept over reruns and pages, and in the address bar.
 
-The view is the one truth; widgets only mirror it. A widget that shows a part of the view is given its value
-by `mirror` before it is drawn and writes back in its callback, so changing it anywhere changes it everywhere.
+The view is the one truth; widgets only mirror it. A widget that is bound to a part of the view is given its value
+before it is drawn and writes back in its callback, so changing it anywhere changes it everywhere.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from detox_engine.errors import InputError
-from detox_engine.specs import EditPlan, FitPlan, ModelSpec, PairSpec, format_layers, parse_layers
 from ui import cache, jobs, text
 from ui.cache import StudyKey
+from ui.links import LINK, read_link, write_link
+from ui.view import View
 
 if TYPE_CHECKING:
     from detox_engine.study import Study
-
-MOST_LAYERS = 1000
-"""No model has more; a link's layers are read before its model is known."""
-
-
-@dataclass(frozen=True)
-class View:
-    """Everything that a shared link restores."""
-
-    model: ModelSpec = ModelSpec()
-    fit: FitPlan = FitPlan()
-    edit: EditPlan | None = None
-    """None until a study has suggested one."""
-
-    @property
-    def study_key(self) -> StudyKey:
-        return StudyKey(self.model, self.fit)
 
 
 def view() -> View:
@@ -66,6 +50,38 @@ def mirror(key: str, value: Any) -> None:
     """Let the widget `key` show `value`; left alone where it does, so that a slider in motion never jumps."""
     if st.session_state.get(key) != value:
         st.session_state[key] = value
+
+
+def bind(
+    key: str,
+    path: str,
+    options: Sequence[Any] = (),
+    show: Callable[[Any], Any] = lambda part: part,
+    take: Callable[[Any], Any] = lambda value: value,
+) -> dict[str, Any]:
+    """Settings of the widget `key` with which it shows the view's part `path` and changes it.
+
+    The widget must be given no value of its own (no `value`, `default` or `index`) and no other callback.
+
+    Args:
+        options: what the widget offers; the first is shown where the part is none of them.
+        show: makes the widget's value of the part; within what the widget can show.
+        take: makes the part of the widget's value.
+    """
+    shown = show(view()[path])
+    mirror(key, shown if not options or shown in options else options[0])
+    return {"key": key, "on_change": lambda: put(path, take(st.session_state[key]))}
+
+
+def put(path: str, value: Any) -> None:
+    """Change the view's part `path`; only callbacks do this, so that a run sees one view."""
+    st.session_state.view = view().put(path, value)
+
+
+def picked_layer(study: Study) -> int:
+    """The one picked layer of every page: of the layers suggested for an edit the last, until one is picked."""
+    layer = view().layer
+    return study.suggested_layers[-1] if layer is None else layer
 
 
 def shows_words() -> bool:
@@ -111,121 +127,17 @@ def settle() -> None:
     """Take over what workers have finished and fit the edit plan to the study; once, at the start of a run."""
     job = jobs.find_job("fit")
     if job is not None and job.snapshot.state == "done":
-        moved = job.key != view().study_key
-        change_view(model=job.key.model, fit=job.key.fit)
-        if moved:
-            change_view(edit=None)
+        if job.key != view().study_key:
+            st.session_state.view = view().move_to(job.key)
         st.session_state.fit_stages = job.snapshot.stages
         jobs.forget_job("fit")
     study = cache.shelf().find_study(view().study_key)
     # A study that arrives while a page is being drawn waits for the next run, which begins with an edit plan for it.
     st.session_state.settled = view().study_key if study is not None else None
     if study is not None:
-        change_view(edit=fitting_edit(view().edit, study))
+        st.session_state.view = view().fit_to(study)
     elif view().study_key == StudyKey() and jobs.find_job("fit") is None:
         begin_fit(StudyKey())
-
-
-def fitting_edit(edit: EditPlan | None, study: Study) -> EditPlan:
-    """`edit` within what `study` has: the study's suggestion stands in for what is missing or outside."""
-    if edit is None:
-        return EditPlan(study.suggested_layers, study.suggested_rank)
-    layers = tuple(layer for layer in edit.layers if layer < study.layers) or study.suggested_layers
-    rank = min(edit.rank, study.kept)
-    switched_off = frozenset(
-        (layer, direction)
-        for layer, direction in edit.switched_off
-        if layer < study.layers and direction < study.subspaces[layer].kept
-    )
-    return replace(edit, layers=layers, rank=rank, switched_off=switched_off)
-
-
-@dataclass(frozen=True)
-class _Link:
-    """One parameter of a link: where in the view it lives, and how it is written and read."""
-
-    part: Callable[[View], Any]
-    field: str
-    read: Callable[[str], Any] = str
-    write: Callable[[Any], str] = str
-
-
-def _model(view: View) -> ModelSpec:
-    return view.model
-
-
-def _pairs(view: View) -> PairSpec:
-    return view.fit.pairs
-
-
-def _fit(view: View) -> FitPlan:
-    return view.fit
-
-
-def _edit(view: View) -> EditPlan:
-    return view.edit or EditPlan()
-
-
-def _read_switched_off(text: str) -> frozenset[tuple[int, int]]:
-    return frozenset((int(layer), int(direction)) for layer, direction in (x.split(".") for x in text.split(",")))
-
-
-def _write_switched_off(directions: frozenset[tuple[int, int]]) -> str:
-    return ",".join(f"{layer}.{direction}" for layer, direction in sorted(directions))
-
-
-LINK: Mapping[str, _Link] = {
-    "model": _Link(_model, "name"),
-    "revision": _Link(_model, "revision"),
-    "device": _Link(_model, "device"),
-    "dtype": _Link(_model, "dtype"),
-    "pairs": _Link(_pairs, "source"),
-    "toxic": _Link(_pairs, "toxic"),
-    "civil": _Link(_pairs, "civil"),
-    "prompt": _Link(_pairs, "prompt"),
-    "subset": _Link(_pairs, "subset"),
-    "split": _Link(_pairs, "split"),
-    "pairs_revision": _Link(_pairs, "revision"),
-    "limit": _Link(_pairs, "limit", int),
-    "seed": _Link(_pairs, "seed", int),
-    "max_length": _Link(_fit, "max_length", int),
-    "pooling": _Link(_fit, "pooling"),
-    "keep": _Link(_fit, "keep", int),
-    "layers": _Link(_edit, "layers", lambda text: parse_layers(text, MOST_LAYERS), format_layers),
-    "rank": _Link(_edit, "rank", int),
-    "strength": _Link(_edit, "strength", float, lambda value: f"{value:g}"),
-    "off": _Link(_edit, "switched_off", _read_switched_off, _write_switched_off),
-}
-
-
-def write_link(view: View) -> dict[str, str]:
-    """The parameters that restore `view`; what is as on a first visit is left out."""
-    untouched = View()
-    return {
-        name: link.write(value)
-        for name, link in LINK.items()
-        if (value := getattr(link.part(view), link.field)) != getattr(link.part(untouched), link.field)
-    }
-
-
-def read_link(parameters: Mapping[str, str]) -> View:
-    """The view that `write_link` wrote.
-
-    Raises:
-        InputError: a parameter holds what it cannot hold.
-    """
-    changes: dict[Callable, dict[str, Any]] = {_model: {}, _pairs: {}, _fit: {}, _edit: {}}
-    for name, text_value in parameters.items():
-        if name in LINK:
-            link = LINK[name]
-            try:
-                changes[link.part][link.field] = link.read(text_value)
-            except ValueError as error:
-                reason = str(error) if isinstance(error, InputError) else f"“{text_value}” is not a value it can have"
-                raise InputError(f"The link could not be restored: its part “{name}” is wrong ({reason}).") from None
-    fit = FitPlan(pairs=PairSpec(**changes[_pairs]), **changes[_fit])
-    edit = EditPlan(**changes[_edit]) if changes[_edit] else None
-    return View(ModelSpec(**changes[_model]), fit, edit)
 
 
 def write_address() -> None:

@@ -3,9 +3,9 @@
 import numpy as np
 import streamlit as st
 
-from ui import charts, frame, jobs, state
+from ui import charts, controls, frame, jobs, state
 
-SCALES = {"Share": "shares", "Added up": "cumulative", "Raw value": "values"}
+SCALES = {"shares": "Share", "cumulative": "Added up", "values": "Raw value"}
 SHOWN_DIRECTIONS = 32
 RESAMPLING = "resampling"
 CONFIG = {
@@ -14,21 +14,11 @@ CONFIG = {
 }
 
 
-def pick_layer() -> int:
-    """The layer whose spectrum is drawn: by the slider, or by a click on the heatmap."""
-    last = study.layers - 1
-    st.session_state.setdefault("spectrum_layer", study.suggested_layers[-1])
-    st.session_state.spectrum_layer = min(st.session_state.spectrum_layer, last)
-    if last == 0:
-        return 0
-    return st.slider("Layer", 0, last, key="spectrum_layer", persist_state="session")
-
-
 def take_click() -> None:
     """A click on the heatmap picks the layer; the selection itself is lost with the next figure."""
     points = st.session_state.spectrum_map["selection"]["points"]
     if points:
-        st.session_state.spectrum_layer = int(points[0]["y"])
+        state.put("layer", int(points[0]["y"]))
 
 
 def describe_suggestion(layer: int, real: int, dominant: int) -> str:
@@ -100,15 +90,13 @@ study = frame.require_study()
 edit = state.view().edit
 colours = charts.palette(st.context.theme.type)
 
-scale = SCALES[
-    st.segmented_control(
-        "Show", list(SCALES), default="Share", key="spectrum_scale", required=True, persist_state="session"
-    )
-]
+scale = st.segmented_control(
+    "Show", list(SCALES), format_func=SCALES.get, required=True, **state.bind("spectrum_scale", "scale")
+)
 values = np.stack([subspace.singular_values.numpy() for subspace in study.subspaces])
 heatmap, detail = st.container(), st.container()
 with detail:
-    layer = pick_layer()
+    layer = controls.pick_layer(study, "spectrum_layer")
 with heatmap:
     st.plotly_chart(
         charts.heatmap_figure(

@@ -191,7 +191,7 @@ def test_a_model_that_cannot_be_used_gives_one_sentence_that_says_why(tmp_path, 
 @pytest.mark.parametrize(
     ("part", "value", "said"),
     [
-        ("rank", "0", "rank must be 1 or more"),
+        ("rank", "0", "whole number, 1 or more"),
         ("strength", "nan", "finite number"),
         ("layers", "7-2", "runs backwards"),
     ],

@@ -2,18 +2,20 @@
 
 import threading
 import time
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
+from urllib.parse import parse_qsl, urlencode
 
 import numpy as np
 import pytest
 
 from detox_engine.errors import InputError
-from detox_engine.specs import EditPlan, FitPlan, ModelSpec, PairSpec
+from detox_engine.specs import EditPlan, FitPlan, ModelSpec, PairSpec, SamplingPlan
 from ui import charts, text
 from ui.jobs import Job
-from ui.state import View, read_link, write_link
+from ui.links import LINK, left_out, read_link, write_link
 from ui.strip import steps_of_job, strip_html
 from ui.uploads import store_upload, without_folder
+from ui.view import ComparePicks, DirectionsPicks, LensPicks, MapPicks, MeasurePicks, View
 
 HOSTILE = '<script>alert(1)</script> & "quoted" \u202e\x00 you idiot'
 
@@ -53,13 +55,52 @@ def test_markdown_of_foreign_text_shows_its_characters():
     assert text.plain("**a** [b](c) $d$ <i>") == r"\*\*a\*\* \[b\]\(c\) \$d\$ \<i\>"
 
 
+WORDS = "Say «50% & more»\nto your #1 friend? \u05e9\u05dc\u05d5\u05dd \U0001f600 <b>"
+SAMPLING = SamplingPlan(7, 3, True, 0.65, 0.9, 11)
+EVERYTHING = View(
+    ModelSpec("owner/model", "v2", "cpu", "float32"),
+    FitPlan(PairSpec("a b&c.csv", "rude", "nice", "start", "en", "test", "v3", limit=30, seed=4), 64, "last", 12),
+    EditPlan((2, 5, 6, 7), 3, 0.25, frozenset({(5, 1), (2, 0)})),
+    layer=6,
+    direction=0,
+    scale="values",
+    directions=DirectionsPicks("cosine", True, True, ((7, 0), (2, 3))),
+    map=MapPicks("umap", "both", 30, 0.25, 5, ("on paper",), "moves", True, True),
+    lens=LensPicks("own", 9, "plain", 4, WORDS, "second", "length", 5),
+    compare=ComparePicks("own", 12, 3, WORDS, SAMPLING),
+    sweep=MeasurePicks(replace(SAMPLING, seed=12)),
+    evaluate=MeasurePicks(replace(SAMPLING, samples=2)),
+)
+"""Everything in it is other than on a first visit."""
+
+
+def list_parts(value, before=""):
+    """The path of every part of a view, and what is there."""
+    for field in fields(value):
+        part = getattr(value, field.name)
+        if is_dataclass(part):
+            yield from list_parts(part, f"{before}{field.name}.")
+        else:
+            yield f"{before}{field.name}", part
+
+
 def test_a_link_restores_every_part_of_a_view():
-    view = View(
-        ModelSpec("owner/model", "v2", "cpu", "float32"),
-        FitPlan(PairSpec("a b&c.csv", "rude", "nice", None, limit=30, seed=4), 64, "last", 12),
-        EditPlan((2, 5, 6, 7), 3, 0.25, frozenset({(5, 1), (2, 0)})),
+    written = write_link(EVERYTHING)
+    assert read_link(dict(parse_qsl(urlencode(written)))) == EVERYTHING
+    assert written.keys() == LINK.keys()
+
+
+def test_every_part_of_a_view_is_in_the_link():
+    parts = {path for path, _ in list_parts(EVERYTHING)}
+    assert parts - {part.path for part in LINK.values()} == {"fit.keep_embeddings", "edit.edit_bias"}, (
+        "give the new part of the view a row in LINK and a value in EVERYTHING"
     )
-    assert read_link(write_link(view)) == view
+
+
+def test_a_long_text_stays_out_of_the_link_and_everything_else_is_in_it():
+    view = View(layer=2).put("lens.own", "word " * 400).put("compare.own", "\u05e9" * 400).put("lens.second", "short")
+    assert left_out(view) == {"lens.own", "compare.own"}
+    assert write_link(view) == {"layer": "2", "second": "short"}
 
 
 def test_a_first_visit_needs_no_parameters():
@@ -78,6 +119,17 @@ def test_a_first_visit_needs_no_parameters():
         {"off": "1"},
         {"pooling": "sum"},
         {"limit": "1"},
+        {"seed": "9" * 30},
+        {"layer": "-1"},
+        {"direction": "0"},
+        {"pins": "1.2,x"},
+        {"temperature": "nan"},
+        {"samples": "1e3"},
+        {"top_p": "0"},
+        {"greedy": "maybe"},
+        {"prompts": "<script>"},
+        {"states": "before,never"},
+        {"text": "x" * 2000},
     ],
 )
 def test_a_link_that_cannot_be_restored_says_so_in_one_sentence(parameters):
