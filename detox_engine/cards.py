@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from scipy.special import betaincinv
 from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
@@ -54,6 +55,8 @@ class ValueVectors:
     away: tuple[ValueVector, ...]
     """Nearest to its opposite, smallest cosine first; where a gate can make activations negative, as in Llama's
     MLPs, these write toward the direction as well."""
+    chance: float
+    """What the largest cosine would be among as many random vectors; see `expect_largest_cosine`."""
 
 
 def carry_pairs(
@@ -116,7 +119,18 @@ def find_value_vectors(
             for neuron, reading in zip(neurons, readings, strict=True)
         )
 
-    return ValueVectors(describe(order[:top]), describe(order[::-1][:top]))
+    chance = expect_largest_cosine(*weight.shape)
+    return ValueVectors(describe(order[:top]), describe(order[::-1][:top]), chance)
+
+
+def expect_largest_cosine(vectors: int, hidden: int) -> float:
+    """About the largest cosine of a direction with so many random vectors of width `hidden`.
+
+    The median of the largest: (1 + cosine) / 2 of a random vector follows the beta distribution with both parameters
+    (hidden − 1) / 2.
+    """
+    half = max(1, hidden - 1) / 2
+    return float(2 * betaincinv(half, half, 0.5 ** (1 / vectors)) - 1)
 
 
 def measure_angles(subspaces: Sequence[ToxicSubspace], rank: int = 1) -> Tensor:

@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from detox_engine.anatomy import find_anatomy
-from detox_engine.cards import carry_pairs, find_value_vectors, measure_angles, measure_cosines
+from detox_engine.cards import (
+    carry_pairs,
+    expect_largest_cosine,
+    find_value_vectors,
+    measure_angles,
+    measure_cosines,
+)
 from detox_engine.embeddings import embed_pairs
 from detox_engine.errors import InputError
 from detox_engine.lens import read_tokens
@@ -59,6 +65,7 @@ def test_value_vectors_are_the_rows_with_the_largest_cosine(family):
     assert [entry.neuron for entry in found.away] == cosines.argsort()[:6].tolist()
     best = found.toward[0]
     assert best.cosine == pytest.approx(float(cosines.max()), abs=1e-5)
+    assert found.chance == expect_largest_cosine(*rows.shape)
     assert best.length == pytest.approx(float(rows[best.neuron].norm()), rel=1e-5)
     (expected,) = read_tokens(rows[best.neuron][None], anatomy, loaded.tokenizer, 4)
     for pole in ("toxic_pole", "civil_pole"):
@@ -76,6 +83,13 @@ def test_a_neurons_own_row_finds_that_neuron(monkeypatch):
         assert opposite.away[0].neuron == neuron and opposite.away[0].cosine == pytest.approx(-1, abs=1e-5)
     with pytest.raises(InputError, match="Layer 3 is outside the model: its layers are 0-2"):
         find_value_vectors(anatomy, loaded.tokenizer, 3, anatomy.values[2].rows[0])
+
+
+@pytest.mark.parametrize(("vectors", "hidden"), [(640, 160), (100, 16), (8, 4)])
+def test_the_largest_cosine_by_chance_is_that_of_random_vectors(vectors, hidden):
+    generator = torch.Generator().manual_seed(0)
+    random = torch.nn.functional.normalize(torch.randn(1000, vectors, hidden, generator=generator), dim=-1)
+    assert expect_largest_cosine(vectors, hidden) == pytest.approx(float(random[..., 0].amax(1).median()), rel=0.03)
 
 
 def test_angles_between_layers_are_the_principal_angles_both_ways():
