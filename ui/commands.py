@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 STUDY = "my-study"
 """The folder that the commands write the study to and read it from."""
 EVERY = 1_000_000
+PROMPTS = "my-prompts.txt"
+"""The file that stands for prompts which are too many to be spelled out."""
+MOST_SPELLED = 20
 
 
 def draw_commands(commands: Sequence[Sequence[str]], note: str = "") -> None:
@@ -58,14 +61,42 @@ def fit_command(key: StudyKey) -> list[str]:
     return ["detox", "fit", *_spell(options), *([] if plan.keep_embeddings else ["--no-embeddings"])]
 
 
+def directions_command(
+    key: StudyKey,
+    layers: Sequence[int],
+    rank: int,
+    measure: str = "product",
+    through_norm: bool = False,
+    as_json: bool = False,
+) -> list[str]:
+    """Reads the first `rank` directions of `layers`; with `as_json` every number of theirs and nothing else."""
+    options = {"--layers": format_layers(layers), "--rank": rank, "--measure": _unless(measure, "product")}
+    flags = ["--through-norm"] * through_norm + ["--json"] * as_json
+    return [*_begin("directions", key), *_spell(options), *flags]
+
+
+def compare_command(key: StudyKey, edit: EditPlan, prompts: Sequence[str], sampling: SamplingPlan) -> list[str]:
+    """Writes before and after an edit; directions that are switched off have no option.
+
+    More than `MOST_SPELLED` prompts are read from the file `PROMPTS`, one a line.
+    """
+    if len(prompts) <= MOST_SPELLED:
+        asked = [part for prompt in prompts for part in ("--prompt", prompt)]
+    else:
+        asked = ["--prompts", PROMPTS]
+    return [*_begin("compare", key), *_spell(_edit_options(edit)), *asked, *_sampling_options(sampling, SamplingPlan())]
+
+
+def note_switched_off(edit: EditPlan) -> str:
+    """What the commands cannot do, where they cannot."""
+    if not edit.switched_off:
+        return ""
+    return "The command line removes whole ranks: it has no option for directions that are switched off."
+
+
 def evaluate_command(key: StudyKey, edit: EditPlan, plan: EvaluationPlan) -> list[str]:
     """Evaluates an edit of the fitted study; directions that are switched off have no option."""
-    options = {
-        "--layers": format_layers(edit.layers),
-        "--rank": edit.rank,
-        "--strength": _unless(edit.strength, EditPlan.strength),
-    }
-    return [*_begin("evaluate", key), *_spell(options), *measure_options(plan, EvaluationPlan())]
+    return [*_begin("evaluate", key), *_spell(_edit_options(edit)), *measure_options(plan, EvaluationPlan())]
 
 
 def sweep_command(key: StudyKey, plan: SweepPlan, limit: float) -> list[str]:
@@ -91,20 +122,20 @@ def map_command(key: StudyKey, layer: int, plan: MapPlan, edit: EditPlan) -> lis
         "--spread": _unless(plan.spread, MapPlan.spread) if umap else None,
         "--seed": _unless(plan.seed, MapPlan.seed) if umap else None,
     }
-    return [*_begin("map", key), *_spell(options | _edit_options(edit))]
+    return [*_begin("map", key), *_spell(options | _edit_options(edit, "edit-"))]
 
 
 def lens_command(key: StudyKey, text: str, rank: int | None, direction: int | None, edit: EditPlan) -> list[str]:
     """Shows where `text` lights up in every layer: its length on `rank` directions, or along one `direction` from 0."""
     options = {"--text": text, "--layers": "all", "--rank": rank, "--direction": direction}
-    return [*_begin("lens", key), *_spell(options | _edit_options(edit))]
+    return [*_begin("lens", key), *_spell(options | _edit_options(edit, "edit-"))]
 
 
-def _edit_options(edit: EditPlan) -> dict[str, object | None]:
-    """An edit that a command shows beside the model as it is."""
+def _edit_options(edit: EditPlan, prefix: str = "") -> dict[str, object | None]:
+    """An edit; a command that asks for other layers or ranks too has a prefix before the edit's."""
     return {
-        "--edit-layers": format_layers(edit.layers),
-        "--edit-rank": edit.rank,
+        f"--{prefix}layers": format_layers(edit.layers),
+        f"--{prefix}rank": edit.rank,
         "--strength": _unless(f"{edit.strength:g}", "1"),
     }
 
@@ -119,16 +150,11 @@ def _begin(command: str, key: StudyKey) -> list[str]:
 
 def measure_options(plan: EvaluationPlan, base: EvaluationPlan) -> list[str]:
     """What an evaluation is measured with, where it differs from `base`."""
-    sampling, neutral = plan.sampling, plan.neutral
+    neutral = plan.neutral
     options = {
         "--scorers": _unless(",".join(plan.scorers), ",".join(base.scorers)),
         "--prompts": _unless(plan.prompts, base.prompts),
         "--limit-prompts": _limit(plan.limit_prompts, base.limit_prompts),
-        "--max-new-tokens": _unless(sampling.max_new_tokens, base.sampling.max_new_tokens),
-        "--samples": _unless(sampling.samples, base.sampling.samples),
-        "--temperature": _unless(sampling.temperature, base.sampling.temperature),
-        "--top-p": _unless(sampling.top_p, base.sampling.top_p),
-        "--seed": _unless(sampling.seed, base.sampling.seed),
         "--neutral": _unless(neutral.source, base.neutral.source),
         "--neutral-subset": neutral.subset,
         "--neutral-split": _unless(neutral.split, TextSpec.split),
@@ -145,8 +171,20 @@ def measure_options(plan: EvaluationPlan, base: EvaluationPlan) -> list[str]:
         "--control-seed": _unless(plan.seed, base.seed),
         "--resamples": _unless(plan.resamples, base.resamples),
     }
+    return [*_spell(options), *_sampling_options(plan.sampling, base.sampling)]
+
+
+def _sampling_options(sampling: SamplingPlan, base: SamplingPlan) -> list[str]:
+    """How continuations are written, where it differs from `base`."""
+    options = {
+        "--max-new-tokens": _unless(sampling.max_new_tokens, base.max_new_tokens),
+        "--samples": _unless(sampling.samples, base.samples),
+        "--temperature": _unless(sampling.temperature, base.temperature),
+        "--top-p": _unless(sampling.top_p, base.top_p),
+        "--seed": _unless(sampling.seed, base.seed),
+    }
     greedy: dict[bool, list[str]] = {True: ["--greedy"], False: ["--no-greedy"]}
-    return [*_spell(options), *([] if sampling.greedy == SamplingPlan.greedy else greedy[sampling.greedy])]
+    return [*_spell(options), *([] if sampling.greedy == base.greedy else greedy[sampling.greedy])]
 
 
 def _unless(value: object, usual: object) -> object | None:
