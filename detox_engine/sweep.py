@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -83,6 +83,7 @@ def run_sweep(
     plan: SweepPlan = SweepPlan(),  # noqa: B008
     results: Path | None = None,
     progress: Progress = ignore_progress,
+    show: Callable[[Sweep], None] = lambda sweep: None,
 ) -> Sweep:
     """Measure every setting of the grid that is not among the kept results.
 
@@ -91,6 +92,7 @@ def run_sweep(
 
     Args:
         results: a JSONL file, one line for each setting measured; None keeps nothing.
+        show: given the part of the grid that is there, at the start and after every batch.
 
     Raises:
         InputError: a rank or layer out of range, or a source, scorer or the results file cannot be used.
@@ -102,8 +104,16 @@ def run_sweep(
     common = _describe(bench, plan, materials)
     keys = {setting: _hash_setting(study, setting, common) for setting in grid}
     missing = [setting for setting in grid if keys[setting] not in kept]
-    progress("Trying settings", len(grid) - len(missing), len(grid))
-    done = len(grid) - len(missing)
+
+    def tell() -> Sweep:
+        points = tuple(kept[keys[setting]] for setting in grid if keys[setting] in kept)
+        computed = len(points) - (len(grid) - len(missing))
+        sweep = Sweep(points, materials.scorers, len(grid), computed)
+        show(sweep)
+        progress("Trying settings", len(points), len(grid))
+        return sweep
+
+    sweep = tell()
     for batch in _batches(grid):
         todo = [setting for setting in batch if setting in set(missing)]
         if not todo:
@@ -113,21 +123,8 @@ def run_sweep(
         kept |= measured
         if results is not None:
             keep_points(results, measured)
-        done += len(todo)
-        progress("Trying settings", done, len(grid))
-    return Sweep(tuple(kept[keys[setting]] for setting in grid), materials.scorers, len(grid), len(missing))
-
-
-def read_kept(
-    bench: "Workbench", study: Study, plan: SweepPlan, results: Path, progress: Progress = ignore_progress
-) -> Sweep:
-    """The part of the grid that is among the kept results; measures nothing."""
-    grid = make_grid(plan, study.layers)
-    kept = load_points(results)
-    materials = prepare(bench, plan.evaluation, progress)
-    common = _describe(bench, plan, materials)
-    keys = [_hash_setting(study, setting, common) for setting in grid]
-    return Sweep(tuple(kept[key] for key in keys if key in kept), materials.scorers, len(grid), 0)
+        sweep = tell()
+    return sweep
 
 
 def _batches(grid: Sequence[EditPlan]) -> list[tuple[EditPlan, ...]]:

@@ -11,7 +11,7 @@ from detox_engine.frontier import find_frontier, find_knee, recommend
 from detox_engine.plans import EvaluationPlan, SweepPlan, TextSpec
 from detox_engine.specs import EditPlan, FitPlan, PairSpec, SamplingPlan
 from detox_engine.study import Study
-from detox_engine.sweep import make_grid, read_kept, run_sweep
+from detox_engine.sweep import make_grid, run_sweep
 from detox_engine.sweep_points import SweepPoint, keep_points, load_points
 from detox_engine.workbench import Workbench
 from tests.models import SENTENCES, loaded_tiny
@@ -111,7 +111,7 @@ def test_settings_in_one_pass_score_as_each_does_alone(bench: Workbench, study: 
 
 def test_stopped_and_resumed_sweep_gives_the_same_table(bench: Workbench, study: Study, plan, tmp_path: Path):
     whole = run_sweep(bench, study, plan, tmp_path / "whole.jsonl")
-    counts = []
+    counts, parts = [], []
 
     def stop(stage: str, done: int, total: int) -> None:
         if stage == "Trying settings":
@@ -120,10 +120,12 @@ def test_stopped_and_resumed_sweep_gives_the_same_table(bench: Workbench, study:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        run_sweep(bench, study, plan, tmp_path / "stopped.jsonl", stop)
+        run_sweep(bench, study, plan, tmp_path / "stopped.jsonl", stop, parts.append)
     assert counts == [(0, 12), (4, 12), (8, 12)]
-    half = read_kept(bench, study, plan, tmp_path / "stopped.jsonl")
-    assert (len(half.points), half.total, half.whole) == (8, 12, False)
+    assert [(len(part.points), part.total, part.computed, part.whole) for part in parts] == [
+        (0, 12, 0, False), (4, 12, 4, False), (8, 12, 8, False)
+    ]  # fmt: skip
+    assert parts[-1].points == tuple(point for point in whole.points if point in parts[-1].points)
     resumed = run_sweep(bench, study, plan, tmp_path / "stopped.jsonl")
     assert resumed.computed == 4 and resumed.points == whole.points
     again = run_sweep(bench, study, plan, tmp_path / "stopped.jsonl")

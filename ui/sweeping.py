@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from detox_engine.errors import Cancelled
 from detox_engine.plans import SweepPlan
 from ui import cache, jobs
 from ui.cache import StudyKey
@@ -48,30 +47,32 @@ def find_results_file(weights_hash: str) -> Path:
 
 
 def begin_sweep(asked: Asked) -> None:
-    """Try the grid in a worker; `settle_sweep` takes over what comes of it, also where it was stopped."""
+    """Try the grid in a worker; `settle_sweep` takes over what comes of it, while it runs and where it is stopped."""
     shelf = cache.shelf()
+    found: list[Tried] = []
 
     def work(progress):
         study = shelf.fit(asked.study, progress)
         bench = shelf.workbench(asked.study.model, progress)
-        from detox_engine.sweep import read_kept, run_sweep
+        from detox_engine.sweep import run_sweep
 
         results = find_results_file(study.model.weights_hash)
-        try:
-            sweep = run_sweep(bench, study, asked.plan, results, progress)
-        except Cancelled:
-            sweep = read_kept(bench, study, asked.plan, results)
-        return Tried(asked, sweep)
+        run_sweep(bench, study, asked.plan, results, progress, lambda sweep: found.append(Tried(asked, sweep)))
 
+    st.session_state.found_by_sweep = found
     jobs.start_job(KIND, asked, work)
 
 
 def settle_sweep() -> Tried | None:
-    """The latest grid of this session; one that failed, or was stopped before its first setting, leaves it in place."""
+    """The latest grid of this session, as far as it is measured; a run without a setting leaves the last in place."""
     job = jobs.find_job(KIND)
-    if job is not None and job.snapshot.state == "done":
-        if job.snapshot.result.sweep.points:
-            st.session_state.tried = job.snapshot.result
+    # Before what was found, which a worker still adds to until it has ended.
+    ended = job.snapshot.state if job is not None else ""
+    found = st.session_state.get("found_by_sweep")
+    measured = bool(found and found[-1].sweep.points)
+    if measured:
+        st.session_state.tried = found[-1]
+    if ended == "done" or (ended == "stopped" and measured):
         jobs.forget_job(KIND)
     return st.session_state.get("tried")
 
