@@ -1,8 +1,8 @@
 """The embeddings of a layer in two dimensions, before and after an edit in one frame (PCA, UMAP)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from threading import Lock
 
 import torch
 from torch import Tensor
@@ -15,13 +15,11 @@ from detox_engine.loading import LoadedModel
 from detox_engine.specs import Progress, ignore_progress
 from detox_engine.study import Study
 from detox_engine.subspace import decompose
+from detox_engine.umap_process import UmapProcess
 from detox_engine.views import MapPlan
 
 FEWEST_FOR_UMAP = 8
 """Texts; with fewer there are no neighbourhoods to keep."""
-
-_umap_turn = Lock()
-"""UMAP compiles and runs through numba, some of whose threading layers end the process when two threads use them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,23 +79,49 @@ def stack_sides(embeddings: Embeddings, layer: int) -> Tensor:
 def draw_map(
     layer: int, states: Sequence[Tensor], plan: MapPlan = MapPlan(), progress: Progress = ignore_progress  # noqa: B008
 ) -> LayerMap:
-    """Lay out `states`, each `[sides, pairs, hidden]` and the first before the edit, in one frame.
+    """Lay out one layer; see `draw_maps`."""
+    (found,) = draw_maps({layer: states}, plan, progress)
+    return found
 
-    Along each axis toxic texts lie further up than their civil twins on average.
+
+def draw_maps(
+    layers: Mapping[int, Sequence[Tensor]], plan: MapPlan, progress: Progress = ignore_progress
+) -> Iterator[LayerMap]:
+    """Lay out the states of each layer, each `[sides, pairs, hidden]` and the first before the edit, in one frame.
+
+    Along each axis toxic texts lie further up than their civil twins on average. Each map comes as soon as it is
+    there; UMAP can be stopped by `progress` at any moment.
 
     Raises:
         InputError: too few texts for UMAP, or all at one place.
     """
-    flat = [side.flatten(0, 1) for side in states]
-    fitted = flat[:1] if plan.frame == "before" else flat
-    _check_variety(torch.cat(fitted))
-    progress("Laying out texts", 0, 1)
-    places, shares = _lay_out_pca(flat, len(fitted)) if plan.method == "pca" else _lay_out_umap(flat, len(fitted), plan)
-    progress("Laying out texts", 1, 1)
-    points = [place.unflatten(0, (2, -1)) for place in places]
+    with ExitStack() as stack:
+        umap = None
+        for done, (layer, states) in enumerate(layers.items()):
+            flat = [side.flatten(0, 1) for side in states]
+            fitted = 1 if plan.frame == "before" else len(flat)
+            _check_variety(torch.cat(flat[:fitted]))
+            step = ("Laying out texts", done, len(layers))
+            progress(*step)
+            if plan.method == "pca":
+                places, shares = _lay_out_pca(flat, fitted)
+            else:
+                _check_count(len(flat[0]) * fitted)
+                umap = umap or stack.enter_context(UmapProcess())
+                places, shares = _lay_out_umap(umap, flat, fitted, plan, progress, step), None
+            yield LayerMap(layer, _face_up([place.unflatten(0, (2, -1)) for place in places]), shares)
+    progress("Laying out texts", len(layers), len(layers))
+
+
+def _face_up(points: Sequence[Tensor]) -> tuple[Tensor, ...]:
     lead = (points[0][0] - points[0][1]).mean(0)
     signs = torch.where(lead < 0, -1.0, 1.0)
-    return LayerMap(layer, tuple((place * signs).float() for place in points), shares)
+    return tuple((place * signs).float() for place in points)
+
+
+def _check_count(texts: int) -> None:
+    if texts < FEWEST_FOR_UMAP:
+        raise InputError(f"UMAP needs {FEWEST_FOR_UMAP // 2} pairs or more, and there are {texts // 2}: choose PCA.")
 
 
 def _check_variety(texts: Tensor) -> None:
@@ -119,25 +143,14 @@ def _lay_out_pca(states: Sequence[Tensor], fitted: int) -> tuple[list[Tensor], t
     return places, (first, second if len(axes) > 1 else 0.0)
 
 
-def _lay_out_umap(states: Sequence[Tensor], fitted: int, plan: MapPlan) -> tuple[list[Tensor], None]:
-    """UMAP (McInnes, Healy, Melville 2018) fitted on the first `fitted` states; the others are placed among them.
-
-    One thread and a seed make it reproducible; starting from the principal axes keeps layers alike.
-    """
+def _lay_out_umap(
+    umap: UmapProcess, states: Sequence[Tensor], fitted: int, plan: MapPlan, progress: Progress, step
+) -> list[Tensor]:
+    """UMAP (McInnes, Healy, Melville 2018) fitted on the first `fitted` states; the others are placed among them."""
     texts = torch.cat(tuple(states[:fitted])).float().numpy()
-    if len(texts) < FEWEST_FOR_UMAP:
-        raise InputError(
-            f"UMAP needs {FEWEST_FOR_UMAP // 2} pairs or more, and there are {len(states[0]) // 2}: choose PCA."
-        )
-    # A second to import and half a minute to compile: only for those who ask.
-    from umap import UMAP
-
-    settings = {"n_neighbors": min(plan.neighbours, len(texts) - 1), "min_dist": plan.spread, "random_state": plan.seed}
-    with _umap_turn:
-        layout = UMAP(n_components=2, init="pca", n_jobs=1, **settings).fit(texts)
-        places = list(torch.as_tensor(layout.embedding_).double().split([len(state) for state in states[:fitted]]))
-        places += [torch.as_tensor(layout.transform(state.float().numpy())).double() for state in states[fitted:]]
-    return places, None
+    others = [state.float().numpy() for state in states[fitted:]]
+    first, *rest = (torch.as_tensor(place).double() for place in umap.lay_out(texts, others, plan, progress, step))
+    return [*first.split([len(state) for state in states[:fitted]]), *rest]
 
 
 def orient_maps(maps: Sequence[LayerMap]) -> tuple[LayerMap, ...]:
