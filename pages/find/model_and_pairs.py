@@ -3,7 +3,7 @@
 import streamlit as st
 
 from detox_engine.errors import InputError
-from ui import cache, controls, frame, jobs, state
+from ui import cache, commands, controls, frame, jobs, state
 from ui.cache import StudyKey
 from ui.frame import name_model, name_pairs
 from ui.pair_list import filter_pairs, pairs_html
@@ -86,6 +86,11 @@ def draw_choice() -> None:
             st.caption("Name the model and complete the pairs first.")
         elif fitted:
             st.caption("This is the study in use on every page.")
+    if ready:
+        commands.draw_commands(
+            [commands.fit_command(key)],
+            "It fits what is chosen above; the other pages' commands read the study that it writes.",
+        )
 
 
 def draw_pairs() -> None:

@@ -3,15 +3,14 @@
 import numpy as np
 import streamlit as st
 
-from ui import charts, controls, frame, jobs, state
+from ui import charts, commands, controls, frame, jobs, state
+from ui.chart_view import draw_chart
+from ui.downloads import Table
 
 SCALES = {"shares": "Share", "cumulative": "Added up", "values": "Raw value"}
+SCALES_IN_FILES = ("values", "shares", "cumulative")
 SHOWN_DIRECTIONS = 32
 RESAMPLING = "resampling"
-CONFIG = {
-    "displaylogo": False,
-    "modeBarButtonsToRemove": ["zoom", "pan", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d"],
-}
 
 
 def take_click() -> None:
@@ -34,6 +33,29 @@ def describe_suggestion(layer: int, real: int, dominant: int) -> str:
     if dominant == real:
         return f"{sentence}."
     return f"{sentence}; {dominant or 'none'} of them stand out even while all the others are left in."
+
+
+def list_directions(layers) -> Table:
+    """Every singular value of `layers`, with what chance gives where that was measured."""
+    heads = ("layer", "direction", "singular value", "share", "added up", "chance 5 %", "chance 50 %", "chance 95 %")
+    rows = []
+    for one in layers:
+        columns = [charts.scaled(values[one : one + 1], unit)[0].tolist() for unit in SCALES_IN_FILES]
+        chance = study.null_spectra[one].band().T.tolist()
+        chance += [(None, None, None)] * (len(columns[0]) - len(chance))
+        entries = zip(*columns, chance, strict=True)
+        rows += [(one, index, *numbers, *band) for index, (*numbers, band) in enumerate(entries, start=1)]
+    return heads, rows
+
+
+def list_turns(stability) -> Table:
+    """How far each layer's subspace turned in each draw."""
+    rows = [
+        (layer, draw, angle)
+        for layer, angles in enumerate(stability.angles.tolist())
+        for draw, angle in enumerate(angles, start=1)
+    ]
+    return ("layer", "draw", "largest principal angle in degrees"), rows
 
 
 def begin_resampling() -> None:
@@ -64,11 +86,16 @@ def draw_stability() -> None:
             frame.draw_error(job.snapshot.error)
         elif job.snapshot.state == "done":
             stability = job.snapshot.result
-            st.plotly_chart(
+            steadiest = int(stability.median.argmin())
+            draw_chart(
                 charts.stability_figure(stability.median.numpy(), stability.high.numpy(), edit.layers, colours),
-                key="stability_chart",
-                config=CONFIG,
-                alt=f"How far {rank} of each layer turn when the pairs are drawn anew",
+                "stability_chart",
+                f"Turn of {rank} of each layer when the pairs are drawn anew",
+                f"How far {rank} of each layer turn when the pairs are drawn anew: layer {layer} by "
+                f"{stability.median[layer]:.0f}° typically; the steadiest is layer {steadiest} with "
+                f"{stability.median[steadiest]:.0f}°",
+                lambda: list_turns(stability),
+                f"stability_rank_{edit.rank}",
             )
             st.caption(
                 f"The pairs were drawn anew {stability.angles.shape[1]} times, with repeats. A dot is how far "
@@ -98,21 +125,25 @@ heatmap, detail = st.container(), st.container()
 with detail:
     layer = controls.pick_layer(study, "spectrum_layer")
 with heatmap:
-    st.plotly_chart(
+    first = charts.scaled(values, "shares")[:, 0]
+    draw_chart(
         charts.heatmap_figure(
             charts.scaled(values, scale)[:, :SHOWN_DIRECTIONS], scale, layer, edit.layers, edit.rank, colours
         ),
-        key="spectrum_map",
+        "spectrum_map",
+        f"{charts.AXIS_OF_SCALE[scale]} of the directions of all layers",
+        f"{charts.AXIS_OF_SCALE[scale]} of {study.layers} layers by directions; the first direction has its largest "
+        f"share of the variance, {first.max():.0%}, at layer {first.argmax()}, and its smallest, {first.min():.0%}, "
+        f"at layer {first.argmin()}",
+        lambda: list_directions(range(study.layers)),
+        "spectrum",
         on_select=take_click,
-        selection_mode="points",
-        config=CONFIG,
-        alt="Heatmap of the spectrum, layers by directions",
     )
     st.caption("A click picks a layer (framed grey). The green frame holds what the edit plan removes.")
 with detail:
     real, dominant = study.suggested_ranks[layer], study.dominant_ranks[layer]
     marks = {dominant: f"{dominant} dominate"} | {real: f"{real} stand out" if real > 1 else "1 stands out"}
-    st.plotly_chart(
+    draw_chart(
         charts.spectrum_figure(
             values[layer],
             SHOWN_DIRECTIONS,
@@ -122,9 +153,13 @@ with detail:
             study.null_spectra[layer].band().numpy(),
             colours,
         ),
-        key="spectrum_layer_chart",
-        config=CONFIG,
-        alt=f"Spectrum of layer {layer} and what chance gives; {real} directions stand out, {dominant} dominate",
+        "spectrum_layer_chart",
+        f"Spectrum of layer {layer}",
+        f"{charts.AXIS_OF_SCALE[scale]} of the directions of layer {layer}, and what chance gives: {real} stand out, "
+        f"{dominant} dominate; the first three hold {charts.scaled(values, 'cumulative')[layer][:3][-1]:.0%} of the "
+        "variance",
+        lambda: list_directions([layer]),
+        f"spectrum_layer_{layer}",
     )
     with st.container(horizontal=True, vertical_alignment="center"):
         if real:
@@ -139,6 +174,14 @@ with detail:
             )
         st.caption(describe_suggestion(layer, real, dominant))
     draw_stability()
+commands.draw_commands(
+    [
+        commands.fit_command(state.view().study_key),
+        commands.directions_command(state.view().study_key, range(study.layers), study.kept, as_json=True),
+    ],
+    "The second command gives the singular value and the share of every kept direction, and its tokens; what chance "
+    "gives, and the pairs drawn anew, are on this page only.",
+)
 frame.explain(
     "Each singular value says how much of the differences between toxic and civil texts lies along one direction; "
     "the square, as a share of all squares, is that direction's share of the variance. "

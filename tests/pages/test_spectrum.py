@@ -1,6 +1,16 @@
 """Spectrum: singular values by layer, and the rank they suggest."""
 
+import base64
+import json
+import shlex
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from detox_engine.cli import app as command_line
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
+from ui.commands import STUDY
 
 
 def test_without_a_study_the_page_offers_to_fit_one(tiny_folder):
@@ -51,3 +61,26 @@ def test_the_spectrum_shows_what_chance_gives_and_how_settled_the_subspace_is(ti
     # Another rank asks another question.
     session.sidebar.slider(key=next(s.key for s in session.sidebar.slider if s.label == "Rank")).set_value(1).run()
     assert len(session.get("plotly_chart")) == 2 and not session.button(key="resample").disabled
+
+
+def test_page_and_command_line_agree_on_every_singular_value(tiny_folder, tmp_path):
+    session = fitted_app(tiny_folder, scale="values").switch_page("pages/find/spectrum.py").run()
+    lines = next(code.value for code in session.code if "detox fit" in code.value).splitlines()
+    runner = CliRunner()
+    for line in lines:
+        command = [str(tmp_path / "study") if part == STUDY else part for part in shlex.split(line)][1:]
+        outcome = runner.invoke(command_line, command)
+        assert outcome.exit_code == 0, outcome.output
+    entries = json.loads(outcome.stdout)
+    told = np.array([entry["singular_value"] for entry in entries]).reshape(entries[-1]["layer"] + 1, -1)
+    heatmap = json.loads(session.get("plotly_chart")[0].proto.spec)["data"][0]["z"]
+    drawn = np.frombuffer(base64.b64decode(heatmap["bdata"]), heatmap["dtype"])
+    assert told.shape[1] > 3 and drawn.reshape(len(told), -1)[:, : told.shape[1]] == pytest.approx(told)
+
+
+def test_a_picked_layer_is_in_the_link_and_a_link_picks_it(tiny_folder):
+    session = fitted_app(tiny_folder, layer=0, scale="values").switch_page("pages/find/spectrum.py").run()
+    assert session.slider(key="spectrum_layer").value == 0
+    assert session.segmented_control(key="spectrum_scale").value == "values"
+    session.slider(key="spectrum_layer").set_value(1).run()
+    assert (session.query_params["layer"], session.query_params["scale"]) == ("1", "values")
