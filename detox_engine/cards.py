@@ -15,7 +15,7 @@ from detox_engine.errors import InputError
 from detox_engine.lens import Reading, read_tokens
 from detox_engine.loading import LoadedModel
 from detox_engine.pairs import Pair
-from detox_engine.specs import FitPlan
+from detox_engine.specs import FitPlan, Progress, ignore_progress
 from detox_engine.subspace import ToxicSubspace, principal_angles
 from detox_engine.token_lens import LensText, encode_text, project_rows
 
@@ -66,6 +66,7 @@ def carry_pairs(
     layer: int,
     direction: Tensor,
     plan: FitPlan,
+    progress: Progress = ignore_progress,
 ) -> tuple[tuple[CarriedText, CarriedText], ...]:
     """For each pair, toxic side first: what each token adds to its place along `direction` `[hidden]` after `layer`.
 
@@ -74,7 +75,7 @@ def carry_pairs(
     longest = min(plan.max_length, loaded.context or plan.max_length)
     sides = [(pair.prompt, text) for pair in pairs for text in (pair.toxic_text, pair.civil_text)]
     pooled = [tokenize(loaded, prompt, text, longest, plan.pooling) for prompt, text in sides]
-    found = project_rows(loaded, anatomy, [(text.ids, None) for text in pooled], {layer: direction[None]})
+    found = project_rows(loaded, anatomy, [(text.ids, None) for text in pooled], {layer: direction[None]}, progress)
     carried = []
     for (_, text), weighted, projections in zip(sides, pooled, found, strict=True):
         own = projections[0, :, 0]

@@ -12,6 +12,18 @@ SURE_FROM = 2.0
 """Standard errors that a mean must lie from zero for its sign to be known."""
 
 
+@dataclass(frozen=True)
+class TellingPairs:
+    """The pairs that say most about a direction, each by its index with its difference over their root mean square."""
+
+    most: tuple[tuple[int, float], ...]
+    """Set apart most, the toxic text nearer to the toxic pole; the largest first."""
+    least: tuple[tuple[int, float], ...]
+    """Hardly set apart; the smallest first."""
+    against: tuple[tuple[int, float], ...]
+    """Set apart most the other way round, the toxic text nearer to the civil pole; the largest first."""
+
+
 @dataclass(frozen=True, eq=False)
 class Separation:
     """How far apart the two sides of every pair lie along each kept direction of one layer."""
@@ -28,6 +40,14 @@ class Separation:
         times = column / column.square().mean().sqrt().clamp(min=1e-12)
         order = times.argsort(descending=True)
         return list(zip(order.tolist(), times[order].tolist(), strict=True))
+
+    def pick_pairs(self, direction: int, most: int = 3, least: int = 2, against: int = 2) -> TellingPairs:
+        """At most so many pairs of each kind; none stands in two."""
+        ranked = self.rank_pairs(direction)
+        ends = [one for one in ranked[:most] if one[1] > 0], [one for one in ranked[::-1][:against] if one[1] < 0]
+        rest = [one for one in ranked if one not in ends[0] and one not in ends[1]]
+        rest.sort(key=lambda one: abs(one[1]))
+        return TellingPairs(tuple(ends[0]), tuple(rest[:least]), tuple(ends[1]))
 
 
 def separate_pairs(embeddings: Embeddings, layer: int, subspace: ToxicSubspace) -> Separation:

@@ -21,6 +21,9 @@ from ui import kept_study
 
 if TYPE_CHECKING:
     # Torch and transformers take seconds to import; the first paint must not wait for them.
+    import numpy as np
+
+    from detox_engine.cards import ValueVectors
     from detox_engine.lens import Reading
     from detox_engine.pairs import Preview
     from detox_engine.separation import Separation
@@ -155,6 +158,33 @@ def separation(key: StudyKey, made: str, layer: int) -> Separation:
 
     study = shelf().find_study(key)
     return separate_pairs(study.embeddings, layer, study.subspaces[layer])
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def value_vectors(key: StudyKey, made: str, layer: int, direction: int) -> ValueVectors:
+    """The neurons of a layer that write most along one of its directions."""
+    from detox_engine.cards import find_value_vectors
+
+    study, workbench = shelf().find_study(key), shelf().workbench(key.model)
+    along = study.subspaces[layer].basis[direction]
+    return find_value_vectors(workbench.anatomy, workbench.loaded.tokenizer, layer, along)
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def cosines(key: StudyKey, made: str, layer: int, direction: int) -> np.ndarray:
+    """`[layers, directions]` of one direction with every direction that all layers kept."""
+    from detox_engine.cards import measure_cosines
+
+    subspaces = shelf().find_study(key).subspaces
+    return measure_cosines(subspaces, subspaces[layer].basis[direction]).numpy()
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def angles(key: StudyKey, made: str, rank: int) -> np.ndarray:
+    """`[layers, layers, rank]` principal angles between the first directions of every two layers, in degrees."""
+    from detox_engine.cards import measure_angles
+
+    return measure_angles(shelf().find_study(key).subspaces, rank).numpy()
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)

@@ -1,4 +1,4 @@
-"""Directions as HTML: the tokens at both poles as bars, what the numbers mean in words, and pairs set apart."""
+"""Directions as HTML: the tokens at both poles as bars, and what the numbers mean in words."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ui.text import escape, text_html, token_html
+from ui.downloads import Table
+from ui.text import escape, token_html
 
 if TYPE_CHECKING:
     from detox_engine.lens import Reading, TokenScore
-    from detox_engine.pairs import Pair
     from detox_engine.workbench import DirectionReading
 
 TELLS, PARTLY = 0.6, 0.25
@@ -86,15 +86,13 @@ def signed(value: float) -> str:
     return f"{value:+.2f}".replace("-", "−")
 
 
-def pairs_html(pairs: Sequence[tuple[Pair, float]]) -> str:
-    """Pairs and how far a direction sets their sides apart, as multiples of its typical difference."""
-    return "".join(_pair_html(pair, times) for pair, times in pairs)
-
-
-def _pair_html(pair: Pair, times: float) -> str:
-    prompt = f'<div class="prompt">{text_html(pair.prompt)}</div>' if pair.prompt else ""
-    return (
-        f'<div class="pair"><div class="times">{abs(times):.1f} × the typical difference</div>{prompt}'
-        f'<div class="side toxic"><b>Toxic</b> {text_html(pair.toxic)}</div>'
-        f'<div class="side civil"><b>Civil</b> {text_html(pair.civil)}</div></div>'
-    )
+def list_readings(found: Sequence[DirectionReading]) -> Table:
+    """Every token of every direction as a row."""
+    heads = ("layer", "direction", "singular_value", "share", "polarity", "pole", "token", "score")
+    rows = [
+        (one.layer, one.direction, one.singular_value, one.share, one.polarity, pole, end.token, end.score)
+        for one in found
+        for pole, ends in (("toxic", one.reading.toxic_pole), ("civil", one.reading.civil_pole))
+        for end in ends
+    ]
+    return heads, rows

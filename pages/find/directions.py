@@ -1,72 +1,52 @@
 """What do they mean? Each direction of a layer in tokens, in numbers, and in the pairs that it sets apart."""
 
-import csv
-import io
-
 import streamlit as st
 
-from ui import cache, frame, poles, state
+from ui import cache, charts, commands, controls, direction_charts, frame, poles, state
+from ui.chart_view import draw_chart
+from ui.direction_card import draw_card
+from ui.downloads import draw_download, write_csv
 
 A_FEW, MANY = 4, 12
 """Cards drawn at first: as many as the rank, but no fewer and no more than these."""
-APART, AGAINST = 3, 2
-"""Pairs listed that a direction sets apart most, and that it sets apart the other way round."""
-MEASURES = {"Product": "product", "Cosine": "cosine"}
+MEASURES = {"product": "Product", "cosine": "Cosine"}
+SUMMARIES = {"Mean angle": "mean", "Smallest angle": "min", "Largest angle": "max"}
 
 
 def pick_layer() -> int:
-    """The layer whose directions are shown; at first the one that was picked on the Spectrum."""
-    last = study.layers - 1
-    start = st.session_state.get("spectrum_layer", study.suggested_layers[-1])
-    st.session_state.setdefault("directions_layer", start)
-    st.session_state.directions_layer = min(st.session_state.directions_layer, last)
-    if last == 0:
+    """The layer whose directions are shown, with a button to each side of it."""
+    if study.layers == 1:
         return 0
-    layer = st.session_state.directions_layer
+    shown = state.picked_layer(study)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.button(
-            "Previous layer",
-            key="layer_down",
-            icon=":material/chevron_left:",
-            on_click=step,
-            args=(-1,),
-            disabled=layer == 0,
-        )
-        st.slider("Layer", 0, last, key="directions_layer", persist_state="session", width=360)
-        st.button(
-            "Next layer",
-            key="layer_up",
-            icon=":material/chevron_right:",
-            on_click=step,
-            args=(1,),
-            disabled=layer == last,
-        )
+        draw_step("Previous layer", "layer_down", ":material/chevron_left:", shown - 1)
+        layer = controls.pick_layer(study, "directions_layer", width=360)
+        draw_step("Next layer", "layer_up", ":material/chevron_right:", shown + 1)
     return layer
 
 
-def step(by: int) -> None:
-    st.session_state.directions_layer += by
+def draw_step(label: str, name: str, icon: str, to: int) -> None:
+    disabled = not 0 <= to < study.layers
+    st.button(label, key=name, icon=icon, on_click=state.put, args=("layer", to), disabled=disabled)
 
 
 def pick_reading() -> tuple[str, bool]:
     """How directions are read: by product or cosine, through the final normalisation or not."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
-        chosen = st.segmented_control(
+        st.segmented_control(
             "Rank tokens by",
             list(MEASURES),
-            default="Product",
-            key="directions_measure",
+            format_func=MEASURES.get,
             required=True,
-            persist_state="session",
             help="The product favours tokens with long vectors, often common ones; the cosine looks at angles alone.",
+            **state.bind("directions_measure", "directions.measure"),
         )
-        through_norm = st.toggle(
+        st.toggle(
             "Through the final normalisation",
-            key="directions_norm",
-            persist_state="session",
             help="Weigh each coordinate as the model does just before it turns its state into tokens.",
+            **state.bind("directions_norm", "directions.through_norm"),
         )
-    return MEASURES[chosen], through_norm
+    return picks.measure, picks.through_norm
 
 
 def read(layer: int):
@@ -74,108 +54,14 @@ def read(layer: int):
     return cache.readings(key, study.made, layer, measure, through_norm)
 
 
-def pins() -> tuple[tuple[int, int], ...]:
-    """The pinned directions of this study, as (layer, direction), in the order they were pinned."""
-    return st.session_state.get("pins", {}).get((key, study.made), ())
-
-
-def change_pin(layer: int, direction: int) -> None:
-    held, pin = pins(), (layer, direction)
-    changed = tuple(other for other in held if other != pin) if pin in held else (*held, pin)
-    st.session_state.pins = st.session_state.get("pins", {}) | {(key, study.made): changed}
-
-
-def draw_card(entry, pinned: bool = False) -> None:
-    """A direction as a card; `pinned` draws it among the pins, which say their layer."""
-    name = f"{'pinned' if pinned else 'card'}_{entry.layer}_{entry.direction}"
-    with st.container(border=True, key=f"direction_{name}"):
-        with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-            place = f"Layer {entry.layer} · direction" if pinned else "Direction"
-            st.html(f'<h3 class="card">{place} {entry.direction + 1}</h3>', width="content")
-            with st.container(horizontal=True, width="content", vertical_alignment="center"):
-                draw_switch(entry.layer, entry.direction, f"switch_{name}")
-                draw_pin(entry.layer, entry.direction, f"pin_{name}")
-        st.html(poles.meaning_html(entry, find_evidence(entry)))
-        st.html(poles.poles_html(entry.reading))
-        if not pinned:
-            draw_likeness(entry)
-        draw_pairs(entry)
-
-
-def draw_switch(layer: int, direction: int, name: str) -> None:
-    """Whether the edit plan removes this direction, and the switch that leaves it in place."""
-    if layer not in edit.layers or direction >= edit.rank:
-        why = "Its layer is not edited" if layer not in edit.layers else "Beyond the edit's rank"
-        st.html(f'<span class="aside">{why}</span>', width="content")
-        return
-    state.mirror(name, (layer, direction) not in edit.switched_off)
-
-    def take() -> None:
-        one, off = frozenset({(layer, direction)}), state.view().edit.switched_off
-        state.change_edit(switched_off=off - one if st.session_state[name] else off | one)
-
-    help = "Switched off, this direction stays in place although the rank covers it."
-    st.toggle("Remove", key=name, on_change=take, help=help)
-
-
-def draw_pin(layer: int, direction: int, name: str) -> None:
-    held = (layer, direction) in pins()
-    st.button(
-        "Unpin" if held else "Pin",
-        key=name,
-        icon=":material/keep_off:" if held else ":material/keep:",
-        type="tertiary",
-        on_click=change_pin,
-        args=(layer, direction),
-        help="Pinned directions stay above, whatever layer is picked.",
-    )
-
-
-def find_evidence(entry) -> poles.Evidence:
-    from detox_engine.separation import knows_poles
-
-    agreeing = None
-    if study.embeddings is not None:
-        agreeing = cache.separation(key, study.made, entry.layer).agreeing[entry.direction]
-    return poles.Evidence(len(study.pairs), agreeing, knows_poles(entry.polarity, len(study.pairs)))
-
-
-def draw_likeness(entry) -> None:
-    """How nearly this direction is a pinned one; all layers write into one residual stream, so they compare."""
-    others = [pin for pin in pins() if pin != (entry.layer, entry.direction)]
-    if not others:
-        return
-    own = study.subspaces[entry.layer].basis[entry.direction]
-    cosines = {pin: float(study.subspaces[pin[0]].basis[pin[1]] @ own) for pin in others}
-    layer, direction = nearest = max(cosines, key=lambda pin: abs(cosines[pin]))
-    st.html(
-        f'<p class="aside">Most like the pinned direction {direction + 1} of layer {layer}: '
-        f"cosine {poles.signed(cosines[nearest])}</p>"
-    )
-
-
-def draw_pairs(entry) -> None:
-    with st.expander("Pairs it separates most"):
-        if study.embeddings is None:
-            st.caption("This study was fitted without keeping the texts' embeddings, so its pairs cannot be ranked.")
-            return
-        found = cache.separation(key, study.made, entry.layer)
-        ranked = [(study.pairs[index], times) for index, times in found.rank_pairs(entry.direction)]
-        st.html(poles.pairs_html([(pair, times) for pair, times in ranked[:APART] if times > 0]))
-        against = [(pair, times) for pair, times in ranked[: -AGAINST - 1 : -1] if times < 0]
-        if against:
-            st.caption("The other way round, with the toxic text nearer to the civil pole:")
-            st.html(poles.pairs_html(against))
-
-
 def draw_pins() -> None:
-    if not pins():
+    if not picks.pins:
         return
     st.subheader("Pinned", anchor=False)
     columns = st.columns(2)
-    for index, (layer, direction) in enumerate(pins()):
+    for index, (layer, direction) in enumerate(picks.pins):
         with columns[index % 2]:
-            draw_card(read(layer)[direction], pinned=True)
+            draw_card(study, read(layer)[direction], pinned=True)
 
 
 def draw_cards() -> None:
@@ -183,22 +69,23 @@ def draw_cards() -> None:
     st.subheader(f"Layer {layer}", anchor=False)
     draw_doubt(found)
     first = min(max(edit.rank, A_FEW), MANY, len(found))
-    shown = found if st.session_state.get("directions_all") else found[:first]
+    shown = list(found if picks.show_all else found[:first])
+    picked = state.view().direction
+    if picked is not None and picked >= len(shown):
+        # A link can point at a direction that is not drawn at first.
+        shown.insert(0, found[picked])
     for start in range(0, len(shown), 2):
         for column, entry in zip(st.columns(2), shown[start : start + 2], strict=False):
             with column:
-                draw_card(entry)
+                draw_card(study, entry)
     with st.container(horizontal=True, vertical_alignment="center"):
         if len(found) > first:
-            st.toggle(f"Show all {len(found)} directions", key="directions_all", persist_state="session")
-        st.download_button(
-            "Download as CSV",
-            csv_of(found),
+            st.toggle(f"Show all {len(found)} directions", **state.bind("directions_all", "directions.show_all"))
+        draw_download(
+            "All of this layer as CSV",
+            lambda: write_csv(*poles.list_readings(found)),
             f"directions_layer_{layer}.csv",
-            "text/csv",
             key="directions_csv",
-            icon=":material/download:",
-            on_click="ignore",
         )
 
 
@@ -213,16 +100,43 @@ def draw_doubt(found) -> None:
         )
 
 
-def csv_of(found) -> str:
-    """Every token of every direction as a row; the tokens in full, whatever is blurred on the page."""
-    out = io.StringIO()
-    rows = csv.writer(out)
-    rows.writerow(["layer", "direction", "singular_value", "share", "polarity", "pole", "token", "score"])
-    for one in found:
-        numbers = [one.layer, one.direction, one.singular_value, one.share, one.polarity]
-        for pole, ends in (("toxic", one.reading.toxic_pole), ("civil", one.reading.civil_pole)):
-            rows.writerows([*numbers, pole, end.token, end.score] for end in ends)
-    return out.getvalue()
+def draw_angles() -> None:
+    """How far the first directions of every two layers lie apart."""
+    if study.layers == 1:
+        return
+    st.subheader("How alike are the layers?", anchor=False)
+    chart, words = st.columns([3, 2], gap="large")
+    with words:
+        st.session_state.angles_rank = min(st.session_state.get("angles_rank", 1), study.kept)
+        rank = st.number_input(
+            "Directions of each layer", 1, study.kept, key="angles_rank", width=220, persist_state="session"
+        )
+        name = "Angle"
+        if rank > 1:
+            name = st.segmented_control(
+                "Show", list(SUMMARIES), default="Mean angle", key="angles_summary", required=True,
+                persist_state="session",
+            )  # fmt: skip
+        angles = cache.angles(key, study.made, rank)
+        summary = getattr(angles, SUMMARIES.get(name, "mean"))(axis=-1)
+        course = direction_charts.describe_angles(summary)
+        st.write(f"0° is the same direction, 90° one that has nothing of the other. {course}")
+        if rank > 1:
+            st.caption(
+                f"Two spaces of {rank} directions have {rank} principal angles: the smallest between the two "
+                "directions in them that are most alike, and so on. Point at a cell for all of its angles."
+            )
+    subject = "first directions" if rank == 1 else f"first {rank} directions"
+    title = f"Principal angles between the {subject} of every two layers"
+    with chart:
+        draw_chart(
+            direction_charts.angles_figure(angles, summary, layer, name, charts.palette(st.context.theme.type)),
+            key="angles",
+            title=title if rank == 1 else f"{title}: {name.lower()}",
+            alt=f"{title}. {course}",
+            table=lambda: direction_charts.list_angles(angles),
+            filename=f"angles_of_{rank}",
+        )
 
 
 def draw_mean() -> None:
@@ -238,14 +152,21 @@ def draw_mean() -> None:
 
 frame.open_page("Directions", "What do they mean?")
 study = frame.require_study()
-key, edit = state.view().study_key, state.view().edit
+key, edit, picks = state.view().study_key, state.view().edit, state.view().directions
 layer = pick_layer()
 measure, through_norm = pick_reading()
 if edit.switched_off.issuperset((layer, direction) for layer in edit.layers for direction in range(edit.rank)):
     st.warning("Every direction of the edit plan is switched off, so it removes nothing.", icon=":material/warning:")
 draw_pins()
 draw_cards()
+draw_angles()
 draw_mean()
+commands.draw_commands(
+    [
+        commands.fit_command(key),
+        commands.directions_command(key, [layer], max(edit.rank, A_FEW), measure, through_norm),
+    ]
+)
 frame.explain(
     "Each direction is read by comparing it with the vector of every token in the vocabulary: the toxic pole lists "
     "the tokens that lie furthest along it, the civil pole those furthest against it; a space is shown as ·. "

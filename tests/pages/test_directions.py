@@ -6,15 +6,18 @@ from dataclasses import replace
 import pytest
 import torch
 
+from detox_engine.cards import CarriedText
 from detox_engine.embeddings import Embeddings
 from detox_engine.lens import Reading, TokenScore
 from detox_engine.pairs import Pair
 from detox_engine.separation import knows_poles, separate_pairs
 from detox_engine.subspace import fit_subspace
+from detox_engine.token_lens import LensText
 from detox_engine.workbench import DirectionReading
 from tests.pages.conftest import LIMIT, fitted_app, open_app, texts
-from ui import cache
-from ui.poles import Evidence, describe_polarity, meaning_html, pairs_html, poles_html
+from ui import cache, direction_charts
+from ui.carried_pairs import CarriedPair, carried_html, find_end, list_tokens
+from ui.poles import Evidence, describe_polarity, meaning_html, poles_html
 
 PAGE = "pages/find/directions.py"
 
@@ -79,13 +82,13 @@ def test_walking_through_layers_shows_other_tokens_and_stops_at_the_ends(tiny_fo
 def test_the_picked_layer_the_measure_and_the_pins_outlast_a_page_change(tiny_folder):
     session = open_page(tiny_folder, layers="0-2", rank=2)
     session.slider(key="directions_layer").set_value(0).run()
-    session.button_group(key="directions_measure").set_value("Cosine").run()
+    session.button_group(key="directions_measure").set_value("cosine").run()
     session.toggle(key="directions_norm").set_value(True).run()
     session.button(key="pin_card_0_1").click().run()
     session.switch_page("pages/find/spectrum.py").run()
     session.switch_page(PAGE).run()
     assert session.slider(key="directions_layer").value == 0
-    assert session.button_group(key="directions_measure").value == "Cosine"
+    assert session.button_group(key="directions_measure").value == "cosine"
     assert session.toggle(key="directions_norm").value is True
     assert "Layer 0 · direction 2" in heads(session)
 
@@ -100,7 +103,7 @@ def test_the_layer_picked_on_the_spectrum_is_the_one_to_start_with(tiny_folder):
 def test_the_measure_and_the_norm_change_the_scores(tiny_folder):
     session = open_page(tiny_folder, layers="0-2", rank=1)
     product = texts(session)
-    session.button_group(key="directions_measure").set_value("Cosine").run()
+    session.button_group(key="directions_measure").set_value("cosine").run()
     cosine = texts(session)
     session.toggle(key="directions_norm").set_value(True).run()
     assert len({product, cosine, texts(session)}) == 3
@@ -119,6 +122,16 @@ def test_a_pin_stays_beside_the_layers_that_follow_and_says_how_alike_they_are(t
     assert float(said[1].replace("−", "-")) == pytest.approx(cosine, abs=0.006)
     session.button(key="pin_pinned_0_0").click().run()
     assert "Pinned" not in texts(session)
+
+
+def test_a_pinned_direction_is_drawn_across_all_layers(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=2, pins="1.0")
+    charts = {chart.key: chart for chart in session.get("plotly_chart")}
+    assert set(charts) == {"cosines_1_0", "angles"}
+    study = cache.shelf().find_study(session.session_state["view"].study_key)
+    alt = charts["cosines_1_0"].proto.alt if hasattr(charts["cosines_1_0"].proto, "alt") else texts(session)
+    expected = direction_charts.describe_course(cache.cosines(session.session_state["view"].study_key, study.made, 1, 0), 1)
+    assert expected in texts(session) and expected in alt
 
 
 def test_switching_a_direction_off_takes_it_out_of_the_plan_of_every_page(tiny_folder):
@@ -150,7 +163,9 @@ def test_a_study_without_embeddings_has_cards_and_says_why_it_lists_no_pairs(tin
     try:
         session.switch_page(PAGE).run()
         assert not session.exception
-        assert heads(session) and "without keeping the texts' embeddings" in texts(session)
+        assert heads(session)
+        session.button_group(key="part_0").set_value("pairs").run()
+        assert "without keeping the texts' embeddings" in texts(session)
         assert "lies nearer to the toxic pole" not in texts(session)
     finally:
         with shelf._lock:
@@ -200,18 +215,60 @@ def test_pairs_are_ranked_by_their_difference_along_the_direction():
     assert ranked[-1][1] < 0 and found.agreeing == (2,)
 
 
+def carry(pair: Pair, *added: float) -> CarriedPair:
+    """A pair whose texts are tokens of a character each; all but the first few add nothing."""
+    sides = []
+    for text in (pair.toxic_text, pair.civil_text):
+        contributions = torch.zeros(len(text))
+        contributions[: len(added)] = torch.tensor(added)
+        sides.append(CarriedText(LensText((0,) * len(text), tuple(text), tuple(text), 0), contributions, contributions))
+    return CarriedPair(0, pair, 1.5, *sides)
+
+
 def test_hostile_tokens_and_texts_are_shown_as_text():
     bad = "<script>alert(1)</script>"
     reading = Reading((TokenScore(1, bad, 2.0),), (TokenScore(2, "·<img src=x>", -1.0),))
-    drawn = poles_html(reading) + pairs_html([(Pair(bad, bad, bad), 1.0)])
+    whole = CarriedText(LensText((1,), (bad,), (bad,), 0), torch.ones(1), torch.ones(1))
+    carried = CarriedPair(0, Pair("", bad, bad), 1.0, whole, whole)
+    drawn = poles_html(reading) + carried_html(carried, 1.0, shown=True)
     assert "<script" not in drawn and "<img" not in drawn
-    assert drawn.count("&lt;script&gt;") == 4
+    assert drawn.count("&lt;script&gt;") == 1 + 2 * 2
+    prompted = carried_html(carry(Pair(bad, "a", "b"), 0.1), 1.0, shown=True)
+    assert "<script" not in prompted and prompted.count("&lt;script&gt;") == 1
 
 
 def test_toxic_tokens_and_words_are_marked_for_the_blur():
     reading = Reading((TokenScore(1, "·idiot", 2.0),), (TokenScore(2, "·kind", -1.0),))
     assert '<span class="rude">·idiot</span>' in poles_html(reading)
-    assert '<span class="rude">moron</span>' in pairs_html([(Pair("", "what a moron", "what a day"), 1.0)])
+    moron = CarriedText(LensText((1, 2), ("mor", "on"), ("mor", "on"), 0), torch.ones(2), torch.ones(2))
+    carried = CarriedPair(0, Pair("", "moron", "moron"), 1.0, moron, moron)
+    assert carried_html(carried, 1.0, shown=False).count('<span class="rude">mor</span>') == 2
+    whole = CarriedText(LensText((1,), ("moron",), ("moron",), 0), torch.ones(1), torch.ones(1))
+    hidden = carried_html(CarriedPair(0, Pair("", "moron", "moron"), 1.0, whole, whole), 1.0, shown=False)
+    assert "“m••••” adds +1.00" in hidden and "“moron” adds" not in hidden
+
+
+def test_a_pairs_tokens_are_coloured_by_what_they_add_and_its_prompt_is_not():
+    one = carry(Pair("So ", "hm", "ah"), 9.0, 0.0, 0.0, 2.0, -1.0)
+    assert find_end([one]) == 2.0
+    drawn = carried_html(one, 2.0, shown=False)
+    assert re.findall(r'class="k (\w+)" style="--share: (\d+)%" data-tip="(.*?)"', drawn) == [
+        ("toxic", "58", "“h” adds +2.00"), ("civil", "29", "“m” adds −1.00"),
+        ("toxic", "58", "“a” adds +2.00"), ("civil", "29", "“h” adds −1.00"),
+    ]  # fmt: skip
+    assert '<div class="prompt">So </div>' in drawn and drawn.count("+10.00") == 2
+    heads, rows = list_tokens([one])
+    assert dict(zip(heads, rows[3], strict=True)) == {
+        "pair": 1, "times": 1.5, "side": "toxic", "place": 4, "token": "h", "contribution": 2.0, "projection": 2.0,
+    }  # fmt: skip
+    assert len(rows) == 10
+
+
+def test_a_text_that_is_cut_within_its_prompt_says_so():
+    one = carry(Pair("So what", "hm", "ah"), 1.0)
+    cut = replace(one.toxic.text, tokens=("S", "o"), pieces=("S", "o"), cut=7)
+    drawn = carried_html(replace(one, toxic=replace(one.toxic, text=cut, contributions=torch.ones(2))), 1.0, False)
+    assert drawn.count("Cut off before it begins.") == 1
 
 
 def test_bars_of_both_poles_share_one_scale():

@@ -1,0 +1,89 @@
+"""Pairs that a direction sets apart, as HTML: each token coloured by what it adds to its text's place along it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from ui.downloads import Table
+from ui.lens_view import tinted_html
+from ui.poles import signed
+from ui.text import mask_token, text_html
+
+if TYPE_CHECKING:
+    from detox_engine.cards import CarriedText
+    from detox_engine.layouts import Pair
+
+
+@dataclass(frozen=True, eq=False)
+class CarriedPair:
+    """A pair, how far a direction sets it apart, and the tokens that do so."""
+
+    index: int
+    pair: Pair
+    times: float
+    """The difference over the typical one of all pairs; below 0 the toxic text lies nearer to the civil pole."""
+    toxic: CarriedText
+    civil: CarriedText
+
+
+def find_end(pairs: Sequence[CarriedPair]) -> float:
+    """Where colours end: the largest contribution of a token that is not its text's first.
+
+    Many models park attention on the first token, in a state of enormous norm.
+    """
+    found = [
+        abs(value) for one in pairs for side in (one.toxic, one.civil) for value in side.contributions[1:].tolist()
+    ]
+    return max(found, default=0.0) or 1.0
+
+
+def carried_html(one: CarriedPair, end: float, shown: bool) -> str:
+    """A pair with the tokens of its two texts coloured; its prompt, which both share, is not.
+
+    Args:
+        end: where the colours end, see `find_end`.
+        shown: whether toxic words are shown in what a token says when it is pointed at.
+    """
+    prompt = f'<div class="prompt">{text_html(one.pair.prompt)}</div>' if one.pair.prompt else ""
+    sides = "".join(
+        f'<div class="side {name.lower()}"><b>{name}</b> <span class="aside">{signed(total)}</span>'
+        f"{_side_html(carried, len(one.pair.prompt), end, shown)}</div>"
+        for name, carried in (("Toxic", one.toxic), ("Civil", one.civil))
+        for total in [float(carried.contributions.sum())]
+    )
+    return (
+        f'<div class="pair"><div class="times">{abs(one.times):.1f} × the typical difference</div>{prompt}{sides}</div>'
+    )
+
+
+def _side_html(carried: CarriedText, prompt: int, end: float, shown: bool) -> str:
+    """The part of a text that follows its prompt of so many characters."""
+    text = carried.text
+    ends = list(accumulate(len(piece) for piece in text.pieces))
+    first = next((place for place, last in enumerate(ends) if last > prompt), len(ends))
+    if first == len(ends):
+        return '<p class="aside">Cut off before it begins.</p>'
+    added = carried.contributions[first:].tolist()
+    said = [
+        f"“{mask_token(token, shown)}” adds {signed(value)}"
+        for token, value in zip(text.tokens[first:], added, strict=True)
+    ]
+    cut = f'<p class="aside">Its last {text.cut:,} tokens were cut off.</p>' if text.cut else ""
+    return tinted_html(text.pieces[first:], [value / end for value in added], said) + cut
+
+
+def list_tokens(pairs: Sequence[CarriedPair]) -> Table:
+    """Every token of the pairs' texts as a row, those of the prompts included."""
+    heads = ("pair", "times", "side", "place", "token", "contribution", "projection")
+    rows = [
+        (one.index + 1, one.times, side, place, *numbers)
+        for one in pairs
+        for side, carried in (("toxic", one.toxic), ("civil", one.civil))
+        for place, numbers in enumerate(
+            zip(carried.text.tokens, carried.contributions.tolist(), carried.projections.tolist(), strict=True), 1
+        )
+    ]
+    return heads, rows
