@@ -1,9 +1,10 @@
 # make app   opens the dashboard on the bundled model
 # make test  installs what the tests need and runs them all
+# make bench times the tool side by side with what it is measured against: make bench BENCH=--quick for a look
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: app test
+.PHONY: app test bench
 
 app: .venv/.app
 	$(BIN)/streamlit run app.py
@@ -12,6 +13,10 @@ test: .venv/.tests
 	@sh .ci/chromium
 	$(BIN)/ruff check .
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup
+
+bench: .venv/.tests
+	@sh .ci/chromium
+	$(BIN)/python -m benchmarks --json build/benchmarks.json $(BENCH)
 
 .venv/.app: requirements.txt pyproject.toml | $(BIN)/pip
 	$(BIN)/pip install --quiet -r requirements.txt

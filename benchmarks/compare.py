@@ -2,13 +2,11 @@
 
 import statistics
 import time
-from functools import partial
-from pathlib import Path
 
 import torch
 
 from benchmarks.inputs import make_model, make_prompts
-from benchmarks.side_by_side import Figure, median_ratio, report, time_sides
+from benchmarks.side_by_side import Figure, median_ratio, time_sides
 from detox_engine.anatomy import Anatomy, find_anatomy
 from detox_engine.edit import LowRankEdit, edited
 from detox_engine.generate import compare_prompts, generate
@@ -50,15 +48,20 @@ def benchmark_switch(anatomy: Anatomy, rounds: int) -> float:
     return 1000 * statistics.median(taken)
 
 
-def main(file: Path | None, quick: bool) -> None:
+def measure(quick: bool) -> list[Figure]:
     rounds = 2 if quick else 7
-    loaded = make_model("gpt2")
-    anatomy = find_anatomy(loaded.model)
-    run = partial(benchmark_comparison, loaded, anatomy, rounds=rounds)
-    figures = [
-        Figure("before and after for one prompt / before alone, gpt2", run(1), "×", 1.15, 1.0),
-        Figure("before and after for four prompts / before alone, gpt2", run(4), "×", 1.35, 1.2),
+    figures = []
+    for shape, prompts, must, aim in (("gpt2", 1, 1.15, 1.0), ("gpt2", 4, 1.35, 1.2), ("gpt2-medium", 4, 1.35, 1.2)):
+        if quick and shape != "gpt2":
+            continue
+        loaded = make_model(shape)
+        anatomy = find_anatomy(loaded.model)
+        ratio = benchmark_comparison(loaded, anatomy, prompts, rounds)
+        count = "one prompt" if prompts == 1 else f"{prompts} prompts"
+        figures.append(Figure(f"before and after for {count} / before alone, {shape}", ratio, "×", must, aim))
+    anatomy = find_anatomy(make_model("gpt2").model)
+    return [
+        *figures,
         Figure("switching the edit, rank 2, all layers", benchmark_switch(anatomy, rounds), "ms", 5, 1),
         Figure("memory of an edit, rank 2, all layers", random_edit(anatomy, 2, 0).size_in_bytes / 2**20, "MB", 1),
     ]
-    report("Comparison", figures, file)

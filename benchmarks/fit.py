@@ -2,13 +2,12 @@
 
 import statistics
 from functools import partial
-from pathlib import Path
 
 import torch
 
 from benchmarks.inputs import make_model, make_pairs
 from benchmarks.published import fit_as_published
-from benchmarks.side_by_side import Figure, measure_peak, median_ratio, report, time_sides
+from benchmarks.side_by_side import Figure, measure_peak, median_ratio, time_sides
 from detox_engine.anatomy import Anatomy, find_anatomy
 from detox_engine.embeddings import embed_pairs
 from detox_engine.layouts import Pair
@@ -69,8 +68,9 @@ def benchmark_shape(shape: str, pairs: int, rounds: int, against_published: bool
 
 
 def benchmark_memory(shape: str, pairs: int) -> list[Figure]:
-    ours = measure_peak(partial(prepare, shape, pairs), run_ours)
-    return [Figure(f"memory above the model, fit, {shape}, {pairs} pairs", ours, "MB", 300, 150)]
+    sides = {"floor": run_floor, "ours": run_ours, "published": run_published}
+    peaks = {name: measure_peak(partial(prepare, shape, pairs), side) for name, side in sides.items()}
+    return [Figure(f"memory above the model, fit, {shape}, {pairs} pairs", peaks["ours"], "MB", 300, 150, peaks)]
 
 
 def benchmark_growth(shape: str, pairs: int) -> list[Figure]:
@@ -100,12 +100,11 @@ def benchmark_subspaces(rounds: int) -> list[Figure]:
     ]
 
 
-def main(file: Path | None, quick: bool) -> None:
+def measure(quick: bool) -> list[Figure]:
     rounds = 2 if quick else 5
     figures = benchmark_shape("gpt2", 40 if quick else 200, rounds, against_published=True)
     if not quick:
         figures += benchmark_shape("small-llama", 200, 3, against_published=False)
     figures += benchmark_memory("gpt2", 40 if quick else 200)
     figures += benchmark_growth("gpt2", 10 if quick else 40)
-    figures += benchmark_subspaces(rounds)
-    report("Fit", figures, file)
+    return figures + benchmark_subspaces(rounds)

@@ -1,8 +1,10 @@
 """Sides of a benchmark, run in turn for several rounds: medians, ratios, peak memory in a fresh process a side."""
 
 import gc
-import json
 import multiprocessing
+import os
+import platform
+import re
 import statistics
 import sys
 import threading
@@ -28,6 +30,11 @@ class Figure:
     must: float | None = None
     aim: float | None = None
     details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def words(self) -> str:
+        """The value and its unit."""
+        return f"{self.value:.3g} {self.unit}".strip()
 
     @property
     def verdict(self) -> str:
@@ -92,16 +99,21 @@ def _measure_here(prepare: Callable[[], Any], work: Callable[[Any], Any], sender
     sender.send((peak - before) / 2**20)
 
 
-def report(title: str, figures: list[Figure], file: Path | None) -> None:
-    """Print the figures as a table, and add them to the JSON file of the run."""
+def show(title: str, figures: list[Figure], judged: bool) -> None:
+    """Print the figures as a table; `judged` says beside each bound whether it is kept."""
     table = Table(title=title)
     for column in ("figure", "value", "must", "aim", ""):
         table.add_column(column, justify="left" if column in ("figure", "") else "right")
     for figure in figures:
         bounds = ("" if bound is None else f"≤ {bound:g}" for bound in (figure.must, figure.aim))
-        table.add_row(figure.name, f"{figure.value:.3g} {figure.unit}".strip(), *bounds, figure.verdict)
+        table.add_row(figure.name, figure.words, *bounds, figure.verdict if judged else "")
     Console(file=sys.stdout, width=110).print(table)
-    if file is not None:
-        whole = json.loads(file.read_text()) if file.exists() else {}
-        whole[title] = [vars(figure) | {"verdict": figure.verdict} for figure in figures]
-        file.write_text(json.dumps(whole, indent=2))
+
+
+def describe_machine() -> str:
+    """The processor and how many of its cores this run may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    processor = found[1].strip() if found else platform.processor() or platform.machine()
+    return f"{cores} {'core' if cores == 1 else 'cores'} of {processor}"
