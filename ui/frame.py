@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode
 
 import streamlit as st
 
 from detox_engine.errors import InputError
-from detox_engine.specs import BUNDLED, EditPlan, ModelSpec, PairSpec, format_layers, sentence
 from ui import chart_view, jobs, state
-from ui.links import left_out, write_link
+from ui.links import left_out
+from ui.names import name_model, name_pairs
+from ui.sidebar import draw_sidebar
 from ui.text import escape, mask, plain
 from ui.uploads import without_folder
 
@@ -29,6 +30,9 @@ ICON = str(ASSETS / "icon.png")
 LOGO = str(ASSETS / "logo.svg")
 STYLE = ASSETS / "style.css"
 FIRST_PAGE = "pages/find/model_and_pairs.py"
+CONTENT_NOTE = "DETOX_CONTENT_NOTE"
+"""The environment variable that turns the content note off."""
+OFF = ("off", "0", "no", "false")
 _BLUR = "<style>.rude { filter: blur(0.32em); user-select: none; }</style>"
 
 
@@ -50,13 +54,33 @@ def draw_frame() -> None:
     if not state.shows_words():
         st.html(_BLUR)
     with st.sidebar:
-        _draw_sources()
-        _draw_edit_plan()
-        _draw_switches()
-        _draw_running_fit()
+        draw_sidebar()
     state.write_address()
-    if error := st.session_state.pop("link_error", None):
-        draw_error(error)
+    _draw_content_note()
+    _draw_link_error()
+
+
+def _draw_content_note() -> None:
+    """What awaits a person, at the top of the pages until they go on; `CONTENT_NOTE` turns it off."""
+    if st.session_state.get("content_note_read") or os.environ.get(CONTENT_NOTE, "").strip().lower() in OFF:
+        return
+    with st.container(border=True, horizontal=True, vertical_alignment="center", key="content_note"):
+        st.markdown(
+            "**Before you go on:** to study rude language this tool shows some, in texts that people wrote and in "
+            "texts that models write. Rude words are blurred until you ask for them with *Show toxic words* in the "
+            "sidebar.",
+            width="stretch",
+        )
+        read = {"content_note_read": True}
+        st.button("Go on", key="go_on", type="primary", on_click=st.session_state.update, kwargs=read)
+
+
+def _draw_link_error() -> None:
+    """What of the link could not be restored, until it is read."""
+    if "link_error" in st.session_state:
+        with st.container(key="link_error"):
+            draw_error(st.session_state.link_error)
+            st.button("All right", key="link_error_read", on_click=st.session_state.pop, args=("link_error",))
 
 
 def open_page(title: str, question: str) -> None:
@@ -122,128 +146,3 @@ def _offer_fit(job: jobs.Job | None) -> None:
         )
         if st.button("Choose a model and pairs", icon=":material/dataset:", key="choose_model"):
             st.switch_page(FIRST_PAGE)
-
-
-def name_model(spec: ModelSpec) -> str:
-    """A model in a few words for people."""
-    if spec.name == BUNDLED:
-        return "the bundled model"
-    return Path(spec.name).name if Path(spec.name).expanduser().is_dir() else spec.name
-
-
-def name_pairs(spec: PairSpec) -> str:
-    """A set of pairs in a few words for people."""
-    if spec.source == BUNDLED:
-        return "the bundled pairs"
-    return Path(spec.source).name if Path(spec.source).expanduser().is_file() else spec.source
-
-
-def _draw_sources() -> None:
-    view = state.view()
-    st.html(
-        '<dl class="sources">'
-        f"<dt>Model</dt><dd>{escape(name_model(view.model).removeprefix('the '))}</dd>"
-        f"<dt>Pairs</dt><dd>{escape(name_pairs(view.fit.pairs).removeprefix('the '))}</dd>"
-        "</dl>"
-    )
-
-
-def _draw_edit_plan() -> None:
-    st.html('<h2 class="plan">Edit plan</h2>')
-    study, edit = state.current_study(), state.view().edit
-    if study is None or edit is None:
-        st.caption("Layers, rank and strength appear here once a study is fitted.")
-        return
-    _pick_layers(study, edit)
-    _pick_rank(study, edit)
-    _pick_strength(edit)
-    if edit.switched_off:
-        count = len(edit.switched_off)
-        st.caption(f"{count} direction{'s are' if count > 1 else ' is'} switched off.")
-    suggested = EditPlan(study.suggested_layers, study.suggested_rank)
-    if edit != suggested:
-        st.button(
-            "Back to the suggestion",
-            key="edit_reset",
-            type="tertiary",
-            icon=":material/restart_alt:",
-            on_click=state.change_view,
-            kwargs={"edit": suggested},
-        )
-
-
-def _pick_layers(study: Study, edit: EditPlan) -> None:
-    if study.layers == 1:
-        st.caption("The model has one layer, layer 0.")
-        return
-    key = f"edit_layers_{study.layers}"
-    state.mirror(key, (edit.layers[0], edit.layers[-1]))
-
-    def take() -> None:
-        first, last = st.session_state[key]
-        state.change_edit(layers=tuple(range(first, last + 1)))
-
-    st.slider("Layers", 0, study.layers - 1, key=key, on_change=take, help=sentence(EditPlan, "layers"))
-    if edit.layers[-1] - edit.layers[0] + 1 != len(edit.layers):
-        st.caption(f"Only layers {format_layers(edit.layers)} of these.")
-
-
-def _pick_rank(study: Study, edit: EditPlan) -> None:
-    if study.kept == 1:
-        st.caption("One direction was kept in each layer, so the rank is 1.")
-        return
-    key = f"edit_rank_{study.kept}"
-    state.mirror(key, edit.rank)
-    st.slider(
-        "Rank",
-        1,
-        study.kept,
-        key=key,
-        on_change=lambda: state.change_edit(rank=st.session_state[key]),
-        help=sentence(EditPlan, "rank"),
-    )
-
-
-def _pick_strength(edit: EditPlan) -> None:
-    low, high = min(0.0, edit.strength), max(2.0, edit.strength)
-    key = f"edit_strength_{low:g}_{high:g}"
-    state.mirror(key, edit.strength)
-    st.slider(
-        "Strength",
-        low,
-        high,
-        step=0.05,
-        key=key,
-        on_change=lambda: state.change_edit(strength=st.session_state[key]),
-        help=sentence(EditPlan, "strength"),
-    )
-
-
-def _draw_switches() -> None:
-    st.html('<hr class="thin">')
-    st.toggle(
-        "Show toxic words",
-        key="show_words",
-        persist_state="session",
-        help="Toxic words are blurred until you ask for them; charts and tables show only their first letter.",
-    )
-    with st.popover("Share this view", icon=":material/link:", width="stretch"):
-        st.write("This link opens the same model, pairs and edit plan on this page.")
-        address = (st.context.url or "").split("?")[0]
-        query = urlencode(write_link(state.view()))
-        st.code(f"{address}?{query}" if query else address, language=None, wrap_lines=True)
-
-
-def _draw_running_fit() -> None:
-    job = jobs.find_job("fit")
-    if job is not None and job.running:
-        st.html('<hr class="thin">')
-        st.caption(plain(f"Fitting {name_model(job.key.model)} on {name_pairs(job.key.fit.pairs)}"))
-        _watch_quietly(job)
-
-
-@st.fragment(run_every=2 * jobs.POLL_SECONDS)
-def _watch_quietly(job: jobs.Job) -> None:
-    if not job.running:
-        st.rerun()
-    jobs.draw_progress(job.snapshot)

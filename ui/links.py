@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, urlencode
 
 from detox_engine.errors import InputError
 from detox_engine.specs import format_layers, parse_layers
@@ -179,6 +179,12 @@ def write_link(view: View) -> dict[str, str]:
         for name, part in LINK.items()
         if view[part.path] != untouched[part.path] and part.path not in left_out(view)
     }
+
+
+def write_address(page: str, view: View) -> str:
+    """The full address that opens `view` on the page whose address is `page`, whatever parameters that has now."""
+    query = urlencode(write_link(view), errors="replace")
+    return page.split("?")[0] + (f"?{query}" if query else "")
 
 
 def left_out(view: View) -> frozenset[str]:

@@ -35,15 +35,11 @@ def view() -> View:
     return st.session_state.view
 
 
-def change_view(**changes: Any) -> None:
-    st.session_state.view = replace(view(), **changes)
-
-
 def change_edit(**changes: Any) -> None:
     """Change parts of the edit plan, for every page; only callbacks do this, so that a run sees one plan."""
     edit = view().edit
     if edit is not None:
-        change_view(edit=replace(edit, **changes))
+        put("edit", replace(edit, **changes))
 
 
 def mirror(key: str, value: Any) -> None:
@@ -135,9 +131,22 @@ def settle() -> None:
     # A study that arrives while a page is being drawn waits for the next run, which begins with an edit plan for it.
     st.session_state.settled = view().study_key if study is not None else None
     if study is not None:
-        st.session_state.view = view().fit_to(study)
+        _fit_view_to(study)
     elif view().study_key == StudyKey() and jobs.find_job("fit") is None:
         begin_fit(StudyKey())
+
+
+def _fit_view_to(study: Study) -> None:
+    """Widgets stay within the study that is in use, so what is outside came with the link: say so."""
+    asked, fitted = write_link(view()), view().fit_to(study)
+    outside = [name for name, value in asked.items() if write_link(fitted).get(name) != value]
+    if outside:
+        names = " and ".join(f"“{name}”" for name in outside)
+        st.session_state.link_error = (
+            f"The link asks for more than this study has, in its {'part' if len(outside) == 1 else 'parts'} {names}: "
+            "what the study has instead is shown."
+        )
+    st.session_state.view = fitted
 
 
 def write_address() -> None:

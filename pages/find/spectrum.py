@@ -168,8 +168,8 @@ with detail:
                 f"Take rank {rank} for the edit",
                 key="take_rank",
                 icon=":material/check:",
-                on_click=state.change_edit,
-                kwargs={"rank": rank},
+                on_click=state.put,
+                args=("edit.rank", rank),
                 disabled=edit.rank == rank,
             )
         st.caption(describe_suggestion(layer, real, dominant))

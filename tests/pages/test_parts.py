@@ -11,8 +11,9 @@ import pytest
 from detox_engine.errors import InputError
 from detox_engine.specs import EditPlan, FitPlan, ModelSpec, PairSpec, SamplingPlan
 from ui import charts, text
+from ui.cache import StudyKey
 from ui.jobs import Job
-from ui.links import LINK, left_out, read_link, write_link
+from ui.links import LINK, left_out, read_link, write_address, write_link
 from ui.strip import steps_of_job, strip_html
 from ui.uploads import store_upload, without_folder
 from ui.view import ComparePicks, DirectionsPicks, LensPicks, MapPicks, MeasurePicks, View
@@ -136,6 +137,20 @@ def test_a_link_that_cannot_be_restored_says_so_in_one_sentence(parameters):
     with pytest.raises(InputError) as raised:
         read_link(parameters)
     assert str(raised.value).endswith(".") and "\n" not in str(raised.value)
+
+
+def test_the_address_of_a_view_replaces_the_parameters_that_were_there():
+    view = View(layer=2).put("compare.own", "a&b #c")
+    assert write_address("http://host/compare?layer=1&rank=3", view) == "http://host/compare?layer=2&own=a%26b+%23c"
+    assert write_address("http://host/compare?layer=1", View()) == "http://host/compare"
+
+
+def test_another_study_lets_go_of_what_was_picked_of_the_first_and_keeps_the_rest():
+    moved = EVERYTHING.move_to(StudyKey())
+    assert moved.study_key == StudyKey() and moved.edit is moved.layer is moved.direction is None
+    assert moved.directions == replace(EVERYTHING.directions, pins=())
+    assert (moved.lens.pair, moved.lens.rank, moved.lens.own) == (1, None, WORDS)
+    assert moved.compare == EVERYTHING.compare
 
 
 def finish(job: Job) -> Job:

@@ -1,0 +1,68 @@
+"""What is the same on every page: the content note, the link to share, and what a link cannot restore."""
+
+import html
+
+import pytest
+
+from tests.pages.conftest import LIMIT, fitted_app, open_app, texts
+
+NOTE = "Before you go on"
+
+
+def shown_link(session) -> str:
+    """The link in the sidebar, as the page sent it."""
+    return next(element.proto.body for element in session.sidebar.get("html") if "data-copy" in element.proto.body)
+
+
+def test_the_content_note_stays_until_a_person_goes_on(tiny_folder):
+    session = open_app(model=tiny_folder, limit=LIMIT - 1, layer=2)
+    assert NOTE in texts(session)
+    session.switch_page("pages/find/spectrum.py").run()
+    assert NOTE in texts(session) and "There is no study to show yet" in texts(session)
+    session.button(key="go_on").click().run()
+    assert NOTE not in texts(session)
+    session.switch_page("pages/find/directions.py").run()
+    assert NOTE not in texts(session)
+    assert session.session_state["view"].layer == 2
+
+
+@pytest.mark.parametrize(("value", "there"), [("off", False), ("OFF ", False), ("0", False), ("", True), ("on", True)])
+def test_a_teacher_turns_the_content_note_off(tiny_folder, monkeypatch, value, there):
+    monkeypatch.setenv("DETOX_CONTENT_NOTE", value)
+    assert (NOTE in texts(open_app(model=tiny_folder, limit=LIMIT - 1))) is there
+
+
+def test_the_link_to_share_holds_the_view_and_is_blurred_where_it_holds_rude_words(tiny_folder):
+    session = open_app(model=tiny_folder, limit=LIMIT - 1, own="A calm line\nMy friend is <b>", tokens=9)
+    link = shown_link(session)
+    assert "own=A+calm+line%0AMy+friend+is+%3Cb%3E&amp;tokens=9" in link and 'class="rude"' not in link
+    session = open_app(model=tiny_folder, limit=LIMIT - 1, own="first\nidiot")
+    link = shown_link(session)
+    assert 'class="rude"' in link and "<b>" not in html.unescape(link)
+
+
+def test_a_text_too_long_for_a_link_is_said(tiny_folder):
+    session = fitted_app(tiny_folder)
+    assert "too long for a link" not in texts(session)
+    session.session_state["view"] = session.session_state["view"].put("compare.own", "word " * 400)
+    session.run()
+    assert "too long for a link" in texts(session)
+    assert "own" not in session.query_params
+
+
+def test_a_part_of_a_link_that_cannot_be_is_one_sentence_until_it_is_read(tiny_folder):
+    session = open_app(model=tiny_folder, limit=LIMIT - 1, temperature="hot")
+    for _ in range(2):
+        assert len(session.error) == 1 and "temperature" in session.error[0].value
+        session.run()
+    session.button(key="link_error_read").click().run()
+    assert not session.error
+
+
+def test_a_link_that_asks_for_more_than_the_study_has_says_which_parts(tiny_folder):
+    session = fitted_app(tiny_folder, layer=99, direction=2, pins="0.1,7.0", layers="1-2", rank=2)
+    view = session.session_state["view"]
+    assert (view.layer, view.direction, view.directions.pins, view.edit.rank) == (2, 1, ((0, 1),), 2)
+    assert len(session.error) == 1
+    said = session.error[0].value
+    assert "layer" in said and "pins" in said and "rank" not in said and "direction" not in said
