@@ -1,8 +1,8 @@
-"""The map's figures: texts in two dimensions, layers played one after the other, probes, and histograms."""
+"""The map's figures: texts in two dimensions, and layers played one after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,7 +52,7 @@ def map_figure(
         figure.add_trace(trace, row=1, col=column)
     # Three beside one another are narrow: less height wastes less of it.
     height = HEIGHT if together or len(panels) < 3 else HEIGHT - 90
-    return _finish(figure, height).update_layout(margin={"b": 60}, modebar={"orientation": "v"})
+    return finish(figure, height).update_layout(margin={"b": 60}, modebar={"orientation": "v"})
 
 
 def play_figure(
@@ -206,111 +206,7 @@ def _round(values: np.ndarray) -> np.ndarray:
     return values if not reach else np.round(values, max(0, 4 - int(np.floor(np.log10(reach)))))
 
 
-def probe_figure(
-    states: Mapping[str, Sequence], measure: Literal["accuracy", "auc"], picked: int, colours: Palette
-) -> go.Figure:
-    """How well a linear probe tells the sides apart, layer by layer, with 95 % intervals.
-
-    Args:
-        states: title -> a `Separability` for each layer.
-    """
-    title = {"accuracy": "Accuracy of a linear probe", "auc": "Area under its ROC curve"}[measure]
-    looks = [
-        (colours.quiet, "circle", "solid"),
-        (colours.edited, "diamond", "solid"),
-        (colours.edited, "diamond-open", "dot"),
-    ]
-    figure = go.Figure()
-    lowest = 0.5
-    for place, ((state, probes), (colour, symbol, dash)) in enumerate(zip(states.items(), looks, strict=False)):
-        found = [getattr(probe, measure) for probe in probes]
-        means = np.array([one.mean for one in found])
-        lows, highs = np.array([one.low for one in found]), np.array([one.high for one in found])
-        lowest = min(lowest, lows.min())
-        figure.add_scatter(
-            x=[probe.layer + 0.09 * (place - (len(states) - 1) / 2) for probe in probes],
-            y=means,
-            error_y={
-                "array": np.clip(highs - means, 0, None),
-                "arrayminus": np.clip(means - lows, 0, None),
-                "width": 2,
-                "thickness": 1.2,
-            },
-            mode="lines+markers",
-            name=state,
-            line={"color": colour, "dash": dash, "width": 1.5},
-            marker={"symbol": symbol, "size": 7, "color": colour},
-            customdata=np.stack([[probe.layer for probe in probes], lows, highs], axis=1),
-            hovertemplate=f"{state}, layer %{{customdata[0]}}: %{{y:.3f}} "
-            "(%{customdata[1]:.3f} to %{customdata[2]:.3f})<extra></extra>",
-        )
-    figure.add_hline(y=0.5, line={"color": colours.quiet, "dash": "dash", "width": 1})
-    figure.add_annotation(
-        x=1, xref="paper", y=0.5, text="chance", showarrow=False, xanchor="right", yanchor="bottom",
-        font={"color": colours.quiet, "size": 11},
-    )  # fmt: skip
-    figure.add_vline(x=picked, line={"color": colours.line, "width": 8}, layer="below")
-    layers = max(len(probes) for probes in states.values())
-    figure.update_xaxes(title="Layer", dtick=max(1, round(layers / 10)), showgrid=False, zeroline=False)
-    figure.update_yaxes(
-        title=f"{title}, 0 to 1", range=[lowest - 0.04, 1.03], gridcolor=colours.line, zeroline=False
-    )
-    return _finish(figure, 330)
-
-
-def histogram_figure(states: Mapping[str, object], layer: int, colours: Palette) -> go.Figure:
-    """Both sides along the first direction, a row for each state, all rows in the same bins.
-
-    Args:
-        states: title -> a `SideHistogram`.
-    """
-    rows = len(states)
-    figure = make_subplots(
-        rows,
-        1,
-        shared_xaxes=True,
-        vertical_spacing=0.12,
-        subplot_titles=list(states) if rows > 1 else None,
-    )
-    for row, (state, counts) in enumerate(states.items(), 1):
-        edges = np.array(counts.edges)
-        for name, heights, colour, shape in (
-            ("Toxic", counts.toxic, colours.toxic, ""),
-            ("Civil", counts.civil, colours.civil, "/"),
-        ):
-            figure.add_bar(
-                x=(edges[:-1] + edges[1:]) / 2,
-                y=heights,
-                width=np.diff(edges),
-                name=name,
-                legendgroup=name,
-                showlegend=row == 1,
-                marker={
-                    "color": colour,
-                    "opacity": 0.6,
-                    "line": {"width": 0},
-                    "pattern": {
-                        "shape": shape,
-                        "fillmode": "overlay",
-                        "fgcolor": colours.background,
-                        "size": 5,
-                        "solidity": 0.15,
-                    },
-                },
-                customdata=np.stack([edges[:-1], edges[1:]], axis=1),
-                hovertemplate=f"{state}: %{{y}} {name.lower()} texts between %{{customdata[0]:.2f}} "
-                "and %{customdata[1]:.2f}<extra></extra>",
-                row=row,
-                col=1,
-            )
-    figure.update_xaxes(showgrid=False, zeroline=True, zerolinecolor=colours.line)
-    figure.update_xaxes(title=f"Along direction 1 of layer {layer} (state’s units)", row=rows)
-    figure.update_yaxes(title="Texts", gridcolor=colours.line)
-    figure.update_layout(barmode="overlay", bargap=0)
-    return _finish(figure, 330 if rows < 3 else 400)
-
-
-def _finish(figure: go.Figure, height: int) -> go.Figure:
+def finish(figure: go.Figure, height: int) -> go.Figure:
     figure.update_layout(
         height=height,
         margin={"l": 10, "r": 10, "t": 50, "b": 10},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,17 @@ from ui import cache, jobs
 from ui.cache import StudyKey
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from detox_engine.embeddings import Embeddings
     from detox_engine.map import LayerMap
     from detox_engine.probe import Separability
     from detox_engine.study import Study
+    from ui.downloads import Table
 
 BEFORE, AFTER, PAPER = "before", "after", "on paper"
 """The states of a text's embedding, named as the command line names them."""
+TITLES = {BEFORE: "Before", AFTER: "After, really run", PAPER: "After, on paper"}
 RUN, LAYOUT = "map run", "map layout"
 """Kinds of jobs."""
 
@@ -42,7 +46,8 @@ class Layout:
     """Which map: of what, how, at which layer."""
 
     asked: Asked
-    plan: MapPlan
+    plan: MapPlan | None
+    """None lays texts along the first two directions of the layer."""
     states: tuple[str, ...]
     layer: int
 
@@ -167,34 +172,45 @@ def find_probes(asked: Asked) -> Mapping[str, tuple[Separability, ...]] | None:
     return None if before is None else {BEFORE: before}
 
 
-def find_layout(layout: Layout) -> LayerMap | None:
-    return results().layouts.find(layout)
+def find_map(layout: Layout, study: Study, states: Mapping[str, Embeddings]) -> LayerMap | None:
+    """The map that is asked for, laid out now where that is quick; None where UMAP has not laid it out yet."""
+    from detox_engine.map import LayerMap, draw_map
 
-
-def lay_out(layout: Layout, states: Mapping[str, Embeddings]) -> LayerMap:
-    """The map, laid out now; UMAP takes half a minute, so only workers ask this for it."""
-    return _lay_out(layout, states, results())
-
-
-def _lay_out(layout: Layout, states: Mapping[str, Embeddings], kept: Results) -> LayerMap:
-    from detox_engine.map import draw_map, stack_sides
-
-    found = kept.layouts.find(layout)
-    if found is None:
-        stacked = [stack_sides(states[name], layout.layer) for name in layout.states]
-        found = kept.layouts.keep(layout, draw_map(layout.layer, stacked, layout.plan))
+    kept = results().layouts
+    if layout.plan is None:
+        axes = study.subspaces[layout.layer].basis[:2].T
+        return LayerMap(layout.layer, tuple(side @ axes for side in _stack(layout, states)), None)
+    found = kept.find(layout)
+    if found is None and layout.plan.method == "pca":
+        found = kept.keep(layout, draw_map(layout.layer, _stack(layout, states), layout.plan))
     return found
 
 
 def begin_layouts(layouts: Sequence[Layout], states: Mapping[str, Embeddings]) -> None:
-    """Lay out maps in a worker, one after the other; those that are finished stay where it is stopped."""
-    kept = results()
+    """Lay out maps of one plan in a worker; those that are finished stay where it is stopped."""
+    kept = results().layouts
 
     def work(progress):
-        for done, layout in enumerate(layouts):
-            place = "the layer" if len(layouts) == 1 else "layers"
-            progress(f"Laying out {place} with UMAP", done, len(layouts))
-            _lay_out(layout, states, kept)
-        progress("Laying out layers with UMAP", len(layouts), len(layouts))
+        from detox_engine.map import draw_maps
+
+        missing = {layout.layer: layout for layout in layouts if kept.find(layout) is None}
+        stacked = {layer: _stack(layout, states) for layer, layout in missing.items()}
+        for found in draw_maps(stacked, layouts[0].plan, progress):
+            kept.keep(missing[found.layer], found)
 
     jobs.start_job(LAYOUT, tuple(layouts), work)
+
+
+def _stack(layout: Layout, states: Mapping[str, Embeddings]) -> list[Tensor]:
+    from detox_engine.map import stack_sides
+
+    return [stack_sides(states[name], layout.layer) for name in layout.states]
+
+
+def list_points(study: Study, maps: Iterable[LayerMap], names: Sequence[str]) -> Table:
+    """Every text's place at each layer in every state, all pairs."""
+    from detox_engine import explore
+
+    return ("layer", *explore.POINT), (
+        (found.layer, *row) for found in maps for row in explore.list_points(study, found, tuple(names))
+    )

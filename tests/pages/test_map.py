@@ -2,6 +2,7 @@
 
 import base64
 import json
+import threading
 
 import numpy as np
 import plotly.graph_objects as go
@@ -10,10 +11,11 @@ import pytest
 from detox_engine.estimates import Estimate
 from detox_engine.probe import Separability, SideHistogram
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
-from ui import cache
+from ui import cache, mapping
 from ui.charts import LIGHT
-from ui.map_charts import Panel, histogram_figure, map_figure, play_figure, probe_figure
+from ui.map_charts import Panel, map_figure, play_figure
 from ui.mapping import Kept
+from ui.separability import histogram_figure, list_counts, list_probes, probe_figure
 
 PAGE = "pages/find/map.py"
 
@@ -80,8 +82,7 @@ def test_after_the_run_the_edited_texts_stand_beside_the_others_with_probes_of_e
 
 def test_the_projection_on_paper_needs_no_run_and_is_told_from_what_was_run(tiny_folder):
     session = open_page(tiny_folder, layers="0-2", rank=1)
-    session.session_state["map_states"] = ["before", "on paper"]
-    session.run()
+    session.pills(key="map_states").set_value(["before", "on paper"]).run()
     drawn = figure(session)
     assert [note.text for note in drawn.layout.annotations][:2] == ["Before", "After, on paper"]
     assert "runs no model" in texts(session)
@@ -135,22 +136,83 @@ def test_play_has_a_frame_for_every_layer(tiny_folder):
     assert [step["label"] for step in spec["layout"]["sliders"][0]["steps"]] == ["0", "1", "2"]
 
 
-def test_umap_is_laid_out_only_when_asked(tiny_folder):
-    session = open_page(tiny_folder, layers="0-2", rank=1)
-    session.session_state["map_method"] = "UMAP"
-    session.run()
-    assert has(session, "map_umap_one") and has(session, "map_umap_all")
-    assert "map_chart" not in charts(session) and "map_histogram" in charts(session)
-    session.button(key="map_umap_one").click().run()
+def pick_umap(session):
+    return session.segmented_control(key="map_method").set_value("umap").run()
+
+
+def test_umap_is_laid_out_once_it_is_picked_and_kept(tiny_folder, monkeypatch):
+    session = pick_umap(open_page(tiny_folder, layers="0-2", rank=1))
     run_until(session, lambda session: "map_chart" in charts(session), 150)
     assert "UMAP, first axis" in charts(session)["map_chart"].spec
+    monkeypatch.setattr(mapping, "begin_layouts", lambda *_: pytest.fail("laid out again"))
+    session.segmented_control(key="map_method").set_value("pca").run()
+    pick_umap(session)
+    assert not session.exception and "map_chart" in charts(session)
+
+
+def test_a_layout_that_was_stopped_waits_to_be_asked_for_again(tiny_folder, monkeypatch):
+    held = threading.Event()
+
+    def lay_out(self, fitted, others, plan, progress, step):
+        while not held.wait(0.01):
+            progress(*step)
+        return [np.random.default_rng(0).normal(size=(len(texts), 2)) for texts in (fitted, *others)]
+
+    monkeypatch.setattr("detox_engine.umap_process.UmapProcess.lay_out", lay_out)
+    session = open_page(tiny_folder, layers="0-2", rank=1)
+    session.slider(key="map_layer").set_value(0).run()
+    session.segmented_control(key="map_method").set_value("umap").run()
+    assert "map_chart" not in charts(session) and "map_histogram" in charts(session)
+    session.button(key="stop_map layout").click().run()
+    run_until(session, lambda session: has(session, "map_again"))
+    assert "The layout was stopped" in texts(session) and "map_chart" not in charts(session)
+    held.set()
+    session.button(key="map_again").click().run()
+    run_until(session, lambda session: "map_chart" in charts(session))
+
+
+def test_settings_of_umap_are_those_of_the_link(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=1, map="umap", neighbours=5, spread=0.5, map_seed=7, layer=1)
+    assert session.number_input(key="map_neighbours").value == 5
+    code = "\n".join(block.value for block in session.code)
+    assert "--layer 1 --method umap --neighbours 5 --spread 0.5 --seed 7" in code
+    session.number_input(key="map_seed").set_value(8).run()
+    assert session.query_params["map_seed"] in ("8", ["8"])
+
+
+def test_pairs_are_selected_by_their_words_too(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=1)
+    view = session.session_state["view"]
+    study = cache.shelf().find_study(view.study_key)
+    word = max(study.pairs[3].prompt.split(), key=len).casefold().strip(".,")
+    wanted = [
+        index for index, pair in enumerate(study.pairs)
+        if word in f"{pair.prompt} {pair.toxic} {pair.civil}".casefold()
+    ]  # fmt: skip
+    session.text_input(key="map_words").set_value(word).run()
+    assert 3 in wanted and list(dots(figure(session))[0].selectedpoints) == wanted
+    session.text_input(key="map_words").set_value("no such words <b>").run()
+    assert "No pair holds these words" in texts(session) and dots(figure(session))[0].selectedpoints is None
+
+
+def test_files_of_the_map_have_every_text_and_words_in_full(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=1)
+    view = session.session_state["view"]
+    study = cache.shelf().find_study(view.study_key)
+    states = {"before": study.embeddings}
+    layout = mapping.Layout(mapping.Asked(view.study_key, study.made, view.edit), None, ("before",), 1)
+    heads, rows = mapping.list_points(study, [mapping.find_map(layout, study, states)], ("before",))
+    rows = [dict(zip(heads, row, strict=True)) for row in rows]
+    assert len(rows) == 2 * LIMIT and {row["layer"] for row in rows} == {1}
+    assert rows[1]["side"] == "civil" and rows[1]["text"] == study.pairs[0].civil_text
+    expected = study.embeddings.civil[1, 0] @ study.subspaces[1].basis[:2].T
+    assert (rows[1]["x"], rows[1]["y"]) == pytest.approx(expected.tolist(), abs=1e-4)
 
 
 def test_along_the_toxic_directions_the_edit_on_paper_leaves_nothing(tiny_folder):
     session = open_page(tiny_folder, layers="0-2", rank=2)
-    session.session_state["map_method"] = "Toxic directions"
-    session.session_state["map_states"] = ["before", "on paper"]
-    session.run()
+    session.segmented_control(key="map_method").set_value("directions").run()
+    session.pills(key="map_states").set_value(["before", "on paper"]).run()
     assert not session.exception
     before, _, paper, _ = dots(figure(session))
     assert np.abs(before.x).max() > 0.1
@@ -227,6 +289,15 @@ def test_the_probe_chart_has_the_intervals_and_the_line_of_chance():
     np.testing.assert_allclose(drawn.data[0].error_y.array, 0.05)
     np.testing.assert_allclose(drawn.data[0].error_y.arrayminus, 0.1)
     assert any(shape.y0 == 0.5 == shape.y1 for shape in drawn.layout.shapes)
+
+
+def test_files_of_probes_and_histograms_have_their_numbers():
+    probe = Separability(2, Estimate(0.8, 0.7, 0.85, 9), Estimate(0.9, 0.8, 0.95, 9))
+    assert list_probes({"before": [probe]}, "auc") == (
+        ("state", "layer", "auc", "low", "high", "pairs"), [("before", 2, 0.9, 0.8, 0.95, 9)]
+    )  # fmt: skip
+    _, rows = list_counts({"Before": SideHistogram((0.0, 1.0, 2.0), (3, 1), (0, 4))})
+    assert rows == [("Before", 0.0, 1.0, 3, 0), ("Before", 1.0, 2.0, 1, 4)]
 
 
 def test_histograms_of_all_states_have_the_same_bins():
