@@ -29,6 +29,39 @@ class CarriedPair:
     civil: CarriedText
 
 
+@dataclass(frozen=True, eq=False)
+class Telling:
+    """The pairs that say most about a direction; see `detox_engine.separation.TellingPairs`."""
+
+    most: tuple[CarriedPair, ...]
+    least: tuple[CarriedPair, ...]
+    against: tuple[CarriedPair, ...]
+
+    @property
+    def pairs(self) -> tuple[CarriedPair, ...]:
+        return self.most + self.least + self.against
+
+
+def pairs_html(found: Telling, shown: bool) -> str:
+    """The pairs that a direction sets apart most, and folded away those that it hardly sets apart or turns round."""
+    end = find_end(found.pairs)
+
+    def listed(pairs: Sequence[CarriedPair]) -> str:
+        return "".join(carried_html(one, end, shown) for one in pairs)
+
+    folded = (
+        ("Hardly set apart", found.least),
+        ("The other way round: the toxic text lies nearer to the civil pole", found.against),
+    )
+    rest = "".join(
+        f"<details><summary>{title} ({len(pairs)})</summary>{listed(pairs)}</details>"
+        for title, pairs in folded
+        if pairs
+    )
+    most = f"<h4>Set apart most</h4>{listed(found.most)}" if found.most else ""
+    return f'<div class="pairs-apart">{most}{rest}</div>'
+
+
 def find_end(pairs: Sequence[CarriedPair]) -> float:
     """Where colours end: the largest contribution of a token that is not its text's first.
 

@@ -66,14 +66,14 @@ def angles_figure(angles: np.ndarray, summary: np.ndarray, picked: int, name: st
     layers = len(summary)
     said = [[_say_angles(row, column, angles[row, column]) for column in range(layers)] for row in range(layers)]
     figure = _heatmap(summary, said, 90.0, colours.ramp[::-1], f"{name}, degrees", np.arange(layers))
-    figure.update_traces(colorbar={"tickvals": [0, 15, 30, 45, 60, 75, 90], "ticksuffix": "°"})
+    figure.update_traces(colorbar={"tickvals": [0, 15, 30, 45, 60, 75, 90]})
     if layers <= 12:
-        figure.update_traces(texttemplate="%{z:.0f}°")
+        figure.update_traces(texttemplate="%{z:.0f}°", textfont={"size": 13})
     _frame(figure, -0.5, picked - 0.5, layers - 0.5, picked + 0.5, colours)
     tick = max(1, round(layers / 12))
     figure.update_xaxes(title="Layer", dtick=tick, constrain="domain")
     figure.update_yaxes(title="Layer", dtick=tick, scaleanchor="x", constrain="domain")
-    return _finish(figure, min(560, max(320, 22 * layers + 110)))
+    return _finish(figure, min(600, max(320, 34 * layers + 110)))
 
 
 def describe_angles(summary: np.ndarray) -> str:

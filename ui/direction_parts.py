@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from ui import cache, charts, direction_charts, direction_notes, direction_work, frame, jobs, neurons, outcomes, state
-from ui.carried_pairs import CarriedPair, carried_html, find_end, list_tokens
+from ui.carried_pairs import list_tokens, pairs_html
 from ui.chart_view import draw_chart
 from ui.direction_work import Asked, Effect
 from ui.downloads import Table, draw_download, write_csv
@@ -75,22 +75,13 @@ def draw_pairs(study: Study, asked: Asked) -> None:
         "Warm tokens carry a text toward the toxic pole, cool ones toward the civil pole; point at one for what it "
         "adds. The number beside a side is the sum over its text: how far it lies along the direction."
     )
-    end = find_end(found.pairs)
-    draw_group("Set apart most", found.most, end)
-    draw_group("Hardly set apart", found.least, end)
-    draw_group("The other way round, the toxic text nearer to the civil pole", found.against, end)
+    st.html(pairs_html(found, state.shows_words()))
     draw_download(
         "Their tokens as CSV",
         lambda: write_csv(*list_tokens(found.pairs)),
         f"pairs_layer_{asked.layer}_direction_{asked.direction + 1}.csv",
         key=f"tokens_{asked.layer}_{asked.direction}",
     )
-
-
-def draw_group(title: str, pairs: tuple[CarriedPair, ...], end: float) -> None:
-    if pairs:
-        shown = state.shows_words()
-        st.html(f'<h4 class="group">{title}</h4>' + "".join(carried_html(one, end, shown) for one in pairs))
 
 
 def draw_neurons(study: Study, asked: Asked) -> None:

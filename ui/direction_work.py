@@ -12,7 +12,7 @@ import streamlit as st
 from detox_engine.specs import Progress
 from ui import cache, jobs, text
 from ui.cache import StudyKey
-from ui.carried_pairs import CarriedPair
+from ui.carried_pairs import CarriedPair, Telling
 from ui.mapping import Kept
 
 if TYPE_CHECKING:
@@ -35,19 +35,6 @@ class Asked:
     """Tells a study from an earlier one with the same specs."""
     layer: int
     direction: int
-
-
-@dataclass(frozen=True, eq=False)
-class Telling:
-    """The pairs that say most about a direction; see `detox_engine.separation.TellingPairs`."""
-
-    most: tuple[CarriedPair, ...]
-    least: tuple[CarriedPair, ...]
-    against: tuple[CarriedPair, ...]
-
-    @property
-    def pairs(self) -> tuple[CarriedPair, ...]:
-        return self.most + self.least + self.against
 
 
 @dataclass(frozen=True, eq=False)
