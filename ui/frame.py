@@ -72,7 +72,7 @@ def _draw_content_note() -> None:
             width="stretch",
         )
         read = {"content_note_read": True}
-        st.button("Go on", key="go_on", type="primary", on_click=st.session_state.update, kwargs=read)
+        st.button("Go on", key="go_on", on_click=st.session_state.update, kwargs=read)
 
 
 def _draw_link_error() -> None:
