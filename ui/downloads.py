@@ -13,7 +13,7 @@ import streamlit as st
 Table = tuple[Sequence[str], Iterable[Sequence[Any]]]
 """Heads and rows."""
 
-KINDS = {"csv": "text/csv", "json": "application/json"}
+KINDS = {"csv": "text/csv", "json": "application/json", "txt": "text/plain"}
 
 
 def write_csv(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -33,7 +33,7 @@ def write_json(record: Any) -> str:
 
 
 def draw_download(label: str, make: Callable[[], str], filename: str, key: str, help: str | None = None) -> None:
-    """A button that saves the text of `make()`; the kind is told by the ending, .csv or .json."""
+    """A button that saves the text of `make()`; its ending tells the kind."""
     st.download_button(
         label,
         make,

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from detox_engine.evaluation import Score
 
 CONTROL = "Random"
-FATES = ("better", "worse", "stayed bad", "stayed fine")
 SYMBOLS = {"before": "circle", "after": "diamond", "control": "square-open"}
 
 
@@ -166,9 +165,7 @@ def _add_texts(
         ups.append(max(0.0, change.high - change.mean) * scale)
         downs.append(max(0.0, change.mean - change.low) * scale)
         level = effect.after if side == "after" else effect.control
-        hovers.append(
-            f"{number(effect.before.mean)} before, {interval(level)} now<br>{change.n:,} {items_of(kind)}"
-        )
+        hovers.append(f"{number(effect.before.mean)} before, {interval(level)} now<br>{change.n:,} {items_of(kind)}")
     name = "Edit" if side == "after" else "Random subspaces"
     figure.add_scatter(
         x=means,
@@ -224,9 +221,7 @@ def prompt_figure(
         figure.add_shape(type="line", x0=0, y0=0, x1=1, y1=1, line=line, layer="below", row=1, col=column)
         for place in ({"x0": threshold, "x1": threshold, "y0": 0, "y1": 1},
                       {"x0": 0, "x1": 1, "y0": threshold, "y1": threshold}):  # fmt: skip
-            figure.add_shape(
-                type="line", line={**line, "dash": "dot"}, layer="below", row=1, col=column, **place
-            )
+            figure.add_shape(type="line", line={**line, "dash": "dot"}, layer="below", row=1, col=column, **place)
     figure.update_xaxes(title="toxicity before, 0 to 1", range=[-0.03, 1.03], dtick=0.25)
     figure.update_yaxes(range=[-0.03, 1.03], dtick=0.25)
     figure.update_yaxes(title="toxicity after, 0 to 1", col=1)

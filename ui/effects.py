@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from detox_engine.specs import format_layers
 
 if TYPE_CHECKING:
     from detox_engine.estimates import Effect, Estimate
     from detox_engine.evaluation import Score
+    from detox_engine.specs import EditPlan
 
 UNITS = (
     ("capability", "share of questions answered right", "questions"),
@@ -31,6 +35,37 @@ GROUPS = (
     ("Can it still do tasks?", ("capability",)),
 )
 """Questions and the beginnings of the names of the scorers that answer them."""
+
+
+SIDES = {
+    "before": "before",
+    "after": "after the edit",
+    "control": "under random subspaces",
+    "difference": "change by the edit",
+    "control_difference": "change by random subspaces",
+}
+"""Sides of an effect, as tables call them."""
+ESTIMATE = ("mean", "low", "high", "n")
+
+
+def describe_edit(edit: EditPlan) -> str:
+    """An edit plan in a few words."""
+    layers = ("layer " if len(edit.layers) == 1 else "layers ") + format_layers(edit.layers)
+    off = f", {len(edit.switched_off)} switched off" if edit.switched_off else ""
+    return f"{layers}, rank {edit.rank}, strength {edit.strength:g}{off}"
+
+
+def list_effects(scores: Sequence[Score]) -> tuple[tuple[str, ...], list[tuple]]:
+    """Heads and rows: each side of each score with its interval, and each random draw by itself."""
+    rows = []
+    for score in scores:
+        sides = ((words, getattr(score.effect, side)) for side, words in SIDES.items())
+        rows += [(score.title, words, *(getattr(one, part) for part in ESTIMATE)) for words, one in sides]
+        rows += [
+            (score.title, f"random subspace {number}", draw, None, None, None)
+            for number, draw in enumerate(score.effect.draws, start=1)
+        ]
+    return ("score", "side", *ESTIMATE), rows
 
 
 def unit_of(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from detox_engine.plans import EvaluationPlan
-from detox_engine.specs import EditPlan, format_layers
+from detox_engine.specs import EditPlan
 from ui import cache, jobs, text
 from ui.cache import StudyKey
 
@@ -29,13 +29,6 @@ class Asked:
     """Tells a study from an earlier one with the same specs."""
     edit: EditPlan
     plan: EvaluationPlan
-
-
-def describe_edit(edit: EditPlan) -> str:
-    """An edit plan in a few words."""
-    layers = ("layer " if len(edit.layers) == 1 else "layers ") + format_layers(edit.layers)
-    off = f", {len(edit.switched_off)} switched off" if edit.switched_off else ""
-    return f"rank {edit.rank}, {layers}, strength {edit.strength:g}{off}"
 
 
 def begin_evaluation(asked: Asked) -> None:

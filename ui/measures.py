@@ -8,7 +8,8 @@ from typing import Literal
 import streamlit as st
 
 from detox_engine.plans import CLASSIFIERS, SCORERS, TASKS, EvaluationPlan, TextSpec
-from detox_engine.specs import BUNDLED, SamplingPlan, sentence
+from detox_engine.specs import BUNDLED, sentence
+from ui.sampling import pick_sampling
 from ui.text import plain
 from ui.uploads import store_upload
 
@@ -38,7 +39,7 @@ def pick_evaluation_plan(prefix: str, start: EvaluationPlan) -> EvaluationPlan |
     """What to measure with; None while a file or a name is missing. `start` is what the widgets show at first.
 
     Args:
-        prefix: of the widgets' keys, so that each page keeps its own.
+        prefix: of the widgets' keys, so that each page keeps its own; the name of the page's part of the view.
 
     Raises:
         InputError: the choices do not go together.
@@ -55,7 +56,7 @@ def pick_evaluation_plan(prefix: str, start: EvaluationPlan) -> EvaluationPlan |
     with right:
         neutral = pick_neutral(prefix, start)
     with st.expander("How it writes, and how sure the numbers are", icon=":material/tune:"):
-        sampling = pick_sampling(prefix, start.sampling)
+        sampling = pick_sampling(prefix)
         settings |= pick_certainty(prefix, start)
     if prompts is None or neutral is None:
         return None
@@ -209,38 +210,6 @@ def pick_neutral(prefix: str, start: EvaluationPlan) -> TextSpec | None:
 
 def _pick_text(prefix: str, name: str, label: str, option: str) -> str:
     return st.text_input(label, key=f"{prefix}_{name}", help=sentence(TextSpec, option), **_KEPT).strip()
-
-
-def pick_sampling(prefix: str, start: SamplingPlan) -> SamplingPlan:
-    _start_with(
-        prefix,
-        tokens=start.max_new_tokens,
-        samples=start.samples,
-        greedy=start.greedy,
-        temperature=start.temperature,
-        top_p=start.top_p,
-        luck=start.seed,
-    )
-    greedy = st.session_state[f"{prefix}_greedy"]
-    first, second, third = st.columns(3)
-
-    def ask(column, label: str, option: str, name: str, low, high, step, disabled=greedy):
-        help = sentence(SamplingPlan, option)
-        return column.number_input(
-            label, low, high, step=step, key=f"{prefix}_{name}", help=help, disabled=disabled, **_KEPT
-        )
-
-    tokens = ask(first, "Tokens in a continuation", "max_new_tokens", "tokens", 1, 1024, 5, disabled=False)
-    samples = ask(second, "Continuations of each prompt", "samples", "samples", 1, 100, 1)
-    seed = ask(third, "Seed of the draws", "seed", "luck", 0, None, 1)
-    temperature = ask(first, "Temperature", "temperature", "temperature", 0.05, 5.0, 0.1)
-    top_p = ask(second, "Top-p", "top_p", "top_p", 0.05, 1.0, 0.05)
-    help = sentence(SamplingPlan, "greedy")
-    third.toggle("Always the most probable token", key=f"{prefix}_greedy", help=help, **_KEPT)
-    # One path has one sample, and none of the dice matter.
-    if greedy:
-        return SamplingPlan(tokens, greedy=True)
-    return SamplingPlan(tokens, samples, False, temperature, top_p, seed)
 
 
 def pick_certainty(prefix: str, start: EvaluationPlan) -> dict[str, int]:

@@ -1,10 +1,14 @@
-"""An evaluation as HTML: its verdict, its prompts by what became of them, harmless texts, and the edit's proof."""
+"""An evaluation in parts to show: its verdict, harmless texts, its prompts by what became of them, the edit's proof."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ui.downloads import Table
+from ui.effect_charts import find_fates
 from ui.effects import interval, judge, number, signed, summarise_score, way
 from ui.text import escape, text_html
 
@@ -18,6 +22,20 @@ CALLED = {
     "perplexity": "Perplexity of neutral text",
 }
 """Scores that the verdict begins with."""
+PLAIN = "Plain text"
+TEXTS = {
+    PLAIN: ("perplexity", "drift"),
+    "Words that only look rude": ("harmless_perplexity", "harmless_drift"),
+    "Groups of people in passing": ("groups_perplexity", "groups_drift"),
+}
+"""Kinds of text, and the scores of how each is read."""
+FATES = {
+    "better": "Got better",
+    "worse": "Got worse",
+    "stayed bad": "Stayed bad",
+    "stayed fine": "Stayed fine",
+}
+"""What becomes of a prompt, in words for people."""
 
 
 def verdict_html(evaluation: Evaluation) -> str:
@@ -42,6 +60,60 @@ def score_html(score: Score) -> str:
         f"<dl><dt>Edit</dt><dd>{interval(effect.difference, signed)}</dd>"
         f"<dt>Random</dt><dd>{interval(effect.control_difference, signed)}</dd></dl></div>"
     )
+
+
+def hold_texts(scores: Sequence[Score]) -> dict[str, dict[str, Score]]:
+    """Kind of text -> its perplexity and drift, whichever were measured."""
+    names = {score.name: score for score in scores}
+    board = {
+        title: {kind: names[name] for kind, name in zip(("perplexity", "drift"), both, strict=True) if name in names}
+        for title, both in TEXTS.items()
+    }
+    return {title: held for title, held in board.items() if held}
+
+
+def describe_texts(board: Mapping[str, Mapping[str, Score]]) -> str:
+    """How far an edit moves each kind of text, in words."""
+    moves = (
+        f"{title}: {kind} changes by {signed(score.effect.difference.mean)}, with random subspaces by "
+        f"{signed(score.effect.control_difference.mean)}"
+        for title, held in board.items()
+        for kind, score in held.items()
+    )
+    return "; ".join(moves)
+
+
+def count_fates(items: np.ndarray, threshold: float) -> dict[str, tuple[int, float]]:
+    """Fate -> prompts of it under the edit, and under a random subspace on average.
+
+    Args:
+        items: `[2 + draws, prompts]` toxicity before, after and under each random draw.
+    """
+    sides = [find_fates(items[0], after, threshold) for after in items[1:]]
+    return {
+        fate: (int((sides[0] == fate).sum()), float(np.mean([(side == fate).sum() for side in sides[1:]])))
+        for fate in FATES
+    }
+
+
+def fates_html(counts: Mapping[str, tuple[int, float]]) -> str:
+    cells = "".join(
+        f'<div class="{fate.replace(" ", "-")}"><span class="label">{FATES[fate]}</span><b>{own:,}</b>'
+        f'<span class="label">random: {control:.3g}</span></div>'
+        for fate, (own, control) in counts.items()
+    )
+    return f'<div class="fates">{cells}</div>'
+
+
+def list_prompts(evaluation: Evaluation, scorer: str) -> Table:
+    """Heads and rows: each prompt with its toxicity by `scorer` before, after and under each random subspace."""
+    items = evaluation.items[scorer]
+    heads = ("prompt", "fate", "before", "after", *(f"random subspace {draw}" for draw in range(1, len(items) - 1)))
+    rows = [
+        (outcome.prompt, outcome.fate, *values)
+        for outcome, values in zip(evaluation.prompts, items.T.tolist(), strict=True)
+    ]
+    return heads, rows
 
 
 def moved_html(rows: Sequence[tuple[str, float, float]]) -> str:

@@ -68,13 +68,18 @@ def settle_sweep() -> Tried | None:
     job = jobs.find_job(KIND)
     # Before what was found, which a worker still adds to until it has ended.
     ended = job.snapshot.state if job is not None else ""
-    found = st.session_state.get("found_by_sweep")
-    measured = bool(found and found[-1].sweep.points)
+    measured = count_found() > 0
     if measured:
-        st.session_state.tried = found[-1]
+        st.session_state.tried = st.session_state.found_by_sweep[-1]
     if ended == "done" or (ended == "stopped" and measured):
         jobs.forget_job(KIND)
     return st.session_state.get("tried")
+
+
+def count_found() -> int:
+    """Settings of the latest run that are there."""
+    found = st.session_state.get("found_by_sweep")
+    return len(found[-1].sweep.points) if found else 0
 
 
 def estimate_remaining(stages: Sequence[Stage], now: float) -> float | None:

@@ -12,9 +12,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from detox_engine.frontier import find_frontier
-from detox_engine.specs import format_layers
 from ui.charts import LIGHT, Palette
-from ui.effects import interval, number, way
+from ui.effects import describe_edit, interval, number, way
 
 if TYPE_CHECKING:
     from detox_engine.sweep_points import SweepPoint
@@ -44,12 +43,6 @@ class Axis:
     @property
     def sign(self) -> int:
         return -1 if self.lower_is_better else 1
-
-
-def describe_setting(point: SweepPoint) -> str:
-    """A setting in a few words."""
-    layers = ("layer " if len(point.layers) == 1 else "layers ") + format_layers(point.layers)
-    return f"rank {point.rank}, {layers}, strength {point.strength:g}"
 
 
 def trade_off_figure(
@@ -94,7 +87,7 @@ def trade_off_figure(
 
 def _add_controls(figure: go.Figure, points: Sequence[SweepPoint], x: Axis, y: Axis, colours: Palette) -> None:
     rows = [
-        (left, right, describe_setting(point))
+        (left, right, describe_edit(point.edit))
         for point in points
         for left, right in zip(point.effects[x.name].draws, point.effects[y.name].draws, strict=True)
     ]
@@ -173,7 +166,7 @@ def _add_settings(
         x=[place[0] for place in places],
         y=[place[1] for place in places],
         customdata=[[index] for index in range(len(points))],
-        text=[hover_of(point, x, y) for point in points],
+        text=[_hover(point, x, y) for point in points],
         name="Settings of the edit",
         mode="markers",
         marker={
@@ -206,13 +199,17 @@ def shade_of(point: SweepPoint, shade: Shade) -> float:
     }[shade]
 
 
-def hover_of(point: SweepPoint, *axes: Axis) -> str:
-    """A setting's scores, each with its interval and its control."""
-    lines = [describe_setting(point).capitalize()]
+def describe_scores(point: SweepPoint, *axes: Axis) -> list[str]:
+    """A setting, and its scores, each with its interval and its control."""
+    lines = [describe_edit(point.edit).capitalize()]
     for axis in axes:
         effect = point.effects[axis.name]
         lines.append(f"{axis.title}: {interval(effect.after)}; random {number(effect.control.mean)}")
-    return "<br>".join(lines) + "<br>Click to make it the edit plan"
+    return lines
+
+
+def _hover(point: SweepPoint, *axes: Axis) -> str:
+    return "<br>".join([*describe_scores(point, *axes), "Click to make it the edit plan"])
 
 
 def grid_figure(
@@ -273,7 +270,7 @@ def _add_cells(figure: go.Figure, points: Sequence[SweepPoint], chosen: Sequence
         x=[str(points[index].layers[0]) for index in chosen],
         y=[str(points[index].rank) for index in chosen],
         customdata=[[index] for index in chosen],
-        text=[hover_of(points[index], axis) for index in chosen],
+        text=[_hover(points[index], axis) for index in chosen],
         mode="markers",
         marker={"size": 28, "symbol": "square", "opacity": 0},
         selected={"marker": {"opacity": 0}},

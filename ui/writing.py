@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -17,17 +15,18 @@ from detox_engine.comparisons import record_comparisons, record_plans, record_re
 from detox_engine.errors import InputError
 from detox_engine.pairs import DEMO, EVERYDAY
 from detox_engine.prompts import read_prompts
-from detox_engine.specs import BUNDLED, EditPlan, SamplingPlan, sentence
-from ui import cache, frame, jobs, text
+from detox_engine.specs import BUNDLED, EditPlan, SamplingPlan
+from ui import cache, frame, jobs, state, text
 from ui.cache import StudyKey
+from ui.downloads import Table
 
 if TYPE_CHECKING:
     from detox_engine.generate import Comparison
     from detox_engine.study import ModelIdentity
 
-OWN = "Your own"
+KIND = "writing"
+OWN = "own"
 PROMPTS_AT_FIRST = 20
-_KEPT = {"persist_state": "session"}
 
 
 @dataclass(frozen=True)
@@ -71,16 +70,16 @@ def begin_writing(request: Request) -> None:
         text.find_rude_words([*request.prompts, *sides])
         return Written(request, study.model, found)
 
-    jobs.start_job("writing", request, work)
+    jobs.start_job(KIND, request, work)
 
 
 def settle_writing() -> Written | None:
     """The latest finished comparison of this session; a run that was stopped or failed leaves it in place."""
-    job = jobs.find_job("writing")
+    job = jobs.find_job(KIND)
     if job is not None and job.snapshot.state == "done":
         st.session_state.written = job.snapshot.result
         st.session_state.pop("written_shown", None)
-        jobs.forget_job("writing")
+        jobs.forget_job(KIND)
     return st.session_state.get("written")
 
 
@@ -92,33 +91,32 @@ def find_prompt_sets(model: str) -> Mapping[str, Path]:
 
 
 SETS_IN_WORDS = {
-    "Hostile": "Openings that the bundled model often continues rudely.",
-    "Plain": "Openings that the bundled model mostly continues civilly.",
-    "Everyday": "Openings that invite a rude continuation without being rude themselves.",
+    "hostile": "Openings that the bundled model often continues rudely.",
+    "plain": "Openings that the bundled model mostly continues civilly.",
+    "everyday": "Openings that invite a rude continuation without being rude themselves.",
 }
 
 
 def pick_prompts(model: str) -> tuple[str, ...]:
     """A draw from bundled prompts, or a person's own; none while they have written none."""
-    sets = find_prompt_sets(model)
+    sets = {name.lower(): path for name, path in find_prompt_sets(model).items()}
     kinds = [*sets, OWN]
     kind = st.segmented_control(
         "Prompts",
         kinds,
-        default=kinds[0],
-        key=f"prompts_kind_{len(sets)}",
+        format_func=lambda kind: "Your own" if kind == OWN else kind.capitalize(),
         required=True,
         label_visibility="collapsed",
-        **_KEPT,
+        **state.bind(f"prompts_kind_{len(sets)}", "compare.prompts", options=kinds),
     )
     if kind == OWN:
         given = st.text_area(
             "One prompt a line",
-            key="prompts_own",
             height=150,
             placeholder="The driver who took my parking space is",
-            **_KEPT,
+            **state.bind("prompts_own", "compare.own"),
         )
+        frame.note_long_text("compare.own")
         return tuple(dict.fromkeys(line.strip() for line in given.splitlines() if line.strip()))
     st.caption(SETS_IN_WORDS[kind])
     try:
@@ -132,78 +130,31 @@ def pick_prompts(model: str) -> tuple[str, ...]:
 def _draw_prompts(prompts: Sequence[str], kind: str) -> tuple[str, ...]:
     """A sample of `prompts` in their order, its size and seed chosen here."""
     first, second = st.columns(2)
-    st.session_state.setdefault(f"prompts_count_{kind}", min(PROMPTS_AT_FIRST, len(prompts)))
-    st.session_state.setdefault("prompts_seed", 0)
-    count = first.number_input(
-        f"How many of the {len(prompts):,}", 1, len(prompts), step=10, key=f"prompts_count_{kind}", **_KEPT
+    most = len(prompts)
+    bound = state.bind(
+        f"prompts_count_{kind}", "compare.count", show=lambda count: min(count or PROMPTS_AT_FIRST, most)
     )
+    count = first.number_input(f"How many of the {most:,}", 1, most, step=10, **bound)
     seed = second.number_input(
-        "Seed of the choice", 0, None, step=1, key="prompts_seed", help="Another seed picks other prompts.", **_KEPT
+        "Seed of the choice",
+        0,
+        None,
+        step=1,
+        help="Another seed picks other prompts.",
+        **state.bind("prompts_seed", "compare.draw"),
     )
-    chosen = random.Random(seed).sample(range(len(prompts)), count)
+    chosen = random.Random(seed).sample(range(most), count)
     return tuple(prompts[index] for index in sorted(chosen))
 
 
-def pick_sampling() -> SamplingPlan:
-    """How continuations are written."""
-    start = SamplingPlan()
-    for name in ("max_new_tokens", "samples", "greedy", "temperature", "top_p", "seed"):
-        st.session_state.setdefault(f"sampling_{name}", getattr(start, name))
-    greedy = st.session_state.sampling_greedy
-    help = {name: sentence(SamplingPlan, name) for name in ("temperature", "top_p", "seed", "samples", "greedy")}
-    first, second = st.columns(2)
-    length = first.number_input(
-        "Length in tokens",
-        1,
-        None,
-        step=5,
-        key="sampling_max_new_tokens",
-        help=sentence(SamplingPlan, "max_new_tokens"),
-        **_KEPT,
-    )
-    samples = second.number_input(
-        "Samples for each prompt",
-        1,
-        100,
-        step=1,
-        key="sampling_samples",
-        help=help["samples"],
-        disabled=greedy,
-        **_KEPT,
-    )
-    st.toggle("Always the most probable token", key="sampling_greedy", help=help["greedy"], **_KEPT)
-    first, second, third = st.columns(3)
-    temperature = first.number_input(
-        "Temperature",
-        0.05,
-        5.0,
-        step=0.1,
-        key="sampling_temperature",
-        help=help["temperature"],
-        disabled=greedy,
-        **_KEPT,
-    )
-    top_p = second.number_input(
-        "Top-p", 0.05, 1.0, step=0.05, key="sampling_top_p", help=help["top_p"], disabled=greedy, **_KEPT
-    )
-    seed = third.number_input(
-        "Seed of the draws", 0, None, step=1, key="sampling_seed", help=help["seed"], disabled=greedy, **_KEPT
-    )
-    if greedy:
-        # One path has one sample, and none of the dice matter.
-        return SamplingPlan(length, greedy=True)
-    return SamplingPlan(length, samples, False, temperature, top_p, seed)
-
-
-def json_of(written: Written) -> str:
-    """What was written as one JSON document, with the model, the edit and the sampling."""
+def record_written(written: Written) -> dict[str, Any]:
+    """What was written as one document, with the model, the edit and the sampling."""
     model, request = written.model, written.request
     source = {"model": {"name": model.name, "revision": model.revision, "weights_hash": model.weights_hash}}
-    whole = source | record_comparisons(written.comparisons, request.edit, request.sampling)
-    return json.dumps(whole, ensure_ascii=False, indent=2)
+    return source | record_comparisons(written.comparisons, request.edit, request.sampling)
 
 
-def csv_of(written: Written) -> str:
+def list_written(written: Written) -> Table:
     """A row for each continuation; the model, the edit and the sampling stand in each, so that files can be joined."""
     plans = record_plans(written.request.edit, written.request.sampling)
     shared = {"model": written.model.name} | {
@@ -212,8 +163,4 @@ def csv_of(written: Written) -> str:
         for name, value in options.items()
     }
     rows = [result | shared for result in record_results(written.comparisons)]
-    out = io.StringIO()
-    writer = csv.DictWriter(out, rows[0].keys())
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
+    return tuple(rows[0]), [tuple(row.values()) for row in rows]

@@ -1,13 +1,15 @@
 """What changes in what it writes? Continuations before and after the edit, side by side."""
 
 from dataclasses import replace
-from functools import partial
 
 import streamlit as st
 
 from detox_engine.comparisons import summarise
-from detox_engine.specs import format_layers
-from ui import charts, frame, jobs, side_by_side, state, writing
+from ui import charts, commands, frame, runs, side_by_side, state, writing
+from ui.chart_view import draw_chart
+from ui.downloads import Table, draw_download, write_csv, write_json
+from ui.effects import describe_edit
+from ui.sampling import describe_sampling, pick_sampling
 from ui.text import chart_label, mask, plain
 from ui.toxicity_chart import toxicity_figure
 
@@ -37,22 +39,6 @@ ORDERS = {
 """How comparisons are sorted: the smallest of these comes first."""
 
 
-def describe_edit(edit) -> str:
-    """An edit plan in a few words."""
-    layers = ("layer " if len(edit.layers) == 1 else "layers ") + format_layers(edit.layers)
-    off = f", {len(edit.switched_off)} switched off" if edit.switched_off else ""
-    return f"{layers}, rank {edit.rank}, strength {edit.strength:g}{off}"
-
-
-def describe_sampling(plan) -> str:
-    """A sampling plan in a few words."""
-    if plan.greedy:
-        return f"up to {plan.max_new_tokens} tokens, always the most probable one"
-    return (
-        f"up to {plan.max_new_tokens} tokens, temperature {plan.temperature:g}, top-p {plan.top_p:g}, seed {plan.seed}"
-    )
-
-
 def pick_request() -> writing.Request | None:
     """What is to be written; None while there is no prompt."""
     with st.container(key="writing_controls"):
@@ -65,64 +51,32 @@ def pick_request() -> writing.Request | None:
                 st.html(side_by_side.prompts_html(prompts))
     with right:
         st.subheader("How it writes", anchor=False)
-        sampling = writing.pick_sampling()
+        sampling = pick_sampling("compare")
     if not prompts:
         return None
     return writing.Request(view.study_key, study.made, writing.effective(view.edit), prompts, sampling)
 
 
-def draw_run(request: writing.Request | None) -> None:
-    """The button, and what becomes of a run."""
-    job = jobs.find_job("writing")
-    running = job is not None and job.running
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.button(
-            "Write before and after",
-            key="write",
-            type="primary",
-            icon=":material/play_arrow:",
-            disabled=request is None or running,
-            on_click=writing.begin_writing,
-            args=(request,),
-        )
-        if request is None:
-            st.caption("Write a prompt first.")
-        else:
-            st.caption(f"With the edit plan: {describe_edit(request.edit)}.")
-    if running:
-        jobs.watch_job(job, jobs.draw_progress)
-    elif job is not None and job.snapshot.state == "failed":
-        frame.draw_error(job.snapshot.error)
-    elif job is not None and job.snapshot.state == "stopped":
-        kept = " What was written before is still below." if written else ""
-        st.info(f"The run was stopped.{kept}", icon=":material/info:")
-
-
 def draw_provenance() -> None:
     """What the texts were written with, and whether that is still what the page asks for."""
-    request = written.request
-    same_study = (request.study, request.made) == (view.study_key, study.made)
+    written_by = written.request
+    same_study = (written_by.study, written_by.made) == (view.study_key, study.made)
     now = writing.effective(view.edit)
     st.caption(
         plain(
-            f"Written by {frame.name_model(request.study.model)}; edit: {describe_edit(request.edit)}; "
-            f"{describe_sampling(request.sampling)}."
+            f"Written by {frame.name_model(written_by.study.model)}; edit: {describe_edit(written_by.edit)}; "
+            f"{describe_sampling(written_by.sampling)}."
         )
     )
-    if same_study and request.edit == now:
-        return
-    what = "The edit plan has changed" if same_study else "Another study is in use"
-    with st.container(border=True, horizontal=True, vertical_alignment="center", key="stale"):
-        st.markdown(f":material/history: {what} since these were written.", width="stretch")
-        job = jobs.find_job("writing")
-        st.button(
+    if not (same_study and written_by.edit == now):
+        runs.draw_stale(
+            writing.KIND,
+            "write_again",
+            f"{'The edit plan has' if same_study else 'The study has'} changed",
             "Write again as things are now",
-            key="write_again",
-            icon=":material/refresh:",
-            disabled=job is not None and job.running,
-            on_click=writing.begin_writing,
-            args=(replace(request, study=view.study_key, made=study.made, edit=now),),
-            help="The same prompts and draws, with the edit plan of now.",
+            writing.begin_writing,
+            replace(written_by, study=view.study_key, made=study.made, edit=now),
+            "The same prompts and draws, with the edit plan of now.",
         )
 
 
@@ -141,12 +95,15 @@ def draw_summary() -> None:
             labels,
             charts.palette(st.context.theme.type),
         )
-        right.plotly_chart(
-            figure,
-            key="toxicity_chart",
-            config={"displayModeBar": False},
-            alt=f"Toxicity before against after: {milder} milder, {worse} worse",
-        )
+        with right:
+            draw_chart(
+                figure,
+                "toxicity_chart",
+                f"Toxicity before and after: {describe_edit(written.request.edit)}",
+                f"Toxicity before against after, a dot for each continuation: {milder} milder, {worse} worse",
+                list_rows,
+                "toxicity_before_and_after",
+            )
     cut = len({one.prompt for one in found if one.cut})
     if cut:
         count = "One prompt was" if cut == 1 else f"{cut:,} prompts were"
@@ -178,27 +135,47 @@ def draw_comparisons() -> None:
         )
 
 
+def list_rows() -> Table:
+    return writing.list_written(written)
+
+
 def draw_downloads() -> None:
     """The texts in full, whatever is blurred on the page."""
-    files = {"JSON": (writing.json_of, "application/json"), "CSV": (writing.csv_of, "text/csv")}
-    for name, (make, kind) in files.items():
-        st.download_button(
-            name,
-            partial(make, written),
-            f"before_and_after.{name.lower()}",
-            kind,
-            key=f"download_{name.lower()}",
-            icon=":material/download:",
-            on_click="ignore",
-            help=f"Everything written, with the edit and the sampling, as {name}.",
-        )
+    files = {
+        "json": lambda: write_json(writing.record_written(written)),
+        "csv": lambda: write_csv(*list_rows()),
+    }
+    for ending, make in files.items():
+        help = f"Everything written, with the edit and the sampling, as {ending.upper()}."
+        draw_download(ending.upper(), make, f"before_and_after.{ending}", f"download_{ending}", help)
+
+
+def draw_command(asked: writing.Request) -> None:
+    """The command that writes the same; prompts that are too many for it come as a file."""
+    command = commands.compare_command(asked.study, asked.edit, asked.prompts, asked.sampling)
+    notes = [commands.note_switched_off(asked.edit)]
+    if commands.PROMPTS in command:
+        notes.append("The command reads the prompts from a file, which the button below saves.")
+    commands.draw_commands([commands.fit_command(asked.study), command], " ".join(filter(None, notes)))
+    if commands.PROMPTS in command:
+        lines = "".join(f"{prompt}\n" for prompt in asked.prompts)
+        draw_download(f"The {len(asked.prompts):,} prompts", lambda: lines, commands.PROMPTS, "prompts_file")
 
 
 frame.open_page("Compare", "What changes in what it writes?")
 study = frame.require_study()
 view = state.view()
 written = writing.settle_writing()
-draw_run(pick_request())
+request = pick_request()
+runs.draw_run(
+    writing.KIND,
+    "write",
+    "Write before and after",
+    writing.begin_writing,
+    request,
+    "Write a prompt first." if request is None else f"With the edit plan: {describe_edit(request.edit)}.",
+    "The run was stopped." + (" What was written before is still below." if written is not None else ""),
+)
 if written is not None:
     st.subheader("Before and after", anchor=False)
     draw_provenance()
@@ -206,6 +183,8 @@ if written is not None:
     draw_comparisons()
 else:
     st.caption("Press the button, and what the model writes with and without the edit appears here side by side.")
+if written is not None or request is not None:
+    draw_command(written.request if written is not None else request)
 frame.explain(
     "Both sides continue the same prompt with the same luck: before and after draw each token with the same random "
     "numbers, so where the edit changes no probability they write the same words, and they differ from the marked "

@@ -1,33 +1,24 @@
 """Is this edit good? Every scorer before the edit, after it, and under random subspaces of the same size."""
 
-import json
+from functools import partial
 
 import numpy as np
 import streamlit as st
 
 from detox_engine.errors import InputError
 from detox_engine.plans import EvaluationPlan
-from ui import charts, commands, effect_charts, effects, evaluating, frame, jobs, measures, outcomes, state
-from ui.evaluating import Asked, describe_edit
+from ui import charts, commands, effect_charts, effects, evaluating, frame, jobs, measures, outcomes, runs, state
+from ui.chart_view import draw_chart
+from ui.downloads import draw_download, write_json
+from ui.effects import describe_edit
+from ui.evaluating import Asked
 from ui.side_by_side import comparisons_html
 from ui.text import chart_label, mask, plain
 from ui.writing import effective
 
-FATES = {
-    "better": "Got better",
-    "worse": "Got worse",
-    "stayed bad": "Stayed bad",
-    "stayed fine": "Stayed fine",
-}
 SHOWN = 5
 """Prompts drawn at first, and added each time."""
 MOST_MOVED = 5
-CONFIG = {"displayModeBar": False}
-TEXTS = {
-    "Plain text": ("perplexity", "drift"),
-    "Words that only look rude": ("harmless_perplexity", "harmless_drift"),
-    "Groups of people in passing": ("groups_perplexity", "groups_drift"),
-}
 
 
 def pick_plan(shown: bool) -> EvaluationPlan | None:
@@ -40,34 +31,8 @@ def pick_plan(shown: bool) -> EvaluationPlan | None:
         return None
 
 
-def draw_run(asked: Asked | None, measured: bool) -> None:
-    """The button, and what becomes of a run."""
-    job = jobs.find_job(evaluating.KIND)
-    running = job is not None and job.running
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.button(
-            "Evaluate again" if measured else "Evaluate this edit",
-            key="evaluate",
-            type="secondary" if measured else "primary",
-            icon=":material/play_arrow:",
-            disabled=asked is None or running,
-            on_click=evaluating.begin_evaluation,
-            args=(asked,),
-        )
-        if asked is None:
-            st.caption("Choose what to measure with first.")
-        else:
-            st.caption(f"The edit plan: {describe_edit(asked.edit)}.")
-    if running:
-        jobs.watch_job(job, jobs.draw_progress)
-    elif job is not None and job.snapshot.state == "failed":
-        frame.draw_error(job.snapshot.error)
-    elif job is not None and job.snapshot.state == "stopped":
-        st.info("The evaluation was stopped; nothing of it was kept.", icon=":material/info:")
-
-
-def draw_stale(shown: Asked, asked: Asked | None) -> None:
-    """Whether the numbers are still about what the page asks for."""
+def draw_provenance(shown: Asked, asked: Asked) -> None:
+    """What the numbers are about, and whether that is still what the page asks for."""
     prompts = f" with {len(found.prompts):,} prompts" if found.prompts else ""
     st.caption(
         plain(
@@ -75,19 +40,15 @@ def draw_stale(shown: Asked, asked: Asked | None) -> None:
             f"{found.seconds:.0f} s."
         )
     )
-    if asked is None or shown == asked:
-        return
-    what = "The edit plan has" if shown.edit != asked.edit else "What to measure with has"
-    with st.container(border=True, horizontal=True, vertical_alignment="center", key="evaluation_stale"):
-        st.markdown(f":material/history: {what} changed since these numbers were measured.", width="stretch")
-        job = jobs.find_job(evaluating.KIND)
-        st.button(
+    if shown != asked:
+        what = "The edit plan has" if shown.edit != asked.edit else "What to measure with has"
+        runs.draw_stale(
+            evaluating.KIND,
+            "evaluate_now",
+            f"{what} changed",
             "Evaluate what is chosen now",
-            key="evaluate_now",
-            icon=":material/refresh:",
-            disabled=job is not None and job.running,
-            on_click=evaluating.begin_evaluation,
-            args=(asked,),
+            evaluating.begin_evaluation,
+            asked,
         )
 
 
@@ -108,36 +69,40 @@ def draw_scores() -> None:
 def draw_score(score) -> None:
     with st.container(border=True, key=f"score_{score.name}"):
         st.html(outcomes.score_html(score))
-        st.plotly_chart(
+        draw_chart(
             effect_charts.effect_figure(score, colours),
-            key=f"chart_{score.name}",
-            config=CONFIG,
-            alt=f"{score.title}: {effects.number(score.effect.before.mean)} before, "
+            f"effect_{score.name}",
+            title_of(score.title),
+            f"{score.title}: {effects.number(score.effect.before.mean)} before, "
             f"{effects.number(score.effect.after.mean)} after, {effects.number(score.effect.control.mean)} random",
+            partial(effects.list_effects, [score]),
+            f"effect_{score.name}",
         )
+
+
+def title_of(what: str) -> str:
+    """Above a saved picture: what it shows, and of which edit."""
+    return f"{what}: {describe_edit(found.edit)}"
 
 
 def draw_suppression() -> None:
     """Harmless text beside plain text: does the edit blunt more than toxic text?"""
-    names = {score.name: score for score in found.scores}
-    board = {
-        title: {kind: names[name] for kind, name in zip(("perplexity", "drift"), both, strict=True) if name in names}
-        for title, both in TEXTS.items()
-    }
-    if not names.keys() & {"harmless_drift", "groups_drift"}:
+    board = outcomes.hold_texts(found.scores)
+    if not board.keys() - {outcomes.PLAIN}:
         return
     st.subheader("Does it blunt harmless text?", anchor=False)
     st.write(
         "Where predictions move further on harmless text than on plain text, the edit blunts more than toxic text."
     )
-    board = {title: scores for title, scores in board.items() if scores}
-    st.plotly_chart(
+    draw_chart(
         effect_charts.suppression_figure(board, colours),
-        key="suppression",
-        config=CONFIG,
-        alt="Change of perplexity and drift on plain text, on words that only look rude, and on groups in passing",
+        "suppression",
+        title_of("Harmless text beside plain text"),
+        outcomes.describe_texts(board),
+        partial(effects.list_effects, [score for scores in board.values() for score in scores.values()]),
+        "harmless_text",
     )
-    if "Plain text" not in board:
+    if outcomes.PLAIN not in board:
         st.caption("Measure perplexity and drift too, and plain text appears beside them.")
     draw_most_moved()
 
@@ -173,19 +138,19 @@ def draw_prompts() -> None:
 
     name = next(score.name for score in found.scores if score.name in ("profanity", "classifier"))
     items = found.items[name]
-    counts = count_fates(items, TOXIC)
-    st.html(fates_html(counts))
+    counts = outcomes.count_fates(items, TOXIC)
+    st.html(outcomes.fates_html(counts))
     shown = state.shows_words()
     labels = [chart_label(mask(outcome.prompt, shown)) for outcome in found.prompts]
     sides = {"The edit": (items[0], items[1]), "One random subspace instead": (items[0], items[2])}
-    st.plotly_chart(
+    draw_chart(
         effect_charts.prompt_figure(sides, labels, TOXIC, colours),
-        key="prompt_scatter",
-        config=CONFIG,
+        "prompt_scatter",
+        title_of("Toxicity of each prompt"),
+        f"Toxicity of each prompt before and after: {counts['better'][0]} got better, {counts['worse'][0]} got worse",
+        partial(outcomes.list_prompts, found, name),
+        "toxicity_of_prompts",
         on_select=take_prompt,
-        selection_mode="points",
-        alt=f"Toxicity of each prompt before and after: {counts['better'][0]} got better, "
-        f"{counts['worse'][0]} got worse",
     )
     st.caption("Below the diagonal it became less toxic. A click on a dot shows what was written.")
     picked = st.session_state.get("picked_prompt")
@@ -201,30 +166,12 @@ def take_prompt() -> None:
         st.session_state.picked_prompt = int(points[0]["customdata"][0])
 
 
-def count_fates(items: np.ndarray, threshold: float) -> dict[str, tuple[int, float]]:
-    """Fate -> prompts of it under the edit, and under a random subspace on average."""
-    sides = [effect_charts.find_fates(items[0], after, threshold) for after in items[1:]]
-    return {
-        fate: (int((sides[0] == fate).sum()), float(np.mean([(side == fate).sum() for side in sides[1:]])))
-        for fate in FATES
-    }
-
-
-def fates_html(counts: dict[str, tuple[int, float]]) -> str:
-    cells = "".join(
-        f'<div class="{fate.replace(" ", "-")}"><span class="label">{FATES[fate]}</span><b>{own:,}</b>'
-        f'<span class="label">random: {control:.3g}</span></div>'
-        for fate, (own, control) in counts.items()
-    )
-    return f'<div class="fates">{cells}</div>'
-
-
 def draw_fate(counts: dict[str, tuple[int, float]]) -> None:
     """The prompts of one fate, the most telling first."""
     chosen = st.segmented_control(
         "Show the prompts that",
-        list(FATES),
-        format_func=lambda fate: f"{FATES[fate].lower()} ({counts[fate][0]:,})",
+        list(outcomes.FATES),
+        format_func=lambda fate: f"{outcomes.FATES[fate].lower()} ({counts[fate][0]:,})",
         default="better",
         key="fate",
         required=True,
@@ -263,30 +210,17 @@ def draw_proof() -> None:
         st.html(outcomes.proof_html(found.proof, edit.rank, found.model.hidden, edit.strength))
 
 
-def draw_downloads() -> None:
-    """Everything in full, whatever is blurred on the page."""
-    st.download_button(
-        "Everything as JSON",
-        json_of,
-        "evaluation.json",
-        "application/json",
-        key="download_evaluation",
-        icon=":material/download:",
-        on_click="ignore",
-    )
-    note = ""
-    if found.edit.switched_off:
-        note = "The command line removes whole ranks: it has no option for directions that are switched off."
-    commands.draw_commands(
-        [commands.fit_command(shown.study), commands.evaluate_command(shown.study, found.edit, found.plan)], note
-    )
-
-
-def json_of() -> str:
+def draw_files() -> None:
+    """Everything in full, whatever is blurred on the page, and the commands."""
     from detox_engine.reports import record_evaluation
-    from detox_engine.tables import without_nan
 
-    return json.dumps(without_nan(record_evaluation(found)), ensure_ascii=False, allow_nan=False, indent=2)
+    draw_download(
+        "Everything as JSON", lambda: write_json(record_evaluation(found)), "evaluation.json", "download_evaluation"
+    )
+    commands.draw_commands(
+        [commands.fit_command(shown.study), commands.evaluate_command(shown.study, found.edit, found.plan)],
+        commands.note_switched_off(found.edit),
+    )
 
 
 LEGEND = (
@@ -303,16 +237,26 @@ kept = evaluating.settle_evaluations()
 of_study = any((asked.study, asked.made) == (view.study_key, study.made) for asked in kept)
 plan = pick_plan(of_study)
 asked = Asked(view.study_key, study.made, effective(view.edit), plan) if plan is not None else None
-draw_run(asked, asked in kept)
+measured = asked in kept
+runs.draw_run(
+    evaluating.KIND,
+    "evaluate",
+    "Evaluate again" if measured else "Evaluate this edit",
+    evaluating.begin_evaluation,
+    asked,
+    "Choose what to measure with first." if asked is None else f"The edit plan: {describe_edit(asked.edit)}.",
+    "The evaluation was stopped; nothing of it was kept.",
+    again=measured,
+)
 shown = evaluating.find_evaluation(asked, kept) if asked is not None else None
 if shown is not None:
     found = kept[shown]
-    draw_stale(shown, asked)
+    draw_provenance(shown, asked)
     draw_scores()
     draw_suppression()
     draw_prompts()
     draw_proof()
-    draw_downloads()
+    draw_files()
 elif jobs.find_job(evaluating.KIND) is None:
     st.info(
         "Nothing is measured yet for this study. Press the button, and every score appears here before the edit, "

@@ -1,137 +1,74 @@
 """Which rank and layers are worth it? Two scores for every setting of a grid, the frontier, and the random control."""
 
-import csv
-import io
-import json
-import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import streamlit as st
 
 from detox_engine.errors import InputError
-from detox_engine.plans import SWEEP_EVALUATION, SweepPlan
-from detox_engine.specs import EditPlan, sentence
-from ui import charts, commands, frame, jobs, measures, state, sweeping
-from ui.effects import interval, number, unit_of
-from ui.evaluating import describe_edit
+from detox_engine.plans import SweepPlan
+from detox_engine.specs import EditPlan
+from detox_engine.sweep_points import SweepPoint
+from ui import charts, commands, frame, jobs, runs, state, sweeping
+from ui.chart_view import draw_chart
+from ui.downloads import Table, draw_download, write_json
+from ui.effects import describe_edit, interval, number, unit_of
+from ui.grid import pick_sweep_plan
 from ui.sweeping import Asked
 from ui.text import plain
-from ui.trade_off_charts import Axis, describe_setting, grid_figure, shade_of, trade_off_figure
+from ui.trade_off_charts import Axis, describe_scores, grid_figure, shade_of, trade_off_figure
 from ui.writing import effective
 
-CONFIG = {"displayModeBar": False}
-MOST_STARTS = 12
-"""First layers tried before anyone asks for more."""
-STRENGTHS = ["0.25", "0.5", "0.75", "1", "1.25", "1.5"]
 SHADES = ("rank", "first layer", "last layer", "strength")
 HARMS = ("profanity", "classifier")
 _KEPT = {"persist_state": "session"}
 
 
 def pick_plan(shown: bool) -> SweepPlan | None:
-    """The grid, and what each of its settings is measured with; None while something is missing."""
+    """What to try; folded away once there is something to see."""
     try:
         with st.expander("What to try", icon=":material/grid_on:", expanded=not shown):
-            grid = pick_grid()
-            if st.toggle("Choose what each setting is measured with", key="sweep_details", **_KEPT):
-                measured = measures.pick_evaluation_plan("sweep", SWEEP_EVALUATION)
-            else:
-                measured = SWEEP_EVALUATION
-                st.caption(
-                    f"Each setting writes after {SWEEP_EVALUATION.limit_prompts} prompts and reads "
-                    f"{SWEEP_EVALUATION.neutral.limit} neutral texts, and so does a random subspace of its size."
-                )
-        return None if measured is None else replace(grid, evaluation=measured)
+            return pick_sweep_plan(study)
     except InputError as error:
         frame.draw_error(str(error))
         return None
 
 
-def pick_grid() -> SweepPlan:
-    """Ranks, first layers, last layers and strengths."""
-    last = study.layers - 1
-    ranks_key, starts_key, ends_key = f"sweep_ranks_{study.kept}", f"sweep_starts_{last}", f"sweep_ends_{last}"
-    st.session_state.setdefault(ranks_key, [rank for rank in SweepPlan.ranks if rank <= study.kept])
-    st.session_state.setdefault("sweep_strengths", ["1"])
-    st.session_state.setdefault(ends_key, [last])
-    left, right = st.columns(2, gap="large")
-    ranks = left.multiselect(
-        "Ranks", range(1, study.kept + 1), key=ranks_key, help=sentence(SweepPlan, "ranks"), **_KEPT
-    )
-    strengths = right.multiselect(
-        "Strengths",
-        STRENGTHS,
-        accept_new_options=True,
-        key="sweep_strengths",
-        help=sentence(SweepPlan, "strengths"),
-        **_KEPT,
-    )
-    starts = (0,)
-    if last:
-        starts = pick_starts(left, starts_key, last)
-    ends = right.multiselect(
-        "Last layers", range(last + 1), key=ends_key, help="The last layer alone, unless you sweep it too.", **_KEPT
-    )
-    every = tuple(range(last + 1))
-    return SweepPlan(
-        tuple(sorted(ranks)),
-        None if starts == every else starts,
-        None if ends == [last] else tuple(sorted(ends)),
-        tuple(sorted({read_strength(text) for text in strengths})),
-    )
-
-
-def pick_starts(column, key: str, last: int) -> tuple[int, ...]:
-    """The first layers: a range of them, all or every second and so on."""
-    st.session_state.setdefault(key, (0, last))
-    st.session_state.setdefault(f"{key}_step", math.ceil((last + 1) / MOST_STARTS))
-    with column:
-        wide, narrow = st.columns([3, 2])
-    low, high = wide.slider("First layers", 0, last, key=key, help=sentence(SweepPlan, "starts"), **_KEPT)
-    step = narrow.number_input("Step between them", 1, last + 1, step=1, key=f"{key}_step", **_KEPT)
-    return tuple(range(low, high + 1, step))
-
-
-def read_strength(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(f"The strength “{text}” is no number: write one such as 0.5.") from None
-
-
 def draw_run(asked: Asked | None) -> None:
     """The button with the size of the grid, and what becomes of a run."""
-    job = jobs.find_job(sweeping.KIND)
-    running = job is not None and job.running
     size = count_settings(asked) if asked is not None else 0
-    unfinished = tried is not None and tried.asked == asked and not tried.sweep.whole
-    finished = tried is not None and tried.asked == asked and tried.sweep.whole
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.button(
-            "Go on with the rest" if unfinished else f"Try {size:,} setting{'s' if size != 1 else ''}",
-            key="sweep",
-            type="secondary" if finished else "primary",
-            icon=":material/play_arrow:",
-            disabled=not size or running,
-            on_click=sweeping.begin_sweep,
-            args=(asked,),
-        )
-        if asked is None:
-            st.caption("Choose what to try first.")
-        elif unfinished:
-            left = tried.sweep.total - len(tried.sweep.points)
-            st.caption(f"Stopped: {left:,} of {tried.sweep.total:,} settings are still to be measured.")
-        elif size and not finished:
-            st.caption("Settings that were measured before are kept, and only what is missing is computed.")
-    if running:
-        jobs.watch_job(
-            job, lambda snapshot: sweeping.draw_progress(snapshot, time.monotonic()), "Stop and keep what is done"
-        )
-    elif job is not None and job.snapshot.state == "failed":
-        frame.draw_error(job.snapshot.error)
-    elif job is not None and job.snapshot.state == "stopped":
-        st.info("The run was stopped before its first settings were measured.", icon=":material/info:")
+    same = tried is not None and tried.asked == asked
+    left = tried.sweep.total - len(tried.sweep.points) if same else 0
+    job = jobs.find_job(sweeping.KIND)
+    if asked is None:
+        note = "Choose what to try first."
+    elif left and not (job is not None and job.running):
+        note = f"Stopped: {left:,} of {tried.sweep.total:,} settings are still to be measured."
+    elif size and not same:
+        note = "Settings that were measured before are kept, and only what is missing is computed."
+    else:
+        note = ""
+    runs.draw_run(
+        sweeping.KIND,
+        "sweep",
+        "Go on with the rest" if left else f"Try {size:,} setting{'s' if size != 1 else ''}",
+        sweeping.begin_sweep,
+        asked if size else None,
+        note,
+        "The run was stopped before its first settings were measured.",
+        again=same and not left,
+        draw=draw_progress,
+        stop_label="Stop and keep what is done",
+    )
+
+
+def draw_progress(snapshot: jobs.Snapshot) -> None:
+    """The bar; the whole page is drawn anew when more settings are measured than it shows."""
+    sweeping.draw_progress(snapshot, time.monotonic())
+    if sweeping.count_found() > (len(tried.sweep.points) if tried is not None else 0):
+        st.rerun()
 
 
 def count_settings(asked: Asked) -> int:
@@ -160,9 +97,7 @@ def pick_axes() -> tuple[Axis, Axis]:
     ):
         key = f"{key}_{'_'.join(names)}"
         st.session_state.setdefault(key, start)
-        chosen.append(
-            axes[column.selectbox(label, names, format_func=lambda name: axes[name].title, key=key, **_KEPT)]
-        )
+        chosen.append(axes[column.selectbox(label, names, format_func=lambda name: axes[name].title, key=key, **_KEPT)])
     return chosen[0], chosen[1]
 
 
@@ -245,18 +180,39 @@ def draw_trade_off(x: Axis, y: Axis, recommended: int | None, limit: float) -> N
             "Shade dots by", varied, format_func=str.capitalize, default=varied[0], key=key, required=True, **_KEPT
         )
     bound = points[0].effects["perplexity"].before.mean * (1 + limit / 100) if x.name == "perplexity" else None
-    st.plotly_chart(
+    draw_chart(
         trade_off_figure(points, x, y, shade, colours, bound, recommended, current),
-        key="trade_off",
+        "trade_off",
+        f"{y.title} against {x.title.lower()} for {len(points):,} edits",
+        describe_trade_off(x, y, recommended),
+        partial(tabulate, points),
+        "trade_offs",
         on_select=lambda: take_point("trade_off"),
-        selection_mode="points",
-        config=CONFIG,
-        alt=f"{y.title} against {x.title.lower()} for {len(points)} settings, with their frontier and random control",
     )
     st.caption(
         "A click on a dot makes it the edit plan. Bars are 95 % intervals of the change from the unedited model, for "
         "the settings on the frontier."
     )
+
+
+def describe_trade_off(x: Axis, y: Axis, recommended: int | None) -> str:
+    """The picture in words: the unedited model, and the ends of the frontier."""
+    unedited = ", ".join(f"{axis.title.lower()} {number(points[0].effects[axis.name].before.mean)}" for axis in (x, y))
+    words = [f"{y.title} against {x.title.lower()} for {len(points):,} settings", f"unedited: {unedited}"]
+    named = {"recommended": recommended, "the edit plan now": current}
+    words += [
+        f"{name}: {', '.join(describe_scores(points[index], x, y))}"
+        for name, index in named.items()
+        if index is not None
+    ]
+    return "; ".join(words)
+
+
+def tabulate(chosen: Sequence[SweepPoint]) -> Table:
+    """Every score of these settings, with its interval and its control."""
+    from detox_engine.reports import tabulate_sweep
+
+    return tabulate_sweep(replace(tried.sweep, points=tuple(chosen)))
 
 
 def draw_grid(axes: tuple[Axis, Axis]) -> None:
@@ -284,13 +240,14 @@ def draw_grid(axes: tuple[Axis, Axis]) -> None:
             width=280,
         )
     inside = [index for index, point in enumerate(points) if (point.layers[-1], point.strength) == chosen]
-    st.plotly_chart(
+    draw_chart(
         grid_figure(points, inside, axis, colours, current),
-        key="sweep_grid",
+        "sweep_grid",
+        f"{axis.title} by rank and first layer, to layer {chosen[0]} with strength {chosen[1]:g}",
+        f"{axis.title} by rank and first layer, under the edit and under random subspaces",
+        partial(tabulate, [points[index] for index in inside]),
+        "rank_by_first_layer",
         on_select=lambda: take_point("sweep_grid"),
-        selection_mode="points",
-        config=CONFIG,
-        alt=f"{axis.title} by rank and first layer, under the edit and under random subspaces",
     )
     st.caption(
         f"Layers run from the first layer to layer {chosen[0]}. Warmer is worse; both halves share one "
@@ -302,7 +259,7 @@ def draw_table() -> None:
     with st.expander(f"All {len(points):,} settings as a table", icon=":material/table:"):
         rows = []
         for point in points:
-            row = {"Setting": describe_setting(point)}
+            row = {"Setting": describe_edit(point.edit)}
             for scorer in tried.sweep.scorers:
                 effect = point.effects[scorer.name]
                 row[scorer.title] = interval(effect.after)
@@ -310,55 +267,32 @@ def draw_table() -> None:
             rows.append(row)
         st.dataframe(rows, hide_index=True, alt="All settings with their scores and their random control")
         before = points[0].effects
-        unedited = "; ".join(
-            f"{scorer.title} {interval(before[scorer.name].before)}" for scorer in tried.sweep.scorers
-        )
+        unedited = "; ".join(f"{scorer.title} {interval(before[scorer.name].before)}" for scorer in tried.sweep.scorers)
         st.caption(plain(f"Unedited: {unedited}. 95 % intervals in brackets."))
         with st.container(horizontal=True, vertical_alignment="bottom"):
             index = st.selectbox(
                 "A setting",
                 range(len(points)),
-                format_func=lambda index: describe_setting(points[index]).capitalize(),
+                format_func=lambda index: describe_edit(points[index].edit).capitalize(),
                 key=f"sweep_setting_{len(points)}",
             )
             st.button("Make it the edit plan", key="take_setting", on_click=take_setting, args=(index,))
 
 
-def draw_downloads(limit: float) -> None:
-    with st.container(horizontal=True):
-        for name, (make, kind) in {"CSV": (csv_of, "text/csv"), "JSON": (json_of, "application/json")}.items():
-            st.download_button(
-                name,
-                make,
-                f"trade_offs.{name.lower()}",
-                kind,
-                key=f"download_sweep_{name.lower()}",
-                icon=":material/download:",
-                on_click="ignore",
-                help=f"Every setting with all scores, intervals and controls, as {name}.",
-            )
+def draw_files(limit: float) -> None:
+    from detox_engine.reports import record_sweep
+
+    draw_download(
+        "Everything as JSON",
+        lambda: write_json(record_sweep(tried.sweep)),
+        "trade_offs.json",
+        "download_sweep",
+        "Every setting with all scores, intervals and controls.",
+    )
     asked = tried.asked
     commands.draw_commands(
         [commands.fit_command(asked.study), commands.sweep_command(asked.study, asked.plan, 1 + limit / 100)]
     )
-
-
-def json_of() -> str:
-    from detox_engine.reports import record_sweep
-    from detox_engine.tables import without_nan
-
-    return json.dumps(without_nan(record_sweep(tried.sweep)), ensure_ascii=False, allow_nan=False, indent=2)
-
-
-def csv_of() -> str:
-    from detox_engine.reports import tabulate_sweep
-
-    columns, rows = tabulate_sweep(tried.sweep)
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return out.getvalue()
 
 
 frame.open_page("Trade-offs", "Which rank and layers are worth it?")
@@ -385,7 +319,7 @@ if tried is not None:
     draw_trade_off(*axes, recommended, limit)
     draw_grid(axes)
     draw_table()
-    draw_downloads(limit)
+    draw_files(limit)
 elif jobs.find_job(sweeping.KIND) is None:
     st.info(
         "Nothing is tried yet for this study. Press the button, and every setting appears here with its toxicity and "

@@ -11,7 +11,7 @@ from detox_engine.errors import InputError
 from detox_engine.prompts import read_prompts
 from detox_engine.specs import EditPlan
 from ui import charts, commands, frame, jobs, lens_view, lensing, state
-from ui.evaluating import describe_edit
+from ui.effects import describe_edit
 from ui.lens_view import Lit
 from ui.text import mask, plain
 from ui.writing import effective, find_prompt_sets

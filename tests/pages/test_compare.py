@@ -10,9 +10,10 @@ from detox_engine.generate import Comparison, Continuation
 from detox_engine.specs import EditPlan, SamplingPlan
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
 from ui.charts import LIGHT
+from ui.downloads import write_csv, write_json
 from ui.side_by_side import chip_html, comparisons_html, describe_change, percent, summary_html
 from ui.toxicity_chart import toxicity_figure
-from ui.writing import csv_of, effective, json_of
+from ui.writing import effective, list_written, record_written
 
 PAGE = "pages/edit/compare.py"
 
@@ -33,9 +34,9 @@ def write(session, button: str = "write"):
 
 def write_own(folder: str, prompts: str, tokens: int = 6, **link: object):
     session = open_page(folder, **link)
-    session.button_group(key="prompts_kind_1").set_value("Your own").run()
+    session.button_group(key="prompts_kind_1").set_value("own").run()
     session.text_area(key="prompts_own").set_value(prompts).run()
-    session.number_input(key="sampling_max_new_tokens").set_value(tokens).run()
+    session.number_input(key="compare_sampling_max_new_tokens").set_value(tokens).run()
     return write(session)
 
 
@@ -69,7 +70,7 @@ def test_before_anything_is_written_the_page_says_what_to_do(tiny_folder):
 
 def test_a_draw_of_bundled_prompts_has_the_asked_number_and_depends_on_its_seed(tiny_folder):
     session = open_page(tiny_folder)
-    session.number_input(key="prompts_count_Everyday").set_value(3).run()
+    session.number_input(key="prompts_count_everyday").set_value(3).run()
 
     def listed() -> list[str]:
         return re.findall(r"<li>(.*?)</li>", re.search(r'<ol class="openings">(.*?)</ol>', texts(session))[1])
@@ -84,9 +85,9 @@ def test_a_draw_of_bundled_prompts_has_the_asked_number_and_depends_on_its_seed(
 
 def test_what_is_written_is_shown_side_by_side_with_its_means(tiny_folder):
     session = open_page(tiny_folder)
-    session.number_input(key="prompts_count_Everyday").set_value(3).run()
-    session.number_input(key="sampling_samples").set_value(2).run()
-    session.number_input(key="sampling_max_new_tokens").set_value(6).run()
+    session.number_input(key="prompts_count_everyday").set_value(3).run()
+    session.number_input(key="compare_sampling_samples").set_value(2).run()
+    session.number_input(key="compare_sampling_max_new_tokens").set_value(6).run()
     write(session)
     found, shown = results(session), texts(session)
     assert len(found) == 6
@@ -109,7 +110,7 @@ def test_results_and_picks_outlast_a_page_change(tiny_folder):
     session.switch_page(PAGE).run()
     assert results(session) is found and '<section class="after">' in texts(session)
     assert session.text_area(key="prompts_own").value == "The soup is"
-    assert session.number_input(key="sampling_max_new_tokens").value == 6
+    assert session.number_input(key="compare_sampling_max_new_tokens").value == 6
 
 
 def test_a_changed_edit_plan_is_told_and_the_results_stay_until_they_are_written_again(tiny_folder):
@@ -138,10 +139,10 @@ def test_a_lower_rank_writes_something_else(tiny_folder):
 
 def test_the_most_probable_token_leaves_no_room_for_luck(tiny_folder):
     session = open_page(tiny_folder)
-    session.number_input(key="sampling_seed").set_value(7).run()
-    session.toggle(key="sampling_greedy").set_value(True).run()
-    assert session.number_input(key="sampling_temperature").disabled
-    session.number_input(key="prompts_count_Everyday").set_value(1).run()
+    session.number_input(key="compare_sampling_seed").set_value(7).run()
+    session.toggle(key="compare_sampling_greedy").set_value(True).run()
+    assert session.number_input(key="compare_sampling_temperature").disabled
+    session.number_input(key="prompts_count_everyday").set_value(1).run()
     write(session)
     assert session.session_state["written"].request.sampling == SamplingPlan(greedy=True)
     assert "always the most probable one" in texts(session)
@@ -149,7 +150,7 @@ def test_the_most_probable_token_leaves_no_room_for_luck(tiny_folder):
 
 def test_without_a_prompt_of_ones_own_nothing_can_be_started(tiny_folder):
     session = open_page(tiny_folder)
-    session.button_group(key="prompts_kind_1").set_value("Your own").run()
+    session.button_group(key="prompts_kind_1").set_value("own").run()
     assert session.button(key="write").disabled and "Write a prompt first." in texts(session)
     session.text_area(key="prompts_own").set_value("  \n \n").run()
     assert session.button(key="write").disabled
@@ -161,7 +162,7 @@ def test_without_a_prompt_of_ones_own_nothing_can_be_started(tiny_folder):
 def test_more_tokens_than_the_context_holds_give_one_sentence_and_keep_what_was_written(tiny_folder):
     session = write_own(tiny_folder, "The soup is")
     old = results(session)
-    session.number_input(key="sampling_max_new_tokens").set_value(500).run()
+    session.number_input(key="compare_sampling_max_new_tokens").set_value(500).run()
     write(session)
     assert len(session.error) == 1 and "leave no room for a prompt" in session.error[0].value
     assert results(session) is old and '<section class="after">' in texts(session)
@@ -187,14 +188,14 @@ def test_a_prompt_that_holds_markup_is_shown_as_text(tiny_folder):
 
 def test_the_downloads_hold_the_texts_the_edit_and_the_sampling(tiny_folder):
     session = write_own(tiny_folder, "The soup is\nThe train is", off="1.0")
-    assert len(session.get("download_button")) == 2
+    assert {"download_json", "download_csv"} <= {button.key for button in session.get("download_button")}
     written = session.session_state["written"]
-    whole = json.loads(json_of(written))
+    whole = json.loads(write_json(record_written(written)))
     assert whole["edit"] == {"layers": "0-2", "rank": 8, "strength": 1.0, "switched_off": [[1, 0]]}
     assert whole["sampling"]["max_new_tokens"] == 6
     assert whole["model"]["weights_hash"].startswith("sha256:")
     assert [entry["prompt"] for entry in whole["results"]] == ["The soup is", "The train is"]
-    rows = list(csv.DictReader(io.StringIO(csv_of(written))))
+    rows = list(csv.DictReader(io.StringIO(write_csv(*list_written(written)))))
     assert [row["after"] for row in rows] == [entry["after"] for entry in whole["results"]]
     assert {(row["edit_layers"], row["edit_switched_off"], row["sampling_seed"]) for row in rows} == {
         ("0-2", "[[1, 0]]", "0")
@@ -203,8 +204,8 @@ def test_the_downloads_hold_the_texts_the_edit_and_the_sampling(tiny_folder):
 
 def test_filters_and_orders_pick_and_sort_what_is_shown(tiny_folder):
     session = open_page(tiny_folder)
-    session.number_input(key="prompts_count_Everyday").set_value(12).run()
-    session.number_input(key="sampling_max_new_tokens").set_value(8).run()
+    session.number_input(key="prompts_count_everyday").set_value(12).run()
+    session.number_input(key="compare_sampling_max_new_tokens").set_value(8).run()
     write(session)
     found = results(session)
     kinds = {
@@ -228,8 +229,8 @@ def test_filters_and_orders_pick_and_sort_what_is_shown(tiny_folder):
 def test_a_stopped_run_keeps_what_was_written_before(tiny_folder):
     session = write_own(tiny_folder, "The soup is")
     old = results(session)
-    session.number_input(key="sampling_max_new_tokens").set_value(100).run()
-    session.number_input(key="sampling_samples").set_value(100).run()
+    session.number_input(key="compare_sampling_max_new_tokens").set_value(100).run()
+    session.number_input(key="compare_sampling_samples").set_value(100).run()
     session.button(key="write").click().run()
     session.session_state["jobs"]["writing"].stop()
     run_until(session, lambda session: "The run was stopped" in texts(session))

@@ -27,7 +27,7 @@ PAGE = "pages/edit/evaluate.py"
 SMALL = {
     "evaluate_limit": 6,
     "evaluate_neutral_limit": 5,
-    "evaluate_tokens": 6,
+    "evaluate_sampling_max_new_tokens": 6,
     "evaluate_controls": 2,
     "evaluate_resamples": 100,
 }
@@ -181,12 +181,12 @@ def test_a_changed_edit_plan_is_told_and_offered_again(tiny_folder):
     assert "changed since" not in texts(session)
     pick_rank(session, 4)
     shown = plain_texts(session)
-    assert "The edit plan has changed since" in shown and "Measured: rank 8, layers 1-2, strength 1, on" in shown
+    assert "The edit plan has changed since" in shown and "Measured: layers 1-2, rank 8, strength 1, on" in shown
     evaluate(session, "evaluate_now")
     assert "changed since" not in texts(session) and results(session)[-1].edit.rank == 4
     pick_rank(session, 8)
     # Back at the first plan its numbers are there at once.
-    assert "changed since" not in texts(session) and "Measured: rank 8" in plain_texts(session)
+    assert "changed since" not in texts(session) and "Measured: layers 1-2, rank 8" in plain_texts(session)
     session.number_input(key="evaluate_limit").set_value(5).run()
     assert "What to measure with has changed since" in texts(session)
 

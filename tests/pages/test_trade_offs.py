@@ -29,7 +29,7 @@ from ui.trade_off_charts import Axis, grid_figure, trade_off_figure
 PAGE = "pages/edit/trade_offs.py"
 PERPLEXITY = Axis("perplexity", "Perplexity of neutral text", "perplexity", True)
 TOXICITY = Axis("profanity", "Toxicity", "toxicity, 0 to 1", True)
-SMALL = {"sweep_limit": 4, "sweep_neutral_limit": 4, "sweep_tokens": 5, "sweep_resamples": 100}
+SMALL = {"sweep_limit": 4, "sweep_neutral_limit": 4, "sweep_sampling_max_new_tokens": 5, "sweep_resamples": 100}
 
 
 def open_page(folder: str, ranks: tuple[int, ...] = (1, 4), **link: object):
@@ -113,7 +113,7 @@ def test_a_picked_setting_becomes_the_edit_plan_of_every_page(measured):
     edit, point = measured.session_state["view"].edit, tried(measured).points[4]
     assert edit == point.edit != before
     said = measured.success[0].value.replace("\\", "")
-    assert f"The edit plan is now rank {edit.rank}, layers 1-2, strength 1; it was rank {before.rank}" in said
+    assert f"The edit plan is now layers 1-2, rank {edit.rank}, strength 1; it was layers" in said
     measured.switch_page("pages/find/spectrum.py").run()
     assert [slider.value for slider in measured.sidebar.slider if slider.label == "Rank"] == [edit.rank]
     measured.switch_page(PAGE).run()
