@@ -7,6 +7,7 @@ there is no HTML (charts, tables) `mask` leaves its first letter: i••••.
 import html
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 RUDE_FROM = 0.8
 """A word on its own that the profanity scorer rates this high is blurred."""
@@ -57,6 +58,7 @@ def _is_piece_of_insult(piece: str) -> bool:
     )
 
 
+@lru_cache(50_000)
 def is_rude_token(token: str) -> bool:
     """Whether a token on its own, as the lens shows it, is to be blurred."""
     words = [word.lower() for word in _WORD.findall(token)]
