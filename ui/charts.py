@@ -17,6 +17,9 @@ AXIS_OF_SCALE = {
     "cumulative": "Share of variance, added up",
 }
 
+# It grows upward from the plot, so that one of many lines covers nothing.
+_LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"}
+
 
 @dataclass(frozen=True)
 class Palette:
@@ -181,9 +184,7 @@ def spectrum_figure(
             )
     figure.update_xaxes(title="Direction, strongest first", showgrid=False, range=[0.4, len(heights) + 0.6])
     figure.update_yaxes(title=AXIS_OF_SCALE[scale], tickformat="" if scale == "values" else ".0%", rangemode="tozero")
-    figure.update_layout(
-        barmode="overlay", bargap=0.2, legend={"orientation": "h", "y": 1.12, "x": 1, "xanchor": "right"}
-    )
+    figure.update_layout(barmode="overlay", bargap=0.2, legend=_LEGEND)
     return _finish(figure, 360)
 
 
@@ -227,7 +228,7 @@ def stability_figure(median: np.ndarray, high: np.ndarray, edited: Sequence[int]
             )
     figure.update_xaxes(title="Layer", dtick=_tick(len(layers)), showgrid=False)
     figure.update_yaxes(title="Largest principal angle (degrees)", range=[0, 92], tickvals=[0, 15, 30, 45, 60, 75, 90])
-    figure.update_layout(legend={"orientation": "h", "y": 1.12, "x": 1, "xanchor": "right"})
+    figure.update_layout(legend=_LEGEND)
     return _finish(figure, 320)
 
 
