@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from ui.charts import Palette
+from ui.charts import LIGHT, Palette
 from ui.downloads import Table
 from ui.effects import signed
 
@@ -13,6 +13,8 @@ ALIKE = 0.7
 """Cosine from which on two directions share about half of their squared length."""
 MOST_DIRECTIONS = 12
 """Directions of each layer that a pinned one is drawn beside."""
+MOST_WRITTEN = 16
+"""Layers up to which cells have room for their angle in numbers."""
 
 
 def cosines_figure(cosines: np.ndarray, layer: int, direction: int, colours: Palette) -> go.Figure:
@@ -30,7 +32,7 @@ def cosines_figure(cosines: np.ndarray, layer: int, direction: int, colours: Pal
     if direction < directions:
         _frame(figure, layer - 0.5, direction + 0.5, layer + 0.5, direction + 1.5, colours)
     figure.update_xaxes(title="Layer", dtick=max(1, round(layers / 8)))
-    figure.update_yaxes(title="Direction", range=[directions + 0.5, 0.5], dtick=max(1, round(directions / 6)))
+    figure.update_yaxes(title="Direction", range=[directions + 0.5, 0.5], tick0=1, dtick=max(1, round(directions / 6)))
     return _finish(figure, 110 + 14 * directions)
 
 
@@ -67,13 +69,28 @@ def angles_figure(angles: np.ndarray, summary: np.ndarray, picked: int, name: st
     said = [[_say_angles(row, column, angles[row, column]) for column in range(layers)] for row in range(layers)]
     figure = _heatmap(summary, said, 90.0, colours.ramp[::-1], f"{name}, degrees", np.arange(layers))
     figure.update_traces(colorbar={"tickvals": [0, 15, 30, 45, 60, 75, 90]})
-    if layers <= 12:
-        figure.update_traces(texttemplate="%{z:.0f}°", textfont={"size": 13})
+    if layers <= MOST_WRITTEN:
+        _write_cells(figure, summary, colours)
     _frame(figure, -0.5, picked - 0.5, layers - 0.5, picked + 0.5, colours)
     tick = max(1, round(layers / 12))
     figure.update_xaxes(title="Layer", dtick=tick, constrain="domain")
     figure.update_yaxes(title="Layer", dtick=tick, scaleanchor="x", constrain="domain")
     return _finish(figure, min(600, max(320, 34 * layers + 110)))
+
+
+def _write_cells(figure: go.Figure, summary: np.ndarray, colours: Palette) -> None:
+    """The angles in numbers, in whichever ink can be read on its cell."""
+    dark = summary < 22.5 if colours == LIGHT else summary > 40
+    columns, rows = np.meshgrid(np.arange(len(summary)), np.arange(len(summary)))
+    figure.add_scatter(
+        x=columns.ravel(),
+        y=rows.ravel(),
+        mode="text",
+        text=[f"{angle:.0f}°" for angle in summary.ravel()],
+        textfont={"size": 13, "color": np.where(dark.ravel(), "#ffffff", "#20222e").tolist()},
+        hoverinfo="skip",
+        showlegend=False,
+    )
 
 
 def describe_angles(summary: np.ndarray) -> str:

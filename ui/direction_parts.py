@@ -90,9 +90,10 @@ def draw_neurons(study: Study, asked: Asked) -> None:
     st.html(neurons.neurons_html(found))
     st.caption(
         f"Value vectors of layer {asked.layer}: what a neuron of its MLP writes when it fires, read through the logit "
-        f"lens. Among as many random vectors the nearest would have a cosine of about {found.chance:.2f}. Lee et al. "
-        "2024 (arXiv 2401.01967) found value vectors that promote toxic tokens with a trained probe; those that point "
-        "toward a toxic direction are its counterpart here."
+        f"lens. Among as many random vectors the nearest would have a cosine of about {found.chance:.2f}. Where a gate "
+        "makes activations negative, neurons that point away write toward it too. Lee et al. 2024 (arXiv 2401.01967) "
+        "found value vectors that promote toxic tokens with a trained probe; those that point toward a toxic "
+        "direction are its counterpart here."
     )
     draw_download(
         "All of them as CSV",

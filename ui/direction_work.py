@@ -112,6 +112,7 @@ def begin_effect(asked: Asked) -> None:
     def work(progress):
         study = shelf.fit(asked.study, progress)
         bench = shelf.workbench(asked.study.model, progress)
+        progress("Reading prompts and texts", 0, 0)
         from detox_engine.ablation import ablate
 
         found = ablate(bench, study, asked.layer, asked.direction, progress=progress)
