@@ -121,18 +121,21 @@ def project_text(
     bases: Mapping[int, Tensor],
     edit: LowRankEdit | None = None,
     longest: int = LONGEST,
+    read: Callable[[bool, int, Tensor], None] | None = None,
 ) -> TokenProjections:
     """Project every token of `text` on directions of each layer, before and, with an `edit`, after it.
 
     Args:
-        bases: layer -> `[directions, hidden]` orthonormal rows, as many for each layer; see `pick_bases`.
+        bases: layer -> `[directions, hidden]` orthonormal rows, as many for each layer.
+        read: is given what else passes by: whether after the edit, the layer, and its states `[tokens, hidden]`.
 
     Raises:
         InputError: see `encode_text`; a state is not finite, or the memory does not suffice.
     """
     encoded = encode_text(loaded, text, longest)
     sides = [(encoded.ids, None)] + ([(encoded.ids, edit)] if edit is not None else [])
-    found = project_rows(loaded, anatomy, sides, bases)
+    hear = None if read is None else lambda row, layer, states: read(row == 1, layer, states)
+    found = project_rows(loaded, anatomy, sides, bases, read=hear)
     return TokenProjections(encoded, tuple(bases), found[0], found[1] if edit is not None else None)
 
 
@@ -142,8 +145,13 @@ def project_rows(
     rows: Sequence[tuple[Sequence[int], LowRankEdit | None]],
     bases: Mapping[int, Tensor],
     progress: Progress = ignore_progress,
+    read: Callable[[int, int, Tensor], None] | None = None,
 ) -> list[Tensor]:
-    """`[layers, tokens, directions]` for each row: token ids, and the edit that its pass carries or None."""
+    """`[layers, tokens, directions]` for each row: token ids, and the edit that its pass carries or None.
+
+    Args:
+        read: is given what else passes by: the row, the layer, and its states `[tokens, hidden]`.
+    """
     device = loaded.model.device
     placed = {layer: basis.to(device).float().T for layer, basis in bases.items()}
 
@@ -155,6 +163,9 @@ def project_rows(
 
         def project(layer: int, states: Tensor) -> None:
             found[layer] = states.float() @ placed[layer]
+            if read is not None:
+                for place, row in enumerate(batch):
+                    read(row, layer, states[place, : width(row)])
 
         with loaded.turns:
             run_trunk(loaded, anatomy, [rows[row] for row in batch], tuple(bases), project)

@@ -96,6 +96,21 @@ def test_norms_and_signs_are_those_of_the_projection_on_the_subspace():
         project_text(loaded, find_anatomy(loaded.model), TEXT, every_layer(basis)).along(0, after=True)
 
 
+def test_states_that_pass_by_are_those_of_each_side_without_padding():
+    loaded = loaded_tiny("llama")
+    edit, seen = LowRankEdit({1: draw_basis(2, 7)}), {}
+    found = project_text(
+        loaded, find_anatomy(loaded.model), TEXT, every_layer(draw_basis(2)), edit,
+        read=lambda after, layer, states: seen.update({(after, layer): states.clone()}),
+    )  # fmt: skip
+    assert set(seen) == {(after, layer) for after in (False, True) for layer in range(LAYERS)}
+    for after in (False, True):
+        states = torch.stack([seen[after, layer] for layer in range(LAYERS)])
+        assert states.shape == (LAYERS, len(found.text.ids), HIDDEN)
+        projected = states @ draw_basis(2).T
+        torch.testing.assert_close(projected, found.after if after else found.before, rtol=1e-4, atol=1e-4)
+
+
 def test_a_row_does_not_depend_on_its_batch(monkeypatch):
     loaded = loaded_tiny("llama")
     anatomy, bases = find_anatomy(loaded.model), every_layer(draw_basis(2))
