@@ -17,7 +17,7 @@ from ui.text import escape, mask, plain
 if TYPE_CHECKING:
     from detox_engine.study import Study
 
-COPYING = Path(__file__).parent.parent / "assets" / "copy_link.js"
+SCRIPT = Path(__file__).parent.parent / "assets" / "link.js"
 
 
 def draw_sidebar() -> None:
@@ -26,6 +26,7 @@ def draw_sidebar() -> None:
     _draw_switches()
     _draw_link()
     _draw_running_fit()
+    st.html(f"<script>{SCRIPT.read_text(encoding='utf-8')}</script>", unsafe_allow_javascript=True)
 
 
 def _draw_sources() -> None:
@@ -112,8 +113,6 @@ def _draw_link() -> None:
         st.html(
             f'<p class="link"><code class="{kind}">{escape(link)}</code>'
             f'<button type="button" data-copy="{escape(link)}">Copy the link</button></p>'
-            f"<script>{COPYING.read_text(encoding='utf-8')}</script>",
-            unsafe_allow_javascript=True,
         )
         if left_out(state.view()):
             st.caption("A text that you wrote is too long for a link, so it is left out.")
