@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from ui import cache, charts, direction_charts, direction_notes, direction_work, frame, jobs, neurons, outcomes, state
+from ui import cache, charts, direction_charts, direction_notes, direction_work, frame, jobs, neurons, state
 from ui.carried_pairs import list_tokens, pairs_html
 from ui.chart_view import draw_chart
+from ui.direction_effect import effect_html, list_effect
 from ui.direction_work import Asked, Effect
-from ui.downloads import Table, draw_download, write_csv
+from ui.downloads import draw_download, write_csv
 
 if TYPE_CHECKING:
     from detox_engine.study import Study
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 PARTS = {"pairs": "Pairs", "neurons": "Neurons", "effect": "Effect", "note": "Note"}
 ACROSS = {"layers": "Across layers"}
 """For pinned directions, and open there at first."""
-SHOWN_SCORES = ("profanity", "drift")
 
 
 @st.fragment
@@ -130,8 +130,7 @@ def offer_effect(asked: Asked, job: jobs.Job | None) -> None:
 
 
 def draw_scores(found: Effect, asked: Asked) -> None:
-    scores = [score for score in found.scores if score.name in SHOWN_SCORES]
-    st.html("".join(outcomes.score_html(score) for score in scores))
+    st.html(effect_html(found))
     st.caption(
         f"The change when this direction alone is removed, beside random directions of layer {asked.layer} removed "
         f"instead, with 95 % intervals: {found.prompts} prompts continued by the most probable tokens, and neutral "
@@ -143,22 +142,6 @@ def draw_scores(found: Effect, asked: Asked) -> None:
         f"effect_layer_{asked.layer}_direction_{asked.direction + 1}.csv",
         key=f"effect_{asked.layer}_{asked.direction}",
     )
-
-
-def list_effect(found: Effect) -> Table:
-    """Each score before, after and with random directions removed, and its changes, with their intervals."""
-    rows = [
-        (score.name, what, estimate.mean, estimate.low, estimate.high, estimate.n)
-        for score in found.scores
-        for what, estimate in (
-            ("before", score.effect.before),
-            ("after", score.effect.after),
-            ("random", score.effect.control),
-            ("change", score.effect.difference),
-            ("random change", score.effect.control_difference),
-        )
-    ]
-    return ("score", "what", "mean", "low", "high", "n"), rows
 
 
 def draw_outcome(job: jobs.Job, stopped: str) -> bool:

@@ -14,13 +14,13 @@ SUMMARIES = {"Mean angle": "mean", "Smallest angle": "min", "Largest angle": "ma
 
 
 def pick_layer() -> int:
-    """The layer whose directions are shown, with a button to each side of it."""
+    """The layer whose directions are shown, with buttons that step up and down."""
     if study.layers == 1:
         return 0
     shown = state.picked_layer(study)
     with st.container(horizontal=True, vertical_alignment="bottom"):
+        layer = controls.pick_layer(study, "directions_layer", width=330)
         draw_step("Previous layer", "layer_down", ":material/chevron_left:", shown - 1)
-        layer = controls.pick_layer(study, "directions_layer", width=360)
         draw_step("Next layer", "layer_up", ":material/chevron_right:", shown + 1)
     return layer
 
