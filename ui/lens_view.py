@@ -32,7 +32,8 @@ class Lit:
     shares: np.ndarray
     """The same divided by where the colours of each layer end: 1 is the end of the scale, −1 that of the other side."""
     next: Sequence[Sequence[Sequence]]
-    """`[layers][tokens]` the most probable next tokens there; may have fewer tokens than the text."""
+    """`[layers][tokens]` the most probable next tokens there; of fewer tokens than the text where it is long, and
+    empty until they have been read."""
 
 
 def text_html(lit: Lit, layer: int, signed: bool, shown: bool) -> str:
@@ -69,12 +70,16 @@ def say_token(lit: Lit, layer: int, place: int, signed: bool, shown: bool, link:
     """A cell in plain words: the token, its number, and what the model would write next there."""
     token = mask_token(lit.tokens[place], shown)
     parts = [f"“{token}”, layer {layer}", say_value(lit.values[layer, place], signed)]
-    if place < len(lit.next[layer]):
-        follow = ", ".join(
-            f"{mask_token(score.token, shown)} {say_chance(score.score)}" for score in lit.next[layer][place]
-        )
+    if follow := say_next(lit, layer, place, shown):
         parts.append(f"next here: {follow}")
     return link.join(parts)
+
+
+def say_next(lit: Lit, layer: int, place: int, shown: bool) -> str:
+    """The most probable next tokens there; nothing where they have not been read."""
+    if not lit.next or place >= len(lit.next[layer]):
+        return ""
+    return ", ".join(f"{mask_token(score.token, shown)} {say_chance(score.score)}" for score in lit.next[layer][place])
 
 
 def say_chance(probability: float) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -15,14 +16,21 @@ from ui.cache import StudyKey
 from ui.mapping import Kept
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from detox_engine.lens import TokenScore
-    from detox_engine.token_lens import ProjectionScale, TokenProjections
+    from detox_engine.specs import Progress
+    from detox_engine.token_lens import LensText, ProjectionScale, TokenProjections
+    from detox_engine.workbench import Workbench
+
+    States = list[list[Tensor]]
+    """`[sides][layers]` of `[tokens, hidden]`."""
 
 LENS = "token lens"
 """The kind of job."""
 TOP = 5
 MOST_PREDICTED = 256
-"""Tokens of a text whose next tokens are read; beyond, the unembedding would take longer than all else."""
+"""Tokens of a text after which it is read what comes next; more of them would take longer than all else."""
 PATIENCE = 0.8
 """Seconds that a page waits for a short text before it draws a progress bar."""
 
@@ -43,15 +51,20 @@ class Looked:
     """One text, token by token."""
 
     projections: TokenProjections
-    next_before: tuple[tuple[tuple[TokenScore, ...], ...], ...]
-    """`[layers][tokens]` the most probable next tokens there; as many tokens as were read."""
-    next_after: tuple[tuple[tuple[TokenScore, ...], ...], ...] | None
+    next: tuple[tuple[tuple[tuple[TokenScore, ...], ...], ...], ...] = ()
+    """`[sides][layers][tokens]` the most probable next tokens there, before the edit and, where there is one, after;
+    as many tokens as were read, and empty until they are."""
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
     texts: tuple[Looked, ...]
     scale: ProjectionScale
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has been read, too, what comes next at each token."""
+        return all(looked.next for looked in self.texts)
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
@@ -66,13 +79,13 @@ def found_texts() -> Kept:
 
 
 def look(asked: Asked) -> Found | None:
-    """What came of `asked`; begins it in a worker where nothing has, and then is None for the moment."""
+    """What came of `asked`, at first without what comes next; begins it in a worker where nothing has been begun."""
     kept = found_texts()
-    found = kept.find(asked)
-    if found is not None:
+    found, job = kept.find(asked), jobs.find_job(LENS)
+    mine = job is not None and job.key == asked
+    if found is not None and (found.complete or mine):
         return found
-    job = jobs.find_job(LENS)
-    if job is None or job.key != asked or job.snapshot.state == "done":
+    if not mine or job.snapshot.state == "done":
         # Done and yet not found: other sessions' texts have pushed it out.
         job = _begin(asked)
     end = time.monotonic() + PATIENCE
@@ -91,39 +104,66 @@ def _begin(asked: Asked) -> jobs.Job:
 
         bases = {layer: subspace.basis[: study.kept] for layer, subspace in enumerate(study.subspaces)}
         edit = None if asked.edit is None else bench.edit(study, asked.edit)
-        looked = []
+        looked, states = [], []
         for one in asked.texts:
             progress("Reading the text", len(looked), len(asked.texts))
-            looked.append(_look_at(bench, one, bases, edit))
+            projections, passed = _project(bench, one, bases, edit)
+            looked.append(Looked(projections))
+            states.append(passed)
         scale = known.find((asked.study, asked.made))
         if scale is None:
             scale = find_scale(bench.loaded, bench.anatomy, study.pairs, bases, progress=progress)
             known.keep((asked.study, asked.made), scale)
         progress("Finding words to blur", 0, 0)
         # In one go here: the pages ask word by word.
-        text.find_rude_words(_words(looked))
+        text.find_rude_words(words for one in looked for words in _words_of(one.projections.text))
         kept.keep(asked, Found(tuple(looked), scale))
+        _read_next(bench, asked, looked, states, scale, kept, progress)
 
     return jobs.start_job(LENS, asked, work)
 
 
-def _look_at(bench, text: str, bases: Mapping, edit) -> Looked:
-    from detox_engine.predictions import read_predictions
+def _project(bench: Workbench, text: str, bases: Mapping[int, Tensor], edit) -> tuple[TokenProjections, States]:
     from detox_engine.token_lens import project_text
 
-    found = project_text(bench.loaded, bench.anatomy, text, bases, edit)
-    places = range(min(len(found.text.ids), MOST_PREDICTED))
+    passed: dict[tuple[bool, int], Tensor] = {}
 
-    def read(edit):
-        return read_predictions(bench.loaded, bench.anatomy, found.text, found.layers, edit, TOP, places)
+    def keep(after: bool, layer: int, states: Tensor) -> None:
+        passed[after, layer] = states[:MOST_PREDICTED].clone()
 
-    return Looked(found, read(None), None if edit is None else read(edit))
+    found = project_text(bench.loaded, bench.anatomy, text, bases, edit, read=keep)
+    sides = (False,) if edit is None else (False, True)
+    return found, [[passed[after, layer] for layer in found.layers] for after in sides]
 
 
-def _words(looked: list[Looked]) -> list[str]:
-    words = []
-    for one in looked:
-        words += [*one.projections.text.tokens, "".join(one.projections.text.pieces)]
-        for rows in (one.next_before, one.next_after or ()):
-            words += {score.token for row in rows for scores in row for score in scores}
-    return words
+def _read_next(
+    bench: Workbench,
+    asked: Asked,
+    looked: Sequence[Looked],
+    states: Sequence[States],
+    scale: ProjectionScale,
+    kept: Kept,
+    progress: Progress,
+) -> None:
+    """Complete what was found of `asked` by what comes next at each token."""
+    from detox_engine.predictions import read_predictions
+
+    total, done = sum(len(layers) for sides in states for layers in sides), count()
+
+    def read(found: Tensor) -> tuple[tuple[TokenScore, ...], ...]:
+        progress("Reading what comes next", next(done), total)
+        return read_predictions(bench.loaded, bench.anatomy, found, TOP)
+
+    whole = tuple(
+        replace(one, next=tuple(tuple(read(found) for found in layers) for layers in sides))
+        for one, sides in zip(looked, states, strict=True)
+    )
+    progress("Finding words to blur", 0, 0)
+    text.find_rude_words(
+        score.token for one in whole for side in one.next for layer in side for scores in layer for score in scores
+    )
+    kept.keep(asked, Found(whole, scale))
+
+
+def _words_of(read: LensText) -> tuple[str, ...]:
+    return (*read.tokens, "".join(read.pieces))

@@ -1,16 +1,18 @@
 """Token lens: every token coloured by its projection, before and after the edit, whatever the text is."""
 
 import re
+import threading
 
 import numpy as np
 import pytest
 import torch
 
+from detox_engine import predictions
 from detox_engine.lens import TokenScore
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
 from ui import lensing
 from ui.charts import DARK, LIGHT
-from ui.lens_view import LONG, Lit, lens_figure, say_token, say_value, text_html
+from ui.lens_view import LONG, STRONGEST, Lit, lens_figure, say_token, say_value, text_html
 
 PAGE = "pages/find/token_lens.py"
 
@@ -36,8 +38,7 @@ def numbers(html: str) -> list[tuple[str, str]]:
 
 
 def write(session, words: str, second: str = ""):
-    session.session_state["lens_kind"] = "Your own words"
-    session.run()
+    session.segmented_control(key="lens_kind").set_value("own").run()
     session.text_area(key="lens_own").set_value(words)
     session.text_area(key="lens_second").set_value(second).run()
     return settled(session)
@@ -72,8 +73,7 @@ def test_layer_direction_and_measure_change_the_numbers(tiny_folder):
     seen.add(lit(session)[0])
     session.number_input(key="lens_direction").set_value(2).run()
     seen.add(lit(session)[0])
-    session.session_state["lens_measure"] = "Length on the subspace"
-    session.run()
+    session.segmented_control(key="lens_measure").set_value("length").run()
     seen.add(lit(session)[0])
     assert len(seen) == 4
     assert "toward" not in lit(session)[0] and "length" in lit(session)[0]
@@ -101,8 +101,7 @@ def test_words_of_a_pair_can_be_changed_once_toxic_words_are_shown(tiny_folder):
 
 def test_bundled_prompts_can_be_looked_at(tiny_folder):
     session = open_page(tiny_folder, layers="0-2", rank=1)
-    session.session_state["lens_kind"] = "A prompt"
-    settled(session.run())
+    settled(session.segmented_control(key="lens_kind").set_value("prompt").run())
     assert "The prompt" in texts(session) and len(lit(session)) == 2
 
 
@@ -147,6 +146,69 @@ def test_an_edit_that_removes_nothing_leaves_the_model_as_it_is_alone(tiny_folde
     session = open_page(tiny_folder, layers="1", rank=1, off="1.0")
     assert "there is no after" in texts(session)
     assert len(lit(session)) == 2 and '<section class="after">' not in texts(session)
+
+
+def test_a_link_restores_the_text_and_what_colours_it(tiny_folder):
+    words = {"lens": "own", "text": "A quiet day.", "second": "<b>Shut up</b>"}
+    session = open_page(tiny_folder, layers="0-2", rank=1, layer=1, colour="length", lens_rank=3, **words)
+    assert session.text_area(key="lens_own").value == "A quiet day."
+    assert session.text_area(key="lens_second").value == "<b>Shut up</b>"
+    assert session.number_input(key="lens_rank").value == 3 and session.slider(key="lens_layer").value == 1
+    assert len(lit(session)) == 4 and "length" in lit(session)[0]
+    session.number_input(key="lens_rank").set_value(2).run()
+    assert session.query_params["lens_rank"] in ("2", ["2"])
+
+
+def test_colours_come_first_and_what_comes_next_follows(tiny_folder, monkeypatch):
+    held, read = threading.Event(), predictions.read_predictions
+
+    def wait(*given):
+        held.wait(60)
+        return read(*given)
+
+    monkeypatch.setattr(predictions, "read_predictions", wait)
+    session = write(open_page(tiny_folder, layers="0-2", rank=1), "Colours before all else.")
+    run_until(session, lambda session: lit(session))
+    early = lit(session)
+    assert len(early) == 2 and "next here" not in early[0] and numbers(early[0])
+    held.set()
+    run_until(session, lambda session: "next here" in lit(session)[0])
+    assert numbers(lit(session)[0]) == numbers(early[0]) and "next here" in lit(session)[1]
+    assert "Point at a token for its number, and for" in texts(session)
+
+
+def test_reading_what_comes_next_can_be_stopped_and_the_colours_stay(tiny_folder, monkeypatch):
+    held, read = threading.Event(), predictions.read_predictions
+
+    def wait(*given):
+        held.wait(60)
+        return read(*given)
+
+    monkeypatch.setattr(predictions, "read_predictions", wait)
+    session = write(open_page(tiny_folder, layers="0-2", rank=1), "Colours without what follows.")
+    run_until(session, lambda session: lit(session))
+    session.button(key="stop_token lens").click().run()
+    held.set()
+    run_until(session, lambda session: "was stopped" in texts(session))
+    assert len(lit(session)) == 2 and "next here" not in lit(session)[0]
+    session.button(key="lens_again").click().run()
+    run_until(session, lambda session: lit(session) and "next here" in lit(session)[0])
+
+
+def test_the_same_number_has_the_same_colour_in_every_text(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=1)
+    scale = re.search(r'<div class="lens-scale">.*?</div>', texts(session))[0]
+    seen = set()
+    for words in ("A quiet day.", "You utter idiot, shut up and go away from here"):
+        write(session, words)
+        assert re.search(r'<div class="lens-scale">.*?</div>', texts(session))[0] == scale
+        end = float(re.search(r"([\d.]+) toward toxic or more", scale)[1])
+        for share, number, side in re.findall(
+            r'--share: (\d+)%" data-tip="[^"]*? · ([\d.]+) toward (\w+)', "".join(lit(session))
+        ):
+            assert int(share) == pytest.approx(STRONGEST * min(1, float(number) / end), abs=1)
+            seen.add((side, share))
+    assert len(seen) > 8
 
 
 def test_a_text_that_was_read_is_not_read_again(tiny_folder, monkeypatch):
