@@ -120,6 +120,14 @@ class PairStream:
             found.append(f"Drawn from {first}; without a limit all are read.")
         return tuple(found)
 
+    @property
+    def flaws(self) -> tuple[str, ...]:
+        """What was noticed about the pairs given so far, where each can be looked at alone: a sentence each."""
+        return tuple(
+            f"{flaw}: {count:,} ({list_numbers(self.uneven.first[flaw], count, self.table.unit)})."
+            for flaw, count in self.uneven.counts.items()
+        )
+
     def _read(self) -> Iterator[Numbered]:
         total = self.table.total
         for row in self.table.read(self._layout.columns):

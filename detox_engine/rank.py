@@ -1,7 +1,8 @@
 """How many directions are real: parallel analysis with deflation (see `draw_null_spectra`)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy
 import torch
@@ -57,6 +58,13 @@ class NullSpectrum:
         return int((singular_values[: len(threshold)] > threshold[:1]).sum())
 
 
+class Residual(Protocol):
+    """What is left of one layer's centred differences without their first directions."""
+
+    def draw_null(self, noise: Tensor) -> Tensor:
+        """A matrix whose singular values are those of a draw of the null, from the randomness of that draw."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Residual:
     """What is left of one layer's centred differences without their first directions."""
@@ -68,9 +76,9 @@ class _Residual:
     right: Tensor
     """`[1 + removed, hidden]` likewise: the mean direction and the removed directions."""
 
-    def flip(self, signs: Tensor) -> Tensor:
-        """A draw of the null: the same sizes without structure, nothing along what the residual has nothing along."""
-        null = self.matrix * signs
+    def draw_null(self, noise: Tensor) -> Tensor:
+        """The same sizes with random signs, without structure, nothing along what the residual has nothing along."""
+        null = self.matrix * noise
         null -= self.right.T @ (self.right @ null)
         null -= (null @ self.left.T) @ self.left
         for side in (1, 0):
@@ -110,18 +118,40 @@ def draw_null_spectra(
     too many is common (planted 5: 75 of 100 right): read a suggestion beside the stability. On the bundled model
     and its 700 pairs all 32 kept directions are more than noise in every layer, and 6 to 9 are dominant.
     """
+    _, pairs, hidden = embeddings.toxic.shape
+    return run_parallel_analysis(
+        subspaces,
+        lambda layer, count: _deflate(embeddings, layer, subspaces[layer], count),
+        lambda draw: _draw_signs(hidden, pairs, (seed, draw)),
+        draws,
+        progress,
+    )
+
+
+def run_parallel_analysis(
+    subspaces: Sequence[ToxicSubspace],
+    deflate: Callable[[int, int], Residual],
+    draw_noise: Callable[[int], Tensor],
+    draws: int,
+    progress: Progress,
+) -> tuple[NullSpectrum, ...]:
+    """The null spectrum of every layer, removing what is real until nothing is.
+
+    Args:
+        deflate: what is left of a layer without so many of its first directions.
+        draw_noise: the randomness of a draw, which all layers share.
+    """
     if draws < 2:
         raise InputError(f"Parallel analysis needs 2 draws of the null or more, not {draws}; 20 are usual.")
-    layers, pairs, hidden = embeddings.toxic.shape
     spectra = [torch.empty(draws, subspace.kept) for subspace in subspaces]
-    removed = {layer: 0 for layer in range(layers) if subspaces[layer].kept}
+    removed = {layer: 0 for layer, subspace in enumerate(subspaces) if subspace.kept}
     done = 0
     while removed:
-        residuals = {layer: _deflate(embeddings, layer, subspaces[layer], count) for layer, count in removed.items()}
+        residuals = {layer: deflate(layer, count) for layer, count in removed.items()}
 
-        def draw_null(draw: int, residuals: dict[int, _Residual] = residuals) -> dict[int, Tensor]:
-            signs = _draw_signs(hidden, pairs, (seed, draw))
-            return {layer: _singular_values(residual.flip(signs)) for layer, residual in residuals.items()}
+        def draw_null(draw: int, residuals: dict[int, Residual] = residuals) -> dict[int, Tensor]:
+            noise = draw_noise(draw)
+            return {layer: _singular_values(residual.draw_null(noise)) for layer, residual in residuals.items()}
 
         nulls = run_side_by_side(draw_null, draws, STAGE, progress, done)
         done += draws
@@ -135,6 +165,13 @@ def draw_null_spectra(
             if real == 0 or count + real == kept:
                 del removed[layer]
     return tuple(NullSpectrum(spectrum) for spectrum in spectra)
+
+
+def count_dominant_directions(spectra: Sequence[NullSpectrum], subspaces: Sequence[ToxicSubspace]) -> tuple[int, ...]:
+    """One a layer: the directions that stand out against all of the differences, not only against what is left."""
+    return tuple(
+        null.count_dominant(subspace.singular_values) for null, subspace in zip(spectra, subspaces, strict=True)
+    )
 
 
 def _threshold(draws: Tensor) -> Tensor:

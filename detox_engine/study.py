@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from detox_engine.embeddings import Embeddings
 from detox_engine.errors import InputError
 from detox_engine.loading import LoadedModel
+from detox_engine.moments import Moments, load_moments, save_moments
 from detox_engine.pairs import Pair
-from detox_engine.rank import NullSpectrum
+from detox_engine.rank import NullSpectrum, count_dominant_directions
 from detox_engine.specs import FitPlan, PairSpec, format_layers, parse_layers
 from detox_engine.subspace import ToxicSubspace
 
@@ -42,13 +43,16 @@ class Study:
     model: ModelIdentity
     plan: FitPlan
     pairs: tuple[Pair, ...]
+    """Those that were kept: all, or a random sample where they were streamed."""
+    pair_count: int
+    """All that the subspaces rest on."""
     pairs_hash: str
     warnings: tuple[str, ...]
     """What was noticed about the pairs: skipped rows, cut texts, and the like; a sentence each."""
     subspaces: tuple[ToxicSubspace, ...]
     """One a layer, layer 0 first."""
     embeddings: Embeddings | None
-    """None where the plan did not keep them."""
+    """Of `pairs`; None where the plan did not keep them."""
     tokens: int
     """Real tokens that went through the model."""
     seconds: dict[str, float]
@@ -62,6 +66,10 @@ class Study:
     made: str
     """When, in ISO 8601, UTC."""
     versions: dict[str, str]
+    moments: tuple[Moments, ...] | None = None
+    """One a layer where the pairs were streamed: what more pairs can be added to."""
+    added: tuple[PairSpec, ...] = ()
+    """Where pairs came from that were added since, in order."""
 
     @property
     def layers(self) -> int:
@@ -74,11 +82,7 @@ class Study:
 
     @property
     def dominant_ranks(self) -> tuple[int, ...]:
-        """One a layer: the directions that stand out against all of the differences, not only against what is left."""
-        return tuple(
-            null.count_dominant(subspace.singular_values)
-            for null, subspace in zip(self.null_spectra, self.subspaces, strict=True)
-        )
+        return count_dominant_directions(self.null_spectra, self.subspaces)
 
     def require_fit(self, loaded: LoadedModel) -> None:
         """Raise an InputError that says which differ, if the study was made with another model than `loaded`."""
@@ -87,6 +91,15 @@ class Study:
                 f"The study was made with other weights than the model at hand: “{self.model.name}” "
                 f"({_short(self.model.weights_hash)}) against “{loaded.spec.name}” ({_short(loaded.weights_hash)}); "
                 "name the study's own model, or fit a new study."
+            )
+
+    def require_extensible(self) -> None:
+        """Raise an InputError where no pairs can be added, since of the study's own neither moments nor embeddings
+        were kept."""
+        if self.moments is None and self.embeddings is None:
+            raise InputError(
+                "The study was fitted without keeping its embeddings, so pairs cannot be added to it; fit a new one on "
+                "all pairs together."
             )
 
     def save(self, folder: Path) -> None:
@@ -120,6 +133,8 @@ class Study:
         if self.embeddings is not None:
             sides = {"toxic": self.embeddings.toxic, "civil": self.embeddings.civil}
             save_file(sides, folder / "embeddings.safetensors")
+        if self.moments is not None:
+            save_moments(self.moments, folder / "moments.safetensors")
         with (folder / "pairs.jsonl").open("w", encoding="utf-8") as lines:
             lines.writelines(json.dumps(asdict(pair), ensure_ascii=False) + "\n" for pair in self.pairs)
         (folder / "study.json").write_text(json.dumps(self._record(), indent=2, ensure_ascii=False), encoding="utf-8")
@@ -130,7 +145,8 @@ class Study:
         return {
             "format": FORMAT,
             "model": asdict(self.model),
-            "pairs": {**source, "count": len(self.pairs), "hash": self.pairs_hash, "warnings": self.warnings},
+            "pairs": {**source, "count": self.pair_count, "hash": self.pairs_hash, "warnings": self.warnings},
+            "added": [asdict(spec) for spec in self.added],
             "plan": plan,
             "tokens": self.tokens,
             "cut": self.embeddings.cut if self.embeddings else (),
@@ -187,11 +203,15 @@ def _read(folder: Path) -> Study:
     if (folder / "embeddings.safetensors").is_file():
         sides = load_file(folder / "embeddings.safetensors")
         embeddings = Embeddings(sides["toxic"], sides["civil"], record["tokens"], tuple(record["cut"]))
+    moments = None
+    if (folder / "moments.safetensors").is_file():
+        moments = load_moments(folder / "moments.safetensors", model.layers)
     suggested = record["suggested"]
     return Study(
         model=model,
         plan=FitPlan(pairs=spec, **record["plan"]),
         pairs=pairs,
+        pair_count=source["count"],
         pairs_hash=source["hash"],
         warnings=tuple(source["warnings"]),
         subspaces=subspaces,
@@ -204,6 +224,9 @@ def _read(folder: Path) -> Study:
         suggested_rank=suggested["rank"],
         made=record["made"],
         versions=record["versions"],
+        moments=moments,
+        # Studies of earlier versions have none.
+        added=tuple(PairSpec(**spec) for spec in record.get("added", ())),
     )
 
 

@@ -8,24 +8,26 @@ from time import perf_counter
 from detox_engine.anatomy import find_anatomy
 from detox_engine.edit import LowRankEdit, make_edit
 from detox_engine.embeddings import embed_pairs
+from detox_engine.fitting import SAMPLE, Fit, PairSample, fit_pairs, fit_stream, sum_moments
 from detox_engine.generate import Comparison, compare_prompts
 from detox_engine.lens import Measure, Reading, read_tokens
 from detox_engine.loading import LoadedModel, load_model
-from detox_engine.pairs import DEMO, EVERYDAY, PairSet, read_pairs
+from detox_engine.pair_stream import PairStream, open_pairs
+from detox_engine.pairs import DEMO, EVERYDAY
 from detox_engine.presets import suggest
-from detox_engine.rank import draw_null_spectra
+from detox_engine.rank import count_dominant_directions
 from detox_engine.scorers.profanity import ProfanityScorer
 from detox_engine.specs import (
     BUNDLED,
     EditPlan,
     FitPlan,
     ModelSpec,
+    PairSpec,
     Progress,
     SamplingPlan,
     ignore_progress,
 )
 from detox_engine.study import ModelIdentity, Study, require_new, stamp
-from detox_engine.subspace import fit_subspaces
 
 
 @dataclass(frozen=True)
@@ -63,53 +65,67 @@ class Workbench:
         self,
         plan: FitPlan = FitPlan(),  # noqa: B008
         progress: Progress = ignore_progress,
-        pair_set: PairSet | None = None,
+        pairs: PairStream | None = None,
     ) -> Study:
         """Steps 1–5 of the method: from pairs to the toxic subspace of every layer.
 
         Args:
-            pair_set: the pairs that the plan names, where they have been read already.
+            pairs: those that the plan names, where their reading has begun already.
 
         Raises:
-            InputError: the pairs cannot be used, or the embeddings cannot be taken (see `read_pairs`, `embed_pairs`).
+            InputError: the pairs cannot be used, or the embeddings cannot be taken (see `PairStream`, `embed_pairs`).
         """
-        if pair_set is None:
-            pair_set = read_pairs(plan.pairs, bundled_pairs(self.loaded.spec.name), progress)
-        start = perf_counter()
-        embeddings = embed_pairs(
-            self.loaded, self.anatomy, pair_set.pairs, plan.max_length, plan.pooling, progress=progress
+        if pairs is None:
+            pairs = open_pairs(plan.pairs, bundled_pairs(self.loaded.spec.name))
+        return self._make_study(plan, fit_pairs(self.loaded, self.anatomy, plan, pairs, progress))
+
+    def extend(
+        self, study: Study, more: PairSpec, progress: Progress = ignore_progress, pairs: PairStream | None = None
+    ) -> Study:
+        """The study of its pairs and `more` of them, fitted by its own plan; only these are embedded.
+
+        Raises:
+            InputError: the study is of another model or can take no more pairs, or as `fit`.
+        """
+        study.require_fit(self.loaded)
+        study.require_extensible()
+        plan = study.plan
+        if pairs is None:
+            pairs = open_pairs(more, bundled_pairs(self.loaded.spec.name))
+        embeddings = study.embeddings or embed_pairs(
+            self.loaded, self.anatomy, study.pairs, plan.max_length, plan.pooling, progress=progress
         )
-        embedded = perf_counter()
-        subspaces = fit_subspaces(embeddings.toxic, embeddings.civil, plan.keep, progress)
-        nulls = draw_null_spectra(embeddings, subspaces, progress=progress)
+        sample = PairSample(study.pairs, embeddings, study.pair_count, study.pairs_hash, study.tokens, study.warnings)
+        before = sample, study.moments or sum_moments(embeddings)
+        fit = fit_stream(self.loaded, self.anatomy, plan, pairs, progress, before)
+        return replace(self._make_study(plan, fit), added=(*study.added, more))
+
+    def _make_study(self, plan: FitPlan, fit: Fit) -> Study:
+        subspaces, sample = fit.subspaces, fit.sample
         ranks = tuple(
-            null.suggest_rank(subspace.singular_values) for null, subspace in zip(nulls, subspaces, strict=True)
+            null.suggest_rank(subspace.singular_values)
+            for null, subspace in zip(fit.null_spectra, subspaces, strict=True)
         )
-        dominant = tuple(
-            null.count_dominant(subspace.singular_values) for null, subspace in zip(nulls, subspaces, strict=True)
-        )
-        finished = perf_counter()
-        begin = suggest(self.loaded.spec.name, len(subspaces), dominant)
+        begin = suggest(self.loaded.spec.name, len(subspaces), count_dominant_directions(fit.null_spectra, subspaces))
         made, versions = stamp()
-        warnings = pair_set.warnings
-        if embeddings.cut:
-            warnings += (f"{len(embeddings.cut)} pairs were cut at {plan.max_length} tokens.",)
         return Study(
             model=self.identity,
             plan=plan,
-            pairs=pair_set.pairs,
-            pairs_hash=pair_set.hash,
-            warnings=warnings,
+            pairs=sample.pairs,
+            pair_count=sample.count,
+            pairs_hash=sample.pairs_hash,
+            warnings=sample.warnings,
             subspaces=subspaces,
-            embeddings=embeddings if plan.keep_embeddings else None,
-            tokens=embeddings.tokens,
-            seconds={"load": self.load_seconds, "embed": embedded - start, "subspace": finished - embedded},
-            null_spectra=nulls,
+            embeddings=sample.embeddings if plan.keep_embeddings else None,
+            tokens=sample.tokens,
+            seconds={"load": self.load_seconds, **fit.seconds},
+            null_spectra=fit.null_spectra,
             suggested_ranks=ranks,
             suggested_layers=begin.layers,
             suggested_rank=min(begin.rank, min(subspace.kept for subspace in subspaces)),
             made=made,
             versions=versions,
+            moments=fit.moments,
         )
 
     @property
@@ -190,9 +206,26 @@ def bundled_prompts(model_name: str) -> Path:
 
 
 def fit_to_folder(spec: ModelSpec, plan: FitPlan, folder: Path, progress: Progress = ignore_progress) -> Study:
-    """Fit a study and write it to a new folder; the folder and the pairs are checked before the model is loaded."""
+    """Fit a study and write it to a new folder; the folder and the pairs are checked before the model is loaded.
+
+    Of more pairs than are held in memory the first are.
+    """
     require_new(folder)
-    pair_set = read_pairs(plan.pairs, bundled_pairs(spec.name), progress)
-    study = Workbench.load(spec, progress).fit(plan, progress, pair_set)
+    pairs = open_pairs(plan.pairs, bundled_pairs(spec.name))
+    pairs.ahead(SAMPLE, progress)
+    study = Workbench.load(spec, progress).fit(plan, progress, pairs)
     study.save(folder)
     return study
+
+
+def extend_to_folder(
+    study: Study, spec: ModelSpec, more: PairSpec, folder: Path, progress: Progress = ignore_progress
+) -> Study:
+    """Add pairs to a study and write the whole to a new folder; checked as `fit_to_folder` does."""
+    require_new(folder)
+    study.require_extensible()
+    pairs = open_pairs(more, bundled_pairs(spec.name))
+    pairs.ahead(SAMPLE, progress)
+    extended = Workbench.load(spec, progress).extend(study, more, progress, pairs)
+    extended.save(folder)
+    return extended
