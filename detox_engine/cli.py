@@ -119,7 +119,7 @@ def fit(
             "study": str(out),
             "layers": study.model.layers,
             "hidden": study.model.hidden,
-            "pairs": len(study.pairs),
+            "pairs": study.pair_count,
             "tokens": study.tokens,
             "seconds": study.seconds,
             "suggested": {"layers": format_layers(study.suggested_layers), "rank": study.suggested_rank},

@@ -109,7 +109,7 @@ def fit_table(study: "Study", folder: str) -> RenderableType:
         table.add_row(str(layer), str(rank), f"{share:.1%}", f"{polarity:.2f}")
     seconds = ", ".join(f"{step} {value:.1f} s" for step, value in study.seconds.items())
     facts = (
-        f"{len(study.pairs):,} pairs, {study.tokens:,} tokens; {seconds}.",
+        f"{study.pair_count:,} pairs, {study.tokens:,} tokens; {seconds}.",
         f"Suggested edit: layers {format_layers(study.suggested_layers)}, rank {study.suggested_rank}.",
         f"The study is in {folder}; read it with: detox directions {shlex.quote(folder)}",
     )

@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,7 +95,8 @@ class Shelf:
                 first_visit = key == StudyKey()
                 study = kept_study.read_study(workbench, key.fit) if first_visit and not afresh else None
                 if study is None:
-                    study = workbench.fit(key.fit, progress)
+                    # Only the command line adds pairs to a study; the moments for it can be gigabytes.
+                    study = replace(workbench.fit(key.fit, progress), moments=None)
                     if first_visit:
                         kept_study.keep_study(workbench, study)
                 with self._lock:

@@ -99,7 +99,7 @@ def find_evidence(study: Study, entry: DirectionReading) -> poles.Evidence:
     if study.embeddings is not None:
         found = cache.separation(state.view().study_key, study.made, entry.layer)
         agreeing = found.agreeing[entry.direction]
-    return poles.Evidence(len(study.pairs), agreeing, knows_poles(entry.polarity, len(study.pairs)))
+    return poles.Evidence(len(study.pairs), agreeing, knows_poles(entry.polarity, study.pair_count))
 
 
 def draw_likeness(study: Study, entry: DirectionReading) -> None:

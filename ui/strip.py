@@ -39,10 +39,10 @@ def steps_of_study(study: Study, model: str, pairs: str, stages: Sequence[Stage]
     suggested = f"Suggested: layers {format_layers(study.suggested_layers)}, rank {study.suggested_rank}"
     return (
         Step("Model", model, f"{study.layers} layers, {study.model.hidden} wide", "ready", _took(seconds["load"])),
-        Step("Pairs", pairs, f"{len(study.pairs):,} pairs", "ready", _took(reading)),
+        Step("Pairs", pairs, f"{study.pair_count:,} pairs", "ready", _took(reading)),
         Step(
             "Embeddings",
-            f"{2 * len(study.pairs):,} texts read",
+            f"{2 * study.pair_count:,} texts read",
             f"{study.tokens:,} tokens, at every layer",
             "ready",
             _took(seconds["embed"]),

@@ -116,7 +116,8 @@ def draw_pairs() -> None:
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         last = min(start + SHOWN_PAIRS, len(chosen))
         of_all = f" (filtered from {len(study.pairs):,})" if len(chosen) < len(study.pairs) else ""
-        st.caption(f"Pairs {start + 1:,}–{last:,} of {len(chosen):,}{of_all}.")
+        sampled = f", a random sample of {study.pair_count:,}" if len(study.pairs) < study.pair_count else ""
+        st.caption(f"Pairs {start + 1:,}–{last:,} of {len(chosen):,}{of_all}{sampled}.")
         if pages > 1:
             st.pagination(pages, key="pairs_page")
 

@@ -102,6 +102,12 @@ def draw_stability() -> None:
                 f"{rank} of a layer typically {'turns' if stability.rank == 1 else 'turn'}, its whisker "
                 "reaches to the worst draw in ten: near 0° these "
                 "pairs settle the subspace, near 90° other pairs would give another one."
+                + (
+                    f" A draw has {len(study.pairs):,} pairs, as many as are kept of {study.pair_count:,}, so it turns "
+                    "further than another set of so many would."
+                    if len(study.pairs) < study.pair_count
+                    else ""
+                )
             )
             return
     st.button(
