@@ -240,7 +240,7 @@ def fit_paper_study(
     study: Path, model: str | None, device: str, dtype: str, pairs: str | None, progress: Progress
 ) -> None:
     """Fit the study of the paper's preset on the published number of pairs."""
-    from detox_engine.cli import absolute
+    from detox_engine.options import absolute
     from detox_engine.presets import PAPER_PAIRS, find_published
     from detox_engine.workbench import fit_to_folder
 

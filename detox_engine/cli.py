@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from detox_engine import assess, explore, tables
+from detox_engine import assess, explore, fits, tables
 from detox_engine.comparisons import record_comparisons
 from detox_engine.errors import InputError
 from detox_engine.options import (
@@ -33,7 +33,7 @@ from detox_engine.options import (
     plan_edit,
     read_prompts_for,
 )
-from detox_engine.specs import EditPlan, FitPlan, ModelSpec, PairSpec, Pooling, SamplingPlan, format_layers
+from detox_engine.specs import EditPlan, ModelSpec, SamplingPlan
 
 APP = Path(__file__).parents[1] / "app.py"
 DIRECTIONS_SHOWN = 3
@@ -78,53 +78,8 @@ def main() -> None:
     app(prog_name="detox")
 
 
-@app.command()
-def fit(
-    out: Annotated[Path, typer.Option("--out", help="New folder to write the study to.")],
-    model: Annotated[str, option_of(ModelSpec, "name", "--model")] = ModelSpec.name,
-    revision: Annotated[str | None, option_of(ModelSpec, "revision", "--revision")] = ModelSpec.revision,
-    device: Device = ModelSpec.device,
-    dtype: Dtype = ModelSpec.dtype,
-    pairs: Annotated[str, option_of(PairSpec, "source", "--pairs")] = PairSpec.source,
-    toxic: Annotated[str | None, option_of(PairSpec, "toxic", "--toxic-column")] = PairSpec.toxic,
-    civil: Annotated[str | None, option_of(PairSpec, "civil", "--civil-column")] = PairSpec.civil,
-    prompt: Annotated[str | None, option_of(PairSpec, "prompt", "--prompt-column")] = PairSpec.prompt,
-    subset: Annotated[str | None, option_of(PairSpec, "subset", "--subset")] = PairSpec.subset,
-    split: Annotated[str, option_of(PairSpec, "split", "--split")] = PairSpec.split,
-    pairs_revision: Annotated[str | None, option_of(PairSpec, "revision", "--pairs-revision")] = PairSpec.revision,
-    limit: Annotated[int | None, option_of(PairSpec, "limit", "--limit")] = PairSpec.limit,
-    seed: Annotated[int, option_of(PairSpec, "seed", "--seed")] = PairSpec.seed,
-    max_length: Annotated[int, option_of(FitPlan, "max_length", "--max-length")] = FitPlan.max_length,
-    pooling: Annotated[Pooling, option_of(FitPlan, "pooling", "--pooling")] = FitPlan.pooling,
-    keep: Annotated[int, option_of(FitPlan, "keep", "--keep")] = FitPlan.keep,
-    keep_embeddings: Annotated[
-        bool, option_of(FitPlan, "keep_embeddings", "--embeddings/--no-embeddings")
-    ] = FitPlan.keep_embeddings,
-    as_json: Json = False,
-) -> None:
-    """Find the toxic directions of every layer of a model, and write them to a study."""
-    spec = ModelSpec(absolute(model), revision, device, dtype)
-    source = PairSpec(pairs, toxic, civil, prompt, subset, split, pairs_revision, limit, seed)
-    plan = FitPlan(source, max_length, pooling, keep, keep_embeddings)
-    with tables.progress_bars() as progress:
-        from detox_engine.workbench import fit_to_folder
-
-        study = fit_to_folder(spec, plan, out, progress)
-    for warning in study.warnings:
-        tables.print_note(warning)
-    if not as_json:
-        return tables.show(tables.fit_table(study, str(out)))
-    return tables.print_json(
-        {
-            "study": str(out),
-            "layers": study.model.layers,
-            "hidden": study.model.hidden,
-            "pairs": study.pair_count,
-            "tokens": study.tokens,
-            "seconds": study.seconds,
-            "suggested": {"layers": format_layers(study.suggested_layers), "rank": study.suggested_rank},
-        }
-    )
+app.command()(fits.fit)
+app.command()(fits.extend)
 
 
 @app.command()
@@ -234,9 +189,3 @@ def start_app(
         raise InputError(f"The dashboard is missing (looked for {APP}): run from a whole copy of the repository.")
     command = [sys.executable, "-m", "streamlit", "run", str(APP), "--server.port", str(port)]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
-
-
-def absolute(model: str) -> str:
-    """The name of a model; of a folder its whole path, so that the study can be read from anywhere."""
-    folder = Path(model).expanduser()
-    return str(folder.resolve()) if model != ModelSpec.name and folder.is_dir() else model

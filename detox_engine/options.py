@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detox_engine.errors import InputError
-from detox_engine.specs import EditPlan, ModelSpec, Progress, parse_layers, sentence
+from detox_engine.specs import EditPlan, ModelSpec, PairSpec, Progress, parse_layers, sentence
 
 if TYPE_CHECKING:
     from detox_engine.study import Study
@@ -26,6 +26,16 @@ StudyModel = Annotated[
 ]
 Device = Annotated[str, option_of(ModelSpec, "device", "--device")]
 Dtype = Annotated[str, option_of(ModelSpec, "dtype", "--dtype")]
+Out = Annotated[Path, typer.Option("--out", help="New folder to write the study to.")]
+Pairs = Annotated[str, option_of(PairSpec, "source", "--pairs")]
+ToxicColumn = Annotated[str | None, option_of(PairSpec, "toxic", "--toxic-column")]
+CivilColumn = Annotated[str | None, option_of(PairSpec, "civil", "--civil-column")]
+PromptColumn = Annotated[str | None, option_of(PairSpec, "prompt", "--prompt-column")]
+Subset = Annotated[str | None, option_of(PairSpec, "subset", "--subset")]
+Split = Annotated[str, option_of(PairSpec, "split", "--split")]
+PairsRevision = Annotated[str | None, option_of(PairSpec, "revision", "--pairs-revision")]
+Limit = Annotated[int | None, option_of(PairSpec, "limit", "--limit")]
+PairsSeed = Annotated[int, option_of(PairSpec, "seed", "--seed")]
 Layers = Annotated[str | None, option_of(EditPlan, "layers", "--layers", show_default=SUGGESTION)]
 Rank = Annotated[int | None, option_of(EditPlan, "rank", "--rank", show_default=SUGGESTION)]
 Strength = Annotated[float, option_of(EditPlan, "strength", "--strength")]
@@ -57,6 +67,12 @@ def plan_edit(study: "Study", layers: str | None, rank: int | None, strength: fl
     )
     make_edit(study.subspaces, plan)
     return plan
+
+
+def absolute(model: str) -> str:
+    """The name of a model; of a folder its whole path, so that the study can be read from anywhere."""
+    folder = Path(model).expanduser()
+    return str(folder.resolve()) if model != ModelSpec.name and folder.is_dir() else model
 
 
 def read_prompts_for(model: str, given: list[str] | None, source: str | None) -> tuple[str, ...]:
