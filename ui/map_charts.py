@@ -17,7 +17,7 @@ Lines = Literal["none", "pairs", "moves"]
 SIDES = ("Toxic", "Civil")
 SYMBOLS = ("circle", "diamond")
 """Colour alone does not tell the sides apart."""
-HEIGHT = 480
+HEIGHT = 540
 A_CROWD = 200
 """Pairs from which on dots are smaller and see-through."""
 

@@ -219,12 +219,16 @@ except InputError as error:
 draw_run()
 if BEFORE in states:
     shown = [name for name in chosen if name in states] or [BEFORE]
-    try:
-        draw_picture()
-    except InputError as error:
-        frame.draw_error(str(error))
-    draw_selected(study)
-    draw_separability(study, layer, {name: states[name] for name in shown}, mapping.find_probes(asked), colours)
+    # On a wide screen the second stands beside the first.
+    with st.container(key="map_whole"):
+        with st.container():
+            try:
+                draw_picture()
+            except InputError as error:
+                frame.draw_error(str(error))
+            draw_selected(study)
+        with st.container():
+            draw_separability(study, layer, {name: states[name] for name in shown}, mapping.find_probes(asked), colours)
 else:
     st.caption("This study was fitted without keeping the texts' embeddings; they come back with the run.")
 draw_command()
