@@ -94,12 +94,11 @@ class Study:
             )
 
     def require_extensible(self) -> None:
-        """Raise an InputError where no pairs can be added, since of the study's own neither moments nor embeddings
-        were kept."""
-        if self.moments is None and self.embeddings is None:
+        """Raise an InputError where no pairs can be added, since neither moments nor embeddings of all were kept."""
+        if self.moments is None and (self.embeddings is None or len(self.pairs) < self.pair_count):
             raise InputError(
-                "The study was fitted without keeping its embeddings, so pairs cannot be added to it; fit a new one on "
-                "all pairs together."
+                "The study did not keep what its pairs came to, so none can be added to it; fit a new one on all pairs "
+                "together."
             )
 
     def save(self, folder: Path) -> None:

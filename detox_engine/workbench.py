@@ -66,18 +66,21 @@ class Workbench:
         plan: FitPlan = FitPlan(),  # noqa: B008
         progress: Progress = ignore_progress,
         pairs: PairStream | None = None,
+        keep_moments: bool = True,
     ) -> Study:
         """Steps 1–5 of the method: from pairs to the toxic subspace of every layer.
 
         Args:
             pairs: those that the plan names, where their reading has begun already.
+            keep_moments: with a study of streamed pairs, so that more can be added to it.
 
         Raises:
             InputError: the pairs cannot be used, or the embeddings cannot be taken (see `PairStream`, `embed_pairs`).
         """
         if pairs is None:
             pairs = open_pairs(plan.pairs, bundled_pairs(self.loaded.spec.name))
-        return self._make_study(plan, fit_pairs(self.loaded, self.anatomy, plan, pairs, progress))
+        study = self._make_study(plan, fit_pairs(self.loaded, self.anatomy, plan, pairs, progress))
+        return study if keep_moments else replace(study, moments=None)
 
     def extend(
         self, study: Study, more: PairSpec, progress: Progress = ignore_progress, pairs: PairStream | None = None

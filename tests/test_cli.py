@@ -298,7 +298,7 @@ def test_fit_refuses_a_folder_that_exists_before_any_work(refuse, home: Path, mo
     refuse("fit", "--model", home / "model", "--out", home / "study", says="exists already")
 
 
-@pytest.mark.parametrize("moment", ["detox_engine.study.save_file", "detox_engine.workbench.fit_subspaces"])
+@pytest.mark.parametrize("moment", ["detox_engine.study.save_file", "detox_engine.fitting.fit_subspaces"])
 def test_interrupted_fit_leaves_nothing(home: Path, tmp_path: Path, monkeypatch, moment: str):
     def interrupt(*args, **settings):
         raise KeyboardInterrupt

@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,7 +96,7 @@ class Shelf:
                 study = kept_study.read_study(workbench, key.fit) if first_visit and not afresh else None
                 if study is None:
                     # Only the command line adds pairs to a study; the moments for it can be gigabytes.
-                    study = replace(workbench.fit(key.fit, progress), moments=None)
+                    study = workbench.fit(key.fit, progress, keep_moments=False)
                     if first_visit:
                         kept_study.keep_study(workbench, study)
                 with self._lock:

@@ -114,17 +114,17 @@ def test_unknown_columns_are_mapped_by_hand(tiny_folder):
 def test_a_fit_can_be_stopped(tiny_folder, monkeypatch):
     import threading
 
-    from detox_engine import workbench
+    from detox_engine import fitting
 
     reached, go_on = threading.Event(), threading.Event()
-    embed_pairs = workbench.embed_pairs
+    embed_pairs = fitting.embed_pairs
 
     def slow(*arguments, progress, **options):
         reached.set()
         go_on.wait(30)
         return embed_pairs(*arguments, progress=progress, **options)
 
-    monkeypatch.setattr(workbench, "embed_pairs", slow)
+    monkeypatch.setattr(fitting, "embed_pairs", slow)
     session = open_app(model=tiny_folder, limit=LIMIT - 4)
     session.button(key="fit").click().run()
     assert reached.wait(30)

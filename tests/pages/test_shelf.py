@@ -25,7 +25,7 @@ class FakeWorkbench:
         cls.loads.append(spec.name)
         return cls(spec)
 
-    def fit(self, plan, progress=ignore_progress):
+    def fit(self, plan, progress=ignore_progress, keep_moments=True):
         self.fits.append(plan)
         self.go_on.wait(20)
         return object()
