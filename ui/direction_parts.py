@@ -12,6 +12,7 @@ from ui.chart_view import draw_chart
 from ui.direction_effect import effect_html, list_effect
 from ui.direction_work import Asked, Effect
 from ui.downloads import draw_download, write_csv
+from ui.runs import draw_run
 
 if TYPE_CHECKING:
     from detox_engine.study import Study
@@ -68,8 +69,7 @@ def draw_pairs(study: Study, asked: Asked) -> None:
         return
     found, job = direction_work.look_at_pairs(asked)
     if found is None:
-        if draw_outcome(job, "The reading of the pairs was stopped."):
-            st.button("Read them again", key=f"again_{job.kind}", on_click=jobs.forget_job, args=(job.kind,))
+        draw_unread(job)
         return
     st.caption(
         "Warm tokens carry a text toward the toxic pole, cool ones toward the civil pole; point at one for what it "
@@ -82,6 +82,18 @@ def draw_pairs(study: Study, asked: Asked) -> None:
         f"pairs_layer_{asked.layer}_direction_{asked.direction + 1}.csv",
         key=f"tokens_{asked.layer}_{asked.direction}",
     )
+
+
+def draw_unread(job: jobs.Job) -> None:
+    """Pairs that are being read, or were not."""
+    if job.snapshot.state in ("running", "done"):
+        jobs.watch_job(job, jobs.draw_progress)
+        return
+    if job.snapshot.state == "failed":
+        frame.draw_error(job.snapshot.error)
+    else:
+        st.info("The reading of the pairs was stopped.", icon=":material/info:")
+    st.button("Read them again", key=f"again_{job.kind}", on_click=jobs.forget_job, args=(job.kind,))
 
 
 def draw_neurons(study: Study, asked: Asked) -> None:
@@ -105,28 +117,20 @@ def draw_neurons(study: Study, asked: Asked) -> None:
 
 def draw_effect(study: Study, asked: Asked) -> None:
     """What removing just this direction changes, measured on demand."""
-    found, job = direction_work.find_effect(asked), jobs.find_job(direction_work.EFFECT)
-    own = job if job is not None and job.key == asked else None
+    found = direction_work.find_effect(asked)
     if found is not None:
-        if own is not None:
-            jobs.forget_job(job.kind)
         draw_scores(found, asked)
-    elif own is None or draw_outcome(own, "The measurement was stopped; nothing of it was kept."):
-        offer_effect(asked, job)
-
-
-def offer_effect(asked: Asked, job: jobs.Job | None) -> None:
-    st.button(
+        return
+    draw_run(
+        direction_work.effect_job(asked),
+        f"measure_{asked.layer}_{asked.direction}",
         "Measure its effect",
-        key=f"measure_{asked.layer}_{asked.direction}",
-        icon=":material/play_arrow:",
-        on_click=direction_work.begin_effect,
-        args=(asked,),
+        direction_work.begin_effect,
+        asked,
+        "Removes this direction alone and measures toxicity and drift on a few prompts, beside random directions.",
+        "The measurement was stopped; nothing of it was kept.",
+        again=True,
     )
-    words = "Removes this direction alone and measures toxicity and drift on a few prompts, beside random directions."
-    if job is not None and job.running:
-        words += f" Direction {job.key.direction + 1} of layer {job.key.layer} is being measured; this stops it."
-    st.caption(words)
 
 
 def draw_scores(found: Effect, asked: Asked) -> None:
@@ -142,15 +146,3 @@ def draw_scores(found: Effect, asked: Asked) -> None:
         f"effect_layer_{asked.layer}_direction_{asked.direction + 1}.csv",
         key=f"effect_{asked.layer}_{asked.direction}",
     )
-
-
-def draw_outcome(job: jobs.Job, stopped: str) -> bool:
-    """A job that has no result yet; whether it has ended without one, so that it could be begun again."""
-    if job.snapshot.state in ("running", "done"):
-        jobs.watch_job(job, jobs.draw_progress)
-        return False
-    if job.snapshot.state == "failed":
-        frame.draw_error(job.snapshot.error)
-    elif job.snapshot.state == "stopped":
-        st.info(stopped, icon=":material/info:")
-    return True

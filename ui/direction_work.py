@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from detox_engine.study import Study
     from detox_engine.workbench import Workbench
 
-EFFECT = "effect of a direction"
-"""The kind of job; a session measures one direction at a time."""
 PATIENCE = 0.8
 """Seconds that a page waits for a few pairs before it draws a progress bar."""
 
@@ -105,8 +103,13 @@ def _carry(bench: Workbench, study: Study, asked: Asked, progress: Progress) -> 
     return Telling(describe(picked.most), describe(picked.least), describe(picked.against))
 
 
+def effect_job(asked: Asked) -> str:
+    """The kind of job that measures this direction's effect; several may run at a time."""
+    return f"effect of {asked.layer}.{asked.direction} {asked.made}"
+
+
 def begin_effect(asked: Asked) -> None:
-    """Measure in a worker what removing the direction changes; an earlier measurement of this session is stopped."""
+    """Measure in a worker what removing the direction changes."""
     shelf, kept = cache.shelf(), found_effects()
 
     def work(progress):
@@ -118,7 +121,7 @@ def begin_effect(asked: Asked) -> None:
         found = ablate(bench, study, asked.layer, asked.direction, progress=progress)
         kept.keep(asked, Effect(found.scores, len(found.prompts), found.seconds))
 
-    jobs.start_job(EFFECT, asked, work)
+    jobs.start_job(effect_job(asked), asked, work)
 
 
 def find_effect(asked: Asked) -> Effect | None:

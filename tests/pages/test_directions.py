@@ -128,10 +128,10 @@ def test_a_pinned_direction_is_drawn_across_all_layers(tiny_folder):
     session = open_page(tiny_folder, layers="0-2", rank=2, pins="1.0")
     charts = {chart.key: chart for chart in session.get("plotly_chart")}
     assert set(charts) == {"cosines_1_0", "angles"}
-    study = cache.shelf().find_study(session.session_state["view"].study_key)
-    alt = charts["cosines_1_0"].proto.alt if hasattr(charts["cosines_1_0"].proto, "alt") else texts(session)
-    expected = direction_charts.describe_course(cache.cosines(session.session_state["view"].study_key, study.made, 1, 0), 1)
-    assert expected in texts(session) and expected in alt
+    key = session.session_state["view"].study_key
+    made = cache.shelf().find_study(key).made
+    course = direction_charts.describe_course(cache.cosines(key, made, 1, 0), 1)
+    assert course in texts(session) and course in charts["cosines_1_0"].alt
 
 
 def test_switching_a_direction_off_takes_it_out_of_the_plan_of_every_page(tiny_folder):
@@ -223,6 +223,19 @@ def carry(pair: Pair, *added: float) -> CarriedPair:
         contributions[: len(added)] = torch.tensor(added)
         sides.append(CarriedText(LensText((0,) * len(text), tuple(text), tuple(text), 0), contributions, contributions))
     return CarriedPair(0, pair, 1.5, *sides)
+
+
+def test_no_pair_stands_among_most_least_and_against_at_once():
+    subspace = fit_subspace(torch.tensor([[3.0, 1, 0], [9, 1, 0], [-1, 1, 0.1]]), torch.tensor([[0.0, 1, 0]] * 3), 1)
+    toxic = torch.tensor([[[3.0, 1, 0], [9, 1, 0], [-1, 1, 0.1], [-0.1, 1, 0], [0.2, 1, 0], [0, 1, 0]]])
+    found = separate_pairs(Embeddings(toxic, torch.tensor([[[0.0, 1, 0]] * 6]), 0, ()), 0, subspace)
+    picked = found.pick_pairs(0, most=2, least=2, against=2)
+    assert [index for index, _ in picked.most] == [1, 0]
+    assert [index for index, _ in picked.against] == [2, 3]
+    assert [index for index, _ in picked.least] == [5, 4]
+    few = found.pick_pairs(0, most=9, least=9, against=9)
+    indices = [index for group in (few.most, few.least, few.against) for index, _ in group]
+    assert sorted(indices) == list(range(6)) and [index for index, _ in few.most] == [1, 0, 4]
 
 
 def test_hostile_tokens_and_texts_are_shown_as_text():
