@@ -9,17 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from detox_engine.anatomy import Anatomy, block_output
-from detox_engine.batches import run_in_batches
+from detox_engine.batches import pack_batches, run_beside
 from detox_engine.edit import LowRankEdit, edited
 from detox_engine.errors import InputError
 from detox_engine.loading import LoadedModel
 from detox_engine.pairs import Pair
 from detox_engine.specs import Pooling, Progress, ignore_progress
-from detox_engine.threads import run_side_by_side
 
-TOKEN_BUDGET = {"cpu": 1024, "cuda": 65536}
+TOKEN_BUDGET = {"cpu": 512, "cuda": 65536}
 """Tokens of one forward pass. On a CPU few: texts of nearly one length share a pass, and its states stay in the
-caches; on one core the bundled model embedded 16,832 tokens in 1.8 s so, and in 2.5 s with 8192."""
+caches."""
+
+OVERHEAD = {"cpu": 32, "cuda": 2048}
+"""How many tokens of padding cost as much as one more pass."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,29 +144,6 @@ def _run_batch(
     return pool.states
 
 
-def _run_batches(
-    loaded: LoadedModel,
-    anatomy: Anatomy,
-    batches: Sequence[Sequence[TokenizedText]],
-    layers: int,
-    edit: LowRankEdit | None,
-) -> Tensor:
-    """Pooled states `[layers, texts, hidden]` of a few batches, side by side on a CPU's cores, one core each.
-
-    Cores that share one matrix product wait for one another, and where something else runs on one of them they all
-    wait: on a machine with two other busy processes the bundled fit took 35 s so, and 10 s on a single core.
-    """
-    pool = _Pool()
-    with loaded.turns, edited(anatomy, [edit]), _pooling_hooks(anatomy.blocks[:layers], pool):
-
-        def run(index: int) -> Tensor:
-            return _run_batch(loaded, anatomy, batches[index], layers, pool)
-
-        if len(batches) == 1:
-            return run(0)
-        return torch.cat(run_side_by_side(run, len(batches)), dim=1)
-
-
 @torch.inference_mode()
 def embed_pairs(
     loaded: LoadedModel,
@@ -193,29 +172,30 @@ def embed_pairs(
     texts = [tokenize(loaded, prompt, text, max_length, pooling) for prompt, text in sides]
     pooled = torch.empty((layers, len(texts), anatomy.hidden))
 
-    def width(index: int) -> int:
-        return len(texts[index].ids)
-
-    cores = torch.get_num_threads() if loaded.model.device.type == "cpu" else 1
-
-    def run(batch: Sequence[int]) -> list[Tensor]:
-        share = -(-len(batch) // cores)
-        shares = [[texts[index] for index in batch[start : start + share]] for start in range(0, len(batch), share)]
-        states = _run_batches(loaded, anatomy, shares, layers, edit)
+    def run(batch: Sequence[int]) -> Tensor:
+        states = _run_batch(loaded, anatomy, [texts[index] for index in batch], layers, pool)
         _check_finite(states, batch, sides)
-        return list(states.cpu().unbind(1))
+        return states.cpu()
+
+    @contextmanager
+    def turn() -> Iterator[None]:
+        with loaded.turns, edited(anatomy, [edit]), _pooling_hooks(anatomy.blocks[:layers], pool):
+            yield
 
     progress("Embedding texts", 0, len(texts))
+    pool, device, done = _Pool(), loaded.model.device.type, 0
+    budget, overhead = (limits.get(device, limits["cpu"]) for limits in (TOKEN_BUDGET, OVERHEAD))
+    batches = pack_batches([len(text.ids) for text in texts], budget, overhead)
+    workers = torch.get_num_threads() if device == "cpu" else 1
     try:
-        budgets = {device: budget * cores for device, budget in TOKEN_BUDGET.items()}
-        batches = run_in_batches(range(len(texts)), width, run, loaded.model.device, budgets)
-        for done, (index, states) in enumerate(batches, start=1):
-            pooled[:, index] = states
+        for batch, states in run_beside(batches, run, workers, turn, lambda: loaded.turns.wanted):
+            pooled[:, batch] = states
+            done += len(batch)
             progress("Embedding texts", done, len(texts))
-    except MemoryError as error:
+    except MemoryError:
         raise InputError(
-            f"There is not enough memory for one text ({error}): lower the longest length, or load the model in a "
-            "smaller number format."
+            f"There is not enough memory for one text of {len(texts[batches[0][0]].ids)} tokens: lower the longest "
+            "length, or load the model in a smaller number format."
         ) from None
     return Embeddings(
         toxic=pooled[:, 0::2].contiguous(),

@@ -15,6 +15,11 @@ class Turns:
         self._guard = Lock()
         self._queue: deque[Lock] = deque()
 
+    @property
+    def wanted(self) -> bool:
+        """Whether another thread waits for its turn."""
+        return len(self._queue) > 1
+
     def __enter__(self) -> None:
         mine = Lock()
         mine.acquire()

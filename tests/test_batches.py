@@ -1,12 +1,21 @@
 """Prompts that several edits share are run once below the lowest edited layer, with the same result."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 import torch
 
 from detox_engine.anatomy import find_anatomy
-from detox_engine.batches import TOKEN_BUDGET, pad_left, run_in_batches, run_model, run_prompts
+from detox_engine.batches import (
+    TOKEN_BUDGET,
+    pack_batches,
+    pad_left,
+    run_beside,
+    run_in_batches,
+    run_model,
+    run_prompts,
+)
 from detox_engine.edit import edited
 from tests.models import FAMILIES, LAYERS, tiny_model
 from tests.test_edit import count_hooks, draw_edit
@@ -89,3 +98,39 @@ def test_a_row_that_never_fits_is_an_error() -> None:
 
     with pytest.raises(MemoryError, match="7 tokens"):
         list(run_in_batches([7], lambda row: row, run, CPU))
+
+
+def test_packed_batches_hold_every_row_once_and_keep_to_budget_and_padding() -> None:
+    widths = [5, 40, 7, 7, 39, 6, 100, 8, 7, 5, 21]
+    batches = pack_batches(widths, budget=80, overhead=4)
+    assert sorted(row for batch in batches for row in batch) == list(range(len(widths)))
+    for batch in batches:
+        widest = max(widths[row] for row in batch)
+        assert len(batch) == 1 or widest * len(batch) <= 80
+        assert sum(widest - widths[row] for row in batch) <= 4
+    assert batches[:3] == [[6], [1, 4], [10]]
+    assert len(pack_batches(widths, budget=80, overhead=1000)) < len(batches)
+    assert pack_batches([], 80, 4) == []
+
+
+def test_batches_side_by_side_are_halved_when_memory_runs_out() -> None:
+    sizes, turns = [], []
+
+    def run(batch: Sequence[int]) -> list[int]:
+        sizes.append(len(batch))
+        if len(batch) > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return [10 * row for row in batch]
+
+    @contextmanager
+    def turn() -> Iterator[None]:
+        turns.append("begun")
+        yield
+
+    found = run_beside([[0, 1, 2, 3, 4], [5]], run, 1, turn, lambda: False)
+    assert sorted(pair for batch, results in found for pair in zip(batch, results, strict=True)) == [
+        (row, 10 * row) for row in range(6)
+    ]
+    assert max(sizes) == 5 and turns == ["begun"]
+    with pytest.raises(MemoryError):
+        list(run_beside([[0]], lambda batch: run([0] * 3), 1, turn, lambda: False))

@@ -2,6 +2,7 @@
 
 import math
 import threading
+import time
 
 import pytest
 import torch
@@ -136,6 +137,36 @@ def test_batches_that_run_side_by_side_give_what_one_after_the_other_gives(monke
     torch.testing.assert_close(together.civil, alone.civil, rtol=1e-4, atol=1e-5)
 
 
+def test_a_comparison_that_waits_gets_its_turn_between_two_batches(monkeypatch):
+    monkeypatch.setitem(embeddings.TOKEN_BUDGET, "cpu", 64)
+    loaded = loaded_tiny("gpt2")
+    anatomy = find_anatomy(loaded.model)
+    order, asked = [], threading.Event()
+    run = embeddings._run_batch
+
+    def compare():
+        with loaded.turns:
+            order.append("comparison")
+
+    other = threading.Thread(target=compare)
+
+    def watched(*arguments):
+        if not asked.is_set():
+            asked.set()
+            other.start()
+            while not loaded.turns.wanted:
+                time.sleep(0.001)
+        order.append("batch")
+        return run(*arguments)
+
+    monkeypatch.setattr(embeddings, "_run_batch", watched)
+    found = embed_pairs(loaded, anatomy, PAIRS * 4)
+    other.join()
+    assert "batch" in order[: order.index("comparison")]
+    assert "batch" in order[order.index("comparison") :]
+    torch.testing.assert_close(found.toxic, embed(pairs=PAIRS * 4).toxic, rtol=1e-4, atol=1e-5)
+
+
 def test_nothing_runs_above_the_highest_layer_needed_and_no_hook_is_left(monkeypatch):
     loaded = loaded_tiny("gpt2")
     anatomy = find_anatomy(loaded.model)
@@ -215,7 +246,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_a_text_that_does_not_fit_is_an_
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 123 bytes.")
 
     monkeypatch.setattr(embeddings, "_run_batch", nothing_fits)
-    with pytest.raises(InputError, match="not enough memory for one text .no memory for a row of 36 tokens"):
+    with pytest.raises(InputError, match="not enough memory for one text of 36 tokens"):
         embed()
 
 
