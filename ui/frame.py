@@ -67,8 +67,7 @@ def _draw_content_note() -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="content_note"):
         st.markdown(
             "**Before you go on:** to study rude language this tool shows some, in texts that people wrote and in "
-            "texts that models write. Rude words are blurred until you ask for them with *Show toxic words* in the "
-            "sidebar.",
+            "texts that models write. Rude words are blurred until you switch them on in the sidebar.",
             width="stretch",
         )
         read = {"content_note_read": True}
