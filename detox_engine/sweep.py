@@ -23,8 +23,11 @@ from detox_engine.trial import Trial
 if TYPE_CHECKING:
     from detox_engine.workbench import Workbench
 
-SETTINGS_AT_ONCE = 4
-"""Settings that share a forward pass; with their controls and the unedited row they make up its edits."""
+SETTINGS_AT_ONCE = 16
+"""Settings that share a forward pass, what they share of it computed once; a sweep that is stopped loses as many."""
+
+TOKENS_AT_ONCE = 8192
+"""Tokens of one text under all edits of a pass; longer texts are read under fewer settings at once."""
 
 FORMAT = 1
 
@@ -114,7 +117,7 @@ def run_sweep(
         return sweep
 
     sweep = tell()
-    for batch in _batches(grid):
+    for batch in _batches(grid, plan.evaluation.controls, materials):
         todo = [setting for setting in batch if setting in set(missing)]
         if not todo:
             continue
@@ -127,14 +130,16 @@ def run_sweep(
     return sweep
 
 
-def _batches(grid: Sequence[EditPlan]) -> list[tuple[EditPlan, ...]]:
+def _batches(grid: Sequence[EditPlan], controls: int, materials: Materials) -> list[tuple[EditPlan, ...]]:
     """The whole grid in the batches that share a pass, highest first layers first.
 
-    They depend on the grid alone and not on what is missing, so that a sweep that was stopped goes on with the
-    very batches that it would have had. Below the lowest edited layer of a batch, its settings share the work.
+    They do not depend on what is missing, so that a sweep that was stopped goes on with the very batches that it
+    would have had. Settings of nearly one first layer stand together: below it they share the work.
     """
+    longest = max((len(span.ids) for spans in materials.texts.values() for span in spans), default=1)
+    count = max(1, min(SETTINGS_AT_ONCE, TOKENS_AT_ONCE // (longest * (1 + controls))))
     order = sorted(grid, key=lambda setting: (-setting.layers[0], setting.layers[-1], setting.rank, setting.strength))
-    return [tuple(order[start : start + SETTINGS_AT_ONCE]) for start in range(0, len(order), SETTINGS_AT_ONCE)]
+    return [tuple(order[start : start + count]) for start in range(0, len(order), count)]
 
 
 def _measure(

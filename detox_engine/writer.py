@@ -10,9 +10,11 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from detox_engine.anatomy import Anatomy
-from detox_engine.batches import pad_left, run_in_batches, run_model, run_prompts
+from detox_engine.batches import pad_left, run_in_batches, run_model
 from detox_engine.edit import LowRankEdit, edited
 from detox_engine.errors import InputError
+from detox_engine.few_rows import few_rows_shared
+from detox_engine.forks import run_prompts
 from detox_engine.loading import LoadedModel
 from detox_engine.sampling import choose_tokens
 from detox_engine.specs import SamplingPlan
@@ -151,7 +153,7 @@ def _write_batch(
     probabilities: list[list[float]] = [[] for _ in rows]
     logits, past, mask = _start(loaded, anatomy, rows)
     live = list(range(len(rows)))
-    with ExitStack() as hooks:
+    with few_rows_shared(model), ExitStack() as hooks:
         hooks.enter_context(edited(anatomy, [row.edit for row in rows]))
         for step in range(plan.max_new_tokens):
             texts, samples = [rows[row].prompt.text for row in live], [rows[row].sample for row in live]

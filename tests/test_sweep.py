@@ -109,7 +109,10 @@ def test_settings_in_one_pass_score_as_each_does_alone(bench: Workbench, study: 
     assert len({point.effects["drift"].after.mean for point in sweep.points}) == 12
 
 
-def test_stopped_and_resumed_sweep_gives_the_same_table(bench: Workbench, study: Study, plan, tmp_path: Path):
+def test_stopped_and_resumed_sweep_gives_the_same_table(
+    bench: Workbench, study: Study, plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("detox_engine.sweep.SETTINGS_AT_ONCE", 4)
     whole = run_sweep(bench, study, plan, tmp_path / "whole.jsonl")
     counts, parts = [], []
 
