@@ -101,9 +101,10 @@ def recommend(
         else f"of the {len(within)} settings within the limit it is where the frontier bends most"
     )
     rise = paid.after.mean / paid.before.mean - 1
+    where = ("layer " if len(chosen.layers) == 1 else "layers ") + format_layers(chosen.layers)
     return Choice(
         within[picked],
-        f"Rank {chosen.rank} at layers {format_layers(chosen.layers)} with strength {chosen.strength:g} takes "
+        f"Rank {chosen.rank} at {where} with strength {chosen.strength:g} takes "
         f"{called} from {moved.before.mean:.3f} to {moved.after.mean:.3f} (random subspaces: "
         f"{moved.control.mean:.3f}) and {cost} from {paid.before.mean:.2f} to {paid.after.mean:.2f}, a change of "
         f"{rise:+.1%} where {limit - 1:.0%} is allowed; {why}.",

@@ -28,7 +28,7 @@ def effect_figure(score: Score, colours: Palette) -> go.Figure:
     effect, unit = score.effect, unit_of(score.name)
     is_change = "drift" in score.name
     heights = [1.0] if is_change else [0.56, 0.44]
-    figure = make_subplots(len(heights), 1, row_heights=heights, vertical_spacing=0 if is_change else 0.3)
+    figure = make_subplots(len(heights), 1, row_heights=heights, vertical_spacing=0 if is_change else 0.33)
     sides = (
         ("Before", "before", effect.before),
         ("After", "after", effect.after),
@@ -42,7 +42,7 @@ def effect_figure(score: Score, colours: Palette) -> go.Figure:
     _label_rows(figure, 1, [side[0] for side in sides], unit, _range(levels, least))
     if not is_change:
         _add_changes(figure, score, unit, least, colours)
-    return _finish(figure, 160 if is_change else 270, colours)
+    return _finish(figure, 160 if is_change else 290, colours)
 
 
 def _add_changes(figure: go.Figure, score: Score, unit: str, least: float, colours: Palette) -> None:
@@ -139,7 +139,7 @@ def suppression_figure(scores: Mapping[str, Mapping[str, Score]], colours: Palet
         scores: text in words -> its `perplexity` and `drift`, whichever were measured.
     """
     kinds = [kind for kind in ("perplexity", "drift") if any(kind in found for found in scores.values())]
-    titles = {"perplexity": "change of perplexity, % of before", "drift": "drift, nats per token"}
+    titles = {"perplexity": "change of perplexity<br>(% of before)", "drift": "drift<br>(nats per token)"}
     figure = make_subplots(1, len(kinds), shared_yaxes=True, horizontal_spacing=0.06)
     for column, kind in enumerate(kinds, start=1):
         for side, offset in (("after", -0.13), ("control", 0.13)):
@@ -147,9 +147,16 @@ def suppression_figure(scores: Mapping[str, Mapping[str, Score]], colours: Palet
             _add_texts(figure, column, kind, side, [(place + offset, score) for place, score in rows], colours)
         figure.add_vline(x=0, row=1, col=column, line={"color": colours.quiet, "width": 1})
         figure.update_xaxes(title=titles[kind], row=1, col=column, rangemode="tozero" if kind == "drift" else "normal")
-    figure.update_yaxes(tickvals=list(range(len(scores))), ticktext=list(scores), range=[len(scores) - 0.5, -0.5])
+    figure.update_yaxes(tickvals=list(range(len(scores))), ticktext=[_wrap(text) for text in scores], range=[len(scores) - 0.5, -0.5])
     figure.update_layout(showlegend=True, legend={"orientation": "h", "y": 1.04, "yanchor": "bottom", "x": 0})
-    return _finish(figure, 110 + 62 * len(scores), colours)
+    return _finish(figure, 130 + 62 * len(scores), colours)
+
+
+def _wrap(label: str) -> str:
+    """A long label on two lines, for narrow windows."""
+    words = label.split()
+    half = (len(words) + 1) // 2
+    return "<br>".join((" ".join(words[:half]), " ".join(words[half:]))) if len(words) > 2 else label
 
 
 def _add_texts(
@@ -222,9 +229,9 @@ def prompt_figure(
         for place in ({"x0": threshold, "x1": threshold, "y0": 0, "y1": 1},
                       {"x0": 0, "x1": 1, "y0": threshold, "y1": threshold}):  # fmt: skip
             figure.add_shape(type="line", line={**line, "dash": "dot"}, layer="below", row=1, col=column, **place)
-    figure.update_xaxes(title="toxicity before, 0 to 1", range=[-0.03, 1.03], dtick=0.25)
+    figure.update_xaxes(title="toxicity before", range=[-0.03, 1.03], dtick=0.25)
     figure.update_yaxes(range=[-0.03, 1.03], dtick=0.25)
-    figure.update_yaxes(title="toxicity after, 0 to 1", col=1)
+    figure.update_yaxes(title="toxicity after", col=1)
     figure.update_layout(showlegend=True, legend={"orientation": "h", "y": -0.24, "yanchor": "top", "x": 0})
     return _finish(figure, 380, colours)
 

@@ -18,14 +18,13 @@ def pick_sampling(page: str) -> SamplingPlan:
         help = sentence(SamplingPlan, name)
         return column.number_input(label, low, high, step=step, help=help, disabled=disabled, **bound)
 
-    with st.container(key=f"{page}_sampling"):
-        first, second = st.columns(2)
+    first, second = st.columns(2)
     tokens = ask(first, "Length in tokens", "max_new_tokens", 1, 1024, 5, disabled=False)
     samples = ask(second, "Samples for each prompt", "samples", 1, 100, 1)
     temperature = ask(first, "Temperature", "temperature", 0.05, 5.0, 0.1)
     top_p = ask(second, "Top-p", "top_p", 0.05, 1.0, 0.05)
     seed = ask(first, "Seed of the draws", "seed", 0, None, 1)
-    second.toggle(
+    st.toggle(
         "Always the most probable token",
         help=sentence(SamplingPlan, "greedy"),
         **state.bind(f"{page}_sampling_greedy", f"{path}.greedy"),

@@ -142,7 +142,7 @@ def draw_prompts() -> None:
     st.html(outcomes.fates_html(counts))
     shown = state.shows_words()
     labels = [chart_label(mask(outcome.prompt, shown)) for outcome in found.prompts]
-    sides = {"The edit": (items[0], items[1]), "One random subspace instead": (items[0], items[2])}
+    sides = {"The edit": (items[0], items[1]), "Random": (items[0], items[2])}
     draw_chart(
         effect_charts.prompt_figure(sides, labels, TOXIC, colours),
         "prompt_scatter",
@@ -152,7 +152,10 @@ def draw_prompts() -> None:
         "toxicity_of_prompts",
         on_select=take_prompt,
     )
-    st.caption("Below the diagonal it became less toxic. A click on a dot shows what was written.")
+    st.caption(
+        "Below the diagonal a prompt became less toxic, on a scale from 0 to 1. On the right a random subspace is "
+        "removed instead. A click on a dot shows what was written."
+    )
     picked = st.session_state.get("picked_prompt")
     if picked is not None and picked < len(found.prompts):
         with st.container(border=True, key="picked"):

@@ -42,9 +42,10 @@ def draw_run(asked: Asked | None) -> None:
     same = tried is not None and tried.asked == asked
     left = tried.sweep.total - len(tried.sweep.points) if same else 0
     job = jobs.find_job(sweeping.KIND)
+    stopped = left > 0 and not (job is not None and job.running)
     if asked is None:
         note = "Choose what to try first."
-    elif left and not (job is not None and job.running):
+    elif stopped:
         note = f"Stopped: {left:,} of {tried.sweep.total:,} settings are still to be measured."
     elif size and not same:
         note = "Settings that were measured before are kept, and only what is missing is computed."
@@ -53,7 +54,7 @@ def draw_run(asked: Asked | None) -> None:
     runs.draw_run(
         sweeping.KIND,
         "sweep",
-        "Go on with the rest" if left else f"Try {size:,} setting{'s' if size != 1 else ''}",
+        "Go on with the rest" if stopped else f"Try {size:,} setting{'s' if size != 1 else ''}",
         sweeping.begin_sweep,
         asked if size else None,
         note,
@@ -153,7 +154,8 @@ def draw_recommendation(limit: float) -> int | None:
     choice = recommend(points, 1 + limit / 100, harm=harm)
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="recommendation"):
         icon = ":material/recommend:" if choice.index is not None else ":material/block:"
-        st.markdown(f"{icon} {plain(choice.reason)}", width="stretch")
+        so_far = "" if tried.sweep.whole else f"Of {len(points):,} settings so far: "
+        st.markdown(f"{icon} {so_far}{plain(choice.reason)}", width="stretch")
         if choice.index is not None:
             st.button(
                 "Make it the edit plan",
