@@ -1,0 +1,171 @@
+"""The dashboard in a real browser: cold start, a slider's move to the redrawn chart, page to page."""
+
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from benchmarks.side_by_side import Figure
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+ROOT = Path(__file__).parents[1]
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
+PAGES = ("Spectrum", "Directions", "Map", "Token lens", "Compare", "Trade-offs", "Evaluate", "Model & pairs")
+STILL = "[data-testid=stApp][data-test-script-state=notRunning]"
+USABLE = f"{STILL} [class*=st-key-edit_rank] input"
+"""The edit plan is there, so the study is, and nothing runs any more."""
+
+WATCH_CHARTS = """() => {
+    window.drawn = 0;
+    const inChart = node => node.parentElement?.closest('.js-plotly-plot');
+    new MutationObserver(changes => {
+        if (changes.some(change => inChart(change.target))) window.drawn = performance.now();
+    }).observe(document.body, {subtree: true, childList: true, attributes: true, characterData: true});
+    window.addEventListener('keydown', () => { window.pressed = performance.now(); window.drawn = 0; }, true);
+}"""
+"""Notes when a key was pressed and when anything inside a chart last changed after it, in the browser's own time."""
+
+
+@contextmanager
+def chromium() -> Iterator["Browser"]:
+    """A browser that is open already, as a person's is."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        raise typer.BadParameter(
+            "The dashboard is timed in a real browser: install the tests' packages (pip install -r "
+            "requirements-dev.txt), or name the other benchmarks."
+        ) from None
+    names = ("chromium", "chromium-browser", "google-chrome")
+    program = next((found for name in names if (found := shutil.which(name))), None)
+    if program is None:
+        raise typer.BadParameter(
+            "The dashboard is timed in a real browser: install Chromium (Debian: apt-get install chromium), or name "
+            "the other benchmarks."
+        )
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def run_server(cache: Path) -> Iterator[str]:
+    """The address of a dashboard that is just starting, on a free port, with its cache in `cache`."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = ("--server.headless=true", f"--server.port={port}", "--server.address=127.0.0.1")
+    process = subprocess.Popen(
+        (sys.executable, "-m", "streamlit", "run", "app.py", *options),
+        cwd=ROOT,
+        env=_environment(cache),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _environment(cache: Path) -> dict[str, str]:
+    return os.environ | {"XDG_CACHE_HOME": str(cache), "HF_HUB_OFFLINE": "1"}
+
+
+def open_page(browser: "Browser", address: str) -> "Page":
+    """The dashboard's first page, asked for until the server answers."""
+    from playwright.sync_api import Error
+
+    page = browser.new_page(viewport={"width": 1440, "height": 1000})
+    page.set_default_timeout(120_000)
+    while True:
+        try:
+            page.goto(address, wait_until="commit")
+            break
+        except Error:
+            time.sleep(0.05)
+    page.locator("h1").first.wait_for()
+    return page
+
+
+def time_start(browser: "Browser", cache: Path) -> tuple[float, float]:
+    """Seconds from starting the server to the first page's title, and to the page as a person can use it."""
+    start = time.perf_counter()
+    with run_server(cache) as address:
+        page = open_page(browser, address)
+        painted = time.perf_counter() - start
+        page.locator(USABLE).first.wait_for(state="attached")
+        usable = time.perf_counter() - start
+        page.close()
+    return painted, usable
+
+
+def time_slider(page: "Page", moves: int) -> list[float]:
+    """Seconds from a key on the rank's slider to the last change in the charts of the Spectrum page."""
+    go_to(page, "Spectrum")
+    page.locator(".js-plotly-plot").nth(1).wait_for()
+    page.wait_for_timeout(1000)
+    page.evaluate(WATCH_CHARTS)
+    slider = page.get_by_test_id("stSidebar").get_by_role("group", name="Rank").locator("input").first
+    seconds = []
+    for move in range(moves):
+        slider.focus()
+        page.keyboard.press("ArrowRight" if move % 8 < 4 else "ArrowLeft")
+        page.wait_for_function("window.drawn > 0")
+        page.wait_for_timeout(700)
+        seconds.append(page.evaluate("window.drawn - window.pressed") / 1000)
+    return seconds
+
+
+def time_pages(page: "Page", rounds: int) -> dict[str, list[float]]:
+    """Page -> seconds from the click on its link until it is there and nothing runs any more."""
+    seconds: dict[str, list[float]] = {name: [] for name in PAGES}
+    for _ in range(rounds):
+        for name in PAGES:
+            start = time.perf_counter()
+            go_to(page, name)
+            seconds[name].append(time.perf_counter() - start)
+            page.wait_for_timeout(300)
+    return seconds
+
+
+def go_to(page: "Page", name: str) -> None:
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name=name, exact=True).click()
+    page.get_by_role("heading", name=name, level=1, exact=True).wait_for()
+    page.locator(STILL).wait_for()
+
+
+def measure(quick: bool) -> list[Figure]:
+    with tempfile.TemporaryDirectory() as folder, chromium() as browser:
+        cache = Path(folder)
+        # What installation does, and one start that nobody waits for: the disk's own cache is warm in every round.
+        subprocess.run((sys.executable, "-m", "ui.kept_study"), cwd=ROOT, env=_environment(cache), check=True)
+        starts = [time_start(browser, cache) for _ in range(1 if quick else 4)]
+        painted, usable = (statistics.median(times) for times in zip(*starts[-3:], strict=True))
+        with run_server(cache) as address:
+            page = open_page(browser, address)
+            page.locator(USABLE).first.wait_for(state="attached")
+            pages = time_pages(page, 2)
+            moves = time_slider(page, 5 if quick else 16)
+    changes = [seconds for times in pages.values() for seconds in times]
+    return [
+        Figure("dashboard: cold start to first paint", painted, "s"),
+        Figure("dashboard: cold start to a usable first page", usable, "s", 10, 5),
+        Figure("slider to redrawn chart, median", statistics.median(moves), "s", 0.5, 0.25, {"moves": moves}),
+        Figure("page to page, every page twice, median", statistics.median(changes), "s", 0.7, 0.4, pages),
+    ]
