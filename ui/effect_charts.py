@@ -147,7 +147,9 @@ def suppression_figure(scores: Mapping[str, Mapping[str, Score]], colours: Palet
             _add_texts(figure, column, kind, side, [(place + offset, score) for place, score in rows], colours)
         figure.add_vline(x=0, row=1, col=column, line={"color": colours.quiet, "width": 1})
         figure.update_xaxes(title=titles[kind], row=1, col=column, rangemode="tozero" if kind == "drift" else "normal")
-    figure.update_yaxes(tickvals=list(range(len(scores))), ticktext=[_wrap(text) for text in scores], range=[len(scores) - 0.5, -0.5])
+    figure.update_yaxes(
+        tickvals=list(range(len(scores))), ticktext=[_wrap(text) for text in scores], range=[len(scores) - 0.5, -0.5]
+    )
     figure.update_layout(showlegend=True, legend={"orientation": "h", "y": 1.04, "yanchor": "bottom", "x": 0})
     return _finish(figure, 130 + 62 * len(scores), colours)
 
