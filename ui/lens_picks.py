@@ -23,7 +23,7 @@ LONGEST_FIELD = 200_000
 def pick_texts(study: Study) -> dict[str, str]:
     """One or two texts, by what they are called; none where nothing is written yet."""
     kind = st.segmented_control(
-        "Text", list(KINDS), format_func=KINDS.get, required=True, label_visibility="collapsed",
+        "Kind of text", list(KINDS), format_func=KINDS.get, required=True, label_visibility="collapsed",
         **state.bind("lens_kind", "lens.kind"),
     )  # fmt: skip
     return {"pair": _pick_pair, "prompt": _pick_prompt, "own": _pick_own}[kind](study)
@@ -34,15 +34,23 @@ def _pick_own(study: Study) -> dict[str, str]:
         "Text", height=100, max_chars=LONGEST_FIELD, placeholder="What a day, you utter genius.",
         **state.bind("lens_own", "lens.own"),
     )  # fmt: skip
+    _blur_field("lens_own", first)
     frame.note_long_text("lens.own")
     second = st.text_area(
         "A second text to compare it with, if you like", height=68, max_chars=LONGEST_FIELD,
         **state.bind("lens_second", "lens.second"),
     )  # fmt: skip
+    _blur_field("lens_second", second)
     frame.note_long_text("lens.second")
     if not second.strip():
         return {"The text": first} if first.strip() else {}
     return {"The first text": first, "The second text": second}
+
+
+def _blur_field(key: str, text: str) -> None:
+    """Blur a whole field that holds rude words, unless somebody is writing in it: a link may have brought them."""
+    if mask(text, state.shows_words()) != text:
+        st.html(f"<style>.st-key-{key} textarea:not(:focus) {{ filter: blur(0.32em); }}</style>")
 
 
 def _pick_pair(study: Study) -> dict[str, str]:
@@ -84,11 +92,7 @@ def _offer_editing(first: str, second: str = "") -> None:
         for path, value in (("lens.own", first), ("lens.second", second), ("lens.kind", "own")):
             state.put(path, value)
 
-    hidden = any(mask(text, state.shows_words()) != text for text in (first, second))
-    st.button(
-        "Change the words", key="lens_edit", icon=":material/edit:", on_click=take, disabled=hidden,
-        help="A field cannot blur words: show toxic words first." if hidden else None,
-    )  # fmt: skip
+    st.button("Change the words", key="lens_edit", icon=":material/edit:", on_click=take)
 
 
 def pick_measure(study: Study) -> tuple[bool, int]:

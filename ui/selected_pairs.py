@@ -53,7 +53,7 @@ def draw_selected(study: Study) -> None:
         st.subheader(f"{len(picked):,} selected pair{'s' if len(picked) > 1 else ''}", anchor=False)
         with st.container(horizontal=True, width="content"):
             draw_download(
-                "Selected pairs as CSV", lambda: write_csv(*list_selected(study)), "selected_pairs.csv",
+                "Selected pairs as CSV", lambda: write_csv(*list_pairs(study, picked)), "selected_pairs.csv",
                 key="map_picked_csv",
             )  # fmt: skip
             st.button("Let them go", key="map_clear", icon=":material/close:", on_click=let_go)
@@ -64,8 +64,7 @@ def draw_selected(study: Study) -> None:
         st.caption(f"The first {MOST_LISTED}; the file has all {len(picked):,}.")
 
 
-def list_selected(study: Study) -> Table:
-    """The selected pairs, numbered from 1."""
+def list_pairs(study: Study, indices: Sequence[int]) -> Table:
+    """Those pairs, numbered from 1."""
     heads = ("prompt", "toxic", "civil")
-    picked = find_selected(study)
-    return ("pair", *heads), [(index + 1, *(getattr(study.pairs[index], head) for head in heads)) for index in picked]
+    return ("pair", *heads), [(index + 1, *(getattr(study.pairs[index], head) for head in heads)) for index in indices]

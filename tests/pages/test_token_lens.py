@@ -89,14 +89,20 @@ def test_picks_and_words_outlast_a_page_change(tiny_folder):
     assert len(lit(session)) == 2
 
 
-def test_words_of_a_pair_can_be_changed_once_toxic_words_are_shown(tiny_folder):
+def test_words_of_a_pair_can_be_changed_and_rude_ones_are_blurred_in_the_field_too(tiny_folder):
     session = open_page(tiny_folder, layers="0-2", rank=1)
-    assert session.button(key="lens_edit").disabled
-    session.toggle(key="show_words").set_value(True).run()
     session.button(key="lens_edit").click().run()
     settled(session)
     assert session.text_area(key="lens_own").value and session.text_area(key="lens_second").value
     assert len(lit(session)) == 4
+    blurred = ".st-key-lens_own textarea:not(:focus) { filter: blur"
+    write(session, "What an idiot")
+    assert blurred in texts(session)
+    session.toggle(key="show_words").set_value(True).run()
+    assert blurred not in texts(session)
+    session.toggle(key="show_words").set_value(False).run()
+    write(session, "What a day")
+    assert blurred not in texts(session)
 
 
 def test_bundled_prompts_can_be_looked_at(tiny_folder):
