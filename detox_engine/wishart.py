@@ -41,7 +41,8 @@ class _Residual:
         if self.quiet_rows:
             factor = self._spread(_draw_wishart_root(rest, self.quiet_rows))
             parts.append(factor * (self.quiet_share / self.quiet_rows) ** 0.5)
-        null = torch.cat(parts)
+        # Few pairs have few rows: the rest of the singular values are 0.
+        null = torch.cat([*parts, torch.zeros_like(rest)])[: max(sum(map(len, parts)), len(rest))]
         return null * (self.columns / null.norm(dim=0).clamp(min=1e-30))
 
     def _spread(self, noise: Tensor) -> Tensor:
