@@ -1,0 +1,168 @@
+"""The Map in a real browser: run the edited model, follow the layers, join the twins, pick pairs, take them along."""
+
+import csv
+import io
+import time
+
+import pytest
+
+from tests.browser.conftest import wait_until_ready, wait_until_still
+
+CHART = ".st-key-map_chart .js-plotly-plot"
+
+
+@pytest.fixture
+def open_map(open_page):
+    def open_one(query: str = "", **size: int):
+        page = open_page(f"/map{query}", **size)
+        wait_until_ready(page)
+        return page
+
+    return open_one
+
+
+def settle(page) -> None:
+    page.wait_for_timeout(400)
+    wait_until_still(page)
+
+
+def chart(page, expression: str, where: str = CHART):
+    """What `expression` says of the drawn Plotly chart `plot`."""
+    page.locator(f"{where} .main-svg").first.wait_for()
+    return page.evaluate(f"where => {{ const plot = document.querySelector(where); return {expression}; }}", where)
+
+
+def step_layer(page, key: str) -> None:
+    page.locator(".st-key-map_layer input").first.focus()
+    page.keyboard.press(key)
+    settle(page)
+
+
+def run_edited_model(page) -> None:
+    """Or find that another session of the server has run it."""
+    button = page.get_by_role("button", name="Run the edited model")
+    if button.count():
+        button.click()
+    page.locator(".st-key-map_probe_auc .main-svg").first.wait_for()
+    settle(page)
+
+
+def drag_a_box(page) -> None:
+    box = page.locator(f"{CHART} .nsewdrag").first.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x - 60, y - 60)
+    page.mouse.down()
+    page.mouse.move(x, y, steps=4)
+    page.mouse.move(x + 60, y + 60, steps=4)
+    page.mouse.up()
+
+
+def test_the_edited_model_is_run_and_stands_beside_the_texts_before(open_map):
+    page = open_map()
+    run_edited_model(page)
+    assert chart(page, "plot.layout.annotations.map(note => note.text)")[:2] == ["Before", "After, really run"]
+    before, after = chart(page, "plot._fullData.filter(trace => trace.mode === 'markers').map(t => t.x[0])")[::2]
+    assert before != after
+    probes = chart(page, "plot.data.map(trace => trace.name)", ".st-key-map_probe_auc .js-plotly-plot")
+    assert probes == ["Before", "After, really run"]
+
+
+def test_another_layer_is_another_map_and_is_in_the_address(open_map):
+    page = open_map()
+    first = chart(page, "plot._fullData[0].x[0]")
+    step_layer(page, "ArrowLeft")
+    assert "layer=6" in page.url
+    page.wait_for_function(f"first => document.querySelector('{CHART}')._fullData[0].x[0] !== first", arg=first)
+
+
+def test_twins_are_joined_by_thin_lines(open_map):
+    page = open_map("?states=before")
+    assert chart(page, "plot.data.filter(trace => trace.mode === 'lines').length") == 0
+    page.locator(".st-key-map_lines").get_by_role("combobox").click()
+    page.get_by_role("option", name="Join the twins").click()
+    settle(page)
+    page.wait_for_function(f"document.querySelector('{CHART}').data.some(trace => trace.mode === 'lines')")
+    assert chart(page, "plot.data[0].line.width") < 1 and "lines=pairs" in page.url
+
+
+def test_umap_lays_the_layer_out_once_it_is_picked(open_map):
+    page = open_map("?states=before&layer=2")
+    page.get_by_role("radio", name="UMAP").click()
+    page.get_by_text("UMAP, first axis").wait_for()
+    settle(page)
+    assert "map=umap" in page.url
+    spoken = page.locator(".st-key-map_chart [aria-label*='twins']")
+    assert "at layer 2" in spoken.first.get_attribute("aria-label")
+
+
+def test_a_layout_of_all_layers_stops_as_soon_as_it_is_asked_to(open_map):
+    page = open_map("?states=before&map=umap&play=1&neighbours=40")
+    page.get_by_role("button", name="Stop").click()
+    start = time.monotonic()
+    page.get_by_text("The layout was stopped").wait_for()
+    assert time.monotonic() - start < 5
+    page.get_by_role("button", name="Lay it out again").wait_for()
+
+
+def test_a_box_lists_pairs_that_stay_picked_on_another_layer_and_can_be_taken_along(open_map):
+    page = open_map("?states=before")
+    chart(page, "1")
+    # A chart takes a drag a moment after it is drawn.
+    page.wait_for_timeout(1000)
+    drag_a_box(page)
+    heading = page.get_by_role("heading", name="selected pair")
+    heading.wait_for()
+    settle(page)
+    said = heading.inner_text()
+    count = int(said.split()[0].replace(",", ""))
+    assert count > 3 and page.locator("table.pairs tbody tr").count() == min(count, 50)
+    step_layer(page, "ArrowLeft")
+    assert heading.inner_text() == said
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Selected pairs as CSV").click()
+    rows = list(csv.DictReader(io.StringIO(download.value.path().read_text(encoding="utf-8"))))
+    assert len(rows) == count and all(row["toxic"] and row["civil"] for row in rows)
+    page.get_by_role("button", name="Let them go").click()
+    heading.wait_for(state="detached")
+
+
+def test_pairs_can_be_picked_by_the_keyboard_alone(open_map):
+    page = open_map("?states=before")
+    page.get_by_role("textbox", name="Select pairs by their words").focus()
+    page.keyboard.type("wrote board")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="selected pair").wait_for()
+    assert chart(page, "plot.data.find(trace => trace.mode === 'markers').selectedpoints.length") > 0
+
+
+def test_the_layers_play_one_after_the_other(open_map):
+    page = open_map("?states=before&layer=0")
+    page.locator(".st-key-map_play label").click()
+    player = ".st-key-map_player .js-plotly-plot"
+    assert chart(page, "plot._transitionData._frames.length", player) == 8
+    now = page.locator(f"{player} .slider-label")
+    assert now.first.text_content() == "Layer 0"
+    first = chart(page, "plot._fullData[0].x[0]", player)
+    page.wait_for_timeout(1000)
+    page.locator(f"{player} .updatemenu-button").first.click()
+    page.wait_for_function(f"document.querySelector('{player} .slider-label').textContent === 'Layer 7'")
+    assert chart(page, "plot._fullData[0].x[0]", player) != first
+
+
+def test_the_map_is_saved_as_a_picture_and_as_numbers(open_map):
+    page = open_map("?states=before")
+    chart(page, "1")
+    with page.expect_download() as download:
+        page.locator(".st-key-save_map_chart button[data-picture=svg]").click()
+    assert download.value.path().read_text(encoding="utf-8").lstrip().startswith("<svg")
+    with page.expect_download() as download:
+        page.locator(".st-key-csv_map_chart button").click()
+    rows = list(csv.DictReader(io.StringIO(download.value.path().read_text(encoding="utf-8"))))
+    assert len(rows) == 2 * 700 * len({row["state"] for row in rows}) and {row["layer"] for row in rows} == {"7"}
+
+
+@pytest.mark.parametrize("width", [390, 800])
+def test_nothing_hangs_over_the_edge_of_a_narrow_window(open_map, width):
+    page = open_map(width=width)
+    chart(page, "1")
+    assert page.get_by_test_id("stMain").evaluate("main => main.scrollWidth - main.clientWidth") <= 0
