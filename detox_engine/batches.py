@@ -1,20 +1,17 @@
-"""Rows of one forward pass: left padding, shared prompts, and batches that shrink when memory runs out."""
+"""Rows of one forward pass: padding, batches that keep to a budget, and that shrink when memory runs out."""
 
 import gc
 import inspect
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
-
-from detox_engine.anatomy import Anatomy
-from detox_engine.edit import LowRankEdit, edited
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
@@ -53,64 +50,6 @@ def run_model(
 @cache
 def _read_arguments(kind: type[PreTrainedModel]) -> frozenset[str]:
     return frozenset(inspect.signature(kind.forward).parameters)
-
-
-def run_prompts(
-    model: PreTrainedModel,
-    anatomy: Anatomy,
-    ids: Tensor,
-    mask: Tensor,
-    cells: Sequence[tuple[int, LowRankEdit | None]],
-) -> tuple[Tensor, DynamicCache]:
-    """Each cell's logits after its prompt `[cells, vocab]`, and a cache with a row for each cell.
-
-    Args:
-        ids, mask: `[prompts, tokens]`, different prompts, padded on the left.
-        cells: the prompt's row and the edit of each cell, all different.
-
-    Below the lowest edited layer the cells of a prompt have the same states: there each prompt is run once.
-    """
-    past = DynamicCache(config=model.config)
-    order = torch.tensor([prompt for prompt, _ in cells], device=ids.device)
-    edits = [edit for _, edit in cells]
-    if len(cells) == len(ids) or len(past.layers) != anatomy.layers:
-        with edited(anatomy, edits):
-            return run_model(model, ids[order], mask[order], past)[:, -1], past
-    lowest = min(layer for edit in edits if edit is not None for layer in edit.layers)
-    with widened(anatomy.blocks[lowest:], len(ids), order), edited(anatomy, edits):
-        logits = run_model(model, ids, mask, past)[:, -1]
-    for layer in past.layers[:lowest]:
-        layer.batch_select_indices(order)
-    return logits, past
-
-
-@contextmanager
-def widened(blocks: Sequence[nn.Module], rows: int, order: Tensor) -> Iterator[None]:
-    """From `blocks[0]` on, a batch of `rows` goes on as the rows `order` `[wide]` of it, which may repeat.
-
-    Masks, positions and the like were made for the narrow batch and are widened for each block; what already is
-    wide, the states from the second block on, is left.
-    """
-
-    def widen(part: Any, name: str = "") -> Any:
-        if isinstance(part, tuple):
-            return tuple(widen(each) for each in part)
-        if not isinstance(part, Tensor) or part.dim() < 2:
-            return part
-        if name == "alibi" and part.shape[0] != rows:
-            # Bloom's, [rows * heads, ...].
-            return part.unflatten(0, (rows, -1))[order].flatten(0, 1)
-        return part[order] if part.shape[0] == rows else part
-
-    def hook(block: nn.Module, given: tuple, named: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-        return widen(given), {name: widen(part, name) for name, part in named.items()}
-
-    handles = [block.register_forward_pre_hook(hook, with_kwargs=True) for block in blocks]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def run_in_batches(

@@ -1,4 +1,4 @@
-"""Prompts that several edits share are run once below the lowest edited layer, with the same result."""
+"""Batches of rows: what fits the budget runs together, what does not fit into memory runs in halves."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -6,63 +6,14 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from detox_engine.anatomy import find_anatomy
 from detox_engine.batches import (
     TOKEN_BUDGET,
     pack_batches,
-    pad_left,
     run_beside,
     run_in_batches,
-    run_model,
-    run_prompts,
 )
-from detox_engine.edit import edited
-from tests.models import FAMILIES, LAYERS, tiny_model
-from tests.test_edit import count_hooks, draw_edit
 
-TEXTS = ([5, 9, 33, 71, 12], [40, 8], [7, 19, 23])
 CPU = torch.device("cpu")
-
-
-@pytest.mark.parametrize("texts", [TEXTS, TEXTS[:1]], ids=["three prompts", "one prompt"])
-@pytest.mark.parametrize("family", FAMILIES)
-@torch.inference_mode()
-def test_shared_prompts_give_what_separate_ones_give(family: str, texts: Sequence[list[int]]) -> None:
-    model, _ = tiny_model(family)
-    anatomy = find_anatomy(model)
-    edits = [None, draw_edit((1,), strength=2.0), draw_edit((2,), seed=4, strength=2.0)]
-    cells = [(prompt, edit) for prompt in range(len(texts)) for edit in edits]
-    ids, mask = pad_left(texts, 0, CPU)
-    hooks = count_hooks(model)
-    shared, past = run_prompts(model, anatomy, ids, mask, cells)
-    assert count_hooks(model) == hooks
-    order = [prompt for prompt, _ in cells]
-    with edited(anatomy, [edit for _, edit in cells]):
-        separate = run_model(model, ids[order], mask[order])[:, -1]
-        longer = torch.cat([ids[order], ids[order][:, -1:]], dim=1)
-        wide = torch.cat([mask[order], mask.new_ones(len(cells), 1)], dim=1)
-        expected = run_model(model, longer, wide)[:, -1]
-        continued = run_model(model, longer[:, -1:], wide, past)[:, -1]
-    assert torch.allclose(shared, separate, atol=1e-4)
-    assert torch.allclose(continued, expected, atol=1e-4)
-    assert not torch.allclose(shared[0], shared[1], atol=1e-2)
-
-
-def test_layers_below_the_edit_run_each_prompt_once() -> None:
-    model, _ = tiny_model("llama")
-    anatomy = find_anatomy(model)
-    sizes = []
-    handles = [
-        value.module.register_forward_hook(lambda module, given, out: sizes.append(len(out)))
-        for value in anatomy.values
-    ]
-    ids, mask = pad_left(TEXTS, 0, CPU)
-    edits = [None, draw_edit((2,)), draw_edit((1, 2))]
-    with torch.inference_mode():
-        run_prompts(model, anatomy, ids, mask, [(prompt, edit) for prompt in range(3) for edit in edits])
-    for handle in handles:
-        handle.remove()
-    assert sizes == [3] + [9] * (LAYERS - 1)
 
 
 def test_batches_keep_to_the_budget_and_take_long_rows_first(monkeypatch: pytest.MonkeyPatch) -> None:
