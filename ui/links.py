@@ -20,6 +20,8 @@ MOST_LAYERS = 1000
 """No model has more; a link's layers are read before its model is known."""
 LONGEST_TEXT = 1500
 """Characters that a text may take in a link, as they stand there; what is longer stays out of it."""
+TEXTS = ("lens.own", "lens.second", "compare.own")
+"""The paths of what people wrote."""
 LARGEST = 2**53 - 1
 """The largest whole number that a browser holds."""
 
@@ -189,7 +191,7 @@ def write_address(page: str, view: View) -> str:
 
 def left_out(view: View) -> frozenset[str]:
     """The paths of the texts that are too long for a link."""
-    return frozenset(path for path in ("lens.own", "lens.second", "compare.own") if not fits_link(view[path]))
+    return frozenset(path for path in TEXTS if not fits_link(view[path]))
 
 
 def read_link(parameters: Mapping[str, str]) -> View:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote_plus
 
 import streamlit as st
 
 from detox_engine.specs import EditPlan, format_layers, sentence
 from ui import jobs, state
-from ui.links import left_out, write_address
+from ui.links import TEXTS, left_out, write_address
 from ui.names import name_model, name_pairs
 from ui.text import escape, mask, plain
 
@@ -107,9 +106,10 @@ def _draw_link() -> None:
     with st.popover("Share this view", icon=":material/link:", width="stretch"):
         st.write("This link opens this page as it is now: model, pairs, edit plan, what is picked, and your own texts.")
         link = write_address(st.context.url or "", state.view())
-        # Words in a link stand apart only by signs, so one that holds rude ones is blurred as a whole.
-        words = unquote_plus(link)
-        kind = "clean" if words == mask(words, shown=False) else "rude"
+        # Words in a link run into its signs, so one that holds rude ones is blurred as a whole. The link's own words
+        # are not asked for: what knows rude words takes seconds to load.
+        texts = [state.view()[path] for path in TEXTS]
+        kind = "rude" if any(mask(text, shown=False) != text for text in texts) else "clean"
         st.html(
             f'<p class="link"><code class="{kind}">{escape(link)}</code>'
             f'<button type="button" data-copy="{escape(link)}">Copy the link</button></p>'
