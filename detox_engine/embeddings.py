@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from detox_engine.anatomy import Anatomy, block_output
 from detox_engine.batches import pack_batches, run_beside
 from detox_engine.edit import LowRankEdit, edited
+from detox_engine.embedded_pairs import Embeddings
 from detox_engine.errors import InputError
 from detox_engine.loading import LoadedModel
 from detox_engine.pairs import Pair
@@ -22,23 +23,6 @@ caches."""
 
 OVERHEAD = {"cpu": 32, "cuda": 2048}
 """How many tokens of padding cost as much as one more pass."""
-
-
-@dataclass(frozen=True, eq=False)
-class Embeddings:
-    """Sentence embeddings of both sides of every pair, at every layer."""
-
-    toxic: Tensor
-    """`[layers, pairs, hidden]` float32 on the CPU."""
-
-    civil: Tensor
-    """`[layers, pairs, hidden]` float32 on the CPU; row i is the twin of row i of `toxic`."""
-
-    tokens: int
-    """Real tokens that went through the trunk; padding does not count."""
-
-    cut: tuple[int, ...]
-    """Indices of the pairs with a text that was longer than the longest length and lost its end."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from detox_engine.embeddings import Embeddings
+from detox_engine.embedded_pairs import Embeddings
 from detox_engine.errors import InputError
 from detox_engine.specs import Progress, ignore_progress
 from detox_engine.subspace import ToxicSubspace, centre

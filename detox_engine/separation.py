@@ -5,7 +5,7 @@ from math import sqrt
 
 from torch import Tensor
 
-from detox_engine.embeddings import Embeddings
+from detox_engine.embedded_pairs import Embeddings
 from detox_engine.subspace import ToxicSubspace
 
 SURE_FROM = 2.0

@@ -8,18 +8,21 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from detox_engine.embeddings import Embeddings
+from detox_engine.embedded_pairs import Embeddings
 from detox_engine.errors import InputError
-from detox_engine.loading import LoadedModel
 from detox_engine.moments import Moments, load_moments, save_moments
 from detox_engine.pairs import Pair
 from detox_engine.rank import NullSpectrum, count_dominant_directions
 from detox_engine.specs import FitPlan, PairSpec, format_layers, parse_layers
 from detox_engine.subspace import ToxicSubspace
+
+if TYPE_CHECKING:
+    from detox_engine.loading import LoadedModel
 
 FORMAT = 1
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
@@ -84,7 +87,7 @@ class Study:
     def dominant_ranks(self) -> tuple[int, ...]:
         return count_dominant_directions(self.null_spectra, self.subspaces)
 
-    def require_fit(self, loaded: LoadedModel) -> None:
+    def require_fit(self, loaded: "LoadedModel") -> None:
         """Raise an InputError that says which differ, if the study was made with another model than `loaded`."""
         if self.model.weights_hash != loaded.weights_hash:
             raise InputError(

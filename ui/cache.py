@@ -88,17 +88,16 @@ class Shelf:
         if afresh and key.model.name != BUNDLED and Path(key.model.name).expanduser().is_dir():
             with self._lock:
                 self._workbenches.pop(key.model, None)
-        workbench = self.workbench(key.model, progress)
+        first_visit = key == StudyKey()
         with self._turn(key, progress):
             study = None if afresh else self.find_study(key)
             if study is None:
-                first_visit = key == StudyKey()
-                study = kept_study.read_study(workbench, key.fit) if first_visit and not afresh else None
+                study = kept_study.read_study(key.fit) if first_visit and not afresh else None
                 if study is None:
                     # Only the command line adds pairs to a study; the moments for it can be gigabytes.
-                    study = workbench.fit(key.fit, progress, keep_moments=False)
+                    study = self.workbench(key.model, progress).fit(key.fit, progress, keep_moments=False)
                     if first_visit:
-                        kept_study.keep_study(workbench, study)
+                        kept_study.keep_study(study)
                 with self._lock:
                     self._studies[key] = study
                     self._studies.move_to_end(key)

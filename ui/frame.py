@@ -44,6 +44,7 @@ def run_page(page: st.Page) -> None:
         page.run()
     except InputError as error:
         draw_error(str(error))
+    state.load_ahead()
 
 
 def draw_frame() -> None:

@@ -1,50 +1,63 @@
 """The study of a first visit, kept on disk between starts, so that the dashboard opens with it.
 
-`python -m ui.kept_study` makes it; `make app` does so when it installs.
+`python -m ui.kept_study` makes it; `make app` does so when it installs. It is found and read without the model, whose
+library takes seconds to import, and comes with which of its words are to be blurred, which takes the scorer.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detox_engine.errors import InputError
+from detox_engine.pairs import DEMO
 from detox_engine.specs import FitPlan
+from ui import text
 from ui.uploads import cache_folder
 
 if TYPE_CHECKING:
     from detox_engine.study import Study
-    from detox_engine.workbench import Workbench
+
+WORDS = "words.json"
 
 
-def find_folder(workbench: Workbench, plan: FitPlan) -> Path:
-    """Where the study of these weights, these pairs, this plan and these packages lies, if it was made."""
+def find_folder(plan: FitPlan) -> Path:
+    """Where the study of the bundled model and its pairs as they are, this plan, machine and packages lies."""
+    import torch
+
     from detox_engine.study import FORMAT, stamp
-    from detox_engine.workbench import bundled_pairs
 
-    pairs = hashlib.sha256(bundled_pairs(workbench.loaded.spec.name).read_bytes()).hexdigest()
+    files = sorted(path for path in (DEMO / "model").iterdir() if path.suffix in (".json", ".safetensors"))
+    contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (*files, DEMO / "pairs.jsonl")]
     _, versions = stamp()
-    answers = repr((FORMAT, workbench.loaded.weights_hash, str(workbench.loaded.model.device), pairs, plan, versions))
+    words = text.RUDE_FROM, sorted(text.INSULTS), sorted(text.HARMLESS), version("alt-profanity-check")
+    answers = repr((FORMAT, contents, str(torch.accelerator.current_accelerator(True)), plan, versions, words))
     return cache_folder() / "studies" / hashlib.sha256(answers.encode()).hexdigest()[:32]
 
 
-def read_study(workbench: Workbench, plan: FitPlan) -> Study | None:
-    """The kept study, or None where there is none that is whole and of this model."""
+def read_study(plan: FitPlan) -> Study | None:
+    """The kept study, or None where there is none that is whole."""
     from detox_engine.study import Study
 
     try:
-        study = Study.load(find_folder(workbench, plan))
-        study.require_fit(workbench.loaded)
-    except (InputError, OSError):
+        folder = find_folder(plan)
+        study = Study.load(folder)
+        text.learn_words(json.loads((folder / WORDS).read_text(encoding="utf-8")))
+    except (InputError, OSError, ValueError):
         return None
     return study
 
 
-def keep_study(workbench: Workbench, study: Study) -> None:
+def keep_study(study: Study) -> None:
     """Keep a study for the next start; a disk that takes none only costs that start its seconds."""
+    sides = (side for pair in study.pairs for side in (pair.prompt, pair.toxic, pair.civil))
     try:
-        study.save(find_folder(workbench, study.plan))
+        folder = find_folder(study.plan)
+        study.save(folder)
+        (folder / WORDS).write_text(json.dumps(text.rate_words(sides)), encoding="utf-8")
     except (InputError, OSError):
         return
 
@@ -52,9 +65,8 @@ def keep_study(workbench: Workbench, study: Study) -> None:
 def main() -> None:
     from detox_engine.workbench import Workbench
 
-    workbench = Workbench.load()
-    if read_study(workbench, FitPlan()) is None:
-        keep_study(workbench, workbench.fit())
+    if read_study(FitPlan()) is None:
+        keep_study(Workbench.load().fit(keep_moments=False))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -95,14 +96,10 @@ def begin_fit(key: StudyKey, afresh: bool = False) -> None:
     """Fit the study of `key` in a worker; the view moves to it once it is there."""
     shelf = cache.shelf()
 
-    def warm():
-        importlib.import_module("ui.charts")
-        text.find_rude_words(("warm",))
-
     def work(progress):
         # The first imports of the scorer and of the charts are better spent beside the embedding, which leaves the
         # interpreter alone, than after it or when a page draws.
-        warming = Thread(target=warm, name="warming job")
+        warming = Thread(target=_warm, name="warming job")
 
         def watch(stage, done, total):
             if stage == "Embedding texts" and warming.ident is None:
@@ -117,6 +114,29 @@ def begin_fit(key: StudyKey, afresh: bool = False) -> None:
         return study
 
     jobs.start_job("fit", key, work)
+
+
+def _warm() -> None:
+    importlib.import_module("ui.charts")
+    text.find_rude_words(("warm",))
+
+
+def load_ahead() -> None:
+    """Load, once a page is drawn, what the next ones will want: a kept study needs no model to be shown."""
+    shelf, spec = cache.shelf(), view().model
+
+    def load() -> None:
+        with suppress(InputError):  # which whoever needs the model will be told
+            shelf.workbench(spec)
+        _warm()
+
+    if (
+        view().study_key == StudyKey() == st.session_state.get("settled")
+        and shelf.find_workbench(spec) is None
+        and "loading_ahead" not in st.session_state
+    ):
+        st.session_state.loading_ahead = True
+        Thread(target=load, name="loading job", daemon=True).start()
 
 
 def settle() -> None:

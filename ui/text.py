@@ -6,7 +6,7 @@ there is no HTML (charts, tables) `mask` leaves its first letter: i••••.
 
 import html
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 RUDE_FROM = 0.8
@@ -34,6 +34,16 @@ _known: dict[str, bool] = {}
 
 def find_rude_words(texts: Iterable[str]) -> frozenset[str]:
     """The words of `texts`, in small letters, that are to be blurred."""
+    return frozenset(word for word, rude in rate_words(texts).items() if rude)
+
+
+def learn_words(rated: Mapping[str, bool]) -> None:
+    """Take over what `rate_words` found in an earlier process, so that the scorer need not be loaded for it."""
+    _known.update(rated)
+
+
+def rate_words(texts: Iterable[str]) -> dict[str, bool]:
+    """Each word of `texts`, in small letters, and whether it is to be blurred."""
     words = {word.lower() for text in texts for word in _WORD.findall(text)}
     new = [word for word in words if word not in _known]
     if new:
@@ -46,7 +56,7 @@ def find_rude_words(texts: Iterable[str]) -> frozenset[str]:
             (word, word in INSULTS or (score >= RUDE_FROM and word not in HARMLESS))
             for word, score in zip(new, scores, strict=True)
         )
-    return frozenset(word for word in words if _known.get(word, False))
+    return {word: _known.get(word, False) for word in words}
 
 
 def _is_piece_of_insult(piece: str) -> bool:
