@@ -9,7 +9,7 @@ import typer
 
 from benchmarks.side_by_side import describe_machine, show
 
-NAMES = ("fit", "compare", "grid", "dashboard")
+NAMES = ("fit", "precision", "compare", "grid", "dashboard")
 
 
 def run(

@@ -12,6 +12,8 @@ from detox_engine import embeddings
 from detox_engine.anatomy import block_output, find_anatomy
 from detox_engine.embeddings import embed_pairs
 from detox_engine.errors import Cancelled, InputError
+from detox_engine.loading import LoadedModel
+from detox_engine.moments import Moments, fit_subspace_of
 from detox_engine.pairs import Pair
 from detox_engine.subspace import fit_subspace, principal_angles
 from tests.models import FAMILIES, SENTENCES, fresh_model, loaded_tiny
@@ -300,3 +302,30 @@ def test_padding_would_have_changed_the_published_embeddings():
     values, _ = published_subspace(loaded.model, loaded.tokenizer, toxic, civil, 1)
     ours = fit_subspace(found.toxic[1], found.civil[1], keep=4)
     assert math.dist(ours.singular_values[:4].tolist(), values[:4].tolist()) > 0.05
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2"])
+@pytest.mark.parametrize("streamed", [False, True], ids=["kept", "streamed"])
+def test_a_fit_is_that_of_a_float64_reference_text_by_text(family, streamed, monkeypatch):
+    monkeypatch.setitem(embeddings.TOKEN_BUDGET, "cpu", 64)
+    pairs = [Pair(one.prompt, one.toxic, other.civil) for one in PAIRS for other in PAIRS]
+    found = embed(family, pairs)
+    reference = LoadedModel(**{**vars(loaded_tiny(family)), "model": fresh_model(family).double()})
+    toxic, civil = (
+        torch.stack([block_states(reference, text).mean(1) for text in texts], dim=1)
+        for texts in ([pair.toxic_text for pair in pairs], [pair.civil_text for pair in pairs])
+    )
+    assert toxic.dtype == torch.float64
+    for layer in range(len(toxic)):
+        mean = torch.linalg.svd(civil[layer], full_matrices=False).Vh[0]
+        differences = toxic[layer] - civil[layer]
+        values, basis = torch.linalg.svd(differences - torch.outer(differences @ mean, mean))[1:]
+        if streamed:
+            moments = Moments.empty(found.toxic.shape[-1])
+            for part in (slice(0, 10), slice(10, None)):
+                moments.add(found.toxic[layer, part], found.civil[layer, part])
+            fitted = fit_subspace_of(moments, 3)
+        else:
+            fitted = fit_subspace(found.toxic[layer], found.civil[layer], 3)
+        torch.testing.assert_close(fitted.singular_values[:8].double(), values[:8], rtol=1e-4, atol=0)
+        assert principal_angles(fitted.basis, basis[:3]).max() < 0.1
