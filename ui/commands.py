@@ -11,6 +11,7 @@ import streamlit as st
 from detox_engine.plans import EvaluationPlan, SweepPlan, TextSpec
 from detox_engine.specs import EditPlan, FitPlan, ModelSpec, PairSpec, SamplingPlan, format_layers
 from detox_engine.views import MapPlan
+from ui.blur import blur_rude
 
 if TYPE_CHECKING:
     from ui.cache import StudyKey
@@ -25,8 +26,11 @@ MOST_SPELLED = 20
 
 def draw_commands(commands: Sequence[Sequence[str]], note: str = "") -> None:
     """The expander with commands to copy."""
-    with st.expander("The same from the command line", icon=":material/terminal:"):
-        st.code("\n".join(write_command(command) for command in commands), language="bash", wrap_lines=True)
+    words = "\n".join(write_command(command) for command in commands)
+    with st.expander("The same from the command line", icon=":material/terminal:"), st.container(key="commands"):
+        # Blurred or not, the button in its corner copies it in full.
+        blur_rude(words, "commands", "pre")
+        st.code(words, language="bash", wrap_lines=True)
         if note:
             st.caption(note)
 

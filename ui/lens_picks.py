@@ -9,6 +9,7 @@ import streamlit as st
 from detox_engine.errors import InputError
 from detox_engine.prompts import read_prompts
 from ui import frame, state
+from ui.blur import blur_rude
 from ui.text import mask
 from ui.writing import find_prompt_sets
 
@@ -34,23 +35,17 @@ def _pick_own(study: Study) -> dict[str, str]:
         "Text", height=100, max_chars=LONGEST_FIELD, placeholder="What a day, you utter genius.",
         **state.bind("lens_own", "lens.own"),
     )  # fmt: skip
-    _blur_field("lens_own", first)
+    blur_rude(first, "lens_own")
     frame.note_long_text("lens.own")
     second = st.text_area(
         "A second text to compare it with, if you like", height=68, max_chars=LONGEST_FIELD,
         **state.bind("lens_second", "lens.second"),
     )  # fmt: skip
-    _blur_field("lens_second", second)
+    blur_rude(second, "lens_second")
     frame.note_long_text("lens.second")
     if not second.strip():
         return {"The text": first} if first.strip() else {}
     return {"The first text": first, "The second text": second}
-
-
-def _blur_field(key: str, text: str) -> None:
-    """Blur a whole field that holds rude words, unless somebody is writing in it: a link may have brought them."""
-    if mask(text, state.shows_words()) != text:
-        st.html(f"<style>.st-key-{key} textarea:not(:focus) {{ filter: blur(0.32em); }}</style>")
 
 
 def _pick_pair(study: Study) -> dict[str, str]:

@@ -17,6 +17,7 @@ from detox_engine.pairs import DEMO, EVERYDAY
 from detox_engine.prompts import read_prompts
 from detox_engine.specs import BUNDLED, EditPlan, SamplingPlan
 from ui import cache, frame, jobs, state, text
+from ui.blur import blur_rude
 from ui.cache import StudyKey
 from ui.downloads import Table
 
@@ -116,6 +117,7 @@ def pick_prompts(model: str) -> tuple[str, ...]:
             placeholder="The driver who took my parking space is",
             **state.bind("prompts_own", "compare.own"),
         )
+        blur_rude(given, "prompts_own")
         frame.note_long_text("compare.own")
         return tuple(dict.fromkeys(line.strip() for line in given.splitlines() if line.strip()))
     st.caption(SETS_IN_WORDS[kind])

@@ -4,12 +4,17 @@ import csv
 import io
 import json
 import re
+import shlex
 
+from typer.testing import CliRunner
+
+from detox_engine.cli import app as command_line
 from detox_engine.comparisons import record_comparisons, summarise
 from detox_engine.generate import Comparison, Continuation
 from detox_engine.specs import EditPlan, SamplingPlan
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
 from ui.charts import LIGHT
+from ui.commands import STUDY
 from ui.downloads import write_csv, write_json
 from ui.side_by_side import chip_html, comparisons_html, describe_change, percent, summary_html
 from ui.toxicity_chart import toxicity_figure
@@ -184,6 +189,39 @@ def test_a_prompt_that_holds_markup_is_shown_as_text(tiny_folder):
     session = write_own(tiny_folder, "<script>alert(1)</script> **bold** $x$")
     assert "<script>alert" not in texts(session)
     assert texts(session).count("&lt;script&gt;alert(1)&lt;/script&gt; **bold** $x$") == 2
+
+
+def test_rude_prompts_are_blurred_in_their_field_and_in_the_command(tiny_folder):
+    session = open_page(tiny_folder)
+    session.button_group(key="prompts_kind_1").set_value("own").run()
+    session.text_area(key="prompts_own").set_value("The soup is").run()
+    blurred = (".st-key-prompts_own textarea:not(:focus) { filter: blur", ".st-key-commands pre { filter: blur")
+    assert not any(rule in texts(session) for rule in blurred)
+    session.text_area(key="prompts_own").set_value("You idiot").run()
+    assert all(rule in texts(session) for rule in blurred)
+    session.toggle(key="show_words").set_value(True).run()
+    assert not any(rule in texts(session) for rule in blurred)
+
+
+def test_the_command_line_writes_the_same(tiny_folder, tmp_path):
+    session = write_own(tiny_folder, "The soup is\nThe train is")
+    study = tmp_path / "study"
+    lines = next(code.value for code in session.get("code") if "detox compare" in code.value).splitlines()
+    for line in lines:
+        command = [str(study) if part == STUDY else part for part in shlex.split(line)][1:]
+        outcome = CliRunner().invoke(command_line, [*command, "--device", "cpu", "--json"])
+        assert outcome.exit_code == 0, outcome.output
+    told = [(one["before"], one["after"]) for one in json.loads(outcome.stdout)["results"]]
+    assert told == [(one.before.text, one.after.text) for one in results(session)]
+
+
+def test_many_prompts_come_as_a_file_that_the_command_reads(tiny_folder):
+    session = open_page(tiny_folder)
+    session.number_input(key="prompts_count_everyday").set_value(21).run()
+    assert any("--prompts my-prompts.txt" in code.value for code in session.get("code"))
+    assert "prompts_file" in [button.key for button in session.get("download_button")]
+    session.number_input(key="prompts_count_everyday").set_value(20).run()
+    assert "prompts_file" not in [button.key for button in session.get("download_button")]
 
 
 def test_the_downloads_hold_the_texts_the_edit_and_the_sampling(tiny_folder):
