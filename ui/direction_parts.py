@@ -23,7 +23,6 @@ ACROSS = {"layers": "Across layers"}
 """For pinned directions, and open there at first."""
 
 
-@st.fragment
 def draw_parts(study: Study, entry: DirectionReading, pinned: bool) -> None:
     """The note on a direction, the names of the parts, and the one part that is open."""
     layer, direction = entry.layer, entry.direction
