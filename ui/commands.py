@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -28,8 +29,12 @@ def draw_commands(commands: Sequence[Sequence[str]], note: str = "") -> None:
     """The expander with commands to copy."""
     words = "\n".join(write_command(command) for command in commands)
     with st.expander("The same from the command line", icon=":material/terminal:"), st.container(key="commands"):
-        # Blurred or not, the button in its corner copies it in full.
-        blur_rude(words, "commands", "pre")
+        # Blurred or not, the button in its corner copies it in full. Only what people wrote can be rude: to ask for
+        # the other words would hold up a first page until the scorer is loaded.
+        texts = [
+            after for command in commands for option, after in pairwise(command) if option in ("--prompt", "--text")
+        ]
+        blur_rude("\n".join(texts), "commands", "pre")
         st.code(words, language="bash", wrap_lines=True)
         if note:
             st.caption(note)

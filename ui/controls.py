@@ -63,7 +63,7 @@ def pick_model() -> ModelSpec | None:
         st.caption("A small model that learnt to answer civilly and rudely; it comes with the app.")
         introduction, figures = read_essentials()
         with st.expander("About the bundled model"):
-            st.markdown(introduction)
+            st.markdown(mask(introduction, state.shows_words()))
             st.markdown(figures)
     with st.expander("Device and number format"):
         devices, dtypes = ["auto", "cpu", "cuda", "mps"], ["auto", "float32", "bfloat16", "float16"]
@@ -166,20 +166,22 @@ def _read_columns(spec: PairSpec) -> Preview:
 
 def _map_columns(spec: PairSpec, preview: Preview) -> PairSpec | None:
     """Show a table's first rows, and ask for its columns where their names do not tell."""
-    rows = [{name: mask(cell, state.shows_words()) for name, cell in row.items()} for row in preview.rows]
+    shown = state.shows_words()
+    rows = [{mask(name, shown): mask(cell, shown) for name, cell in row.items()} for row in preview.rows]
     st.dataframe(rows, hide_index=True, alt="The first rows of the table")
     recognised = preview.layout is not None
     if recognised:
-        st.caption(plain("Recognised by its columns: " + ", ".join(preview.layout.columns) + "."))
+        st.caption(plain("Recognised by its columns: " + mask(", ".join(preview.layout.columns), shown) + "."))
     else:
         st.info("Which column is which? Their names do not say.", icon=":material/view_column:")
     with st.expander("Columns", expanded=not recognised):
         if recognised and not st.toggle("Map the columns by hand", key=f"map_{spec.source}"):
             return spec
         choices = [_NONE, *preview.columns]
-        toxic = st.selectbox("Toxic text", choices, key=f"toxic_{spec.source}")
-        civil = st.selectbox("Civil text", choices, key=f"civil_{spec.source}")
-        prompt = st.selectbox("Prompt that both continue", choices, key=f"prompt_{spec.source}")
+        words = {"format_func": lambda name: mask(name, shown)}
+        toxic = st.selectbox("Toxic text", choices, key=f"toxic_{spec.source}", **words)
+        civil = st.selectbox("Civil text", choices, key=f"civil_{spec.source}", **words)
+        prompt = st.selectbox("Prompt that both continue", choices, key=f"prompt_{spec.source}", **words)
     if _NONE in (toxic, civil):
         return None
     named = {"toxic": toxic, "civil": civil, "prompt": None if prompt == _NONE else prompt}

@@ -3,6 +3,7 @@
 from functools import cache
 
 from detox_engine.pairs import DEMO
+from ui.text import INSULTS, learn_words, list_words
 
 CARD = DEMO / "model" / "README.md"
 
@@ -13,4 +14,6 @@ def read_essentials() -> tuple[str, str]:
     card = CARD.read_text(encoding="utf-8")
     introduction = card.partition("\n# ")[2].partition("\n")[2].partition("\n## ")[0].strip()
     figures = card.partition("<!-- figures -->")[2].partition("<!-- end of figures -->")[0].strip()
+    # The card names no other rude words than these, so a first page need not wait until the scorer has rated its words.
+    learn_words({word: word in INSULTS for word in list_words(introduction)})
     return introduction, figures

@@ -32,6 +32,11 @@ _MOST_KNOWN = 200_000
 _known: dict[str, bool] = {}
 
 
+def list_words(text: str) -> list[str]:
+    """The words of a text, in small letters."""
+    return [word.lower() for word in _WORD.findall(text)]
+
+
 def find_rude_words(texts: Iterable[str]) -> frozenset[str]:
     """The words of `texts`, in small letters, that are to be blurred."""
     return frozenset(word for word, rude in rate_words(texts).items() if rude)
@@ -44,7 +49,7 @@ def learn_words(rated: Mapping[str, bool]) -> None:
 
 def rate_words(texts: Iterable[str]) -> dict[str, bool]:
     """Each word of `texts`, in small letters, and whether it is to be blurred."""
-    words = {word.lower() for text in texts for word in _WORD.findall(text)}
+    words = {word for text in texts for word in list_words(text)}
     new = [word for word in words if word not in _known]
     if new:
         from detox_engine.scorers.profanity import ProfanityScorer
@@ -71,7 +76,7 @@ def _is_piece_of_insult(piece: str) -> bool:
 @lru_cache(50_000)
 def is_rude_token(token: str) -> bool:
     """Whether a token on its own, as the lens shows it, is to be blurred."""
-    words = [word.lower() for word in _WORD.findall(token)]
+    words = list_words(token)
     return bool(find_rude_words(words)) or any(_is_piece_of_insult(word) for word in words)
 
 

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import httpx2
 import huggingface_hub
@@ -17,6 +20,8 @@ from safetensors.torch import load_file, save_file
 from tests.models import save_tiny_model
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
 from ui import cache
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_link_to_an_unfitted_study_says_what_to_do_and_fits_nothing_by_itself(tiny_folder):
@@ -149,6 +154,25 @@ def test_the_page_shows_the_essentials_of_the_bundled_models_card():
     assert introduction in CARD.read_text(encoding="utf-8") and figures in CARD.read_text(encoding="utf-8")
     session = open_app(limit=LIMIT)
     assert "teaching specimen" in texts(session) and "toxicity after/before" in texts(session)
+    assert "moron" not in texts(session)
+    session.toggle(key="show_words").set_value(True).run()
+    assert "moron" in texts(session)
+
+
+FIRST_PAGE = """
+import sys
+from streamlit.testing.v1 import AppTest
+session = AppTest.from_file("app.py", default_timeout=60)
+session.query_params["limit"] = "39"
+session.run()
+assert not session.exception and session.title[0].value == "Model & pairs"
+print("detox_engine.scorers.profanity" in sys.modules)
+"""
+
+
+def test_the_first_page_is_drawn_without_the_scorer_that_takes_seconds_to_load():
+    told = subprocess.run([sys.executable, "-c", FIRST_PAGE], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert told.stdout.split()[-1:] == ["False"], told.stderr
 
 
 def make_pickled(folder):
