@@ -18,6 +18,7 @@ import streamlit as st
 
 from detox_engine.specs import BUNDLED, FitPlan, ModelSpec, PairSpec, Progress, ignore_progress
 from ui import kept_study
+from ui.text import hover_label
 
 if TYPE_CHECKING:
     # Torch and transformers take seconds to import; the first paint must not wait for them.
@@ -149,6 +150,17 @@ def mean_reading(key: StudyKey, made: str, layer: int, measure: str, through_nor
     study, workbench = shelf().find_study(key), shelf().workbench(key.model)
     direction = study.subspaces[layer].mean_direction[None]
     return read_tokens(direction, workbench.anatomy, workbench.loaded.tokenizer, top, measure, through_norm)[0]
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def hover_labels(key: StudyKey, made: str, shown: bool) -> tuple[list[str], list[str]]:
+    """What a dot says on hover, of the toxic and of the civil text of every pair of a study."""
+    pairs = shelf().find_study(key).pairs
+    toxic, civil = (
+        [f"Pair {number:,}<br>{hover_label(text, shown)}" for number, text in enumerate(texts, start=1)]
+        for texts in ([pair.toxic_text for pair in pairs], [pair.civil_text for pair in pairs])
+    )
+    return toxic, civil
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)

@@ -6,6 +6,7 @@ there is no HTML (charts, tables) `mask` leaves its first letter: i••••.
 
 import html
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
@@ -121,6 +122,12 @@ def chart_label(prompt: str) -> str:
     """The end of a prompt as a chart's label, which would otherwise read markup in it."""
     short = prompt if len(prompt) <= 80 else "…" + prompt[-80:]
     return short.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
+
+
+def hover_label(text: str, shown: bool) -> str:
+    """A text as a chart's hover says it: masked, wrapped, and with no markup at work."""
+    lines = textwrap.wrap(mask(text, shown), 60, max_lines=5, placeholder=" …") or [" "]
+    return "<br>".join(escape(line).replace("&#x27;", "'").replace("&quot;", '"') for line in lines)
 
 
 def text_html(text: str) -> str:

@@ -1,6 +1,5 @@
 """Do toxic and civil texts part? The embeddings of a layer in two dimensions, before and after the edit."""
 
-import textwrap
 from random import Random
 
 import numpy as np
@@ -9,7 +8,7 @@ import streamlit as st
 from detox_engine.errors import InputError
 from detox_engine.specs import EditPlan
 from detox_engine.views import MapPlan
-from ui import charts, commands, frame, jobs, map_charts, mapping, state
+from ui import cache, charts, commands, frame, jobs, map_charts, mapping, state
 from ui.chart_view import STILL, draw_chart
 from ui.controls import pick_layer
 from ui.effects import describe_edit
@@ -17,7 +16,6 @@ from ui.map_picks import METHODS, pick_looks, pick_plan, pick_states
 from ui.mapping import AFTER, BEFORE, PAPER, TITLES, Asked, Layout
 from ui.selected_pairs import draw_selected, find_selected, select_pairs
 from ui.separability import draw_separability
-from ui.text import escape, mask
 from ui.writing import effective
 
 MOST_DRAWN = 1000
@@ -83,17 +81,9 @@ def panels_of(drawn) -> list[map_charts.Panel]:
     return [map_charts.Panel(TITLES[name], drawn.points[names.index(name)].numpy()[:, sample]) for name in shown]
 
 
-def label(text: str) -> str:
-    """A text as a hover says it: masked, wrapped, and with no markup at work."""
-    lines = textwrap.wrap(mask(text, state.shows_words()), 60, max_lines=5, placeholder=" …") or [" "]
-    return "<br>".join(escape(line).replace("&#x27;", "'").replace("&quot;", '"') for line in lines)
-
-
 def labels_of() -> list[list[str]]:
-    return [
-        [f"Pair {index + 1:,}<br>{label(getattr(study.pairs[index], side))}" for index in sample]
-        for side in ("toxic_text", "civil_text")
-    ]
+    labels = cache.hover_labels(state.view().study_key, study.made, state.shows_words())
+    return [[side[index] for index in sample] for side in labels]
 
 
 def axes_of(drawn) -> tuple[str, str]:
