@@ -1,0 +1,192 @@
+"""The Token lens in a real browser: type a text, see it light up, point at tokens, and every odd input."""
+
+import csv
+import io
+import re
+
+import pytest
+
+from tests.browser.conftest import wait_until_ready, wait_until_still
+
+BEFORE, AFTER = ".lens section.before .lit", ".lens section.after .lit"
+
+
+@pytest.fixture
+def open_lens(open_page):
+    def open_one(query: str = "?lens=own", **size: int):
+        page = open_page(f"/token_lens{query}", **size)
+        wait_until_ready(page)
+        return page
+
+    return open_one
+
+
+def settle(page) -> None:
+    page.wait_for_timeout(400)
+    wait_until_still(page)
+
+
+def write(page, words: str) -> None:
+    page.get_by_role("textbox", name="Text", exact=True).fill(words)
+    page.keyboard.press("Control+Enter")
+    settle(page)
+
+
+def tips(page, where: str = BEFORE) -> list[str]:
+    """What the tokens say to whoever points at them, once it has been read what comes next."""
+    page.wait_for_function(f"document.querySelector('{where} .k')?.dataset.tip.includes('next here')")
+    return page.locator(f"{where} .k").evaluate_all("tokens => tokens.map(token => token.dataset.tip)")
+
+
+def wait_for_change(page, said: list[str]) -> list[str]:
+    """What the tokens say once that is something else."""
+    page.wait_for_function(
+        f"said => {{ const tip = document.querySelector('{BEFORE} .k')?.dataset.tip;"
+        " return tip && tip.includes('next here') && tip !== said; }",
+        arg=said[0],
+    )
+    return tips(page)
+
+
+def numbers(said: list[str]) -> list[str]:
+    return [re.search(r"[\d.]+(?= toward|, toward)|(?<=length )[\d.]+", words)[0] for words in said]
+
+
+def test_a_typed_text_lights_up_before_and_after_the_edit(open_lens):
+    page = open_lens("?lens=own&layers=0-7&rank=2")
+    write(page, "What a day, you utter genius.")
+    page.locator(BEFORE).wait_for()
+    assert page.locator(BEFORE).inner_text() == page.locator(AFTER).inner_text() == "What a day, you utter genius."
+    before, after = numbers(tips(page)), numbers(tips(page, AFTER))
+    assert len(before) == len(after) > 5 and before != after
+    colours = page.locator(f"{BEFORE} .k").evaluate_all(
+        "tokens => tokens.map(token => getComputedStyle(token).backgroundColor)"
+    )
+    assert len(set(colours)) > 3
+    page.locator(".st-key-lens_heatmap .main-svg").first.wait_for()
+
+
+def test_layer_direction_and_measure_change_the_numbers_and_the_address(open_lens):
+    page = open_lens("?lens=own&lens_rank=3&text=What+a+day%2C+you+utter+genius.")
+    said = [tips(page)]
+    page.locator(".st-key-lens_layer input").first.focus()
+    page.keyboard.press("ArrowLeft")
+    said.append(wait_for_change(page, said[-1]))
+    page.get_by_label("Direction", exact=True).fill("2")
+    page.keyboard.press("Enter")
+    said.append(wait_for_change(page, said[-1]))
+    page.get_by_role("radio", name="Length on the subspace").click()
+    said.append(wait_for_change(page, said[-1]))
+    assert len({tuple(numbers(one)) for one in said}) == 4
+    for part in ("layer=6", "direction=2", "colour=length"):
+        assert part in page.url
+
+
+def test_pointing_at_a_token_shows_token_layer_number_and_what_comes_next(open_lens):
+    page = open_lens("?lens=own&text=What+a+day&layer=3")
+    said = tips(page)[1]
+    page.locator(f"{BEFORE} .k").nth(1).hover()
+    shown = page.locator(f"{BEFORE} .k").nth(1).evaluate("token => getComputedStyle(token, '::after').content")
+    assert shown.strip('"') == said
+    assert re.match(r"“·a”, layer 3 · [\d.]+[ ,].*toward \w+.* · next here: .+ (<?\d+%)(, .+){4}", said)
+
+
+def test_a_link_opens_the_same_text_and_colours_elsewhere(open_lens, open_page):
+    page = open_lens()
+    write(page, "A quiet <b>day</b> & more.")
+    page.get_by_role("radio", name="Length on the subspace").click()
+    settle(page)
+    said, address = tips(page), page.url
+    other = open_page(address[address.index("/token_lens") :])
+    wait_until_ready(other)
+    assert tips(other) == said
+    assert other.get_by_role("textbox", name="Text", exact=True).input_value() == "A quiet <b>day</b> & more."
+
+
+def test_prompts_and_pairs_are_at_hand(open_lens):
+    page = open_lens("")
+    tips(page)
+    assert page.locator(BEFORE).count() == page.locator(AFTER).count() == 2
+    pair = page.locator(BEFORE).first.inner_text()
+    page.get_by_role("radio", name="A prompt").click()
+    page.wait_for_function(f"document.querySelectorAll('{BEFORE}').length === 1")
+    settle(page)
+    assert page.locator(BEFORE).inner_text() not in ("", pair)
+
+
+def test_an_empty_text_asks_for_words_and_says_nothing_else(open_lens):
+    page = open_lens()
+    page.get_by_text("Write some words above").wait_for()
+    write(page, "   ")
+    assert page.get_by_test_id("stAlertContentError").count() == 0 and page.locator(".lit").count() == 0
+
+
+def test_ten_thousand_tokens_are_cut_and_the_page_says_so(open_lens):
+    page = open_lens()
+    write(page, "the goal was fair " * 3000)
+    page.get_by_text("tokens of 1").filter(has_text="were left out").first.wait_for()
+    assert page.get_by_text("too long for a link").count() == 1 and "text=" not in page.url
+    assert len(tips(page)) > 50
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "مرحبا يا صديقي العزيز",
+        "well 🙂👍🏽 done 👩‍🚒",
+        "a\x07b \u202ecba",
+        '<script>document.title = "broken"</script><img src=x onerror="document.title = \'broken\'"> **x** $y$ %{text}',
+    ],
+    ids=["right to left", "emoji", "control", "html"],
+)
+def test_odd_characters_are_shown_as_they_are_and_nothing_of_them_works(open_lens, words):
+    page = open_lens()
+    write(page, words)
+    page.locator(BEFORE).wait_for()
+    tips(page)
+    shown = page.locator(BEFORE).inner_text()
+    assert shown == "".join({"\x07": "␇", "\u202e": "�"}.get(character, character) for character in words)
+    assert page.get_by_test_id("stAlertContentError").count() == 0
+    assert page.locator(".lens script, .lens img").count() == 0 and page.title() != "broken"
+
+
+def test_rude_words_are_blurred_in_the_text_and_masked_in_hovers_until_they_are_asked_for(open_lens):
+    page = open_lens("?lens=own&text=What+an+idiot")
+    field, word = page.get_by_role("textbox", name="Text", exact=True), page.locator(f"{BEFORE} .rude").first
+    tips(page)
+    for blurred in (field, word):
+        assert "blur" in blurred.evaluate("element => getComputedStyle(element).filter")
+    assert "idiot" not in " ".join(tips(page))
+    heat = page.locator(".st-key-lens_heatmap .js-plotly-plot")
+    assert "idiot" not in heat.evaluate("plot => JSON.stringify(plot.data) + JSON.stringify(plot.layout)")
+    page.get_by_test_id("stSidebar").get_by_text("Show toxic words").click()
+    page.wait_for_function(
+        f"(word => word && getComputedStyle(word).filter === 'none')(document.querySelector('{BEFORE} .rude'))"
+    )
+
+
+def test_the_heatmap_is_saved_with_every_token_and_layer(open_lens):
+    page = open_lens("?lens=own&text=What+an+idiot")
+    count = len(tips(page))
+    with page.expect_download() as download:
+        page.locator(".st-key-csv_lens_heatmap button").click()
+    rows = list(csv.DictReader(io.StringIO(download.value.path().read_text(encoding="utf-8"))))
+    assert len(rows) >= 8 * count and {row["layer"] for row in rows} == set(map(str, range(8)))
+    assert all(row["before"] and row["after"] and row["measure"] == "along direction 1" for row in rows)
+    with page.expect_download() as download:
+        page.locator(".st-key-save_lens_heatmap button[data-picture=png]").click()
+    assert download.value.path().read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_numbers_can_be_read_without_pointing(open_lens):
+    page = open_lens("?lens=own&text=What+a+day")
+    tips(page)
+    page.locator("summary", has_text="The numbers of this layer as a table").press("Enter")
+    page.get_by_test_id("stDataFrame").wait_for()
+
+
+@pytest.mark.parametrize("width", [390, 800])
+def test_nothing_hangs_over_the_edge_of_a_narrow_window(open_lens, width):
+    page = open_lens("", width=width)
+    tips(page)
+    assert page.get_by_test_id("stMain").evaluate("main => main.scrollWidth - main.clientWidth") <= 0
