@@ -43,12 +43,6 @@ def change_edit(**changes: Any) -> None:
         put("edit", replace(edit, **changes))
 
 
-def mirror(key: str, value: Any) -> None:
-    """Let the widget `key` show `value`; left alone where it does, so that a slider in motion never jumps."""
-    if st.session_state.get(key) != value:
-        st.session_state[key] = value
-
-
 def bind(
     key: str,
     path: str,
@@ -66,7 +60,11 @@ def bind(
         take: makes the part of the widget's value.
     """
     shown = show(view()[path])
-    mirror(key, shown if not options or shown in options else options[0])
+    if options and shown not in options:
+        shown = options[0]
+    # Left alone where it shows this, so that a slider in motion never jumps.
+    if st.session_state.get(key) != shown:
+        st.session_state[key] = shown
     return {"key": key, "on_change": lambda: put(path, take(st.session_state[key]))}
 
 
