@@ -1,16 +1,17 @@
 """Run the README's examples on the bundled model and write their real output into it.
 
-    python tools/write_readme_examples.py
+    python tools/write_readme_examples.py [NAME…]
 
 Whatever stands between `<!-- NAME -->` and `<!-- /NAME -->` is replaced: `shell` by a session on the command line,
 `python` by a script and what it prints, `demo` by the table that `check_demo_model.py` wrote into
-the model card.
+the model card, `benchmarks` by the figures of the last `make bench`. Without names, all of them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
 import subprocess
@@ -21,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 CARD = ROOT / "assets" / "demo" / "model" / "README.md"
+BENCHMARKS = ROOT / "build" / "benchmarks.json"
 COLUMNS = 100
 
 COMMANDS = (
@@ -75,10 +77,40 @@ def show_figures() -> str:
     return card.partition("<!-- figures -->")[2].partition("<!-- end of figures -->")[0].strip()
 
 
+def show_benchmarks() -> str:
+    """The figures of the last whole `make bench` that have a bound, and the machine that it ran on."""
+    if not BENCHMARKS.is_file():
+        sys.exit("There are no figures of a benchmark yet: run make bench first.")
+    record = json.loads(BENCHMARKS.read_text(encoding="utf-8"))
+    if record["quick"]:
+        sys.exit("The last benchmark was a quick one, whose figures mean nothing: run make bench without --quick.")
+    rows = [
+        f"| {figure['name']} | {show_number(figure['value'], figure['unit'])} "
+        f"| ≤ {show_number(figure['must'], figure['unit'])}{' **missed**' if figure['verdict'] == 'MISSED' else ''} |"
+        for figure in record["figures"]
+        if figure["must"] is not None
+    ]
+    head = f"Medians on {record['machine']}, no GPU; `make bench` measures them anew.\n\n"
+    return head + "| figure | measured | bound |\n| --- | --- | --- |\n" + "\n".join(rows)
+
+
+def show_number(value: float, unit: str) -> str:
+    if unit == "×":
+        return f"{value:.2f} ×"
+    return f"{value:.2g} {unit}".strip() if value < 10 else f"{value:,.0f} {unit}"
+
+
+SECTIONS = {"shell": run_commands, "python": run_script, "demo": show_figures, "benchmarks": show_benchmarks}
+
+
 def main() -> None:
+    names = sys.argv[1:] or list(SECTIONS)
+    unknown = [name for name in names if name not in SECTIONS]
+    if unknown:
+        sys.exit(f"The README has no part “{unknown[0]}” to write: name some of {', '.join(SECTIONS)}.")
     text = README.read_text(encoding="utf-8")
-    for name, write in (("shell", run_commands), ("python", run_script), ("demo", show_figures)):
-        section = f"<!-- {name} -->\n{write()}\n<!-- /{name} -->"
+    for name in names:
+        section = f"<!-- {name} -->\n{SECTIONS[name]()}\n<!-- /{name} -->"
         text, count = re.subn(f"<!-- {name} -->.*?<!-- /{name} -->", lambda match: section, text, flags=re.DOTALL)  # noqa: B023
         if count != 1:
             sys.exit(f"README.md needs one place between <!-- {name} --> and <!-- /{name} -->; it has {count}.")
