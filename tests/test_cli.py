@@ -298,6 +298,36 @@ def test_fit_refuses_a_folder_that_exists_before_any_work(refuse, home: Path, mo
     refuse("fit", "--model", home / "model", "--out", home / "study", says="exists already")
 
 
+def test_pairs_are_added_to_a_study_in_a_new_folder(home: Path, tmp_path: Path):
+    """Notes go to standard error, where few pairs leave none."""
+    few = write_pairs(tmp_path / "few.jsonl", PAIRS[:5])
+    more = write_pairs(tmp_path / "more.jsonl", PAIRS[5:])
+    fitted = run_json("fit", "--model", home / "model", "--pairs", few, "--out", tmp_path / "first", "--keep", 4)
+    before = picture(tmp_path / "first")
+    extended = run_json("extend", tmp_path / "first", "--pairs", more, "--out", tmp_path / "second")
+    assert list(extended) == list(fitted) and extended["study"] == str(tmp_path / "second")
+    assert (fitted["pairs"], extended["pairs"]) == (5, len(PAIRS))
+    assert picture(tmp_path / "first") == before
+    whole = json.loads((home / "study" / "study.json").read_text(encoding="utf-8"))
+    record = json.loads((tmp_path / "second" / "study.json").read_text(encoding="utf-8"))
+    assert record["pairs"]["hash"] == whole["pairs"]["hash"] and record["tokens"] == whole["tokens"]
+    assert [spec["source"] for spec in record["added"]] == [str(more)]
+    found, expected = (load_file(folder / "subspaces.safetensors") for folder in (tmp_path / "second", home / "study"))
+    for name in ("layers.0.singular_values", "layers.2.mean_direction"):
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_pairs_that_cannot_be_added_get_one_sentence(refuse, home: Path, tmp_path: Path):
+    command = ("extend", home / "study", "--out", "new", "--pairs")
+    refuse(*command, "nowhere.jsonl", says="nowhere.jsonl")
+    refuse("extend", home / "study", "--pairs", home / "pairs.jsonl", "--out", home / "study", says="exists already")
+    save_tiny_model("opt", tmp_path / "other")
+    refuse(*command, home / "pairs.jsonl", "--model", "other", says="other weights")
+    lean = ("--out", tmp_path / "lean", "--no-embeddings", "--keep", 4)
+    assert run("fit", "--model", home / "model", "--pairs", home / "pairs.jsonl", *lean).exit_code == 0
+    refuse("extend", "lean", "--pairs", home / "pairs.jsonl", "--out", "new", says="none can be added")
+
+
 @pytest.mark.parametrize("moment", ["detox_engine.study.save_file", "detox_engine.fitting.fit_subspaces"])
 def test_interrupted_fit_leaves_nothing(home: Path, tmp_path: Path, monkeypatch, moment: str):
     def interrupt(*args, **settings):
