@@ -17,9 +17,15 @@ from detox_engine.loading import LoadedModel
 from detox_engine.pairs import Pair
 from detox_engine.specs import Pooling, Progress, ignore_progress
 
-TOKEN_BUDGET = {"cpu": 512, "cuda": 65536}
-"""Tokens of one forward pass. On a CPU few: texts of nearly one length share a pass, and its states stay in the
-caches."""
+TOKEN_BUDGET = {"cpu": 1024, "cuda": 65536}
+"""Most tokens of one forward pass."""
+
+STATE_BUDGET = {"cpu": 2**18, "cuda": 2**28}
+"""Most numbers in the states of one forward pass, tokens × hidden. On a CPU few: texts of nearly one length share a
+pass, its states stay in the caches, and little memory is needed for each core."""
+
+LEAST_BUDGET = 256
+"""Tokens that a pass may always have: with fewer, reading the weights would cost more than using them."""
 
 OVERHEAD = {"cpu": 32, "cuda": 2048}
 """How many tokens of padding cost as much as one more pass."""
@@ -168,7 +174,8 @@ def embed_pairs(
 
     progress("Embedding texts", 0, len(texts))
     pool, device, done = _Pool(), loaded.model.device.type, 0
-    budget, overhead = (limits.get(device, limits["cpu"]) for limits in (TOKEN_BUDGET, OVERHEAD))
+    most, states, overhead = (limits.get(device, limits["cpu"]) for limits in (TOKEN_BUDGET, STATE_BUDGET, OVERHEAD))
+    budget = min(most, max(LEAST_BUDGET, states // anatomy.hidden))
     batches = pack_batches([len(text.ids) for text in texts], budget, overhead)
     workers = torch.get_num_threads() if device == "cpu" else 1
     try:
