@@ -21,6 +21,7 @@ from detox_engine.checkpoint import WAYS_OUT, find_weights, first_line, hash_wei
 from detox_engine.errors import InputError
 from detox_engine.hub import download_model
 from detox_engine.specs import BUNDLED, ModelSpec, Progress, ignore_progress
+from detox_engine.threads import settle_threads
 from detox_engine.turns import Turns
 
 BUNDLED_MODEL = Path(__file__).parents[1] / "assets" / "demo" / "model"
@@ -65,6 +66,7 @@ def load_model(spec: ModelSpec, progress: Progress = ignore_progress) -> LoadedM
     config = read_config(folder, shown)
     files = find_weights(folder, shown)
     progress("Loading the model", 0, 1)
+    settle_threads()
     with ThreadPoolExecutor(max_workers=1) as reader, quiet():
         weights_hash = reader.submit(hash_weights, files)
         model = read_model(folder, config, pick_dtype(spec.dtype, device, config), shown)

@@ -1,4 +1,4 @@
-"""Small pieces of work side by side on the cores, each on one of them."""
+"""How many cores there are to use, and small pieces of work side by side on them, each on one."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -9,6 +9,18 @@ import torch
 from detox_engine.specs import Progress, ignore_progress
 
 Result = TypeVar("Result")
+
+
+def settle_threads() -> None:
+    """Let torch use no more threads than the cores that this process may use.
+
+    torch counts a machine's cores; a container's share of their time is not among what it looks at, and eight threads
+    on the time of two cores wait for one another.
+    """
+    # Takes a while to import, and what only shows a study has no use for it.
+    from joblib import cpu_count
+
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), cpu_count())))
 
 
 def run_side_by_side(

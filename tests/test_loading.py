@@ -459,3 +459,18 @@ def test_stopping_a_download_is_no_error_of_the_network(hub, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", stopped)
     with pytest.raises(Cancelled):
         load("someone/model")
+
+
+def test_a_container_with_the_time_of_two_cores_gets_two_threads(tmp_path, monkeypatch):
+    threads = torch.get_num_threads()
+    folder = save_tiny_model("gpt2", tmp_path / "model")
+    try:
+        torch.set_num_threads(4)
+        monkeypatch.setattr("joblib.cpu_count", lambda: 2)
+        load_model(ModelSpec(str(folder), device="cpu"))
+        assert torch.get_num_threads() == 2
+        monkeypatch.setattr("joblib.cpu_count", lambda: 64)
+        load_model(ModelSpec(str(folder), device="cpu"))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
