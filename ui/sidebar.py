@@ -112,7 +112,7 @@ def _draw_link() -> None:
         kind = "rude" if any(mask(text, shown=False) != text for text in texts) else "clean"
         st.html(
             f'<p class="link"><code class="{kind}">{escape(link)}</code>'
-            f'<button type="button" data-copy="{escape(link)}">Copy the link</button></p>'
+            f'<button type="button" aria-live="polite" data-copy="{escape(link)}">Copy the link</button></p>'
         )
         if left_out(state.view()):
             st.caption("A text that you wrote is too long for a link, so it is left out.")
