@@ -16,7 +16,7 @@ from detox_engine.lens import Reading, read_tokens
 from detox_engine.loading import LoadedModel
 from detox_engine.pairs import Pair
 from detox_engine.specs import FitPlan, Progress, ignore_progress
-from detox_engine.subspace import ToxicSubspace, principal_angles
+from detox_engine.subspace import ToxicSubspace
 from detox_engine.token_lens import LensText, encode_text, project_rows
 
 ROWS_AT_ONCE = 4096
@@ -142,11 +142,17 @@ def measure_angles(subspaces: Sequence[ToxicSubspace], rank: int = 1) -> Tensor:
     kept = min(subspace.kept for subspace in subspaces)
     if not 1 <= rank <= kept:
         raise InputError(f"The rank must be 1 to {kept}, the directions kept at every layer, not {rank}.")
-    angles = torch.zeros(len(subspaces), len(subspaces), rank)
-    for one in range(len(subspaces)):
-        for other in range(one):
-            found = principal_angles(subspaces[one].basis[:rank], subspaces[other].basis[:rank])
-            angles[one, other] = angles[other, one] = found.float()
+    stacked = torch.stack([subspace.basis[:rank].double() for subspace in subspaces])
+    # Orthonormal to float64, so that 1 − cos² still holds small angles, to a millionth of a degree.
+    rows = torch.linalg.qr(stacked.mT).Q.mT
+    layers = len(subspaces)
+    flat = rows.reshape(layers * rank, -1)
+    one, other = torch.tril_indices(layers, layers, -1)
+    products = (flat @ flat.T).reshape(layers, rank, layers, rank).transpose(1, 2)[one, other]
+    squares = torch.linalg.eigvalsh(products @ products.mT).flip(-1).clamp(0, 1)
+    found = torch.rad2deg(torch.atan2((1 - squares).sqrt(), squares.sqrt())).float()
+    angles = torch.zeros(layers, layers, rank)
+    angles[one, other] = angles[other, one] = found
     return angles
 
 

@@ -101,6 +101,10 @@ def test_angles_between_layers_are_the_principal_angles_both_ways():
     torch.testing.assert_close(angles[0, 1], principal_angles(shared[:2], subspaces[1].basis[:2]).float())
     torch.testing.assert_close(angles[0, 2], torch.tensor([90.0, 90.0]), atol=1e-3, rtol=0)
     torch.testing.assert_close(measure_angles(subspaces, 4)[0, 2], torch.zeros(4), atol=1e-3, rtol=0)
+    near = torch.linalg.qr((shared + 1e-5 * draw_basis(4, seed=2)).T).Q.T
+    both = [as_subspace(near.float()), as_subspace(shared)]
+    expected = principal_angles(near, shared)
+    torch.testing.assert_close(measure_angles(both, 4)[0, 1], expected.float(), atol=2e-5, rtol=0)
     for rank in (0, 5):
         with pytest.raises(InputError, match=f"1 to 4, the directions kept at every layer, not {rank}"):
             measure_angles(subspaces, rank)

@@ -52,7 +52,7 @@ def test_walk_pin_and_look_at_pairs_and_neurons(open_page):
     folded.first.locator(".pair").first.wait_for()
     open_part(page, "7_0", "Neurons")
     card(page, "7_0").locator(".neurons tbody tr").nth(7).wait_for()
-    assert not pairs.is_visible()
+    pairs.wait_for(state="hidden")
 
 
 def test_measure_an_effect_stop_it_and_measure_it_again(open_page):
