@@ -22,6 +22,7 @@ from ui.charts import DARK, LIGHT
 from ui.commands import STUDY, evaluate_command
 from ui.effect_charts import effect_figure, find_fates, prompt_figure, suppression_figure
 from ui.effects import interval, judge, number, signed, summarise_score
+from ui.outcomes import list_prompts
 
 PAGE = "pages/edit/evaluate.py"
 SMALL = {
@@ -168,6 +169,17 @@ def test_the_command_reads_back_as_the_plan(plan):
     context = typer.main.get_command(command_line).commands["evaluate"].make_context("evaluate", command[2:])
     assert read_plan(context, WHOLE) == plan
     assert [context.params[name] for name in ("layers", "rank", "strength")] == ["1-2,5", 3, 0.5]
+
+
+def test_tables_to_save_hold_every_prompt_in_full(measured):
+    found = results(measured)[0]
+    heads, rows = list_prompts(found, "profanity")
+    assert heads == ("prompt", "fate", "before", "after", "random subspace 1", "random subspace 2")
+    assert [row[0] for row in rows] == [outcome.prompt for outcome in found.prompts]
+    assert [row[2:4] for row in rows] == [(outcome.before, outcome.after) for outcome in found.prompts]
+    saved = {button.key for button in measured.get("download_button")}
+    assert {"csv_effect_profanity", "csv_suppression", "csv_prompt_scatter", "download_evaluation"} <= saved
+    assert all(chart.proto.alt for chart in measured.get("plotly_chart"))
 
 
 def test_results_outlast_a_page_change(measured):

@@ -23,6 +23,7 @@ from ui.cache import StudyKey
 from ui.charts import DARK, LIGHT
 from ui.commands import STUDY, sweep_command
 from ui.jobs import Stage
+from ui.links import write_link
 from ui.sweeping import describe_seconds, estimate_remaining, find_results_file
 from ui.trade_off_charts import Axis, grid_figure, trade_off_figure
 
@@ -146,10 +147,14 @@ def test_a_stopped_grid_keeps_what_is_done_and_goes_on_with_the_rest(tiny_folder
         return measure(bench, study, settings, *others)
 
     monkeypatch.setattr(engine, "_measure", slow)
+    monkeypatch.setattr(engine, "SETTINGS_AT_ONCE", 4)
     session = open_page(tiny_folder)
     session.button(key="sweep").click().run()
     assert reached.wait(60)
     session.run()
+    # What is measured is there while the rest is still to come.
+    assert len(tried(session).points) == 4 and len(session.get("plotly_chart")) == 2
+    assert "settings so far" in texts(session) or "No setting lowers" in texts(session)
     session.button(key="stop_sweep").click().run()
     go_on.set()
     run_until(session, lambda session: "sweep" not in session.session_state["jobs"])
@@ -218,6 +223,15 @@ def test_a_grid_without_settings_gives_one_sentence_and_no_button(tiny_folder, c
     change(session)
     assert len(session.error) == 1 and said in session.error[0].value.replace("\\", "")
     assert session.button(key="sweep").disabled
+
+
+def test_the_sampling_of_the_settings_is_in_the_link_and_a_link_opens_it(tiny_folder):
+    session = open_page(tiny_folder)
+    session.number_input(key="sweep_sampling_seed").set_value(4).run()
+    view = session.session_state["view"]
+    assert view.sweep.sampling.seed == 4
+    other = open_app(**write_link(view)).switch_page(PAGE).run()
+    assert other.number_input(key="sweep_sampling_seed").value == 4
 
 
 def test_time_left_comes_from_the_settings_measured_so_far():
