@@ -67,7 +67,7 @@ class UmapProcess:
             InputError: UMAP failed, or its process was ended from outside.
         """
         if not self._is_ready:
-            self._wait(self._receive, progress, ("Starting UMAP", 0, 0))
+            self._wait(self._receive, progress, ("Starting UMAP, which takes half a minute the first time", 0, 0))
             self._is_ready = True
 
         def ask() -> Any:

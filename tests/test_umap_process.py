@@ -44,7 +44,7 @@ def test_one_process_answers_several_requests_alike_and_is_gone_after_the_block(
     assert process.poll() is not None
 
 
-@pytest.mark.parametrize("stage", ["Starting UMAP", "Laying out texts"])
+@pytest.mark.parametrize("stage", ["Starting UMAP, which takes half a minute the first time", "Laying out texts"])
 def test_a_stop_takes_effect_at_once_whatever_the_process_does(started, stage):
     asked = []
 

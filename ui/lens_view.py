@@ -62,8 +62,9 @@ def tinted_html(pieces: Sequence[str], shares: Sequence[float], said: Sequence[s
         waiting = 0
         inner = piece.replace("\n", '<span class="break">↵</span>\n')
         spans.append(f'<span class="k {side}" style="{colour}" data-tip="{tip}">{inner}</span>')
-    kind = "lit long" if len(spans) > LONG else "lit"
-    return f'<p class="{kind}" dir="auto">{"".join(spans)}</p>'
+    # Whoever has no mouse scrolls a box that can be focused.
+    kind = '"lit long" tabindex="0"' if len(spans) > LONG else '"lit"'
+    return f'<p class={kind} dir="auto">{"".join(spans)}</p>'
 
 
 def say_token(lit: Lit, layer: int, place: int, signed: bool, shown: bool, link: str = " · ") -> str:

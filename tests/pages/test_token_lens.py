@@ -251,10 +251,10 @@ def test_a_character_of_several_tokens_is_one_piece_that_says_so():
     assert html.count('class="k ') == 1 and "the last of 3 tokens" in html
 
 
-def test_a_long_text_scrolls_in_a_box_of_its_own():
+def test_a_long_text_scrolls_in_a_box_of_its_own_that_the_keyboard_reaches():
     values = np.zeros((1, LONG + 1))
     many = Lit("Before", ("a",) * (LONG + 1), ("a",) * (LONG + 1), values, values, [[]])
-    assert 'class="lit long"' in text_html(many, 0, True, False)
+    assert 'class="lit long" tabindex="0"' in text_html(many, 0, True, False)
 
 
 @pytest.mark.parametrize("colours", [LIGHT, DARK])
