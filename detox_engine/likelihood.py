@@ -129,12 +129,15 @@ def _read_batch(
     targets = torch.tensor([token for span in spans for token in span.ids[-span.scored :]])
     limit = LOGITS_AT_ONCE.get(states.device.type, LOGITS_AT_ONCE["cpu"])
     count = max(1, limit // (len(edits) * anatomy.vocab))
-    sums = torch.zeros(3, len(spans), len(edits), dtype=torch.float64)
-    for start in range(0, len(owner), count):
-        part = slice(start, start + count)
-        read = _read_positions(loaded, anatomy, states[owner[part], :, places[part]], targets[part].to(states.device))
-        for total, result in zip(sums, read, strict=True):
-            total.index_add_(0, owner[part], result.double().cpu())
+    parts = [slice(start, start + count) for start in range(0, len(owner), count)]
+    read = [
+        _read_positions(loaded, anatomy, states[owner[part], :, places[part]], targets[part].to(states.device))
+        for part in parts
+    ]
+    sums = [
+        torch.zeros(len(spans), len(edits), dtype=torch.float64).index_add_(0, owner, torch.cat(each).double().cpu())
+        for each in zip(*read, strict=True)
+    ]
     return list(zip(*sums, strict=True))
 
 
