@@ -1,6 +1,7 @@
 """`python -m benchmarks [--quick] [--json FILE] [NAME…]`: run them all, or those named."""
 
 import json
+import time
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -26,11 +27,13 @@ def run(
     for name in names or NAMES:
         if name not in NAMES:
             raise typer.BadParameter(f"“{name}” is none of {', '.join(NAMES)}.")
-    record = {"machine": describe_machine(), "quick": quick, "figures": []}
+    record = {"machine": describe_machine(), "quick": quick, "seconds": {}, "figures": []}
     missed = False
     for name in names or NAMES:
+        start = time.perf_counter()
         figures = import_module(f"benchmarks.{name}").measure(quick)
-        show(name.capitalize(), figures, judged=not quick)
+        record["seconds"][name] = round(time.perf_counter() - start)
+        show(f"{name.capitalize()}, in {record['seconds'][name]} s", figures, judged=not quick)
         missed |= any(figure.verdict == "MISSED" for figure in figures)
         record["figures"] += [vars(figure) | {"benchmark": name, "verdict": figure.verdict} for figure in figures]
         if json_file is not None:

@@ -145,7 +145,7 @@ def measure(quick: bool) -> list[Figure]:
     rounds = 2 if quick else 5
     figures = benchmark_shape("gpt2", 40 if quick else 200, rounds, against_published=True)
     if not quick:
-        figures += benchmark_shape("small-llama", 200, 3, against_published=False)
+        figures += benchmark_shape("small-llama", 60, 3, against_published=False)
     figures += benchmark_memory("gpt2", 40 if quick else 200)
     figures += benchmark_growth("gpt2", 10 if quick else 40)
     if not quick:

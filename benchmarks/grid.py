@@ -40,4 +40,4 @@ def measure(quick: bool) -> list[Figure]:
     if quick:
         few = replace(SWEEP_EVALUATION, limit_prompts=4, neutral=replace(SWEEP_EVALUATION.neutral, limit=4))
         return [benchmark_grid(SweepPlan((1,), (0, 4), evaluation=few), 1)]
-    return [benchmark_grid(SweepPlan(RANKS), 3)]
+    return [benchmark_grid(SweepPlan(RANKS), 2)]
