@@ -1,8 +1,8 @@
 """From pairs to the subspaces of every layer: all pairs in memory, or one chunk after another.
 
-Up to a layer's width, embeddings take no more room than the moments that could stand for them, and are kept. Of
-more pairs only the moments are, and a random sample of pairs for what needs texts and embeddings: the map, the
-cards, the probes.
+Of up to as many pairs as a layer is wide, and up to `SAMPLE`, the embeddings are kept: they take little more room than
+the moments that could stand for them. Of more pairs only the moments are, and a random sample of pairs for what needs
+texts and embeddings: the map, the cards, the probes.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ SAMPLE = 768
 """Pairs that are kept of a stream, with their embeddings: enough for a map and for probes, and never the larger part
 of the memory that the moments take."""
 
-CHUNK = 512
+CHUNK = 256
 """Pairs of a stream that are embedded together: texts of nearly one length share a pass, as among all of them."""
 
 
@@ -39,7 +39,7 @@ class PairSample:
 
     pairs: tuple[Pair, ...]
     embeddings: Embeddings
-    """Its tokens and cut texts are those of the sample."""
+    """Its cut texts are those of the sample, its tokens those of all."""
     count: int
     pairs_hash: str
     tokens: int

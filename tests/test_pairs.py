@@ -11,6 +11,7 @@ from datasets.exceptions import DatasetNotFoundError
 
 from detox_engine.errors import InputError
 from detox_engine.layouts import IDENTICAL
+from detox_engine.pair_stream import hash_pairs
 from detox_engine.pairs import (
     DUPLICATE,
     UNEVEN,
@@ -113,9 +114,20 @@ def test_bundled_means_the_file_given_for_it(tmp_path):
 def test_the_hash_tells_other_texts_and_another_order_apart(tmp_path):
     hashes = {
         read(write_json_lines(tmp_path / "pairs.jsonl", records)).hash
-        for records in (GOOD, GOOD[::-1], [GOOD[0], {**GOOD[1], "civil": "Could you warm it up"}], numbered(2))
+        for records in (
+            GOOD,
+            GOOD[::-1],
+            [GOOD[0], {**GOOD[1], "civil": "Could you warm it up"}],
+            [{**GOOD[0], "toxic": "You are a moron."}, GOOD[1]],
+            numbered(2),
+        )
     }
-    assert len(hashes) == 4
+    assert len(hashes) == 5
+
+
+def test_the_hash_goes_on_where_more_pairs_follow(tmp_path):
+    pairs = read(write_json_lines(tmp_path / "pairs.jsonl", numbered(9))).pairs
+    assert hash_pairs(pairs[4:], hash_pairs(pairs[:4])) == hash_pairs(pairs)
 
 
 @pytest.mark.parametrize(
