@@ -72,9 +72,9 @@ def angles_figure(angles: np.ndarray, summary: np.ndarray, picked: int, name: st
     if layers <= MOST_WRITTEN:
         _write_cells(figure, summary, colours)
     _frame(figure, -0.5, picked - 0.5, layers - 0.5, picked + 0.5, colours)
-    tick = max(1, round(layers / 12))
-    figure.update_xaxes(title="Layer", dtick=tick, constrain="domain")
-    figure.update_yaxes(title="Layer", dtick=tick, scaleanchor="x", constrain="domain")
+    axis = {"title": "Layer", "dtick": max(1, round(layers / 12)), "range": [-0.5, layers - 0.5], "constrain": "domain"}
+    figure.update_xaxes(axis)
+    figure.update_yaxes(axis | {"scaleanchor": "x"})
     return _finish(figure, min(600, max(320, 34 * layers + 110)))
 
 

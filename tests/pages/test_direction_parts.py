@@ -356,7 +356,7 @@ def test_the_angle_chart_writes_its_cells_and_frames_the_picked_layer(colours):
     assert list(figure.data[1].text) == ["0°", "50°", "50°", "0°"]
     # Ink and cell are never both dark or both light.
     assert figure.data[1].textfont.color[0] != figure.data[1].textfont.color[1]
-    assert figure.layout.shapes[0].y0 == 0.5
+    assert figure.layout.shapes[0].y0 == 0.5 and figure.layout.xaxis.range == figure.layout.yaxis.range == (-0.5, 1.5)
     assert direction_charts.list_angles(angles) == (
         ("layer", "other_layer", "angle_1", "angle_2"),
         [(0, 1, 10.0, 50.0)],
