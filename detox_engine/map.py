@@ -15,6 +15,7 @@ from detox_engine.loading import LoadedModel
 from detox_engine.specs import Progress, ignore_progress
 from detox_engine.study import Study
 from detox_engine.subspace import decompose
+from detox_engine.threads import run_side_by_side
 from detox_engine.umap_process import UmapProcess
 from detox_engine.views import MapPlan
 
@@ -133,8 +134,10 @@ def _check_variety(texts: Tensor) -> None:
 
 def _lay_out_pca(states: Sequence[Tensor], fitted: int) -> tuple[list[Tensor], tuple[float, float]]:
     """Each of `states` `[texts, hidden]` along the two principal axes of the first `fitted` of them."""
-    mean = torch.cat(tuple(states[:fitted])).double().mean(0)
-    values, axes = decompose(torch.cat(tuple(states[:fitted])).double() - mean, 2)
+    texts = torch.cat(tuple(states[:fitted])).double()
+    mean = texts.mean(0)
+    # On one core, where it does not wait for others that are busy.
+    ((values, axes),) = run_side_by_side(lambda _: decompose(texts - mean, 2), 1)
     places = [(state.double() - mean) @ axes.T for state in states]
     if len(axes) < 2:
         places = [torch.cat([place, torch.zeros_like(place)], dim=1) for place in places]

@@ -96,6 +96,7 @@ def _score_fold(states: NDArray, tested: NDArray) -> NDArray:
     """Decision values `[sides, tested]` of a probe fitted on all other pairs of `states` `[sides, pairs, hidden]`."""
     # Half a second to import, and only probes need it.
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     fitted = np.delete(states, tested, axis=1)
     features = fitted.reshape(-1, fitted.shape[-1])
@@ -104,7 +105,9 @@ def _score_fold(states: NDArray, tested: NDArray) -> NDArray:
     features = (features - mean) / scale
     others = (states[:, tested] - mean) / scale
     labels = np.repeat([1, 0], fitted.shape[1])
-    probe = LogisticRegression(C=PENALTY, max_iter=1000).fit(features, labels)
+    # Its many small products are done sooner by one core than by several that wait for one another.
+    with threadpool_limits(1):
+        probe = LogisticRegression(C=PENALTY, max_iter=1000).fit(features, labels)
     return others @ probe.coef_[0] + probe.intercept_[0]
 
 
