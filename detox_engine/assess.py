@@ -47,6 +47,7 @@ from detox_engine.options import (
     Strength,
     StudyFolder,
     StudyModel,
+    SwitchedOff,
     load_study,
     load_workbench,
     option_of,
@@ -70,6 +71,7 @@ def evaluate(
     layers: Layers = None,
     rank: Rank = None,
     strength: Strength = EditPlan.strength,
+    switch_off: SwitchedOff = None,
     scorers: Scorers = SCORERS_HERE,
     preset: Annotated[
         Literal["paper"] | None,
@@ -120,7 +122,7 @@ def evaluate(
         if preset is not None and not study.exists():
             fit_paper_study(study, model, device, dtype, pairs, progress)
         fitted = load_study(study)
-        edit_plan = plan_edit(fitted, *pick_edit(fitted, model, preset, layers, rank), strength)
+        edit_plan = plan_edit(fitted, *pick_edit(fitted, model, preset, layers, rank), strength, switch_off)
         from detox_engine.evaluation import evaluate as evaluate_edit
         from detox_engine.reports import record_evaluation, record_scores
 

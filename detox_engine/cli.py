@@ -27,6 +27,7 @@ from detox_engine.options import (
     Strength,
     StudyFolder,
     StudyModel,
+    SwitchedOff,
     load_study,
     load_workbench,
     option_of,
@@ -136,6 +137,7 @@ def compare(
     layers: Layers = None,
     rank: Rank = None,
     strength: Strength = EditPlan.strength,
+    switch_off: SwitchedOff = None,
     prompt: Annotated[list[str] | None, typer.Option("--prompt", help="A prompt to continue; can be repeated.")] = None,
     prompts: Annotated[
         str | None,
@@ -161,7 +163,7 @@ def compare(
     sampling = SamplingPlan(max_new_tokens, samples, greedy, temperature, top_p, seed)
     with tables.progress_bars() as progress:
         fitted = load_study(study)
-        plan = plan_edit(fitted, layers, rank, strength)
+        plan = plan_edit(fitted, layers, rank, strength, switch_off)
         texts = read_prompts_for(model or fitted.model.name, prompt, prompts)[:limit_prompts]
         bench = load_workbench(fitted, model, device, dtype, progress)
         comparisons = bench.compare(fitted, plan, texts, sampling, progress, probabilities=False)

@@ -14,6 +14,7 @@ from detox_engine.options import (
     Strength,
     StudyFolder,
     StudyModel,
+    SwitchedOff,
     load_study,
     load_workbench,
     option_of,
@@ -58,6 +59,7 @@ def lens(
     edit_layers: EditLayers = None,
     edit_rank: EditRank = None,
     strength: Strength = EditPlan.strength,
+    switch_off: SwitchedOff = None,
     model: StudyModel = None,
     device: Device = ModelSpec.device,
     dtype: Dtype = ModelSpec.dtype,
@@ -69,7 +71,7 @@ def lens(
     with tables.progress_bars() as progress:
         fitted = load_study(study)
         read = plan_lens(fitted, layers, rank, direction)
-        plan = plan_optional_edit(fitted, edit_layers, edit_rank, strength)
+        plan = plan_optional_edit(fitted, edit_layers, edit_rank, strength, switch_off)
         from detox_engine.edit import make_edit
         from detox_engine.token_lens import project_text
 
@@ -122,6 +124,7 @@ def show_map(
     edit_layers: EditLayers = None,
     edit_rank: EditRank = None,
     strength: Strength = EditPlan.strength,
+    switch_off: SwitchedOff = None,
     model: StudyModel = None,
     device: Device = ModelSpec.device,
     dtype: Dtype = ModelSpec.dtype,
@@ -133,7 +136,7 @@ def show_map(
     settings = MapPlan(method, frame, neighbours, spread, seed)
     with tables.progress_bars() as progress:
         fitted = load_study(study)
-        plan = plan_optional_edit(fitted, edit_layers, edit_rank, strength)
+        plan = plan_optional_edit(fitted, edit_layers, edit_rank, strength, switch_off)
         from detox_engine.edit import make_edit
         from detox_engine.map import draw_map, embed_study, project_on_paper, stack_sides
         from detox_engine.probe import FOLDS, probe_layer
@@ -194,11 +197,13 @@ def plan_lens(study: "Study", layers: str | None, rank: int | None, direction: i
     return plan_edit(study, layers, direction + 1)
 
 
-def plan_optional_edit(study: "Study", layers: str | None, rank: int | None, strength: float) -> EditPlan | None:
+def plan_optional_edit(
+    study: "Study", layers: str | None, rank: int | None, strength: float, switched_off: str | None
+) -> EditPlan | None:
     """The edit asked for, or None where neither layers nor a rank were given."""
     if layers is None and rank is None:
         return None
-    return plan_edit(study, layers, rank, strength)
+    return plan_edit(study, layers, rank, strength, switched_off)
 
 
 def measure(

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detox_engine.errors import InputError
-from detox_engine.specs import EditPlan, ModelSpec, PairSpec, Progress, parse_layers, sentence
+from detox_engine.specs import (
+    EditPlan,
+    ModelSpec,
+    PairSpec,
+    Progress,
+    format_layers,
+    parse_directions,
+    parse_layers,
+    sentence,
+)
 
 if TYPE_CHECKING:
     from detox_engine.study import Study
@@ -39,6 +48,7 @@ PairsSeed = Annotated[int, option_of(PairSpec, "seed", "--seed")]
 Layers = Annotated[str | None, option_of(EditPlan, "layers", "--layers", show_default=SUGGESTION)]
 Rank = Annotated[int | None, option_of(EditPlan, "rank", "--rank", show_default=SUGGESTION)]
 Strength = Annotated[float, option_of(EditPlan, "strength", "--strength")]
+SwitchedOff = Annotated[str | None, option_of(EditPlan, "switched_off", "--switch-off")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
 
@@ -56,7 +66,13 @@ def load_workbench(study: "Study", model: str | None, device: str, dtype: str, p
     return Workbench.load(ModelSpec(model or study.model.name, revision, device, dtype), progress)
 
 
-def plan_edit(study: "Study", layers: str | None, rank: int | None, strength: float = EditPlan.strength) -> EditPlan:
+def plan_edit(
+    study: "Study",
+    layers: str | None,
+    rank: int | None,
+    strength: float = EditPlan.strength,
+    switched_off: str | None = None,
+) -> EditPlan:
     """The edit asked for, the study's suggestion where nothing was said; refused before a model is loaded for it."""
     from detox_engine.edit import make_edit
 
@@ -64,7 +80,14 @@ def plan_edit(study: "Study", layers: str | None, rank: int | None, strength: fl
         layers=study.suggested_layers if layers is None else parse_layers(layers, study.layers),
         rank=study.suggested_rank if rank is None else rank,
         strength=strength,
+        switched_off=frozenset() if switched_off is None else frozenset(parse_directions(switched_off)),
     )
+    for layer, direction in sorted(plan.switched_off):
+        if layer not in plan.layers or direction >= plan.rank:
+            raise InputError(
+                f"Direction {layer}.{direction} cannot be switched off: the edit removes directions 0-{plan.rank - 1} "
+                f"of layers {format_layers(plan.layers)}."
+            )
     make_edit(study.subspaces, plan)
     return plan
 

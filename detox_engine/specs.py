@@ -90,7 +90,7 @@ class EditPlan:
     rank: int = option(1, "Directions to remove in each layer, strongest first.")
     strength: float = option(1.0, "How much of each direction is removed: 0 nothing, 1 all, as in the paper.")
     switched_off: frozenset[tuple[int, int]] = option(
-        frozenset(), "Directions left in place although the rank covers them, as (layer, direction), from 0."
+        frozenset(), "Directions left in place although the rank covers them, as layer.direction from 0: 5.0,6.1."
     )
     edit_bias: bool = option(False, "Also project the bias of the value layers; the paper leaves it alone.")
 
@@ -141,6 +141,26 @@ def parse_layers(text: str, count: int) -> tuple[int, ...]:
             raise InputError(f"Layer {last} is outside the model: its layers are 0-{count - 1}.")
         layers.update(range(first, last + 1))
     return tuple(sorted(layers))
+
+
+def parse_directions(text: str) -> tuple[tuple[int, int], ...]:
+    """Directions written `5.0,6.1` as (layer, direction), both from 0, in the order written.
+
+    Raises:
+        InputError: the text is no list of directions.
+    """
+    places = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,6})\.(\d{1,6})\s*", part)
+        if match is None:
+            raise InputError(f"“{text}” is no list of directions: write layer.direction, both from 0, such as 5.0,6.1.")
+        places.append((int(match[1]), int(match[2])))
+    return tuple(places)
+
+
+def format_directions(places: Iterable[tuple[int, int]]) -> str:
+    """The text that `parse_directions` reads back as these directions."""
+    return ",".join(f"{layer}.{direction}" for layer, direction in places)
 
 
 def format_layers(layers: Iterable[int]) -> str:

@@ -147,6 +147,15 @@ def test_compare_takes_the_edit_it_is_told(home: Path):
     assert all(entry["before"] == entry["after"] for entry in nothing["results"])
 
 
+def test_compare_leaves_a_switched_off_direction_in_place(home: Path, refuse):
+    command = ("compare", home / "study", "--layers", "0,2", "--rank", 2, "--prompt", "The garden needs")
+    asked = run_json(*command, "--switch-off", "0.1,2.0")
+    assert asked["edit"] == {"layers": "0,2", "rank": 2, "strength": 1.0, "switched_off": [[0, 1], [2, 0]]}
+    refuse(*command, "--switch-off", "1.0", says="1.0")
+    refuse(*command, "--switch-off", "0.2", says="0.2")
+    refuse(*command, "--switch-off", "layer 2", says="layer.direction")
+
+
 def test_same_seed_writes_the_same_and_another_seed_something_else(home: Path):
     command = ("compare", home / "study", "--prompts", home / "prompts.txt", "--limit-prompts", 2)
     first, again, other = (run_json(*command, "--seed", seed)["results"] for seed in (1, 1, 2))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from detox_engine.plans import EvaluationPlan, SweepPlan, TextSpec
-from detox_engine.specs import EditPlan, FitPlan, ModelSpec, PairSpec, SamplingPlan, format_layers
+from detox_engine.specs import EditPlan, FitPlan, ModelSpec, PairSpec, SamplingPlan, format_directions, format_layers
 from detox_engine.views import MapPlan
 from ui.blur import blur_rude
 
@@ -85,7 +85,7 @@ def directions_command(
 
 
 def compare_command(key: StudyKey, edit: EditPlan, prompts: Sequence[str], sampling: SamplingPlan) -> list[str]:
-    """Writes before and after an edit; directions that are switched off have no option.
+    """Writes before and after an edit.
 
     More than `MOST_SPELLED` prompts are read from the file `PROMPTS`, one a line.
     """
@@ -96,15 +96,8 @@ def compare_command(key: StudyKey, edit: EditPlan, prompts: Sequence[str], sampl
     return [*_begin("compare", key), *_spell(_edit_options(edit)), *asked, *_sampling_options(sampling, SamplingPlan())]
 
 
-def note_switched_off(edit: EditPlan) -> str:
-    """What the commands cannot do, where they cannot."""
-    if not edit.switched_off:
-        return ""
-    return "The command line removes whole ranks: it has no option for directions that are switched off."
-
-
 def evaluate_command(key: StudyKey, edit: EditPlan, plan: EvaluationPlan) -> list[str]:
-    """Evaluates an edit of the fitted study; directions that are switched off have no option."""
+    """Evaluates an edit of the fitted study."""
     return [*_begin("evaluate", key), *_spell(_edit_options(edit)), *measure_options(plan, EvaluationPlan())]
 
 
@@ -121,7 +114,7 @@ def sweep_command(key: StudyKey, plan: SweepPlan, limit: float) -> list[str]:
 
 
 def map_command(key: StudyKey, layer: int, plan: MapPlan, edit: EditPlan) -> list[str]:
-    """Lays out the texts of a layer; directions that are switched off have no option."""
+    """Lays out the texts of a layer."""
     umap = plan.method == "umap"
     options = {
         "--layer": layer,
@@ -141,11 +134,12 @@ def lens_command(key: StudyKey, text: str, rank: int | None, direction: int | No
 
 
 def _edit_options(edit: EditPlan, prefix: str = "") -> dict[str, object | None]:
-    """An edit; a command that asks for other layers or ranks too has a prefix before the edit's."""
+    """An edit whose switches are within it; a command that asks for other layers or ranks too has a prefix."""
     return {
         f"--{prefix}layers": format_layers(edit.layers),
         f"--{prefix}rank": edit.rank,
         "--strength": _unless(f"{edit.strength:g}", "1"),
+        "--switch-off": format_directions(sorted(edit.switched_off)) or None,
     }
 
 

@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import quote_plus, urlencode
 
 from detox_engine.errors import InputError
-from detox_engine.specs import format_layers, parse_layers
-from ui.view import Place, View
+from detox_engine.specs import format_directions, format_layers, parse_directions, parse_layers
+from ui.view import View
 
 MOST_LAYERS = 1000
 """No model has more; a link's layers are read before its model is known."""
@@ -94,16 +94,6 @@ def fits_link(text: str) -> bool:
     return len(text) <= LONGEST_TEXT and len(quote_plus(text, errors="replace")) <= LONGEST_TEXT
 
 
-def _read_places(text: str) -> tuple[Place, ...]:
-    if not re.fullmatch(r"\d{1,4}\.\d{1,6}(,\d{1,4}\.\d{1,6})*", text):
-        raise InputError("it must be directions such as 4.0,7.2, each with its layer, both from 0")
-    return tuple((int(layer), int(direction)) for layer, direction in (one.split(".") for one in text.split(",")))
-
-
-def _write_places(places: tuple[Place, ...]) -> str:
-    return ",".join(f"{layer}.{direction}" for layer, direction in places)
-
-
 def _sampling(prefix: str, path: str) -> dict[str, _Part]:
     """A plan of sampling; the ranges are those of the widgets."""
     return {
@@ -137,7 +127,7 @@ LINK: Mapping[str, _Part] = {
     "rank": _whole("edit.rank", 1),
     "strength": _number("edit.strength", -10, 10),
     "off": _Part(
-        "edit.switched_off", lambda text: frozenset(_read_places(text)), lambda off: _write_places(tuple(sorted(off)))
+        "edit.switched_off", lambda text: frozenset(parse_directions(text)), lambda off: format_directions(sorted(off))
     ),
     "layer": _whole("layer", 0, MOST_LAYERS - 1),
     "direction": _whole("direction", 1, place=1),
@@ -145,7 +135,7 @@ LINK: Mapping[str, _Part] = {
     "measure": _one_of("directions.measure", "product", "cosine"),
     "norm": _flag("directions.through_norm"),
     "all": _flag("directions.show_all"),
-    "pins": _Part("directions.pins", lambda text: tuple(dict.fromkeys(_read_places(text))), _write_places),
+    "pins": _Part("directions.pins", lambda text: tuple(dict.fromkeys(parse_directions(text))), format_directions),
     "map": _one_of("map.layout", "pca", "umap", "directions"),
     "map_frame": _one_of("map.frame", "before", "both"),
     "neighbours": _whole("map.neighbours", 2, 200),

@@ -153,10 +153,10 @@ def draw_downloads() -> None:
 def draw_command(asked: writing.Request) -> None:
     """The command that writes the same; prompts that are too many for it come as a file."""
     command = commands.compare_command(asked.study, asked.edit, asked.prompts, asked.sampling)
-    notes = [commands.note_switched_off(asked.edit)]
+    note = ""
     if commands.PROMPTS in command:
-        notes.append("The command reads the prompts from a file, which the button below saves.")
-    commands.draw_commands([commands.fit_command(asked.study), command], " ".join(filter(None, notes)))
+        note = "The command reads the prompts from a file, which the button below saves."
+    commands.draw_commands([commands.fit_command(asked.study), command], note)
     if commands.PROMPTS in command:
         lines = "".join(f"{prompt}\n" for prompt in asked.prompts)
         draw_download(f"The {len(asked.prompts):,} prompts", lambda: lines, commands.PROMPTS, "prompts_file")

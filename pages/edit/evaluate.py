@@ -221,8 +221,7 @@ def draw_files() -> None:
         "Everything as JSON", lambda: write_json(record_evaluation(found)), "evaluation.json", "download_evaluation"
     )
     commands.draw_commands(
-        [commands.fit_command(shown.study), commands.evaluate_command(shown.study, found.edit, found.plan)],
-        commands.note_switched_off(found.edit),
+        [commands.fit_command(shown.study), commands.evaluate_command(shown.study, found.edit, found.plan)]
     )
 
 

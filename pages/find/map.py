@@ -6,7 +6,6 @@ import numpy as np
 import streamlit as st
 
 from detox_engine.errors import InputError
-from detox_engine.specs import EditPlan
 from detox_engine.views import MapPlan
 from ui import cache, charts, commands, frame, jobs, map_charts, mapping, state
 from ui.chart_view import STILL, draw_chart
@@ -183,10 +182,7 @@ def draw_command() -> None:
     notes = []
     if plan is None:
         notes.append("The command line lays texts out by PCA or UMAP.")
-    if asked.edit.switched_off:
-        notes.append("The command line removes whole ranks: it has no option for directions that are switched off.")
-    edit = EditPlan(asked.edit.layers, asked.edit.rank, asked.edit.strength)
-    made = commands.map_command(view.study_key, layer, plan or MapPlan(), edit)
+    made = commands.map_command(view.study_key, layer, plan or MapPlan(), asked.edit)
     commands.draw_commands([commands.fit_command(view.study_key), made], " ".join(notes))
 
 

@@ -3,7 +3,6 @@
 import numpy as np
 import streamlit as st
 
-from detox_engine.specs import EditPlan
 from ui import charts, commands, frame, jobs, lens_view, lensing, state
 from ui.chart_view import draw_chart
 from ui.controls import pick_layer
@@ -142,13 +141,10 @@ def list_tokens(found) -> Table:
 
 def draw_command() -> None:
     shown = state.shows_words()
-    edit = EditPlan(view.edit.layers, view.edit.rank, view.edit.strength)
     chosen = (None, number) if signed else (number, None)
     notes = []
     if any(mask(text, shown) != text for text in texts.values()):
         notes.append("Show toxic words to see the text in full.")
-    if effective(view.edit).switched_off:
-        notes.append("The command line removes whole ranks: it has no option for directions that are switched off.")
     if signed:
         notes.append("The command line counts directions from 0.")
     written = [commands.lens_command(key, mask(text, shown), *chosen, edit) for text in texts.values()]

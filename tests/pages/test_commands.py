@@ -4,7 +4,9 @@ import pytest
 import typer
 
 from detox_engine.cli import app as command_line
+from detox_engine.plans import EvaluationPlan
 from detox_engine.specs import EditPlan, FitPlan, ModelSpec, PairSpec, SamplingPlan
+from detox_engine.views import MapPlan
 from ui import commands
 from ui.cache import StudyKey
 
@@ -52,6 +54,13 @@ def test_many_prompts_are_read_from_a_file():
     assert told["prompts"] == commands.PROMPTS and not told["prompt"]
 
 
-def test_switches_that_no_command_has_are_said():
-    assert commands.note_switched_off(EditPlan((0,))) == ""
-    assert "no option for directions" in commands.note_switched_off(EditPlan((0,), 2, 1.0, frozenset({(0, 1)})))
+@pytest.mark.parametrize("name", ["compare", "evaluate", "map", "lens"])
+def test_switched_off_directions_are_in_every_command_that_edits(name):
+    edit = EditPlan((0, 1), 2, 1.0, frozenset({(1, 0), (0, 1)}))
+    command = {
+        "compare": lambda: commands.compare_command(KEY, edit, ["Hello"], SamplingPlan()),
+        "evaluate": lambda: commands.evaluate_command(KEY, edit, EvaluationPlan()),
+        "map": lambda: commands.map_command(KEY, 1, MapPlan(), edit),
+        "lens": lambda: commands.lens_command(KEY, "Hello", 1, None, edit),
+    }[name]()
+    assert parse(command)["switch_off"] == "0.1,1.0"
