@@ -221,8 +221,8 @@ draw_command()
 frame.explain(
     "Each dot is a text: the mean of the model's states over its tokens, after the picked layer, laid out in two "
     "dimensions; the axes are those of the texts before the edit, so dots before and after can be compared. "
-    "Where the two colours part, the layer knows toxic from civil; a picture can hide what is there, so the probe "
-    "below measures it in all dimensions, on pairs that it was not fitted on: 1 is a clean cut, 0.5 is guessing. "
+    "Where the two colours part, the layer knows toxic from civil; a picture can hide what is there, so a probe "
+    "measures it in all dimensions, on pairs that it was not fitted on: 1 is a clean cut, 0.5 is guessing. "
     "An edit that takes out what tells the sides apart brings the curves nearer to 0.5; whatever is left above it "
     "is still there for the model to use.",
     r"(x, y) = (e - \bar e)\,A^{\top}, \qquad A = \text{two principal axes of the texts before the edit}",

@@ -45,6 +45,7 @@ def wait_for_change(page, said: list[str]) -> list[str]:
         " return tip && tip.includes('next here') && tip !== said; }",
         arg=said[0],
     )
+    settle(page)
     return tips(page)
 
 
@@ -69,6 +70,7 @@ def test_a_typed_text_lights_up_before_and_after_the_edit(open_lens):
 def test_layer_direction_and_measure_change_the_numbers_and_the_address(open_lens):
     page = open_lens("?lens=own&lens_rank=3&text=What+a+day%2C+you+utter+genius.")
     said = [tips(page)]
+    settle(page)
     page.locator(".st-key-lens_layer input").first.focus()
     page.keyboard.press("ArrowLeft")
     said.append(wait_for_change(page, said[-1]))
