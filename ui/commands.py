@@ -127,10 +127,10 @@ def map_command(key: StudyKey, layer: int, plan: MapPlan, edit: EditPlan) -> lis
     return [*_begin("map", key), *_spell(options | _edit_options(edit, "edit-"))]
 
 
-def lens_command(key: StudyKey, text: str, rank: int | None, direction: int | None, edit: EditPlan) -> list[str]:
+def lens_command(key: StudyKey, text: str, rank: int | None, direction: int | None, edit: EditPlan | None) -> list[str]:
     """Shows where `text` lights up in every layer: its length on `rank` directions, or along one `direction` from 0."""
     options = {"--text": text, "--layers": "all", "--rank": rank, "--direction": direction}
-    return [*_begin("lens", key), *_spell(options | _edit_options(edit, "edit-"))]
+    return [*_begin("lens", key), *_spell(options | ({} if edit is None else _edit_options(edit, "edit-")))]
 
 
 def _edit_options(edit: EditPlan, prefix: str = "") -> dict[str, object | None]:
