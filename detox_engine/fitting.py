@@ -171,8 +171,8 @@ class _Gathering:
             found = tuple(f"Added from {stream.table.shown}: {sentence}" for sentence in found)
         if count > len(kept):
             found += (
-                f"Of more than {SAMPLE} pairs a random {SAMPLE} are kept to be looked at; the directions rest on all.",
-                "Repeated pairs were not looked for: that would take all pairs at once.",
+                f"The directions rest on all pairs, but only a random {SAMPLE} are kept to be looked at, and repeated "
+                "pairs were not looked for.",
             )
         return PairSample(
             tuple(pair for _, pair, _ in kept),
