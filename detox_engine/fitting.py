@@ -5,7 +5,9 @@ the moments that could stand for them. Of more pairs only the moments are, and a
 texts and embeddings: the map, the cards, the probes.
 """
 
+import ctypes
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from time import perf_counter
@@ -106,6 +108,7 @@ def fit_stream(
 
     while chunk := [pair for _, pair in islice(stream, CHUNK)]:
         take(chunk)
+        _return_memory()
     if before:
         moments = [earlier + new for earlier, new in zip(before[1], moments, strict=True)]
     sample = gathered.finish(stream)
@@ -198,6 +201,12 @@ def _count_texts(progress: Progress, before: int, expected: int) -> Progress:
         progress(stage, before + done, max(before + total, expected))
 
     return count
+
+
+def _return_memory() -> None:
+    """Give freed memory back to the system: glibc keeps it, each thread's apart, and more of it chunk by chunk."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _describe_cut(count: int, plan: FitPlan) -> tuple[str, ...]:
