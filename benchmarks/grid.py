@@ -1,12 +1,16 @@
 """The trade-off grid: many settings at once, beside each of them alone."""
 
 import statistics
+import subprocess
+import sys
+import tempfile
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from benchmarks.side_by_side import Figure, time_sides
 from detox_engine.plans import SWEEP_EVALUATION, SweepPlan
-from detox_engine.specs import FitPlan
+from detox_engine.study import Study
 from detox_engine.sweep import make_grid, run_sweep
 from detox_engine.workbench import Workbench
 
@@ -21,7 +25,11 @@ def benchmark_grid(plan: SweepPlan, rounds: int) -> Figure:
     control, and comes with intervals. So what the grid saves is what its settings share.
     """
     bench = Workbench.load()
-    study = bench.fit(FitPlan())
+    with tempfile.TemporaryDirectory() as folder:
+        # As on the command line, in a process of its own.
+        command = (sys.executable, "-m", "detox_engine", "fit", "--out", f"{folder}/study", "--json")
+        subprocess.run(command, check=True, capture_output=True)
+        study = Study.load(Path(folder) / "study")
     settings = make_grid(plan, study.layers)
     sides = {"grid": partial(run_sweep, bench, study, plan)}
     for setting in settings:
