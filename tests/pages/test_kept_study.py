@@ -55,14 +55,14 @@ def test_a_broken_kept_study_is_as_good_as_none(demo, part):
 
 def test_a_kept_study_and_its_blurred_words_need_neither_the_model_library_nor_the_scorer():
     """What takes seconds to import is not between a person and the first page."""
-    script = f"""
+    script = """
 import sys
 from detox_engine.specs import FitPlan, PairSpec
 from ui import kept_study, text
 study = kept_study.read_study(FitPlan(pairs=PairSpec(limit=20), keep=3))
 rude = text.find_rude_words(side for pair in study.pairs for side in (pair.prompt, pair.toxic, pair.civil))
 assert len(rude) > 3, rude
-assert not {{"transformers", "sklearn"}} & set(sys.modules), sorted(sys.modules)
+assert not {"transformers", "sklearn"} & set(sys.modules), sorted(sys.modules)
 """
     keep_study(Workbench(loaded_tiny("gpt2")).fit(PLAN))
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
