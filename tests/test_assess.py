@@ -141,6 +141,7 @@ def test_interrupted_sweep_keeps_what_it_measured(home: Path, given: tuple, tmp_
 
     command = ("sweep", home / "study", "--out", tmp_path / "kept.jsonl", "--ranks", "1,2", *given)
     monkeypatch.setattr(sweep, "_measure", interrupt)
+    monkeypatch.setattr(sweep, "SETTINGS_AT_ONCE", 4)
     stopped = run(*command)
     assert stopped.exit_code == 130 and len((tmp_path / "kept.jsonl").read_text().splitlines()) == 4
     monkeypatch.setattr(sweep, "_measure", measure)

@@ -213,15 +213,18 @@ def draw_proof() -> None:
         st.html(outcomes.proof_html(found.proof, edit.rank, found.model.hidden, edit.strength))
 
 
-def draw_files() -> None:
-    """Everything in full, whatever is blurred on the page, and the commands."""
+def draw_download_of_all() -> None:
+    """Everything in full, whatever is blurred on the page."""
     from detox_engine.reports import record_evaluation
 
     draw_download(
         "Everything as JSON", lambda: write_json(record_evaluation(found)), "evaluation.json", "download_evaluation"
     )
+
+
+def draw_command(asked: Asked) -> None:
     commands.draw_commands(
-        [commands.fit_command(shown.study), commands.evaluate_command(shown.study, found.edit, found.plan)]
+        [commands.fit_command(asked.study), commands.evaluate_command(asked.study, asked.edit, asked.plan)]
     )
 
 
@@ -258,13 +261,16 @@ if shown is not None:
     draw_suppression()
     draw_prompts()
     draw_proof()
-    draw_files()
+    draw_download_of_all()
+    draw_command(shown)
 elif jobs.find_job(evaluating.KIND) is None:
     st.info(
         "Nothing is measured yet for this study. Press the button, and every score appears here before the edit, "
         "after it, and with random subspaces of the same size removed instead.",
         icon=":material/info:",
     )
+if shown is None and asked is not None:
+    draw_command(asked)
 frame.explain(
     "An edit is good where what the model writes becomes less toxic, and nothing else changes: the text it reads is "
     "as predictable as before, what it writes is as fluent, and harmless text is left alone. "

@@ -23,6 +23,8 @@ from ui.writing import effective
 
 SHADES = ("rank", "first layer", "last layer", "strength")
 HARMS = ("profanity", "classifier")
+LIMIT = 10.0
+"""Percent that perplexity may rise by, unless the reader says otherwise."""
 _KEPT = {"persist_state": "session"}
 
 
@@ -281,7 +283,7 @@ def draw_table() -> None:
             st.button("Make it the edit plan", key="take_setting", on_click=take_setting, args=(index,))
 
 
-def draw_files(limit: float) -> None:
+def draw_download_of_all() -> None:
     from detox_engine.reports import record_sweep
 
     draw_download(
@@ -291,7 +293,9 @@ def draw_files(limit: float) -> None:
         "download_sweep",
         "Every setting with all scores, intervals and controls.",
     )
-    asked = tried.asked
+
+
+def draw_command(asked: Asked, limit: float) -> None:
     commands.draw_commands(
         [commands.fit_command(asked.study), commands.sweep_command(asked.study, asked.plan, 1 + limit / 100)]
     )
@@ -313,7 +317,7 @@ if tried is not None:
     if asked is not None and asked != tried.asked:
         st.caption("What is chosen above has changed since; below is what was measured last.")
     limit = st.number_input(
-        "Perplexity may rise by at most, in %", 0.0, None, 10.0, step=1.0, key="sweep_most_cost", width=280, **_KEPT
+        "Perplexity may rise by at most, in %", 0.0, None, LIMIT, step=1.0, key="sweep_most_cost", width=280, **_KEPT
     )
     recommended = draw_recommendation(limit)
     draw_taken()
@@ -321,13 +325,16 @@ if tried is not None:
     draw_trade_off(*axes, recommended, limit)
     draw_grid(axes)
     draw_table()
-    draw_files(limit)
+    draw_download_of_all()
+    draw_command(tried.asked, limit)
 elif jobs.find_job(sweeping.KIND) is None:
     st.info(
         "Nothing is tried yet for this study. Press the button, and every setting appears here with its toxicity and "
         "its perplexity, beside a random subspace of the same size.",
         icon=":material/info:",
     )
+if tried is None and asked is not None:
+    draw_command(asked, LIMIT)
 frame.explain(
     "Each dot is an edit of one rank, layers and strength: how toxic what the model then writes is, against how well "
     "it still predicts neutral text. "

@@ -99,6 +99,7 @@ def test_before_anything_is_measured_the_page_says_what_to_do(tiny_folder):
     session = open_page(tiny_folder)
     assert "Nothing is measured yet" in texts(session) and not session.get("plotly_chart")
     assert not session.button(key="evaluate").disabled
+    assert any("detox evaluate" in block.value for block in session.code)
 
 
 def test_every_score_stands_beside_its_control(measured):

@@ -97,6 +97,7 @@ def test_before_anything_is_tried_the_page_says_what_to_do_and_how_many(tiny_fol
     session = open_page(tiny_folder)
     assert "Nothing is tried yet" in texts(session) and not session.get("plotly_chart")
     assert session.button(key="sweep").label == "Try 6 settings"
+    assert any("detox sweep" in block.value for block in session.code)
 
 
 def test_every_setting_is_drawn_and_listed_beside_its_control(measured):
