@@ -8,11 +8,12 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = next(
@@ -141,6 +142,15 @@ def wait_until_ready(page: Page) -> None:
 
 def wait_until_still(page: Page) -> None:
     page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+
+
+def press(button: Locator) -> None:
+    """Click a button that goes away once it is pressed: one that is drawn anew as it is clicked can miss the click."""
+    for _ in range(4):
+        button.click()
+        with suppress(PlaywrightTimeout):
+            button.wait_for(state="hidden", timeout=5000)
+            return
 
 
 def move_slider(page: Page, label: str, key: str, times: int = 1, thumb: int = 0) -> None:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.browser.conftest import wait_until_ready, wait_until_still
+from tests.browser.conftest import press, wait_until_ready, wait_until_still
 
 CHART = ".st-key-map_chart .js-plotly-plot"
 
@@ -42,7 +42,7 @@ def run_edited_model(page) -> None:
     """Or find that another session of the server has run it."""
     button = page.get_by_role("button", name="Run the edited model")
     if button.count():
-        button.click()
+        press(button)
     page.locator(".st-key-map_probe_auc .main-svg").first.wait_for()
     settle(page)
 
