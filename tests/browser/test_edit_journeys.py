@@ -147,27 +147,6 @@ def test_a_dot_of_the_trade_offs_becomes_the_edit_plan(open_tiny, tmp_path):
     assert page.get_by_test_id("stSidebar").get_by_role("group", name="Rank").locator("input").input_value() == "1"
 
 
-def test_a_stopped_sweep_shows_what_is_done_and_goes_on(open_tiny):
-    page = open_tiny("trade_offs")
-    page.get_by_text("Choose what each setting is measured with").click()
-    wait_until_still(page)
-    page.get_by_text("How it writes, and how sure the numbers are").click()
-    fill(page, "Samples for each prompt", 5)
-    page.get_by_role("button", name="Try 12 settings").click()
-    # The first settings stand in the chart while the others are still measured.
-    page.locator(".st-key-trade_off .main-svg").first.wait_for()
-    page.get_by_role("button", name="Stop and keep what is done").click()
-    go_on = page.get_by_role("button", name="Go on with the rest")
-    go_on.wait_for()
-    wait_until_still(page)
-    left, total = map(
-        int, re.search(r"Stopped: (\d+) of (\d+) settings", page.get_by_test_id("stMain").inner_text()).groups()
-    )
-    assert 0 < left < total
-    go_on.click()
-    page.get_by_text(re.compile(f"All {total} settings as a table")).wait_for()
-
-
 def test_evaluate_saves_its_scores_and_shows_a_clicked_prompt(open_tiny, tmp_path):
     page = open_tiny("evaluate")
     for label, value in (("At most this many prompts", 6), ("At most this many lines", 5)):
