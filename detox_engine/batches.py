@@ -4,7 +4,7 @@ import gc
 import inspect
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any, TypeVar
@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
+
+from detox_engine.threads import single_core_workers
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
@@ -78,9 +80,7 @@ def run_in_batches(
                 raise MemoryError(f"no memory for a row of {width(batch[0])} tokens")
             waiting.extendleft(reversed(batch))
             most = count // 2
-            gc.collect()
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
+            _free_memory()
             continue
         yield from zip(batch, results, strict=True)
 
@@ -117,32 +117,26 @@ def run_beside(
     Args:
         turn: what the batches run within; it is left and entered anew between batches when `wanted`.
 
-    A batch for which memory runs out is halved and run again.
+    When memory runs out the batch is halved and run again, and later batches are kept as small.
 
     Raises:
         MemoryError: one row alone does not fit.
     """
-    threads = torch.get_num_threads()
     waiting, running = deque(batches), {}
-    executor = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
-    try:
+    with single_core_workers(workers) as executor:
         while waiting:
             with turn():
                 try:
                     yield from _run_waiting(waiting, running, run, executor, workers, wanted)
                 finally:
                     wait(running)
-    finally:
-        executor.shutdown(cancel_futures=True)
-        # The threads' setting is also what threads started later begin with.
-        torch.set_num_threads(threads)
 
 
 def _run_waiting(
     waiting: deque[Sequence[Row]],
     running: dict[Future, Sequence[Row]],
     run: Callable[[Sequence[Row]], Result],
-    executor: ThreadPoolExecutor,
+    executor: Executor,
     workers: int,
     wanted: Callable[[], bool],
 ) -> Iterator[tuple[Sequence[Row], Result]]:
@@ -163,8 +157,16 @@ def _run_waiting(
             elif len(batch) == 1:
                 raise MemoryError("no memory for one row alone")
             else:
-                middle = len(batch) // 2
-                waiting.extendleft((batch[middle:], batch[:middle]))
+                most, wide = len(batch) // 2, [batch, *waiting]
+                waiting.clear()
+                waiting.extend(rows[start : start + most] for rows in wide for start in range(0, len(rows), most))
+                _free_memory()
+
+
+def _free_memory() -> None:
+    """Let go of what a failed pass held; on a machine without CUDA the second step does nothing."""
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def _try_run(run: Callable[[Sequence[Row]], Sequence[Result]], batch: Sequence[Row]) -> Sequence[Result] | None:

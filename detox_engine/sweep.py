@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SETTINGS_AT_ONCE = 16
 """Settings that share a forward pass, what they share of it computed once. A sweep that is stopped loses as many, and
-its page shows as many at a time; with half as many the bundled grid takes 8 % longer."""
+its page shows as many at a time; with half as many the bundled grid takes a tenth longer."""
 
 TOKENS_AT_ONCE = 8192
 """Tokens of one text under all edits of a pass; longer texts are read under fewer settings at once."""

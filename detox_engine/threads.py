@@ -1,7 +1,8 @@
 """How many cores there are to use, and small pieces of work side by side on them, each on one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -23,6 +24,19 @@ def settle_threads() -> None:
     torch.set_num_threads(max(1, min(torch.get_num_threads(), cpu_count())))
 
 
+@contextmanager
+def single_core_workers(count: int) -> Iterator[ThreadPoolExecutor]:
+    """`count` threads, each of which computes on one core; what has not begun at the end is dropped."""
+    threads = torch.get_num_threads()
+    executor = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)
+        # The threads' setting is also what threads started later begin with.
+        torch.set_num_threads(threads)
+
+
 def run_side_by_side(
     work: Callable[[int], Result],
     count: int,
@@ -36,16 +50,10 @@ def run_side_by_side(
     of 256 × 256 took 27 s on four busy cores and 0.03 s on one of them. Progress counts what is done, of which
     `before` was done earlier; what it raises ends the work once what has begun is finished.
     """
-    threads = torch.get_num_threads()
     progress(stage, before, before + count)
-    executor = ThreadPoolExecutor(max(1, min(threads, count)), initializer=torch.set_num_threads, initargs=(1,))
-    try:
+    with single_core_workers(max(1, min(torch.get_num_threads(), count))) as executor:
         futures = [executor.submit(work, index) for index in range(count)]
         for done, future in enumerate(as_completed(futures), start=1):
             future.result()
             progress(stage, before + done, before + count)
         return [future.result() for future in futures]
-    finally:
-        executor.shutdown(cancel_futures=True)
-        # The threads' setting is also what threads started later begin with.
-        torch.set_num_threads(threads)

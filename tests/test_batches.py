@@ -78,10 +78,10 @@ def test_batches_side_by_side_are_halved_when_memory_runs_out() -> None:
         turns.append("begun")
         yield
 
-    found = run_beside([[0, 1, 2, 3, 4], [5]], run, 1, turn, lambda: False)
+    found = run_beside([[0, 1, 2, 3, 4], [5], [6, 7, 8]], run, 1, turn, lambda: False)
     assert sorted(pair for batch, results in found for pair in zip(batch, results, strict=True)) == [
-        (row, 10 * row) for row in range(6)
+        (row, 10 * row) for row in range(9)
     ]
-    assert max(sizes) == 5 and turns == ["begun"]
+    assert max(sizes) == 5 and 3 not in sizes and turns == ["begun"]
     with pytest.raises(MemoryError):
         list(run_beside([[0]], lambda batch: run([0] * 3), 1, turn, lambda: False))

@@ -144,6 +144,12 @@ def wait_until_still(page: Page) -> None:
     page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
 
 
+def settle(page: Page) -> None:
+    """Wait until the script has begun for what was just changed, and has ended."""
+    page.wait_for_timeout(400)
+    wait_until_still(page)
+
+
 def press(button: Locator) -> None:
     """Click a button that goes away once it is pressed: one that is drawn anew as it is clicked can miss the click."""
     for _ in range(4):
@@ -159,5 +165,4 @@ def move_slider(page: Page, label: str, key: str, times: int = 1, thumb: int = 0
     handle.focus()
     for _ in range(times):
         page.keyboard.press(key)
-    page.wait_for_timeout(400)
-    wait_until_still(page)
+    settle(page)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.browser.conftest import wait_until_ready, wait_until_still
+from tests.browser.conftest import settle, wait_until_ready
 
 BEFORE, AFTER = ".lens section.before .lit", ".lens section.after .lit"
 
@@ -19,11 +19,6 @@ def open_lens(open_page):
         return page
 
     return open_one
-
-
-def settle(page) -> None:
-    page.wait_for_timeout(400)
-    wait_until_still(page)
 
 
 def write(page, words: str) -> None:

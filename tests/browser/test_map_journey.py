@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.browser.conftest import press, wait_until_ready, wait_until_still
+from tests.browser.conftest import press, settle, wait_until_ready
 
 CHART = ".st-key-map_chart .js-plotly-plot"
 
@@ -19,11 +19,6 @@ def open_map(open_page):
         return page
 
     return open_one
-
-
-def settle(page) -> None:
-    page.wait_for_timeout(400)
-    wait_until_still(page)
 
 
 def chart(page, expression: str, where: str = CHART):
