@@ -18,6 +18,13 @@ AXIS_OF_SCALE = {
 }
 
 # It grows upward from the plot, so that one of many lines covers nothing.
+LOOK = {
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "dragmode": False,
+    "hoverlabel": {"namelength": -1},
+}
+"""What the layouts of all charts share: the page's own background, no dragging, names in full."""
 _LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"}
 
 
@@ -251,10 +258,7 @@ def _finish(figure: go.Figure, height: int) -> go.Figure:
     figure.update_layout(
         height=height,
         margin={"l": 10, "r": 10, "t": 30, "b": 10},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        dragmode=False,
-        hoverlabel={"namelength": -1},
+        **LOOK,
         modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#8a8d9c", "activecolor": "#8a8d9c"},
     )
     return figure

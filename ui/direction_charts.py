@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from ui.charts import LIGHT, Palette
+from ui.charts import LIGHT, LOOK, Palette
 from ui.downloads import Table
 from ui.effects import signed
 
@@ -149,9 +149,6 @@ def _finish(figure: go.Figure, height: int) -> go.Figure:
     figure.update_layout(
         height=height,
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        dragmode=False,
-        hoverlabel={"namelength": -1},
+        **LOOK,
     )
     return figure

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ui.charts import Palette
+from ui.charts import LOOK, Palette
 from ui.effects import interval, items_of, number, signed, unit_of
 
 if TYPE_CHECKING:
@@ -252,9 +252,6 @@ def _finish(figure: go.Figure, height: int, colours: Palette) -> go.Figure:
     figure.update_layout(
         height=height,
         margin={"l": 10, "r": 14, "t": 26 if figure.layout.showlegend else 6, "b": 10},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        dragmode=False,
-        hoverlabel={"namelength": -1},
+        **LOOK,
     )
     return figure

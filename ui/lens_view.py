@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ui.charts import Palette
+from ui.charts import LOOK, Palette
 from ui.text import escape, mask_token, pieces_html
 
 MOST_COLUMNS = 256
@@ -170,10 +170,8 @@ def lens_figure(rows: Sequence[Lit], layer: int, signed: bool, colours: Palette,
         },
         height=height,
         margin={"l": 10, "r": 10, "t": 30, "b": 160},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        dragmode=False,
-        hoverlabel={"namelength": -1, "align": "left"},
+        **LOOK,
+        hoverlabel_align="left",
         modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#8a8d9c", "activecolor": "#5b4b8a"},
     )
     return figure

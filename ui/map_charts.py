@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ui.charts import Palette
+from ui.charts import LOOK, Palette
 
 Lines = Literal["none", "pairs", "moves"]
 
@@ -210,10 +210,8 @@ def finish(figure: go.Figure, height: int) -> go.Figure:
     figure.update_layout(
         height=height,
         margin={"l": 10, "r": 10, "t": 50, "b": 10},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        dragmode=False,
-        hoverlabel={"namelength": -1, "align": "left"},
+        **LOOK,
+        hoverlabel_align="left",
         modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#8a8d9c", "activecolor": "#5b4b8a"},
         legend={"orientation": "h", "y": 1.08, "yanchor": "bottom", "x": 0, "itemsizing": "constant"},
     )

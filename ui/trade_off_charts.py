@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from detox_engine.frontier import find_frontier
-from ui.charts import LIGHT, Palette
+from ui.charts import LIGHT, LOOK, Palette
 from ui.effects import describe_edit, interval, number, way
 
 if TYPE_CHECKING:
@@ -287,10 +287,7 @@ def _finish(figure: go.Figure, height: int, colours: Palette) -> go.Figure:
     figure.update_layout(
         height=height,
         margin={"l": 10, "r": 10, "t": 34, "b": 10},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        dragmode=False,
-        hoverlabel={"namelength": -1},
+        **LOOK,
         legend={"orientation": "h", "y": 1.06, "yanchor": "bottom", "x": 0},
     )
     if figure.layout.coloraxis.colorscale is not None:

@@ -62,17 +62,19 @@ def draw_waiting(found) -> None:
         if max(len(looked.projections.text.ids) for looked in found.texts) > lensing.MOST_PREDICTED:
             words += f" What comes next is read for the first {lensing.MOST_PREDICTED} tokens of a text."
         st.caption(words)
-    elif job.running:
+    else:
+        draw_unfinished(job, "Point at a token for its number. Reading what comes next was stopped.")
+
+
+def draw_unfinished(job: jobs.Job, stopped: str) -> None:
+    """How a reading goes or why there is none; `stopped` says so where somebody ended it."""
+    if job.running:
         jobs.watch_job(job, jobs.draw_progress)
     elif job.snapshot.state == "failed":
         frame.draw_error(job.snapshot.error)
     else:
-        draw_again("Point at a token for its number. Reading what comes next was stopped.")
-
-
-def draw_again(words: str) -> None:
-    st.info(words, icon=":material/info:")
-    st.button("Read it again", key="lens_again", on_click=jobs.forget_job, args=(lensing.LENS,))
+        st.info(stopped, icon=":material/info:")
+        st.button("Read it again", key="lens_again", on_click=jobs.forget_job, args=(lensing.LENS,))
 
 
 def draw_heatmap(found) -> None:
@@ -161,12 +163,8 @@ def draw_result() -> None:
         draw_waiting(found)
         draw_heatmap(found)
         draw_table(found)
-    elif job.running:
-        jobs.watch_job(job, jobs.draw_progress)
-    elif job.snapshot.state == "failed":
-        frame.draw_error(job.snapshot.error)
     else:
-        draw_again("The reading was stopped.")
+        draw_unfinished(job, "The reading was stopped.")
 
 
 frame.open_page("Token lens", "Where in a text does it light up?")

@@ -52,8 +52,11 @@ def drag_a_box(page) -> None:
     page.mouse.up()
 
 
-def test_the_edited_model_is_run_and_stands_beside_the_texts_before(open_map):
-    page = open_map()
+def test_the_edited_model_is_run_and_stands_beside_the_texts_before(open_page):
+    # A few pairs, whose texts are read in seconds also beside other tests.
+    page = open_page("/map?limit=60")
+    press(page.get_by_role("button", name="Fit it now"))
+    wait_until_ready(page)
     run_edited_model(page)
     assert chart(page, "plot.layout.annotations.map(note => note.text)")[:2] == ["Before", "After, really run"]
     before, after = chart(page, "plot._fullData.filter(trace => trace.mode === 'markers').map(t => t.x[0])")[::2]
