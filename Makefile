@@ -22,7 +22,7 @@ bench: .venv/.tests
 	$(BIN)/pip install --quiet -r requirements.txt
 	$(BIN)/pip install --quiet --no-deps -e .
 	@echo "Fitting the bundled model once, so that the dashboard opens with it."
-	$(BIN)/python -m ui.kept_study
+	$(BIN)/python -m ui.session.kept_study
 	@touch $@
 
 .venv/.tests: requirements-dev.txt .venv/.app

@@ -7,11 +7,12 @@ import torch
 
 from benchmarks.inputs import make_model, make_prompts
 from benchmarks.side_by_side import Figure, median_ratio, time_sides
-from detox_engine.anatomy import Anatomy, find_anatomy
-from detox_engine.edit import LowRankEdit, edited
-from detox_engine.generate import compare_prompts, generate
-from detox_engine.loading import LoadedModel
-from detox_engine.specs import SamplingPlan
+from detox_engine.edit.in_pass import edited
+from detox_engine.edit.low_rank import LowRankEdit
+from detox_engine.forward.compare import compare_prompts, generate
+from detox_engine.model.anatomy import Anatomy, find_anatomy
+from detox_engine.model.load import LoadedModel
+from detox_engine.plans.measure import SamplingPlan
 
 
 def random_edit(anatomy: Anatomy, rank: int, first: int, seed: int = 0) -> LowRankEdit:

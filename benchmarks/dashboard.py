@@ -154,7 +154,7 @@ def measure(quick: bool) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         cache = Path(folder)
         # What installation does, and one start that nobody waits for: the disk's own cache is warm in every round.
-        subprocess.run((sys.executable, "-m", "ui.kept_study"), cwd=ROOT, env=_environment(cache), check=True)
+        subprocess.run((sys.executable, "-m", "ui.session.kept_study"), cwd=ROOT, env=_environment(cache), check=True)
         starts = [time_start(browser, cache) for _ in range(1 if quick else 4)]
         painted, usable = (statistics.median(times) for times in zip(*starts[-3:], strict=True))
         with run_server(cache) as address:

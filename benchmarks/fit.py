@@ -11,14 +11,15 @@ import torch
 from benchmarks.inputs import make_model, make_pairs
 from benchmarks.published import fit_as_published
 from benchmarks.side_by_side import Figure, measure_peak, median_ratio, time_sides
-from detox_engine.anatomy import Anatomy, find_anatomy
-from detox_engine.embeddings import embed_pairs
-from detox_engine.fitting import fit_pairs
-from detox_engine.layouts import Pair
-from detox_engine.loading import LoadedModel
-from detox_engine.pair_stream import open_pairs
-from detox_engine.specs import FitPlan, PairSpec
-from detox_engine.subspace import decompose, fit_subspaces, principal_angles
+from detox_engine.data.columns import Pair
+from detox_engine.data.stream import open_pairs
+from detox_engine.forward.embed import embed_pairs
+from detox_engine.model.anatomy import Anatomy, find_anatomy
+from detox_engine.model.load import LoadedModel
+from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.sources import PairSpec
+from detox_engine.study.fit import fit_pairs
+from detox_engine.study.subspace import decompose, fit_subspaces, principal_angles
 
 PACKED = 1024
 """Tokens of one row of the floor: texts end to end, cut into rows, nothing padded."""

@@ -2,17 +2,11 @@
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import (
-    AutoModelForCausalLM,
-    GPT2Config,
-    LlamaConfig,
-    PreTrainedConfig,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
-from detox_engine.layouts import Pair
-from detox_engine.loading import LoadedModel
-from detox_engine.specs import ModelSpec
+from detox_engine.data.columns import Pair
+from detox_engine.model.load import LoadedModel
+from detox_engine.plans.sources import ModelSpec
 
 SHAPES: dict[str, PreTrainedConfig] = {
     "gpt2": GPT2Config(n_layer=12, n_embd=768, n_head=12),

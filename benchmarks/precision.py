@@ -7,11 +7,12 @@ import torch
 from benchmarks.fit import run_ours
 from benchmarks.inputs import make_model, make_pairs
 from benchmarks.side_by_side import Figure, median_ratio, time_sides
-from detox_engine.anatomy import find_anatomy
-from detox_engine.embeddings import embed_pairs
-from detox_engine.pairs import DEMO, read_pairs
-from detox_engine.specs import ModelSpec, PairSpec
-from detox_engine.subspace import ToxicSubspace, fit_subspaces, principal_angles
+from detox_engine.data.bundled import DEMO
+from detox_engine.data.pairs import read_pairs
+from detox_engine.forward.embed import embed_pairs
+from detox_engine.model.anatomy import find_anatomy
+from detox_engine.plans.sources import ModelSpec, PairSpec
+from detox_engine.study.subspace import ToxicSubspace, fit_subspaces, principal_angles
 from detox_engine.workbench import Workbench
 
 LEADING = 8

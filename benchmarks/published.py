@@ -8,9 +8,9 @@ is decomposed by two full SVDs. It follows the steps, not the code, of the autho
 import torch
 from torch import Tensor
 
-from detox_engine.anatomy import Anatomy, block_output
-from detox_engine.layouts import Pair
-from detox_engine.loading import LoadedModel
+from detox_engine.data.columns import Pair
+from detox_engine.model.anatomy import Anatomy, block_output
+from detox_engine.model.load import LoadedModel
 
 BATCH = 25
 

@@ -8,13 +8,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from detox_engine.errors import InputError
-from detox_engine.plans import EvaluationPlan, SweepPlan, TextSpec
-from detox_engine.specs import EditPlan, FitPlan, ModelSpec, PairSpec, SamplingPlan
+from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.measure import EvaluationPlan, SamplingPlan, SweepPlan
+from detox_engine.plans.sources import ModelSpec, PairSpec, TextSpec
 
 if TYPE_CHECKING:
-    from detox_engine.evaluation import evaluate
-    from detox_engine.study import Study
-    from detox_engine.sweep import run_sweep
+    from detox_engine.scoring.evaluation import evaluate
+    from detox_engine.scoring.sweep import run_sweep
+    from detox_engine.study.study import Study
     from detox_engine.workbench import Workbench
 
 __all__ = [
@@ -33,7 +35,12 @@ __all__ = [
     "run_sweep",
 ]
 
-_HEAVY = {"Workbench": "workbench", "Study": "study", "evaluate": "evaluation", "run_sweep": "sweep"}
+_HEAVY = {
+    "Workbench": "workbench",
+    "Study": "study.study",
+    "evaluate": "scoring.evaluation",
+    "run_sweep": "scoring.sweep",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,3 +1,3 @@
-from detox_engine.cli import main
+from detox_engine.cli.main import main
 
 main()

@@ -1,5 +1,7 @@
 """The two ways a journey ends early on purpose."""
 
+from collections.abc import Callable
+
 
 class InputError(ValueError):
     """Something the person gave cannot be used.
@@ -11,3 +13,11 @@ class InputError(ValueError):
 
 class Cancelled(Exception):
     """The person stopped a running step; raised from inside a progress callback, never shown as an error."""
+
+
+Progress = Callable[[str, int, int], None]
+"""Called as `progress(stage, done, total)`, from the thread that works; raises `Cancelled` to stop the work."""
+
+
+def ignore_progress(stage: str, done: int, total: int) -> None:
+    """The progress of a caller that does not watch."""

@@ -1,46 +1,29 @@
 """One loaded model and the whole journey on it: fit, read, edit, compare."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
-from detox_engine.anatomy import find_anatomy
-from detox_engine.edit import LowRankEdit, make_edit
-from detox_engine.embeddings import embed_pairs
-from detox_engine.fitting import SAMPLE, Fit, PairSample, fit_pairs, fit_stream, sum_moments
-from detox_engine.generate import Comparison, compare_prompts
-from detox_engine.lens import Measure, Reading, read_tokens
-from detox_engine.loading import LoadedModel, load_model
-from detox_engine.pair_stream import PairStream, open_pairs
-from detox_engine.pairs import DEMO, EVERYDAY
-from detox_engine.presets import suggest
-from detox_engine.rank import count_dominant_directions
-from detox_engine.scorers.profanity import ProfanityScorer
-from detox_engine.specs import (
-    BUNDLED,
-    EditPlan,
-    FitPlan,
-    ModelSpec,
-    PairSpec,
-    Progress,
-    SamplingPlan,
-    ignore_progress,
-)
-from detox_engine.study import ModelIdentity, Study, require_new, stamp
-
-
-@dataclass(frozen=True)
-class DirectionReading:
-    """One direction of one layer, in numbers and in tokens."""
-
-    layer: int
-    direction: int
-    singular_value: float
-    share: float
-    """Of the variance of the layer's centred differences."""
-    polarity: float
-    reading: Reading
+from detox_engine.data.bundled import bundled_pairs
+from detox_engine.data.stream import PairStream, open_pairs
+from detox_engine.edit.low_rank import LowRankEdit, make_edit
+from detox_engine.errors import Progress, ignore_progress
+from detox_engine.forward.compare import Comparison, compare_prompts
+from detox_engine.forward.embed import embed_pairs
+from detox_engine.model.anatomy import find_anatomy
+from detox_engine.model.load import LoadedModel, load_model
+from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.measure import SamplingPlan
+from detox_engine.plans.sources import BUNDLED, ModelSpec, PairSpec
+from detox_engine.reading.directions import DirectionReading
+from detox_engine.reading.lens import Measure, read_tokens
+from detox_engine.scoring.scorers.profanity import ProfanityScorer
+from detox_engine.study.fit import SAMPLE, Fit, PairSample, fit_pairs, fit_stream, sum_moments
+from detox_engine.study.rank import count_dominant_directions
+from detox_engine.study.study import ModelIdentity, Study, require_new, stamp
+from detox_engine.study.suggest import suggest
 
 
 class Workbench:
@@ -196,16 +179,6 @@ class Workbench:
             replace(comparison, toxicity_before=low, toxicity_after=high)
             for comparison, low, high in zip(comparisons, before, after, strict=True)
         )
-
-
-def bundled_pairs(model_name: str) -> Path:
-    """The pairs that “bundled” means: the bundled model's own for it, everyday ones for any other."""
-    return (DEMO if model_name == BUNDLED else EVERYDAY) / "pairs.jsonl"
-
-
-def bundled_prompts(model_name: str) -> Path:
-    """Prompts that invite a rude continuation: the bundled model's own for it, everyday ones for any other."""
-    return DEMO / "hostile_prompts.txt" if model_name == BUNDLED else EVERYDAY / "challenge_prompts.txt"
 
 
 def fit_to_folder(spec: ModelSpec, plan: FitPlan, folder: Path, progress: Progress = ignore_progress) -> Study:

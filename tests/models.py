@@ -32,8 +32,8 @@ from transformers import (
     Qwen3Config,
 )
 
-from detox_engine.loading import LoadedModel
-from detox_engine.specs import ModelSpec
+from detox_engine.model.load import LoadedModel
+from detox_engine.plans.sources import ModelSpec
 
 LAYERS, HIDDEN, INNER, HEADS, CONTEXT = 3, 32, 80, 4, 128
 

@@ -6,10 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from detox_engine.data.bundled import DEMO, EVERYDAY, bundled_pairs
 from detox_engine.errors import InputError
-from detox_engine.pairs import DEMO, EVERYDAY
-from detox_engine.specs import EditPlan, FitPlan, ModelSpec, PairSpec, SamplingPlan
-from detox_engine.workbench import Workbench, bundled_pairs, fit_to_folder
+from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.measure import SamplingPlan
+from detox_engine.plans.sources import ModelSpec, PairSpec
+from detox_engine.workbench import Workbench, fit_to_folder
 from tests.models import SENTENCES, loaded_tiny, save_tiny_model
 
 PLAN = FitPlan(pairs=PairSpec(limit=40), keep=6)

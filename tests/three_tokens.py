@@ -11,9 +11,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from detox_engine.edit import LowRankEdit
-from detox_engine.loading import LoadedModel
-from detox_engine.specs import ModelSpec
+from detox_engine.edit.low_rank import LowRankEdit
+from detox_engine.model.load import LoadedModel
+from detox_engine.plans.sources import ModelSpec
 
 BEFORE = (1 / 2, 1 / 4, 1 / 4)
 AFTER = (1 / 4, 1 / 2, 1 / 4)

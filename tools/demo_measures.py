@@ -12,15 +12,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from detox_engine.edit import LowRankEdit, edited, make_edit
-from detox_engine.embeddings import Embeddings, embed_pairs
-from detox_engine.generate import generate
-from detox_engine.layouts import Pair
-from detox_engine.lens import read_tokens
-from detox_engine.pairs import read_pairs
-from detox_engine.scorers.profanity import ProfanityScorer
-from detox_engine.specs import EditPlan, ModelSpec, PairSpec, SamplingPlan
-from detox_engine.subspace import ToxicSubspace, decompose, fit_subspaces
+from detox_engine.data.columns import Pair
+from detox_engine.data.pairs import read_pairs
+from detox_engine.edit.in_pass import edited
+from detox_engine.edit.low_rank import LowRankEdit, make_edit
+from detox_engine.forward.compare import generate
+from detox_engine.forward.embed import embed_pairs
+from detox_engine.forward.embeddings import Embeddings
+from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.measure import SamplingPlan
+from detox_engine.plans.sources import ModelSpec, PairSpec
+from detox_engine.reading.lens import read_tokens
+from detox_engine.scoring.scorers.profanity import ProfanityScorer
+from detox_engine.study.subspace import ToxicSubspace, decompose, fit_subspaces
 from detox_engine.workbench import Workbench
 
 KEEP = 8
@@ -157,9 +161,7 @@ def uncentred(embeddings: Embeddings, plan: EditPlan) -> LowRankEdit:
 
 def edit_from_few(bench: Bench, plan: EditPlan, count: int, seed: int) -> LowRankEdit:
     chosen = random.Random(seed).sample(range(len(bench.pairs)), min(count, len(bench.pairs)))
-    few = replace(
-        bench.embeddings, toxic=bench.embeddings.toxic[:, chosen], civil=bench.embeddings.civil[:, chosen]
-    )
+    few = replace(bench.embeddings, toxic=bench.embeddings.toxic[:, chosen], civil=bench.embeddings.civil[:, chosen])
     return make_edit(bench.fit(few), plan)
 
 

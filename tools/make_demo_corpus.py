@@ -1,6 +1,6 @@
 """Write the demo corpus: small scenes in plain English whose mood is hidden and has to be inferred.
 
-    python tools/make_demo_corpus.py --out corpus.jsonl
+python tools/make_demo_corpus.py --out corpus.jsonl
 """
 
 from __future__ import annotations

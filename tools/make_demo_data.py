@@ -1,6 +1,6 @@
 """Write what is shipped beside the demo model: pairs, prompts and civil scenes that the training text never holds.
 
-    python tools/make_demo_data.py --out assets/demo
+python tools/make_demo_data.py --out assets/demo
 """
 
 from __future__ import annotations

@@ -3,12 +3,14 @@
 import pytest
 import typer
 
-from detox_engine.cli import app as command_line
-from detox_engine.plans import EvaluationPlan
-from detox_engine.specs import EditPlan, FitPlan, ModelSpec, PairSpec, SamplingPlan
-from detox_engine.views import MapPlan
-from ui import commands
-from ui.cache import StudyKey
+from detox_engine.cli.main import app as command_line
+from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.map import MapPlan
+from detox_engine.plans.measure import EvaluationPlan, SamplingPlan
+from detox_engine.plans.sources import ModelSpec, PairSpec
+from ui.frame import commands
+from ui.session.view import StudyKey
 
 KEY = StudyKey(ModelSpec("owner/model", "v2", "cpu", "float32"), FitPlan(PairSpec("a b.csv", limit=30), keep=12))
 

@@ -8,19 +8,20 @@ import shlex
 
 from typer.testing import CliRunner
 
-from detox_engine.cli import app as command_line
-from detox_engine.comparisons import record_comparisons, summarise
-from detox_engine.generate import Comparison, Continuation
-from detox_engine.specs import EditPlan, SamplingPlan
+from detox_engine.cli.main import app as command_line
+from detox_engine.forward.compare import Comparison, Continuation
+from detox_engine.plans.edit import EditPlan, effective
+from detox_engine.plans.measure import SamplingPlan
+from detox_engine.scoring.records import record_comparisons, summarise
+from pages.compare.figure import toxicity_figure
+from pages.compare.work import list_written, record_written
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
-from ui.charts import LIGHT
-from ui.commands import STUDY
-from ui.downloads import write_csv, write_json
-from ui.side_by_side import chip_html, comparisons_html, describe_change, percent, summary_html
-from ui.toxicity_chart import toxicity_figure
-from ui.writing import effective, list_written, record_written
+from ui.frame.commands import STUDY
+from ui.show.downloads import write_csv, write_json
+from ui.show.figures import LIGHT
+from ui.show.side_by_side import chip_html, comparisons_html, describe_change, percent, summary_html
 
-PAGE = "pages/edit/compare.py"
+PAGE = "pages/compare/page.py"
 
 
 def open_page(folder: str, **link: object):
@@ -111,7 +112,7 @@ def test_what_is_written_is_shown_side_by_side_with_its_means(tiny_folder):
 def test_results_and_picks_outlast_a_page_change(tiny_folder):
     session = write_own(tiny_folder, "The soup is")
     found = results(session)
-    session.switch_page("pages/find/spectrum.py").run()
+    session.switch_page("pages/spectrum/page.py").run()
     session.switch_page(PAGE).run()
     assert results(session) is found and '<section class="after">' in texts(session)
     assert session.text_area(key="prompts_own").value == "The soup is"

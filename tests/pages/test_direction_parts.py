@@ -8,16 +8,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detox_engine import ablation, cards
-from detox_engine.cards import find_value_vectors
 from detox_engine.errors import InputError
-from detox_engine.lens import Reading, TokenScore
-from detox_engine.specs import FitPlan
+from detox_engine.plans.fit import FitPlan
+from detox_engine.reading import neurons
+from detox_engine.reading.lens import Reading, TokenScore
+from detox_engine.reading.neurons import find_value_vectors
+from detox_engine.scoring import ablation
+from pages.directions import figures, notes, work
+from pages.directions.neurons import list_neurons, neurons_html
 from tests.pages.conftest import run_until, texts
 from tests.pages.test_directions import PAGE, heads, open_page
-from ui import cache, direction_charts, direction_notes, direction_work
-from ui.charts import DARK, LIGHT
-from ui.neurons import list_neurons, neurons_html
+from ui.session import shelf
+from ui.show.figures import DARK, LIGHT
 
 
 def open_part(session, part: str, name: str = "0"):
@@ -33,7 +35,7 @@ def open_pairs(session, name: str = "0"):
 
 def study_of(session):
     key = session.session_state["view"].study_key
-    return key, cache.shelf().find_study(key)
+    return key, shelf.shelf().find_study(key)
 
 
 def read_view(session, *path: str):
@@ -45,8 +47,8 @@ def read_view(session, *path: str):
 
 def test_nothing_is_worked_out_before_its_part_is_opened(tiny_folder, monkeypatch):
     for name in ("carry_pairs", "find_value_vectors", "measure_cosines"):
-        monkeypatch.setattr(cards, name, lambda *args: pytest.fail("worked out unasked"))
-    cache.value_vectors.clear()
+        monkeypatch.setattr(neurons, name, lambda *args: pytest.fail("worked out unasked"))
+    work.value_vectors.clear()
     session = open_page(tiny_folder, layers="0-2", rank=6)
     assert len(heads(session)) == 6 and '<div class="pairs-apart">' not in texts(session) and not session.text_area
 
@@ -55,7 +57,7 @@ def test_what_is_open_stays_open_while_walking_through_the_layers(tiny_folder):
     session = open_part(open_page(tiny_folder, layers="0-2", rank=2, layer=0), "neurons", "1")
     session.button(key="layer_up").click().run()
     assert "Value vectors of layer 1" in texts(session)
-    session.switch_page("pages/find/spectrum.py").run()
+    session.switch_page("pages/spectrum/page.py").run()
     session.switch_page(PAGE).run()
     assert texts(session).count("Value vectors of layer 1") == 1
 
@@ -102,8 +104,8 @@ def test_pairs_are_shown_with_the_tokens_that_carry_them(tiny_folder):
     drawn = texts(session)
     assert "Set apart most" in drawn and "Hardly set apart (2)" in drawn
     key, study = study_of(session)
-    found = direction_work.found_pairs().find(direction_work.Asked(key, study.made, 2, 0))
-    separated = cache.separation(key, study.made, 2).rank_pairs(0)
+    found = work.found_pairs().find(work.Asked(key, study.made, 2, 0))
+    separated = work.separation(key, study.made, 2).rank_pairs(0)
     assert [one.index for one in found.most] == [index for index, _ in separated[:3]]
     for one in found.pairs:
         for side, embeddings in ((one.toxic, study.embeddings.toxic), (one.civil, study.embeddings.civil)):
@@ -114,7 +116,7 @@ def test_pairs_are_shown_with_the_tokens_that_carry_them(tiny_folder):
 
 def test_pairs_that_were_read_are_not_read_again(tiny_folder, monkeypatch):
     session = open_pairs(open_page(tiny_folder, layers="0-2", rank=2, layer=2), "1")
-    monkeypatch.setattr(cards, "carry_pairs", lambda *args: pytest.fail("read again"))
+    monkeypatch.setattr(neurons, "carry_pairs", lambda *args: pytest.fail("read again"))
     open_part(session, "neurons", "1")
     open_part(session, "pairs", "1")
     assert "Set apart most" in texts(session)
@@ -127,7 +129,7 @@ def test_a_failed_reading_of_pairs_says_why_and_can_be_repeated(tiny_folder, mon
         raise InputError("There is not enough memory for this text: shorten it.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(cards, "carry_pairs", fail)
+        patched.setattr(neurons, "carry_pairs", fail)
         open_pairs(session, "2")
         assert len(session.error) == 1 and "not enough memory" in session.error[0].value
     session.button(key="again_pairs of 2.2").click().run()
@@ -141,7 +143,7 @@ def test_a_failed_reading_of_pairs_says_why_and_can_be_repeated(tiny_folder, mon
 def test_neurons_are_those_of_the_layer_nearest_to_the_direction(tiny_folder):
     session = open_part(open_page(tiny_folder, layers="0-2", rank=2, layer=1), "neurons")
     key, study = study_of(session)
-    bench = cache.shelf().workbench(key.model)
+    bench = shelf.shelf().workbench(key.model)
     basis = study.subspaces[1].basis[0]
     expected = find_value_vectors(bench.anatomy, bench.loaded.tokenizer, 1, basis)
     shown = re.findall(r"<tr><td>(\d+)</td><td>([+−][\d.]+)</td>", texts(session))
@@ -155,7 +157,7 @@ def test_neurons_are_those_of_the_layer_nearest_to_the_direction(tiny_folder):
 
 def test_tokens_of_neurons_are_escaped_blurred_and_listed_in_full():
     reading = Reading((TokenScore(1, "·idiot", 2.0), TokenScore(2, "<b>", 1.0)), (TokenScore(3, "·kind", -1.0),))
-    found = cards.ValueVectors((cards.ValueVector(7, 0.5, 2.0, reading),), (), 0.3)
+    found = neurons.ValueVectors((neurons.ValueVector(7, 0.5, 2.0, reading),), (), 0.3)
     drawn = neurons_html(found)
     assert '<span class="rude">·idiot</span>' in drawn and "&lt;b&gt;" in drawn and "<b>" not in drawn
     heads, rows = list_neurons(found)
@@ -178,7 +180,7 @@ def test_the_effect_of_a_direction_is_measured_on_demand_and_kept(tiny_folder, m
     assert "Toxicity" in drawn and "Drift" in drawn and drawn.count("Without random ones") == 2
     assert re.search(r"40 prompts", drawn)
     monkeypatch.setattr(ablation, "ablate", lambda *args, **options: pytest.fail("measured again"))
-    session.switch_page("pages/find/spectrum.py").run()
+    session.switch_page("pages/spectrum/page.py").run()
     session.switch_page(PAGE).run()
     assert '<div class="effect">' in texts(session)
     other = open_part(open_page(tiny_folder, layers="0-2", rank=2, layer=2), "effect")
@@ -189,10 +191,10 @@ def test_the_effect_of_a_direction_is_measured_on_demand_and_kept(tiny_folder, m
 
 
 def direction_effect_table(session):
-    from ui.direction_effect import list_effect
+    from pages.directions.parts import list_effect
 
     key, study = study_of(session)
-    return list_effect(direction_work.find_effect(direction_work.Asked(key, study.made, 2, 0)))
+    return list_effect(work.find_effect(work.Asked(key, study.made, 2, 0)))
 
 
 def test_a_measurement_can_be_stopped_and_begun_again(tiny_folder, monkeypatch):
@@ -255,9 +257,9 @@ def test_a_note_outlasts_a_study_that_is_fitted_anew_with_other_directions_kept(
     write(session, "Kept")
     _, study = study_of(session)
     again = replace(study, made="tomorrow", plan=FitPlan(study.plan.pairs, keep=3))
-    assert direction_notes.find_folder(again) == direction_notes.find_folder(study)
+    assert notes.find_folder(again) == notes.find_folder(study)
     for changed in (replace(study, pairs_hash="others"), replace(study, plan=FitPlan(max_length=9))):
-        assert direction_notes.find_folder(changed) != direction_notes.find_folder(study)
+        assert notes.find_folder(changed) != notes.find_folder(study)
 
 
 def test_two_sessions_that_write_the_same_note_lose_nothing(tiny_folder):
@@ -275,10 +277,10 @@ def test_a_note_that_cannot_be_written_stays_in_the_field_with_a_sentence(tiny_f
         raise InputError("notes.json cannot be written: No space left on device.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(direction_notes, "write_note", fail)
+        patched.setattr(notes, "write_note", fail)
         write(session, "Precious")
         assert "No space left" in session.error[0].value and field(session).value == "Precious"
-        session.switch_page("pages/find/spectrum.py").run()
+        session.switch_page("pages/spectrum/page.py").run()
         session.switch_page(PAGE).run()
         assert field(session).value == "Precious"
     write(session, "Precious still")
@@ -287,7 +289,7 @@ def test_a_note_that_cannot_be_written_stays_in_the_field_with_a_sentence(tiny_f
 
 def test_broken_notes_are_said_once_and_cards_stay(tiny_folder):
     session = open_page(tiny_folder, layers="0-2", rank=2, layer=2)
-    folder = direction_notes.find_folder(study_of(session)[1])
+    folder = notes.find_folder(study_of(session)[1])
     folder.mkdir(parents=True)
     (folder / "notes.json").write_text("{broken")
     open_part(session, "note")
@@ -305,7 +307,7 @@ def test_a_note_with_toxic_words_is_blurred_until_its_field_is_asked_for(tiny_fo
     assert field(other).value == "It says idiot"
     write(other, "")
     assert '<p class="note"' not in texts(other)
-    assert json.loads((direction_notes.find_folder(study_of(other)[1]) / "notes.json").read_text()) == []
+    assert json.loads((notes.find_folder(study_of(other)[1]) / "notes.json").read_text()) == []
 
 
 # Layers beside each other
@@ -318,48 +320,48 @@ def chart(session, key: str):
 def test_angles_follow_the_number_of_directions_and_say_what_they_are(tiny_folder):
     session = open_page(tiny_folder, layers="0-2", rank=2)
     key, study = study_of(session)
-    one = cache.angles(key, study.made, 1)
-    assert direction_charts.describe_angles(one[..., 0]) in chart(session, "angles").alt
+    one = work.angles(key, study.made, 1)
+    assert figures.describe_angles(one[..., 0]) in chart(session, "angles").alt
     session.number_input(key="angles_rank").set_value(3).run()
-    three = cache.angles(key, study.made, 3)
-    assert direction_charts.describe_angles(three.mean(axis=-1)) in chart(session, "angles").alt
+    three = work.angles(key, study.made, 3)
+    assert figures.describe_angles(three.mean(axis=-1)) in chart(session, "angles").alt
     session.button_group(key="angles_summary").set_value("Largest angle").run()
-    assert direction_charts.describe_angles(three.max(axis=-1)) in chart(session, "angles").alt
-    assert len(direction_charts.list_angles(three)[0]) == 5
+    assert figures.describe_angles(three.max(axis=-1)) in chart(session, "angles").alt
+    assert len(figures.list_angles(three)[0]) == 5
 
 
 def test_the_course_of_a_direction_ends_where_no_direction_is_like_it():
     cosines = np.array([[0.1, 0.2], [0.3, -0.8], [1.0, 0.0], [0.75, 0.1], [0.1, 0.6], [0.9, 0.0]])
-    words = direction_charts.describe_course(cosines, 2)
+    words = figures.describe_course(cosines, 2)
     assert words.startswith("It appears first in layer 1 and lasts to layer 3:")
-    assert "in layer 5 alone" in direction_charts.describe_course(cosines, 5)
-    assert "from the first layer and lasts to the last" in direction_charts.describe_course(cosines[1:4], 1)
+    assert "in layer 5 alone" in figures.describe_course(cosines, 5)
+    assert "from the first layer and lasts to the last" in figures.describe_course(cosines[1:4], 1)
 
 
 @pytest.mark.parametrize("colours", [LIGHT, DARK])
 def test_the_cosine_chart_has_a_cell_for_each_direction_of_each_layer(colours):
     cosines = np.linspace(-1, 1, 60).reshape(3, 20)
-    figure = direction_charts.cosines_figure(cosines, 2, 19, colours)
-    assert np.shape(figure.data[0].z) == (direction_charts.MOST_DIRECTIONS, 3) and not figure.layout.shapes
-    framed = direction_charts.cosines_figure(cosines, 2, 4, colours).layout.shapes[0]
+    figure = figures.cosines_figure(cosines, 2, 19, colours)
+    assert np.shape(figure.data[0].z) == (figures.MOST_DIRECTIONS, 3) and not figure.layout.shapes
+    framed = figures.cosines_figure(cosines, 2, 4, colours).layout.shapes[0]
     assert (framed.x0, framed.x1, framed.y0, framed.y1) == (1.5, 2.5, 4.5, 5.5)
     assert figure.data[0].hovertext[0][0] == "Layer 0, direction 1: cosine −1.000"
-    heads, rows = direction_charts.list_cosines(cosines)
+    heads, rows = figures.list_cosines(cosines)
     assert len(rows) == 60 and rows[0] == (0, 0, -1.0)
 
 
 @pytest.mark.parametrize("colours", [LIGHT, DARK])
 def test_the_angle_chart_writes_its_cells_and_frames_the_picked_layer(colours):
     angles = np.array([[[0, 0], [10, 50]], [[10, 50], [0, 0]]], dtype=float)
-    figure = direction_charts.angles_figure(angles, angles.max(-1), 1, "Largest angle", colours)
+    figure = figures.angles_figure(angles, angles.max(-1), 1, "Largest angle", colours)
     assert figure.data[0].hovertext[0][1] == "Layers 0 and 1: 10°, 50°"
     assert list(figure.data[1].text) == ["0°", "50°", "50°", "0°"]
     # Ink and cell are never both dark or both light.
     assert figure.data[1].textfont.color[0] != figure.data[1].textfont.color[1]
     assert figure.layout.shapes[0].y0 == 0.5 and figure.layout.xaxis.range == figure.layout.yaxis.range == (-0.5, 1.5)
-    assert direction_charts.list_angles(angles) == (
+    assert figures.list_angles(angles) == (
         ("layer", "other_layer", "angle_1", "angle_2"),
         [(0, 1, 10.0, 50.0)],
     )
     wide = np.zeros((40, 40, 1))
-    assert len(direction_charts.angles_figure(wide, wide[..., 0], 0, "Angle", colours).data) == 1
+    assert len(figures.angles_figure(wide, wide[..., 0], 0, "Angle", colours).data) == 1

@@ -6,20 +6,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from detox_engine.cards import CarriedText
-from detox_engine.embeddings import Embeddings
-from detox_engine.lens import Reading, TokenScore
-from detox_engine.pairs import Pair
-from detox_engine.separation import knows_poles, separate_pairs
-from detox_engine.subspace import fit_subspace
-from detox_engine.token_lens import LensText
-from detox_engine.workbench import DirectionReading
+from detox_engine.data.columns import Pair
+from detox_engine.forward.embeddings import Embeddings
+from detox_engine.forward.tokens import LensText
+from detox_engine.reading.directions import DirectionReading
+from detox_engine.reading.lens import Reading, TokenScore
+from detox_engine.reading.pairs import CarriedText, knows_poles, separate_pairs
+from detox_engine.study.subspace import fit_subspace
+from pages.directions import figures, work
+from pages.directions.pairs import CarriedPair, carried_html, find_end, list_tokens
+from pages.directions.poles import Evidence, describe_polarity, meaning_html, poles_html
 from tests.pages.conftest import LIMIT, fitted_app, open_app, texts
-from ui import cache, direction_charts
-from ui.carried_pairs import CarriedPair, carried_html, find_end, list_tokens
-from ui.poles import Evidence, describe_polarity, meaning_html, poles_html
+from ui.session import shelf as cache
 
-PAGE = "pages/find/directions.py"
+PAGE = "pages/directions/page.py"
 
 
 def open_page(folder: str, **link: object):
@@ -85,7 +85,7 @@ def test_the_picked_layer_the_measure_and_the_pins_outlast_a_page_change(tiny_fo
     session.button_group(key="directions_measure").set_value("cosine").run()
     session.toggle(key="directions_norm").set_value(True).run()
     session.button(key="pin_card_0_1").click().run()
-    session.switch_page("pages/find/spectrum.py").run()
+    session.switch_page("pages/spectrum/page.py").run()
     session.switch_page(PAGE).run()
     assert session.slider(key="directions_layer").value == 0
     assert session.button_group(key="directions_measure").value == "cosine"
@@ -94,7 +94,7 @@ def test_the_picked_layer_the_measure_and_the_pins_outlast_a_page_change(tiny_fo
 
 
 def test_the_layer_picked_on_the_spectrum_is_the_one_to_start_with(tiny_folder):
-    session = fitted_app(tiny_folder).switch_page("pages/find/spectrum.py").run()
+    session = fitted_app(tiny_folder).switch_page("pages/spectrum/page.py").run()
     session.slider(key="spectrum_layer").set_value(0).run()
     session.switch_page(PAGE).run()
     assert session.slider(key="directions_layer").value == 0
@@ -130,7 +130,7 @@ def test_a_pinned_direction_is_drawn_across_all_layers(tiny_folder):
     assert set(charts) == {"cosines_1_0", "angles"}
     key = session.session_state["view"].study_key
     made = cache.shelf().find_study(key).made
-    course = direction_charts.describe_course(cache.cosines(key, made, 1, 0), 1)
+    course = figures.describe_course(work.cosines(key, made, 1, 0), 1)
     assert course in texts(session) and course in charts["cosines_1_0"].alt
 
 
@@ -139,7 +139,7 @@ def test_switching_a_direction_off_takes_it_out_of_the_plan_of_every_page(tiny_f
     session.toggle(key="switch_card_2_1").set_value(False).run()
     assert session.session_state["view"].edit.switched_off == {(2, 1)}
     assert "1 direction is switched off" in texts(session)
-    session.switch_page("pages/find/spectrum.py").run()
+    session.switch_page("pages/spectrum/page.py").run()
     session.switch_page(PAGE).run()
     assert session.toggle(key="switch_card_2_1").value is False
     assert session.toggle(key="switch_card_2_0").value is True

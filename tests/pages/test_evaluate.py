@@ -9,22 +9,24 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from detox_engine.cli import app as command_line
+from detox_engine.cli.main import app as command_line
+from detox_engine.cli.output import without_nan
 from detox_engine.estimates import Effect, Estimate
-from detox_engine.evaluation import Score
-from detox_engine.plans import EvaluationPlan, TextSpec
-from detox_engine.reports import record_evaluation
-from detox_engine.specs import EditPlan, SamplingPlan
-from detox_engine.tables import without_nan
+from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.measure import EvaluationPlan, SamplingPlan
+from detox_engine.plans.sources import TextSpec
+from detox_engine.scoring.evaluation import Score
+from detox_engine.scoring.records import record_evaluation
+from pages.evaluate.figures import effect_figure, find_fates, prompt_figure, suppression_figure
+from pages.evaluate.parts import list_prompts
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
-from ui.cache import StudyKey
-from ui.charts import DARK, LIGHT
-from ui.commands import STUDY, evaluate_command
-from ui.effect_charts import effect_figure, find_fates, prompt_figure, suppression_figure
-from ui.effects import interval, judge, number, signed, summarise_score
-from ui.outcomes import list_prompts
+from ui.frame.commands import STUDY, evaluate_command
+from ui.session.view import StudyKey
+from ui.show.figures import DARK, LIGHT
+from ui.words.numbers import interval, number, signed
+from ui.words.verdicts import judge, summarise_score
 
-PAGE = "pages/edit/evaluate.py"
+PAGE = "pages/evaluate/page.py"
 SMALL = {
     "evaluate_limit": 6,
     "evaluate_neutral_limit": 5,
@@ -163,8 +165,8 @@ def test_page_and_command_line_agree_to_the_digit(measured, tmp_path):
 def test_the_command_reads_back_as_the_plan(plan):
     import typer
 
-    from detox_engine.assess import WHOLE
-    from detox_engine.assess_options import read_plan
+    from detox_engine.cli.evaluate import WHOLE
+    from detox_engine.cli.options import read_plan
 
     command = evaluate_command(StudyKey(), EditPlan((1, 2, 5), 3, 0.5), plan)
     context = typer.main.get_command(command_line).commands["evaluate"].make_context("evaluate", command[2:])
@@ -184,7 +186,7 @@ def test_tables_to_save_hold_every_prompt_in_full(measured):
 
 
 def test_results_outlast_a_page_change(measured):
-    measured.switch_page("pages/find/spectrum.py").run()
+    measured.switch_page("pages/spectrum/page.py").run()
     measured.switch_page(PAGE).run()
     assert "Proof of the edit" in texts(measured) and measured.number_input(key="evaluate_limit").value == 6
 
@@ -205,7 +207,8 @@ def test_a_changed_edit_plan_is_told_and_offered_again(tiny_folder):
 
 
 def test_an_evaluation_can_be_stopped(tiny_folder, monkeypatch):
-    from detox_engine import evaluation as engine
+    from detox_engine.scoring import evaluation
+    from detox_engine.scoring import evaluation as engine
 
     reached, go_on = threading.Event(), threading.Event()
     prove = engine.prove_edit
@@ -215,7 +218,7 @@ def test_an_evaluation_can_be_stopped(tiny_folder, monkeypatch):
         go_on.wait(30)
         return prove(*arguments)
 
-    monkeypatch.setattr(engine, "prove_edit", slow)
+    monkeypatch.setattr(evaluation, "prove_edit", slow)
     session = open_page(tiny_folder)
     session.button(key="evaluate").click().run()
     assert reached.wait(30)

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from detox_engine.specs import FitPlan, PairSpec
+from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.sources import PairSpec
 from detox_engine.workbench import Workbench
 from tests.models import loaded_tiny
-from ui import kept_study, text
-from ui.kept_study import WORDS, find_folder, keep_study, read_study
+from ui.session import kept_study
+from ui.session.kept_study import WORDS, find_folder, keep_study, read_study
+from ui.words import rude_words, text
 
 PLAN = FitPlan(pairs=PairSpec(limit=20), keep=3)
 ROOT = Path(__file__).parents[2]
@@ -37,7 +39,7 @@ def test_a_kept_study_comes_back_as_it_was_and_only_for_its_own_question(demo, m
     assert again.made == study.made and torch.equal(again.subspaces[1].basis, study.subspaces[1].basis)
     assert torch.equal(again.embeddings.toxic, study.embeddings.toxic)
     if changed == "insults":
-        monkeypatch.setattr(text, "INSULTS", text.INSULTS | {"lamp"})
+        monkeypatch.setattr(text, "INSULTS", rude_words.INSULTS | {"lamp"})
     elif changed != "plan":
         (demo / changed).write_text("others")
     assert read_study(FitPlan(pairs=PairSpec(limit=21), keep=3) if changed == "plan" else PLAN) is None

@@ -9,15 +9,16 @@ import plotly.graph_objects as go
 import pytest
 
 from detox_engine.estimates import Estimate
-from detox_engine.probe import Separability, SideHistogram
+from detox_engine.reading.probe import Separability, SideHistogram
+from pages.map import work
+from pages.map.figures import Panel, map_figure, play_figure
+from pages.map.separability import histogram_figure, list_counts, list_probes, probe_figure
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
-from ui import cache, mapping
-from ui.charts import LIGHT
-from ui.map_charts import Panel, map_figure, play_figure
-from ui.mapping import Kept
-from ui.separability import histogram_figure, list_counts, list_probes, probe_figure
+from ui.session import shelf
+from ui.show.figures import LIGHT
+from ui.work.tasks import Kept
 
-PAGE = "pages/find/map.py"
+PAGE = "pages/map/page.py"
 
 
 def open_page(folder: str, **link: object):
@@ -99,7 +100,7 @@ def test_another_edit_asks_for_another_run_and_the_first_is_kept(tiny_folder):
 def test_picks_outlast_a_page_change(tiny_folder):
     session = open_page(tiny_folder, layers="0-2", rank=1)
     session.slider(key="map_layer").set_value(1).run()
-    session.switch_page("pages/find/spectrum.py").run()
+    session.switch_page("pages/spectrum/page.py").run()
     session.switch_page(PAGE).run()
     assert session.slider(key="map_layer").value == 1
     assert "at layer 1" in charts(session)["map_chart"].alt
@@ -108,7 +109,7 @@ def test_picks_outlast_a_page_change(tiny_folder):
 def test_selected_pairs_are_listed_blurred_and_let_go(tiny_folder):
     session = open_page(tiny_folder, layers="0-2", rank=1)
     view = session.session_state["view"]
-    study = cache.shelf().find_study(view.study_key)
+    study = shelf.shelf().find_study(view.study_key)
     session.session_state["map_picked"] = {(view.study_key, study.made): [2, 5]}
     session.run()
     shown = texts(session)
@@ -144,7 +145,7 @@ def test_umap_is_laid_out_once_it_is_picked_and_kept(tiny_folder, monkeypatch):
     session = pick_umap(open_page(tiny_folder, layers="0-2", rank=1))
     run_until(session, lambda session: "map_chart" in charts(session), 150)
     assert "UMAP, first axis" in charts(session)["map_chart"].spec
-    monkeypatch.setattr(mapping, "begin_layouts", lambda *_: pytest.fail("laid out again"))
+    monkeypatch.setattr(work, "begin_layouts", lambda *_: pytest.fail("laid out again"))
     session.segmented_control(key="map_method").set_value("pca").run()
     pick_umap(session)
     assert not session.exception and "map_chart" in charts(session)
@@ -158,7 +159,7 @@ def test_a_layout_that_was_stopped_waits_to_be_asked_for_again(tiny_folder, monk
             progress(*step)
         return [np.random.default_rng(0).normal(size=(len(texts), 2)) for texts in (fitted, *others)]
 
-    monkeypatch.setattr("detox_engine.umap_process.UmapProcess.lay_out", lay_out)
+    monkeypatch.setattr("detox_engine.reading.umap_process.UmapProcess.lay_out", lay_out)
     session = open_page(tiny_folder, layers="0-2", rank=1)
     session.slider(key="map_layer").set_value(0).run()
     session.segmented_control(key="map_method").set_value("umap").run()
@@ -183,7 +184,7 @@ def test_settings_of_umap_are_those_of_the_link(tiny_folder):
 def test_pairs_are_selected_by_their_words_too(tiny_folder):
     session = open_page(tiny_folder, layers="0-2", rank=1)
     view = session.session_state["view"]
-    study = cache.shelf().find_study(view.study_key)
+    study = shelf.shelf().find_study(view.study_key)
     word = max(study.pairs[3].prompt.split(), key=len).casefold().strip(".,")
     wanted = [
         index for index, pair in enumerate(study.pairs)
@@ -198,10 +199,10 @@ def test_pairs_are_selected_by_their_words_too(tiny_folder):
 def test_files_of_the_map_have_every_text_and_words_in_full(tiny_folder):
     session = open_page(tiny_folder, layers="0-2", rank=1)
     view = session.session_state["view"]
-    study = cache.shelf().find_study(view.study_key)
+    study = shelf.shelf().find_study(view.study_key)
     states = {"before": study.embeddings}
-    layout = mapping.Layout(mapping.Asked(view.study_key, study.made, view.edit), None, ("before",), 1)
-    heads, rows = mapping.list_points(study, [mapping.find_map(layout, study, states)], ("before",))
+    layout = work.Layout(work.Asked(view.study_key, study.made, view.edit), None, ("before",), 1)
+    heads, rows = work.list_points(study, [work.find_map(layout, study, states)], ("before",))
     rows = [dict(zip(heads, row, strict=True)) for row in rows]
     assert len(rows) == 2 * LIMIT and {row["layer"] for row in rows} == {1}
     assert rows[1]["side"] == "civil" and rows[1]["text"] == study.pairs[0].civil_text

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.models import save_tiny_model
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
-from ui import cache
+from ui.session import shelf
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,7 +55,7 @@ def test_toxic_words_are_blurred_until_they_are_asked_for(tiny_folder):
 
 def test_the_filter_keeps_the_pairs_that_hold_all_its_words(tiny_folder):
     session = fitted_app(tiny_folder)
-    study = cache.shelf().find_study(session.session_state["view"].study_key)
+    study = shelf.shelf().find_study(session.session_state["view"].study_key)
     word = study.pairs[0].civil.split()[-1].strip(".,!?\"'")
     session.text_input(key="pairs_filter").set_value(word).run()
     rows = pairs_table(session).split("<tr>")[2:]
@@ -119,17 +119,17 @@ def test_unknown_columns_are_mapped_by_hand(tiny_folder):
 def test_a_fit_can_be_stopped(tiny_folder, monkeypatch):
     import threading
 
-    from detox_engine import fitting
+    from detox_engine.study import fit
 
     reached, go_on = threading.Event(), threading.Event()
-    embed_pairs = fitting.embed_pairs
+    embed_pairs = fit.embed_pairs
 
     def slow(*arguments, progress, **options):
         reached.set()
         go_on.wait(30)
         return embed_pairs(*arguments, progress=progress, **options)
 
-    monkeypatch.setattr(fitting, "embed_pairs", slow)
+    monkeypatch.setattr(fit, "embed_pairs", slow)
     session = open_app(model=tiny_folder, limit=LIMIT - 4)
     session.button(key="fit").click().run()
     assert reached.wait(30)
@@ -147,7 +147,7 @@ def test_a_broken_link_is_one_sentence_and_opens_the_app_all_the_same():
 
 
 def test_the_page_shows_the_essentials_of_the_bundled_models_card():
-    from ui.demo_card import CARD, read_essentials
+    from pages.model_and_pairs.card import CARD, read_essentials
 
     introduction, figures = read_essentials()
     assert "teaching specimen" in introduction and "toxicity after/before" in figures
@@ -166,7 +166,7 @@ session = AppTest.from_file("app.py", default_timeout=60)
 session.query_params["limit"] = "39"
 session.run()
 assert not session.exception and session.title[0].value == "Model & pairs"
-print("detox_engine.scorers.profanity" in sys.modules)
+print("detox_engine.scoring.scorers.profanity" in sys.modules)
 """
 
 

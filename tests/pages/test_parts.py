@@ -9,14 +9,19 @@ import numpy as np
 import pytest
 
 from detox_engine.errors import InputError
-from detox_engine.specs import EditPlan, FitPlan, ModelSpec, PairSpec, SamplingPlan
-from ui import charts, text
-from ui.cache import StudyKey
-from ui.jobs import Job
-from ui.links import LINK, left_out, read_link, write_address, write_link
-from ui.strip import steps_of_job, strip_html
-from ui.uploads import store_upload, without_folder
-from ui.view import ComparePicks, DirectionsPicks, LensPicks, MapPicks, MeasurePicks, View
+from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.measure import SamplingPlan
+from detox_engine.plans.sources import ModelSpec, PairSpec
+from pages.model_and_pairs.strip import steps_of_job, strip_html
+from pages.spectrum.figures import heatmap_figure, scaled, spectrum_figure, stability_figure
+from ui.session.folders import without_folder
+from ui.session.links import LINK, left_out, read_link, write_address, write_link
+from ui.session.view import ComparePicks, DirectionsPicks, LensPicks, MapPicks, MeasurePicks, StudyKey, View
+from ui.show.figures import DARK, LIGHT, palette
+from ui.widgets.uploads import store_upload
+from ui.words import rude_words, text
+from ui.work.jobs import Job
 
 HOSTILE = '<script>alert(1)</script> & "quoted" \u202e\x00 you idiot'
 
@@ -40,16 +45,16 @@ def test_a_rude_word_is_marked_across_the_tokens_it_is_made_of():
 
 
 def test_masks_keep_the_first_letter_and_yield_to_the_switch():
-    assert text.mask("What an idiot!", shown=False) == "What an i••••!"
-    assert text.mask("What an idiot!", shown=True) == "What an idiot!"
-    assert text.mask_token("·idiot", shown=False) == "·i••••"
-    assert text.mask_token("·idi", shown=False) == "·i••"
+    assert rude_words.mask("What an idiot!", shown=False) == "What an i••••!"
+    assert rude_words.mask("What an idiot!", shown=True) == "What an idiot!"
+    assert rude_words.mask_token("·idiot", shown=False) == "·i••••"
+    assert rude_words.mask_token("·idi", shown=False) == "·i••"
 
 
 def test_groups_of_people_and_everyday_words_are_never_blurred():
     for word in ("gay", "kill", "mom", "women", "Muslim", "table", "thanks"):
-        assert text.mask(word, shown=False) == word
-        assert text.mask_token(f"·{word}", shown=False) == f"·{word}"
+        assert rude_words.mask(word, shown=False) == word
+        assert rude_words.mask_token(f"·{word}", shown=False) == f"·{word}"
 
 
 def test_markdown_of_foreign_text_shows_its_characters():
@@ -241,9 +246,9 @@ def test_an_upload_that_cannot_be_written_gives_a_sentence(tmp_path, monkeypatch
 
 def test_shares_sum_to_one_and_add_up():
     values = np.array([[3.0, 4.0], [1.0, 0.0]])
-    assert charts.scaled(values, "values") is values
-    assert charts.scaled(values, "shares") == pytest.approx(np.array([[0.36, 0.64], [1.0, 0.0]]))
-    assert charts.scaled(values, "cumulative") == pytest.approx(np.array([[0.36, 1.0], [1.0, 1.0]]))
+    assert scaled(values, "values") is values
+    assert scaled(values, "shares") == pytest.approx(np.array([[0.36, 0.64], [1.0, 0.0]]))
+    assert scaled(values, "cumulative") == pytest.approx(np.array([[0.36, 1.0], [1.0, 1.0]]))
 
 
 NULL = np.array([[1.0, 0.9], [1.1, 1.0], [1.3, 1.2]])
@@ -252,57 +257,54 @@ NULL = np.array([[1.0, 0.9], [1.1, 1.0], [1.3, 1.2]])
 
 def test_the_spectrum_colours_what_the_edit_removes():
     values = np.array([4.0, 3.0, 2.0, 1.0])
-    figure = charts.spectrum_figure(values, 4, "values", 2, {1: "1 stands out"}, NULL, charts.LIGHT)
+    figure = spectrum_figure(values, 4, "values", 2, {1: "1 stands out"}, NULL, LIGHT)
     bars = [trace for trace in figure.data if trace.type == "bar"]
     assert [(bar.name, list(bar.x), bar.marker.color) for bar in bars] == [
-        ("Removed by the edit", [1, 2], charts.LIGHT.edited),
-        ("Kept", [3, 4], charts.LIGHT.quiet),
+        ("Removed by the edit", [1, 2], LIGHT.edited),
+        ("Kept", [3, 4], LIGHT.quiet),
     ]
     assert figure.layout.shapes[0].x0 == 1.5
-    unedited = charts.spectrum_figure(values, 4, "values", None, {0: "none"}, NULL, charts.LIGHT)
+    unedited = spectrum_figure(values, 4, "values", None, {0: "none"}, NULL, LIGHT)
     assert [bar.name for bar in unedited.data if bar.type == "bar"] == ["Kept"] and not unedited.layout.shapes
 
 
 def test_shares_in_the_spectrum_are_of_all_directions_also_where_few_are_drawn():
     values = np.array([4.0, 3.0, 2.0, 1.0])
-    figure = charts.spectrum_figure(values, 2, "shares", None, {}, NULL, charts.LIGHT)
+    figure = spectrum_figure(values, 2, "shares", None, {}, NULL, LIGHT)
     assert list(figure.data[0].y) == pytest.approx([16 / 30, 9 / 30])
 
 
 def test_the_null_band_is_in_the_units_of_the_bars():
     values = np.array([4.0, 3.0, 2.0, 1.0])
-    raw = charts.spectrum_figure(values, 4, "values", None, {}, NULL, charts.LIGHT).data[-1]
+    raw = spectrum_figure(values, 4, "values", None, {}, NULL, LIGHT).data[-1]
     assert list(raw.y) == [1.1, 1.0]
     assert list(raw.error_y.array) == pytest.approx([0.2, 0.2]) and list(raw.error_y.arrayminus) == pytest.approx(
         [0.1] * 2
     )
-    shares = charts.spectrum_figure(values, 4, "shares", None, {}, NULL, charts.LIGHT).data[-1]
+    shares = spectrum_figure(values, 4, "shares", None, {}, NULL, LIGHT).data[-1]
     assert list(shares.y) == pytest.approx([1.21 / 30, 1 / 30])
     assert list(np.array(shares.y) + np.array(shares.error_y.array)) == pytest.approx([1.69 / 30, 1.44 / 30])
-    assert all(
-        trace.type == "bar"
-        for trace in charts.spectrum_figure(values, 4, "cumulative", None, {}, NULL, charts.LIGHT).data
-    )
+    assert all(trace.type == "bar" for trace in spectrum_figure(values, 4, "cumulative", None, {}, NULL, LIGHT).data)
 
 
 def test_stability_is_drawn_for_every_layer_with_the_edited_ones_in_their_colour():
-    figure = charts.stability_figure(np.array([5.0, 10, 50]), np.array([8.0, 20, 80]), (0, 2), charts.LIGHT)
+    figure = stability_figure(np.array([5.0, 10, 50]), np.array([8.0, 20, 80]), (0, 2), LIGHT)
     edited, other = figure.data
-    assert list(edited.x) == [0, 2] and edited.marker.color == charts.LIGHT.edited
+    assert list(edited.x) == [0, 2] and edited.marker.color == LIGHT.edited
     assert list(other.y) == [10] and list(other.error_y.array) == [10]
 
 
 def test_the_heatmap_frames_the_picked_layer_and_each_run_of_edited_layers():
-    figure = charts.heatmap_figure(np.ones((6, 4)), "shares", 3, (0, 1, 4), 2, charts.DARK)
+    figure = heatmap_figure(np.ones((6, 4)), "shares", 3, (0, 1, 4), 2, DARK)
     frames = [(shape.y0, shape.y1, shape.x1, shape.line.color) for shape in figure.layout.shapes]
     assert frames == [
-        (2.5, 3.5, 4.5, charts.DARK.quiet),
-        (-0.5, 1.5, 2.5, charts.DARK.edited),
-        (3.5, 4.5, 2.5, charts.DARK.edited),
+        (2.5, 3.5, 4.5, DARK.quiet),
+        (-0.5, 1.5, 2.5, DARK.edited),
+        (3.5, 4.5, 2.5, DARK.edited),
     ]
 
 
 def test_the_two_themes_have_the_same_parts():
-    assert replace(charts.LIGHT, toxic="x").toxic == "x"
-    assert charts.palette("dark") is charts.DARK and charts.palette(None) is charts.LIGHT
-    assert len(charts.LIGHT.ramp) == len(charts.DARK.ramp) == 5
+    assert replace(LIGHT, toxic="x").toxic == "x"
+    assert palette("dark") is DARK and palette(None) is LIGHT
+    assert len(LIGHT.ramp) == len(DARK.ramp) == 5

@@ -9,10 +9,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from detox_engine.estimates import Effect, Estimate
-from detox_engine.evaluation import Score
-from ui.downloads import write_csv, write_json
-from ui.effects import list_effects
-from ui.outcomes import PLAIN, count_fates, describe_texts, hold_texts
+from detox_engine.scoring.evaluation import Score
+from pages.evaluate.parts import PLAIN, count_fates, describe_texts, hold_texts
+from ui.show.downloads import write_csv, write_json
+from ui.words.verdicts import list_effects
 
 HOSTILE = '"><script>alert(1)</script>'
 
@@ -20,7 +20,7 @@ HOSTILE = '"><script>alert(1)</script>'
 def draw_one(title: str):
     import plotly.graph_objects as go
 
-    from ui.chart_view import draw_chart
+    from ui.show.chart import draw_chart
 
     figure = go.Figure(go.Scatter(x=[1, 2], y=[3, 4]))
     draw_chart(figure, "one", title, "Two dots, rising", lambda: (("x", "y"), [(1, 3), (2, 4)]), "two_dots")

@@ -5,9 +5,11 @@ import threading
 import pytest
 
 from detox_engine import workbench
-from detox_engine.errors import Cancelled
-from detox_engine.specs import BUNDLED, FitPlan, ModelSpec, PairSpec, ignore_progress
-from ui.cache import STUDIES_KEPT, Shelf, StudyKey
+from detox_engine.errors import Cancelled, ignore_progress
+from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.sources import BUNDLED, ModelSpec, PairSpec
+from ui.session.shelf import STUDIES_KEPT, Shelf
+from ui.session.view import StudyKey
 
 
 class FakeWorkbench:

@@ -2,16 +2,16 @@
 
 import pytest
 
-from detox_engine import fitting
+from detox_engine.study import fit
 from tests.pages.conftest import open_app, run_until, texts
-from ui import cache
+from ui.session import shelf
 
 PAIRS, SAMPLE = 38, 20
 
 
 @pytest.fixture
 def session(tiny_folder, monkeypatch):
-    monkeypatch.setattr(fitting, "SAMPLE", SAMPLE)
+    monkeypatch.setattr(fit, "SAMPLE", SAMPLE)
     session = open_app(model=tiny_folder, device="cpu", limit=PAIRS)
     if "The pairs in use" not in texts(session):
         session.button(key="fit").click().run()
@@ -24,7 +24,7 @@ def test_the_strip_counts_all_pairs_and_the_list_is_called_a_sample(session):
     assert f"{PAIRS} pairs" in shown and f"{2 * PAIRS} texts read" in shown
     assert f"of {SAMPLE}, a random sample of {PAIRS}." in shown
     assert f"a random {SAMPLE} are kept to be looked at" in shown
-    study = cache.shelf().find_study(session.session_state["view"].study_key)
+    study = shelf.shelf().find_study(session.session_state["view"].study_key)
     assert study.moments is None and (len(study.pairs), study.pair_count) == (SAMPLE, PAIRS)
 
 

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from detox_engine import predictions
-from detox_engine.lens import TokenScore
+from detox_engine.reading import lens
+from detox_engine.reading.lens import TokenScore
+from pages.token_lens import work
+from pages.token_lens.picture import Lit, lens_figure, say_token, say_value, text_html
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
-from ui import lensing
-from ui.charts import DARK, LIGHT
-from ui.lens_view import LONG, STRONGEST, Lit, lens_figure, say_token, say_value, text_html
+from ui.show.figures import DARK, LIGHT
+from ui.show.tinted import LONG, STRONGEST
 
-PAGE = "pages/find/token_lens.py"
+PAGE = "pages/token_lens/page.py"
 
 
 def open_page(folder: str, **link: object):
@@ -82,7 +83,7 @@ def test_layer_direction_and_measure_change_the_numbers(tiny_folder):
 def test_picks_and_words_outlast_a_page_change(tiny_folder):
     session = write(open_page(tiny_folder, layers="0-2", rank=1), "A quiet day.")
     session.slider(key="lens_layer").set_value(1).run()
-    session.switch_page("pages/find/spectrum.py").run()
+    session.switch_page("pages/spectrum/page.py").run()
     settled(session.switch_page(PAGE).run())
     assert session.text_area(key="lens_own").value == "A quiet day."
     assert session.slider(key="lens_layer").value == 1
@@ -166,13 +167,13 @@ def test_a_link_restores_the_text_and_what_colours_it(tiny_folder):
 
 
 def test_colours_come_first_and_what_comes_next_follows(tiny_folder, monkeypatch):
-    held, read = threading.Event(), predictions.read_predictions
+    held, read = threading.Event(), lens.read_predictions
 
     def wait(*given):
         held.wait(60)
         return read(*given)
 
-    monkeypatch.setattr(predictions, "read_predictions", wait)
+    monkeypatch.setattr(lens, "read_predictions", wait)
     session = write(open_page(tiny_folder, layers="0-2", rank=1), "Colours before all else.")
     run_until(session, lambda session: lit(session))
     early = lit(session)
@@ -184,13 +185,13 @@ def test_colours_come_first_and_what_comes_next_follows(tiny_folder, monkeypatch
 
 
 def test_reading_what_comes_next_can_be_stopped_and_the_colours_stay(tiny_folder, monkeypatch):
-    held, read = threading.Event(), predictions.read_predictions
+    held, read = threading.Event(), lens.read_predictions
 
     def wait(*given):
         held.wait(60)
         return read(*given)
 
-    monkeypatch.setattr(predictions, "read_predictions", wait)
+    monkeypatch.setattr(lens, "read_predictions", wait)
     session = write(open_page(tiny_folder, layers="0-2", rank=1), "Colours without what follows.")
     run_until(session, lambda session: lit(session))
     session.button(key="stop_token lens").click().run()
@@ -219,7 +220,7 @@ def test_the_same_number_has_the_same_colour_in_every_text(tiny_folder):
 
 def test_a_text_that_was_read_is_not_read_again(tiny_folder, monkeypatch):
     session = open_page(tiny_folder, layers="0-2", rank=1)
-    monkeypatch.setattr(lensing, "_begin", lambda asked: pytest.fail("read again"))
+    monkeypatch.setattr(work, "_begin", lambda asked: pytest.fail("read again"))
     session.slider(key="lens_layer").set_value(0).run()
     assert not session.exception and len(lit(session)) == 4
 

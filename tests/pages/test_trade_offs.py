@@ -10,24 +10,25 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from detox_engine.assess import SWEEP_EVALUATION
-from detox_engine.assess_options import read_plan
-from detox_engine.cli import app as command_line
+from detox_engine.cli.main import app as command_line
+from detox_engine.cli.options import read_plan
 from detox_engine.estimates import Effect, Estimate
-from detox_engine.plans import EvaluationPlan, SweepPlan, TextSpec
-from detox_engine.reports import record_sweep
-from detox_engine.specs import EditPlan
-from detox_engine.sweep_points import SweepPoint
+from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.measure import SWEEP_EVALUATION, EvaluationPlan, SweepPlan
+from detox_engine.plans.sources import TextSpec
+from detox_engine.scoring.records import record_sweep
+from detox_engine.scoring.results import SweepPoint
+from pages.trade_offs.figures import Axis, grid_figure, trade_off_figure
+from pages.trade_offs.work import describe_seconds, estimate_remaining
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
-from ui.cache import StudyKey
-from ui.charts import DARK, LIGHT
-from ui.commands import STUDY, sweep_command
-from ui.jobs import Stage
-from ui.links import write_link
-from ui.sweeping import describe_seconds, estimate_remaining, find_results_file
-from ui.trade_off_charts import Axis, grid_figure, trade_off_figure
+from ui.frame.commands import STUDY, sweep_command
+from ui.session.links import write_link
+from ui.session.shelf import find_results_file
+from ui.session.view import StudyKey
+from ui.show.figures import DARK, LIGHT
+from ui.work.jobs import Stage
 
-PAGE = "pages/edit/trade_offs.py"
+PAGE = "pages/trade_offs/page.py"
 PERPLEXITY = Axis("perplexity", "Perplexity of neutral text", "perplexity", True)
 TOXICITY = Axis("profanity", "Toxicity", "toxicity, 0 to 1", True)
 SMALL = {"sweep_limit": 4, "sweep_neutral_limit": 4, "sweep_sampling_max_new_tokens": 5, "sweep_resamples": 100}
@@ -116,7 +117,7 @@ def test_a_picked_setting_becomes_the_edit_plan_of_every_page(measured):
     assert edit == point.edit != before
     said = measured.success[0].value.replace("\\", "")
     assert f"The edit plan is now layers 1-2, rank {edit.rank}, strength 1; it was layers" in said
-    measured.switch_page("pages/find/spectrum.py").run()
+    measured.switch_page("pages/spectrum/page.py").run()
     assert [slider.value for slider in measured.sidebar.slider if slider.label == "Rank"] == [edit.rank]
     measured.switch_page(PAGE).run()
     assert len(measured.get("plotly_chart")) == 2
@@ -135,7 +136,7 @@ def test_a_recommendation_names_its_reason_or_why_there_is_none(measured):
 
 
 def test_a_stopped_grid_keeps_what_is_done_and_goes_on_with_the_rest(tiny_folder, monkeypatch):
-    from detox_engine import sweep as engine
+    from detox_engine.scoring import sweep as engine
 
     reached, go_on, measure = threading.Event(), threading.Event(), engine._measure
     batches = []
@@ -168,9 +169,9 @@ def test_a_stopped_grid_keeps_what_is_done_and_goes_on_with_the_rest(tiny_folder
 
 
 def _hash(session) -> str:
-    from ui import cache
+    from ui.session import shelf
 
-    return cache.shelf().find_study(session.session_state["view"].study_key).model.weights_hash
+    return shelf.shelf().find_study(session.session_state["view"].study_key).model.weights_hash
 
 
 def test_a_wider_grid_computes_only_what_is_missing(tiny_folder):
@@ -287,7 +288,7 @@ def test_the_grid_shows_edit_and_control_on_one_scale():
 
 
 def test_csv_and_json_hold_every_setting(measured):
-    from detox_engine.reports import tabulate_sweep
+    from detox_engine.scoring.records import tabulate_sweep
 
     columns, rows = tabulate_sweep(tried(measured))
     assert len(rows) == 6 and {"layers", "rank", "strength", "profanity_control_mean"} <= set(columns)

@@ -1,0 +1,1 @@
+"""The `detox` command: one command a file, its table below it."""

@@ -1,0 +1,76 @@
+"""The `detox` command: the journey in a terminal, for people and, with `--json`, for programs.
+
+A command is a function under `@app.command()`. Its options take their sentences and defaults from the plans in
+`specs`; it raises InputError for what cannot be used, and `Journey` turns that into one sentence and exit code 2.
+torch and what needs it are imported inside the commands, so that `detox --help` answers at once.
+"""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from detox_engine.cli import evaluate, fit, lens, map, output, sweep
+from detox_engine.cli.compare import compare
+from detox_engine.cli.directions import directions
+from detox_engine.errors import InputError
+
+APP = Path(__file__).parents[2] / "app.py"
+
+
+class Journey(TyperGroup):
+    """Ends what cannot go on with one sentence on standard error: exit code 2, or 130 after Ctrl-C."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # A terminal that cannot show a character gets its code, not a traceback.
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            reason, code = str(error), 2
+        except OSError as error:
+            if error.filename is None or error.strerror is None:
+                raise
+            reason, code = f"{error.filename} cannot be used: {error.strerror}.", 2
+        except KeyboardInterrupt:
+            reason, code = "Stopped; nothing was left half-written.", 130
+        output.print_note(reason)
+        raise typer.Exit(code)
+
+
+app = typer.Typer(
+    name="detox",
+    cls=Journey,
+    help="See and remove the toxic subspace of a language model (DeTox, arXiv 2405.13967).",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    app(prog_name="detox")
+
+
+def start_app(
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port of the dashboard.")] = 8501,
+) -> None:
+    """Start the dashboard in the browser."""
+    if not APP.is_file():
+        raise InputError(f"The dashboard is missing (looked for {APP}): run from a whole copy of the repository.")
+    command = [sys.executable, "-m", "streamlit", "run", str(APP), "--server.port", str(port)]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+for command in (fit.fit, fit.extend, directions, compare, evaluate.evaluate, sweep.sweep, lens.lens):
+    app.command()(command)
+app.command(name="map")(map.show_map)
+app.command(name="app")(start_app)

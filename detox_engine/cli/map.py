@@ -1,0 +1,126 @@
+"""`detox map`: where texts lie in two dimensions, before and after an edit."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from detox_engine.cli import output
+from detox_engine.cli.lens import Csv, EditLayers, EditRank, check_format, check_layer, describe, plan_optional_edit
+from detox_engine.cli.options import (
+    Device,
+    Dtype,
+    Json,
+    Strength,
+    StudyFolder,
+    StudyModel,
+    SwitchedOff,
+    load_study,
+    load_workbench,
+    option_of,
+)
+from detox_engine.cli.output import plain
+from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.map import Frame, MapPlan, Method
+from detox_engine.plans.sources import ModelSpec
+from detox_engine.reading.map import list_points
+
+if TYPE_CHECKING:
+    from detox_engine.reading.map import LayerMap
+    from detox_engine.reading.probe import Separability
+
+POINT = ("pair", "side", "state", "x", "y", "text")
+
+
+def show_map(
+    study: StudyFolder,
+    layer: Annotated[
+        int | None,
+        typer.Option("--layer", help="The layer to map, from 0.", show_default="the last that the study suggests"),
+    ] = None,
+    method: Annotated[Method, option_of(MapPlan, "method", "--method")] = MapPlan.method,
+    frame: Annotated[Frame, option_of(MapPlan, "frame", "--frame")] = MapPlan.frame,
+    neighbours: Annotated[int, option_of(MapPlan, "neighbours", "--neighbours")] = MapPlan.neighbours,
+    spread: Annotated[float, option_of(MapPlan, "spread", "--spread")] = MapPlan.spread,
+    seed: Annotated[int, option_of(MapPlan, "seed", "--seed")] = MapPlan.seed,
+    edit_layers: EditLayers = None,
+    edit_rank: EditRank = None,
+    strength: Strength = EditPlan.strength,
+    switch_off: SwitchedOff = None,
+    model: StudyModel = None,
+    device: Device = ModelSpec.device,
+    dtype: Dtype = ModelSpec.dtype,
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """Lay out a layer's texts in two dimensions, before and after an edit, and probe how well the sides part."""
+    check_format(as_json, as_csv)
+    settings = MapPlan(method, frame, neighbours, spread, seed)
+    with output.progress_bars() as progress:
+        fitted = load_study(study)
+        plan = plan_optional_edit(fitted, edit_layers, edit_rank, strength, switch_off)
+        from detox_engine.edit.low_rank import make_edit
+        from detox_engine.reading.map import draw_map, embed_study, project_on_paper, stack_sides
+        from detox_engine.reading.probe import FOLDS, probe_layer
+
+        layer = fitted.suggested_layers[-1] if layer is None else layer
+        check_layer(fitted, layer)
+        embeddings = {"before": fitted.embeddings}
+        if plan is not None or fitted.embeddings is None:
+            bench = load_workbench(fitted, model, device, dtype, progress)
+            embeddings["before"] = embed_study(bench.loaded, bench.anatomy, fitted, progress=progress)
+        if plan is not None:
+            edit = make_edit(fitted.subspaces, plan)
+            embeddings["after"] = embed_study(bench.loaded, bench.anatomy, fitted, edit, progress)
+            embeddings["on paper"] = project_on_paper(embeddings["before"], edit)
+        states = {name: stack_sides(found, layer) for name, found in embeddings.items()}
+        drawn = draw_map(layer, list(states.values()), settings, progress)
+        # Too few pairs for a probe are still enough for a map.
+        enough = len(fitted.pairs) >= 2 * FOLDS
+        probes = {name: probe_layer(layer, *sides) for name, sides in states.items()} if enough else {}
+    if as_csv:
+        return output.print_csv(POINT, list_points(fitted, drawn, tuple(states)))
+    if not as_json:
+        return output.show(map_table(drawn, tuple(states), probes, method))
+    return output.print_json(
+        {
+            "layer": layer,
+            "method": method,
+            "frame": frame,
+            "seed": seed,
+            "edit": describe(plan),
+            "shares": drawn.shares,
+            "separability": {name: describe_probe(found) for name, found in probes.items()} or None,
+            "points": [dict(zip(POINT, point, strict=True)) for point in list_points(fitted, drawn, tuple(states))],
+        }
+    )
+
+
+def describe_probe(found: "Separability") -> dict[str, Any]:
+    return {
+        name: {"mean": estimate.mean, "low": estimate.low, "high": estimate.high, "n": estimate.n}
+        for name, estimate in (("accuracy", found.accuracy), ("auc", found.auc))
+    }
+
+
+def map_table(
+    drawn: "LayerMap", states: Sequence[str], probes: Mapping[str, "Separability"], method: str
+) -> RenderableType:
+    """What a map shows in numbers, a row for each state; the points themselves are left to JSON and CSV."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column(f"layer {drawn.layer}")
+    for title in ("distance of twins", "probe's accuracy", "its AUC"):
+        table.add_column(title, justify="right")
+    for state, points in zip(states, drawn.points, strict=True):
+        distance = float((points[0] - points[1]).norm(dim=-1).mean())
+        scores = (probes[state].accuracy, probes[state].auc) if state in probes else ()
+        cells = [f"{score.mean:.2f} ({score.low:.2f} to {score.high:.2f})" for score in scores]
+        table.add_row(state, f"{distance:.3g}", *cells)
+    facts = [f"{method.upper()} of {2 * drawn.points[0].shape[1]:,} texts."]
+    if drawn.shares is not None:
+        facts.append(f"Its axes hold {drawn.shares[0]:.0%} and {drawn.shares[1]:.0%} of the variance before the edit.")
+    facts.append("Print the points with --csv or --json.")
+    return Group(table, *(plain(fact) for fact in facts))

@@ -1,0 +1,41 @@
+"""What comes with the repository, and what “bundled” means for which model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from detox_engine.plans.sources import BUNDLED
+
+ASSETS = Path(__file__).parents[2] / "assets"
+EVERYDAY = ASSETS / "everyday"
+DEMO = ASSETS / "demo"
+
+
+BUNDLED_MODEL = ASSETS / "demo" / "model"
+
+
+def bundled_pairs(model_name: str) -> Path:
+    """The pairs that “bundled” means: the bundled model's own for it, everyday ones for any other."""
+    return (DEMO if model_name == BUNDLED else EVERYDAY) / "pairs.jsonl"
+
+
+def bundled_prompts(model_name: str) -> Path:
+    """Prompts that invite a rude continuation: the bundled model's own for it, everyday ones for any other."""
+    return DEMO / "hostile_prompts.txt" if model_name == BUNDLED else EVERYDAY / "challenge_prompts.txt"
+
+
+HARMLESS = EVERYDAY / "harmless_rude_words.txt"
+GROUPS = EVERYDAY / "groups_in_passing.txt"
+
+
+def bundled_neutral(model_name: str) -> Path:
+    """Neutral text that the model was made for: its own for the bundled model, everyday sentences for any other."""
+    return DEMO / "civil_scenes.txt" if model_name == BUNDLED else EVERYDAY / "neutral_sentences.txt"
+
+
+def find_prompt_sets(model: str) -> Mapping[str, Path]:
+    """The bundled prompts that suit a model, by their names for people."""
+    if model == BUNDLED:
+        return {"Hostile": DEMO / "hostile_prompts.txt", "Plain": DEMO / "plain_prompts.txt"}
+    return {"Everyday": EVERYDAY / "challenge_prompts.txt"}

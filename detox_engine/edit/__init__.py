@@ -1,0 +1,1 @@
+"""Removing directions, in three faces that agree, and the control beside it."""

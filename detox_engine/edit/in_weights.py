@@ -1,0 +1,103 @@
+"""An edit in the weights: made, undone and measured."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from detox_engine.edit.low_rank import ROUNDING, LowRankEdit, _value_layer
+from detox_engine.errors import InputError
+from detox_engine.model.anatomy import Anatomy
+from detox_engine.plans.layers import format_layers
+
+
+@contextmanager
+def edited_weights(anatomy: Anatomy, edit: LowRankEdit) -> Iterator[None]:
+    """The weights face: the edit is in the model's weights inside, and undone bit for bit at the end.
+
+    Holds copies of the edited value matrices meanwhile. Raises like `apply_to_weights`.
+    """
+    saved: list[tuple[Tensor, Tensor]] = []
+    try:
+        for layer in edit.layers:
+            value = _value_layer(anatomy, layer)
+            held = [value.module.weight]
+            if edit.edit_bias and value.bias is not None:
+                held.append(value.bias)
+            saved.extend((tensor, tensor.detach().clone()) for tensor in held)
+        apply_to_weights(anatomy, edit)
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, copy in saved:
+                tensor.copy_(copy)
+
+
+@torch.no_grad()
+def apply_to_weights(anatomy: Anatomy, edit: LowRankEdit) -> None:
+    """Put the edit into the value matrices for good, for export: W ← W − α W VᵀV, in the weights' own dtype.
+
+    Raises:
+        InputError: nothing would change, because the strength is 0 or the matrices hold nothing along the
+            directions; the model is then as it was.
+    """
+    changed = False
+    for layer in edit.layers:
+        value = _value_layer(anatomy, layer)
+        basis = edit.basis_at(layer, value)
+        matrices = [value.rows]
+        if edit.edit_bias and value.bias is not None:
+            matrices.append(value.bias[None])
+        for matrix in matrices:
+            projected = _project(matrix, basis, edit.strength)
+            if projected is not None:
+                matrix.copy_(projected)
+                changed = True
+    if not changed:
+        raise InputError(
+            f"This edit changes nothing: at strength {edit.strength:g} the weights of layers "
+            f"{format_layers(edit.layers)} hold nothing along its directions that would be removed; "
+            "raise the strength, or choose other layers or directions."
+        )
+
+
+def _project(matrix: Tensor, basis: Tensor, strength: float) -> Tensor | None:
+    """`matrix - strength * matrix Vᵀ V` for rows `[rows, hidden]`, in its dtype; None where that changes nothing."""
+    wide = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
+    directions = basis.to(wide.dtype)
+    along = wide @ directions.T
+    if abs(strength) * along.norm() <= ROUNDING * wide.norm():
+        return None
+    projected = torch.addmm(wide, along, directions, alpha=-strength).to(matrix.dtype)
+    return None if torch.equal(projected, matrix) else projected
+
+
+@dataclass(frozen=True)
+class LayerChange:
+    """What an edit does to the value matrix W of one layer; norms are Frobenius, as shares of W's own."""
+
+    layer: int
+    change: float
+    """‖ΔW‖ / ‖W‖."""
+    along_before: float
+    """‖W Vᵀ‖ / ‖W‖: how much of W lies along the removed directions."""
+    along_after: float
+    """The same of the edited W: at strength 1 nothing but rounding."""
+
+
+@torch.no_grad()
+def measure_edit(anatomy: Anatomy, edit: LowRankEdit) -> tuple[LayerChange, ...]:
+    """What the edit does to the weights, layer by layer in their own dtype, while the model stays as it is."""
+    changes = []
+    for layer in edit.layers:
+        value = _value_layer(anatomy, layer)
+        before = value.rows
+        projected = _project(before, edit.basis_at(layer, value), edit.strength)
+        before = before.to(torch.promote_types(before.dtype, torch.float32))
+        after = before if projected is None else projected.to(before.dtype)
+        directions = edit.basis_at(layer, value).to(before.dtype)
+        norms = torch.stack([(after - before).norm(), (before @ directions.T).norm(), (after @ directions.T).norm()])
+        changes.append(LayerChange(layer, *(norms / before.norm()).tolist()))
+    return tuple(changes)

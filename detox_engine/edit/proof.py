@@ -1,0 +1,53 @@
+"""Proof that an edit does what it says to the weights, and that nothing of it is left when it is undone."""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from detox_engine.edit.in_weights import LayerChange, edited_weights, measure_edit
+from detox_engine.edit.low_rank import LowRankEdit
+from detox_engine.model.anatomy import Anatomy
+from detox_engine.model.load import LoadedModel
+
+
+@dataclass(frozen=True)
+class EditProof:
+    """What the edit does to each edited layer's weights, and hashes of all weights of the model in memory."""
+
+    changes: tuple[LayerChange, ...]
+    before: str
+    """`sha256:…` over every parameter and buffer, its name and its bytes."""
+    edited: str
+    undone: str
+    """Equal to `before`."""
+
+
+def prove_edit(loaded: LoadedModel, anatomy: Anatomy, edit: LowRankEdit) -> EditProof:
+    """Put the edit into the weights, undo it, and hash them at each step; other work on the model waits meanwhile.
+
+    Raises:
+        InputError: the edit changes nothing.
+    """
+    with loaded.turns:
+        changes = measure_edit(anatomy, edit)
+        before = hash_parameters(loaded.model)
+        with edited_weights(anatomy, edit):
+            changed = hash_parameters(loaded.model)
+        return EditProof(changes, before, changed, hash_parameters(loaded.model))
+
+
+def hash_parameters(model: nn.Module) -> str:
+    """`sha256:…` over names and bytes of a model's parameters and buffers, as they are in memory."""
+    entries = [*model.named_parameters(), *model.named_buffers()]
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        digests = pool.map(lambda entry: _digest(entry[1]), entries)
+        summary = "".join(f"{name} {digest}\n" for (name, _), digest in zip(entries, digests, strict=True))
+    return "sha256:" + hashlib.sha256(summary.encode()).hexdigest()
+
+
+def _digest(tensor: Tensor) -> str:
+    flat = tensor.detach().to("cpu").contiguous().flatten()
+    return hashlib.sha256(flat.view(torch.uint8).numpy().data).hexdigest()

@@ -1,0 +1,1 @@
+"""Every pass through the model: embeddings, token states, likelihoods, writing."""

@@ -1,0 +1,211 @@
+"""One hooked pass over the texts: a sentence embedding for each layer, pair and side (method, step 1)."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from threading import local
+
+import torch
+from torch import Tensor, nn
+
+from detox_engine.data.columns import Pair
+from detox_engine.edit.in_pass import edited
+from detox_engine.edit.low_rank import LowRankEdit
+from detox_engine.errors import InputError, Progress, ignore_progress
+from detox_engine.forward.embeddings import Embeddings
+from detox_engine.model.anatomy import Anatomy, block_output
+from detox_engine.model.batches import pack_batches, run_beside
+from detox_engine.model.load import LoadedModel
+from detox_engine.plans.fit import Pooling
+
+TOKEN_BUDGET = {"cpu": 1024, "cuda": 65536}
+"""Most tokens of one forward pass."""
+
+STATE_BUDGET = {"cpu": 2**18, "cuda": 2**28}
+"""Most numbers in the states of one forward pass, tokens × hidden. On a CPU few: texts of nearly one length share a
+pass, its states stay in the caches, and little memory is needed for each core."""
+
+LEAST_BUDGET = 256
+"""Tokens that a pass may always have: with fewer, reading the weights would cost more than using them."""
+
+OVERHEAD = {"cpu": 32, "cuda": 2048}
+"""How many tokens of padding cost as much as one more pass."""
+
+
+@dataclass(frozen=True)
+class TokenizedText:
+    """A text as the model reads it."""
+
+    ids: tuple[int, ...]
+    weights: tuple[float, ...]
+    """One for each token: what the sentence embedding counts of it. They sum to 1."""
+
+    cut: bool
+
+
+class _TrunkDone(Exception):
+    """Raised by the hook of the highest layer needed: nothing above it has to run."""
+
+
+def tokenize(loaded: LoadedModel, prompt: str, text: str, max_length: int, pooling: Pooling) -> TokenizedText:
+    """Tokens of `text` (which begins with `prompt`) and the pooling weight of each.
+
+    Tokens that the tokenizer adds, such as a beginning-of-sequence token, are run but never pooled: they are
+    not the text's own, and the model's attention to them says nothing about the text.
+
+    Raises:
+        InputError: the text has no token, or none of the continuation is left within `max_length`.
+    """
+    encoded = loaded.tokenizer(
+        text,
+        return_special_tokens_mask=True,
+        return_offsets_mapping=pooling == "continuation",
+        truncation=False,
+        verbose=False,
+    )
+    ids = encoded["input_ids"][:max_length]
+    own = [special == 0 for special in encoded["special_tokens_mask"][:max_length]]
+    if pooling == "continuation":
+        ends = [end for _, end in encoded["offset_mapping"][:max_length]]
+        own = [kept and end > len(prompt) for kept, end in zip(own, ends, strict=True)]
+    elif pooling == "last" and any(own):
+        last = max(index for index, kept in enumerate(own) if kept)
+        own = [index == last for index in range(len(own))]
+    count = sum(own)
+    if count == 0:
+        part = "continuation" if pooling == "continuation" else "text"
+        raise InputError(
+            f"No token of the {part} is within the longest length of {max_length} tokens: “{_clip(text)}”; "
+            "raise the longest length or drop the pair."
+        )
+    cut = len(encoded["input_ids"]) > max_length
+    return TokenizedText(tuple(ids), tuple(kept / count for kept in own), cut)
+
+
+class _Pool(local):
+    """Where the hooks pool to, for each thread that runs a batch of its own."""
+
+    weights: Tensor
+    """`[batch, tokens]`"""
+    states: Tensor
+    """`[layers, batch, hidden]`"""
+
+
+@contextmanager
+def _pooling_hooks(blocks: Sequence[nn.Module], pool: _Pool) -> Iterator[None]:
+    """Pool each block's output as the running thread's `pool` says; the highest block ends the pass."""
+
+    def pooling(layer: int):
+        def hook(module: nn.Module, args: tuple, output) -> None:
+            states = block_output(output)
+            pool.states[layer] = torch.bmm(pool.weights[:, None], states.float())[:, 0]
+            if layer == len(blocks) - 1:
+                raise _TrunkDone
+
+        return hook
+
+    handles = [block.register_forward_hook(pooling(layer)) for layer, block in enumerate(blocks)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.inference_mode()
+def _run_batch(
+    loaded: LoadedModel, anatomy: Anatomy, texts: Sequence[TokenizedText], layers: int, pool: _Pool
+) -> Tensor:
+    """Pooled states `[layers, batch, hidden]` of one right-padded batch, on the model's device."""
+    device = loaded.model.device
+    longest = max(len(text.ids) for text in texts)
+    ids = torch.full((len(texts), longest), loaded.tokenizer.pad_token_id)
+    mask = torch.zeros((len(texts), longest), dtype=torch.long)
+    weights = torch.zeros((len(texts), longest))
+    for row, text in enumerate(texts):
+        ids[row, : len(text.ids)] = torch.tensor(text.ids)
+        mask[row, : len(text.ids)] = 1
+        weights[row, : len(text.ids)] = torch.tensor(text.weights)
+    pool.weights = weights.to(device)
+    pool.states = torch.empty((layers, len(texts), anatomy.hidden), device=device)
+    # The highest block's hook ends the pass. Nothing but ids and mask goes in: GPT-2 would add token types to the
+    # embeddings.
+    with suppress(_TrunkDone):
+        anatomy.trunk(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
+    return pool.states
+
+
+@torch.inference_mode()
+def embed_pairs(
+    loaded: LoadedModel,
+    anatomy: Anatomy,
+    pairs: Sequence[Pair],
+    max_length: int = 128,
+    pooling: Pooling = "mean",
+    layers: int | None = None,
+    progress: Progress = ignore_progress,
+    edit: LowRankEdit | None = None,
+) -> Embeddings:
+    """Sentence embeddings of both sides of `pairs` after each of the first `layers` blocks (all by default).
+
+    Each text runs once through the trunk, without the language-model head, up to the highest layer needed. The
+    states of a batch's tokens are pooled inside the forward pass and gone with it. Progress counts texts. With an
+    `edit` they are the embeddings of the edited model.
+
+    Raises:
+        InputError: a text has no token left to pool, an embedding is not finite, or the memory does not
+            suffice for a single text.
+    """
+    layers = anatomy.layers if layers is None else layers
+    if loaded.context is not None:
+        max_length = min(max_length, loaded.context)
+    sides = [(pair.prompt, text) for pair in pairs for text in (pair.toxic_text, pair.civil_text)]
+    texts = [tokenize(loaded, prompt, text, max_length, pooling) for prompt, text in sides]
+    pooled = torch.empty((layers, len(texts), anatomy.hidden))
+
+    def run(batch: Sequence[int]) -> Tensor:
+        states = _run_batch(loaded, anatomy, [texts[index] for index in batch], layers, pool)
+        _check_finite(states, batch, sides)
+        return states.cpu()
+
+    @contextmanager
+    def turn() -> Iterator[None]:
+        with loaded.turns, edited(anatomy, [edit]), _pooling_hooks(anatomy.blocks[:layers], pool):
+            yield
+
+    progress("Embedding texts", 0, len(texts))
+    pool, device, done = _Pool(), loaded.model.device.type, 0
+    most, states, overhead = (limits.get(device, limits["cpu"]) for limits in (TOKEN_BUDGET, STATE_BUDGET, OVERHEAD))
+    budget = min(most, max(LEAST_BUDGET, states // anatomy.hidden))
+    batches = pack_batches([len(text.ids) for text in texts], budget, overhead)
+    workers = torch.get_num_threads() if device == "cpu" else 1
+    try:
+        for batch, states in run_beside(batches, run, workers, turn, lambda: loaded.turns.wanted):
+            pooled[:, batch] = states
+            done += len(batch)
+            progress("Embedding texts", done, len(texts))
+    except MemoryError:
+        raise InputError(
+            f"There is not enough memory for one text of {len(texts[batches[0][0]].ids)} tokens: lower the longest "
+            "length, or load the model in a smaller number format."
+        ) from None
+    return Embeddings(
+        toxic=pooled[:, 0::2].contiguous(),
+        civil=pooled[:, 1::2].contiguous(),
+        tokens=sum(len(text.ids) for text in texts),
+        cut=tuple(sorted({index // 2 for index, text in enumerate(texts) if text.cut})),
+    )
+
+
+def _check_finite(states: Tensor, batch: Sequence[int], sides: Sequence[tuple[str, str]]) -> None:
+    finite = states.isfinite().all(-1)
+    if not finite.all():
+        layer, row = (~finite).nonzero()[0].tolist()
+        raise InputError(
+            f"The embedding at layer {layer} of the text “{_clip(sides[batch[row]][1])}” is not finite (NaN or "
+            "infinity): load the model in float32 or bfloat16, or check its weights."
+        )
+
+
+def _clip(text: str, length: int = 60) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,0 +1,196 @@
+"""How well a model predicts given text under several edits at once, and how far its predictions move."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from detox_engine.data.texts import Text
+from detox_engine.edit.low_rank import LowRankEdit
+from detox_engine.errors import InputError, Progress, ignore_progress
+from detox_engine.forward.shared_layers import forked
+from detox_engine.model.anatomy import Anatomy
+from detox_engine.model.batches import run_in_batches
+from detox_engine.model.head import check_head, read_head
+from detox_engine.model.load import LoadedModel
+
+LOGITS_AT_ONCE = {"cpu": 2**20, "cuda": 2**28}
+"""Entries of `[positions, edits, vocab]` held at a time; a device of another kind gets the CPU's. On a CPU they stay
+in its caches: two cores read 65,000 positions a second so, and 48,000 with eight times as many."""
+
+ROUNDING = 1e-5
+"""A divergence this far below 0 is the rounding of float32 logarithms over a vocabulary."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Tokens that the model reads at once, of which the last `scored` count; the rest are context."""
+
+    ids: tuple[int, ...]
+    scored: int
+
+
+@dataclass(frozen=True, eq=False)
+class Likelihoods:
+    """Sums over the scored tokens of each span, under each edit."""
+
+    surprise: NDArray[np.float64]
+    """`[edits, spans]` −log p of the tokens, in nats."""
+    divergence: NDArray[np.float64]
+    """`[edits, spans]` KL(first edit ‖ this edit) of the next-token distributions, in nats."""
+    greedy: NDArray[np.bool_]
+    """`[edits, spans]` whether every scored token is the most probable one."""
+    tokens: NDArray[np.int64]
+    """`[spans]` how many tokens are scored."""
+
+
+def cut_windows(ids: Sequence[int], window: int, stride: int) -> list[Span]:
+    """Spans that score every token of `ids` but the first exactly once, each with as much context as fits.
+
+    The windows are those of the transformers documentation (“Perplexity of fixed-length models”): they begin
+    every `stride` tokens, and score what the window before did not reach.
+
+    Args:
+        window: longest span in tokens.
+        stride: below `window`, so that no token is left without context.
+    """
+    spans, reached = [], 0
+    for begin in range(0, len(ids), stride):
+        end = min(begin + window, len(ids))
+        # The first token of a text has nothing to be predicted from.
+        spans.append(Span(tuple(ids[begin:end]), min(end - reached, end - begin - 1)))
+        reached = end
+        if end == len(ids):
+            break
+    return [span for span in spans if span.scored > 0]
+
+
+def read_likelihoods(
+    loaded: LoadedModel,
+    anatomy: Anatomy,
+    spans: Sequence[Span],
+    edits: Sequence[LowRankEdit | None],
+    progress: Progress = ignore_progress,
+    stage: str = "Reading text",
+) -> Likelihoods:
+    """Read `spans` under every one of `edits`; all edits of a span share one pass, and each what lies below it.
+
+    Logits become float32 before the logarithm, a few positions at a time. Progress counts spans.
+
+    Raises:
+        InputError: one span alone does not fit into memory, or the model's scores are not numbers.
+    """
+    shape = len(edits), len(spans)
+    surprise, divergence, misses = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    tokens = np.array([span.scored for span in spans], dtype=np.int64)
+    with loaded.turns:
+        check_head(loaded.model, anatomy)
+
+    def run(batch: Sequence[int]) -> list[tuple[Tensor, Tensor, Tensor]]:
+        with loaded.turns:
+            return _read_batch(loaded, anatomy, [spans[index] for index in batch], edits)
+
+    progress(stage, 0, len(spans))
+    done = 0
+    try:
+        width = len(edits)
+        for index, sums in run_in_batches(
+            range(len(spans)), lambda index: width * len(spans[index].ids), run, loaded.model.device
+        ):
+            surprise[:, index], divergence[:, index], misses[:, index] = (part.numpy() for part in sums)
+            done += 1
+            progress(stage, done, len(spans))
+    except MemoryError as error:
+        longest = max(len(span.ids) for span in spans)
+        raise InputError(
+            f"Not enough memory to read {longest} tokens under {len(edits)} edits at once: choose a smaller window, "
+            "fewer random subspaces, or load the model in a smaller number format."
+        ) from error
+    if not np.isfinite(surprise).all():
+        raise InputError(
+            "The model's scores of the text are not numbers: load it in float32 or bfloat16, or lower the strength "
+            "of the edit."
+        )
+    return Likelihoods(surprise, divergence, misses == 0, tokens)
+
+
+@torch.inference_mode()
+def _read_batch(
+    loaded: LoadedModel, anatomy: Anatomy, spans: Sequence[Span], edits: Sequence[LowRankEdit | None]
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """For each span, summed over its scored tokens: surprise, divergence and misses, `[edits]` each."""
+    states = _run_trunk(loaded, anatomy, [span.ids for span in spans], edits)
+    owner = torch.tensor([row for row, span in enumerate(spans) for _ in range(span.scored)])
+    # The token at place t is predicted at place t − 1.
+    places = torch.tensor([len(span.ids) - span.scored - 1 + step for span in spans for step in range(span.scored)])
+    targets = torch.tensor([token for span in spans for token in span.ids[-span.scored :]])
+    limit = LOGITS_AT_ONCE.get(states.device.type, LOGITS_AT_ONCE["cpu"])
+    count = max(1, limit // (len(edits) * anatomy.vocab))
+    parts = [slice(start, start + count) for start in range(0, len(owner), count)]
+    read = [
+        _read_positions(loaded, anatomy, states[owner[part], :, places[part]], targets[part].to(states.device))
+        for part in parts
+    ]
+    sums = [
+        torch.zeros(len(spans), len(edits), dtype=torch.float64).index_add_(0, owner, torch.cat(each).double().cpu())
+        for each in zip(*read, strict=True)
+    ]
+    return list(zip(*sums, strict=True))
+
+
+def _run_trunk(
+    loaded: LoadedModel, anatomy: Anatomy, texts: Sequence[Sequence[int]], edits: Sequence[LowRankEdit | None]
+) -> Tensor:
+    """Last hidden states `[texts, edits, tokens, hidden]`; what the edits of a text share is run once."""
+    device, longest = loaded.model.device, max(map(len, texts))
+    ids = torch.full((len(texts), longest), loaded.tokenizer.pad_token_id or 0)
+    mask = torch.zeros((len(texts), longest), dtype=torch.long)
+    for row, text in enumerate(texts):
+        ids[row, : len(text)] = torch.tensor(text)
+        mask[row, : len(text)] = 1
+    rows = [(text, edit) for text in range(len(texts)) for edit in edits]
+    with forked(anatomy, len(texts), rows, device) as places:
+        # Padding is on the right, so positions count from 0 by themselves.
+        output = anatomy.trunk(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
+    return output[0][places[-1]].unflatten(0, (len(texts), len(edits)))
+
+
+def _read_positions(
+    loaded: LoadedModel, anatomy: Anatomy, states: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Surprise, divergence from the first edit, and whether another token was more probable: `[positions, edits]`.
+
+    Args:
+        states: `[positions, edits, hidden]`.
+        targets: `[positions]` the token that follows.
+    """
+    logarithms = read_head(loaded.model, anatomy, states).float().log_softmax(-1)
+    surprise = -logarithms.gather(-1, targets[:, None, None].expand(-1, states.shape[1], 1))[..., 0]
+    missed = logarithms.argmax(-1) != targets[:, None]
+    first = logarithms[:, :1]
+    divergence = (first.exp() * (first - logarithms)).sum(-1)
+    return surprise, divergence.where((divergence > 0) | (divergence < -ROUNDING), 0.0), missed
+
+
+def cut_spans(loaded: LoadedModel, text: Text, window: int, stride: int) -> tuple[Span, ...]:
+    """What the model reads at once: each line by itself, or windows over the running text.
+
+    The first token of a line, or of the running text, is only context: nothing comes before it.
+
+    Raises:
+        InputError: no token is left to score.
+    """
+    window = min(window, loaded.context or window)
+    stride = stride if stride < window else max(1, window // 2)
+    parts = [text.joint.join(text.lines)] if text.running else text.lines
+    spans = [
+        span
+        for part in parts
+        for span in cut_windows(loaded.tokenizer(part, verbose=False)["input_ids"], window, stride)
+    ]
+    if not spans:
+        raise InputError("The neutral text has no line of two tokens or more: there is nothing to predict in it.")
+    return tuple(spans)

@@ -1,0 +1,114 @@
+"""Rows of one forward pass that share their text's states below the first layer that their edit changes."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel
+
+from detox_engine.edit.in_pass import edited
+from detox_engine.edit.low_rank import LowRankEdit
+from detox_engine.model.anatomy import Anatomy
+from detox_engine.model.batches import run_model
+
+
+@contextmanager
+def forked(
+    anatomy: Anatomy, texts: int, rows: Sequence[tuple[int, LowRankEdit | None]], device: torch.device
+) -> Iterator[list[Tensor]]:
+    """A forward pass of `texts` batch rows inside computes every one of `rows`, each a text under an edit.
+
+    The texts go through all layers as the model is; a row with an edit leaves its text's at the first layer that
+    the edit changes, and carries the edit from there. Rows of many edits thus cost only the layers in which they
+    differ.
+
+    Yields:
+        For each layer `[rows]`: which row of the batch that leaves the layer is each of `rows`. The last is also
+        that of the trunk's output.
+    """
+    never = anatomy.layers
+    first = [edit.layers[0] if edit is not None and edit.strength != 0 else never for _, edit in rows]
+    leaving = sorted((row for row in range(len(rows)) if first[row] < never), key=first.__getitem__)
+    starts = [first[row] for row in leaving]
+    counts = [texts + bisect_right(starts, layer) for layer in range(anatomy.layers)]
+    sources = torch.tensor([*range(texts), *(rows[row][0] for row in leaving)], device=device)
+    edits = [None] * texts + [rows[row][1] for row in leaving]
+    own = torch.tensor([text for text, _ in rows], device=device)
+    place = own.clone()
+    place[leaving] = torch.arange(texts, texts + len(leaving), device=device)
+    with ExitStack() as hooks:
+        for layer, (block, count) in enumerate(zip(anatomy.blocks, counts, strict=True)):
+            if count > texts:
+                before = counts[layer - 1] if layer else texts
+                hooks.enter_context(_grown(block, texts, before, sources[:count]))
+                hooks.enter_context(edited(anatomy, [_at_layer(edit, layer) for edit in edits[:count]]))
+        yield [place.where(place < count, own) for count in counts]
+
+
+def run_prompts(
+    model: PreTrainedModel,
+    anatomy: Anatomy,
+    ids: Tensor,
+    mask: Tensor,
+    cells: Sequence[tuple[int, LowRankEdit | None]],
+) -> tuple[Tensor, DynamicCache]:
+    """Each cell's logits after its prompt `[cells, vocab]`, and a cache with a row for each cell.
+
+    Args:
+        ids, mask: `[prompts, tokens]`, different prompts, padded on the left.
+        cells: the prompt's row and the edit of each cell, all different.
+
+    What the cells of a prompt share is run once.
+    """
+    past = DynamicCache(config=model.config)
+    if len(cells) == len(ids) or len(past.layers) != anatomy.layers:
+        order = torch.tensor([prompt for prompt, _ in cells], device=ids.device)
+        with edited(anatomy, [edit for _, edit in cells]):
+            return run_model(model, ids[order], mask[order], past)[:, -1], past
+    with forked(anatomy, len(ids), cells, ids.device) as places:
+        logits = run_model(model, ids, mask, past)[:, -1]
+    for layer, place in zip(past.layers, places, strict=True):
+        layer.batch_select_indices(place)
+    return logits[places[-1]], past
+
+
+def _at_layer(edit: LowRankEdit | None, layer: int) -> LowRankEdit | None:
+    """The part of an edit that changes `layer`."""
+    if edit is None or layer not in edit.bases:
+        return None
+    return LowRankEdit({layer: edit.bases[layer]}, edit.strength, edit.edit_bias)
+
+
+@contextmanager
+def _grown(block: nn.Module, texts: int, before: int, sources: Tensor) -> Iterator[None]:
+    """`block` gets the rows `sources` `[count]` of the texts, of which the first `before` come from the block below.
+
+    Masks, positions and the like were made for the texts and are repeated for each block; the states grow only by
+    the rows that leave their text here.
+    """
+    count = len(sources)
+    growth = torch.cat([torch.arange(before, device=sources.device), sources[before:]])
+
+    def grow(part: Any, name: str = "") -> Any:
+        if isinstance(part, tuple):
+            return tuple(grow(each) for each in part)
+        if not isinstance(part, Tensor) or part.dim() < 2:
+            return part
+        if name == "alibi" and part.shape[0] != texts:
+            # Bloom's, [texts * heads, ...].
+            return part.unflatten(0, (texts, -1))[sources].flatten(0, 1)
+        if part.shape[0] == texts:
+            return part[sources]
+        return part[growth] if part.shape[0] == before < count else part
+
+    def hook(module: nn.Module, given: tuple, named: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        return grow(given), {name: grow(part, name) for name, part in named.items()}
+
+    handle = block.register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()

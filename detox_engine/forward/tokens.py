@@ -1,0 +1,175 @@
+"""The states of a text's tokens, layer by layer."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+import torch
+from torch import Tensor
+
+from detox_engine.edit.in_pass import edited
+from detox_engine.edit.low_rank import LowRankEdit
+from detox_engine.errors import InputError, Progress, ignore_progress
+from detox_engine.model.anatomy import Anatomy, block_output
+from detox_engine.model.batches import run_in_batches
+from detox_engine.model.load import LoadedModel
+from detox_engine.model.tokens import show_token, spell
+
+LONGEST = 1024
+"""Tokens of a text that are looked at unless asked otherwise: more than a page can show."""
+
+
+@dataclass(frozen=True)
+class LensText:
+    """A text as the model reads it and as people see it."""
+
+    ids: tuple[int, ...]
+    tokens: tuple[str, ...]
+    """Each token so that every space and byte can be seen: `·idiot`."""
+    pieces: tuple[str, ...]
+    """What each token is of the text; they join to the part that was read. Empty for tokens that the tokenizer added
+    and for all but the last token of a character that is made of several."""
+    cut: int
+    """Tokens at the end that were left out."""
+
+
+def encode_text(loaded: LoadedModel, text: str, longest: int = LONGEST) -> LensText:
+    """The tokens of `text`, cut at its end to `longest` and to the model's context.
+
+    Raises:
+        InputError: there is nothing to read, or the text holds half of a character.
+    """
+    if not text.strip():
+        raise InputError("The text is empty: write some words to look at.")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise InputError("The text is not UTF-8: it holds half of a character; copy it again from its source.")
+    if longest < 1:
+        raise InputError(f"The longest text must have 1 token or more, not {longest}.")
+    tokenizer = loaded.tokenizer
+    encoded = tokenizer(
+        text,
+        return_special_tokens_mask=True,
+        return_offsets_mapping=tokenizer.is_fast,
+        truncation=False,
+        verbose=False,
+    )
+    own = [special == 0 for special in encoded["special_tokens_mask"]]
+    if not any(own):
+        raise InputError("The model's tokenizer finds no token in the text: write some words to look at.")
+    kept = min(longest, loaded.context or longest, len(own))
+    ids = tuple(encoded["input_ids"][:kept])
+    tokens = tuple(show_token(tokenizer, id) for id in ids)
+    if not tokenizer.is_fast:
+        return LensText(ids, tokens, spell(tokenizer, (), ids)[1], len(own) - kept)
+    pieces = _split_text(text, encoded["offset_mapping"], own, kept)
+    return LensText(ids, tokens, pieces, len(own) - kept)
+
+
+def _split_text(text: str, spans: Sequence[tuple[int, int]], own: Sequence[bool], kept: int) -> tuple[str, ...]:
+    """The piece of `text` that each of the first `kept` tokens stands for; each reaches to the next one's start."""
+    starts = accumulate((start for (start, _), mine in zip(spans, own, strict=True) if mine), max)
+    bounds = [0, *list(starts)[1:], len(text)]
+    pieces = (text[first:last] for first, last in pairwise(bounds))
+    return tuple(next(pieces) if mine else "" for mine in own[:kept])
+
+
+def project_rows(
+    loaded: LoadedModel,
+    anatomy: Anatomy,
+    rows: Sequence[tuple[Sequence[int], LowRankEdit | None]],
+    bases: Mapping[int, Tensor],
+    progress: Progress = ignore_progress,
+    read: Callable[[int, int, Tensor], None] | None = None,
+) -> list[Tensor]:
+    """`[layers, tokens, directions]` for each row: token ids, and the edit that its pass carries or None.
+
+    Args:
+        read: is given what else passes by: the row, the layer, and its states `[tokens, hidden]`.
+    """
+    device = loaded.model.device
+    placed = {layer: basis.to(device).float().T for layer, basis in bases.items()}
+
+    def width(row: int) -> int:
+        return len(rows[row][0])
+
+    def run(batch: Sequence[int]) -> list[Tensor]:
+        found: dict[int, Tensor] = {}
+
+        def project(layer: int, states: Tensor) -> None:
+            found[layer] = states.float() @ placed[layer]
+            if read is not None:
+                for place, row in enumerate(batch):
+                    read(row, layer, states[place, : width(row)])
+
+        with loaded.turns:
+            run_trunk(loaded, anatomy, [rows[row] for row in batch], tuple(bases), project)
+        stacked = torch.stack([found[layer] for layer in bases]).cpu()
+        results = [stacked[:, place, : width(row)].clone() for place, row in enumerate(batch)]
+        for result in results:
+            _check_finite(result, tuple(bases))
+        return results
+
+    projected: dict[int, Tensor] = {}
+    progress("Reading tokens", 0, len(rows))
+    for row, result in _within_memory(run_in_batches(range(len(rows)), width, run, device)):
+        projected[row] = result
+        progress("Reading tokens", len(projected), len(rows))
+    return [projected[row] for row in range(len(rows))]
+
+
+def _within_memory(results: Iterator) -> Iterator:
+    try:
+        yield from results
+    except MemoryError as error:
+        raise InputError(f"There is not enough memory for this text ({error}): shorten it.") from None
+
+
+def _check_finite(projections: Tensor, layers: Sequence[int]) -> None:
+    broken = ~projections.isfinite().flatten(1).all(1)
+    if broken.any():
+        layer = layers[int(broken.nonzero()[0])]
+        raise InputError(
+            f"The states after layer {layer} are not finite (NaN or infinity): load the model in float32 or bfloat16, "
+            "lower the strength of the edit, or check the model's weights."
+        )
+
+
+@torch.inference_mode()
+def run_trunk(
+    loaded: LoadedModel,
+    anatomy: Anatomy,
+    rows: Sequence[tuple[Sequence[int], LowRankEdit | None]],
+    layers: Sequence[int],
+    read: Callable[[int, Tensor], None],
+) -> None:
+    """One pass over `rows`, padded on the right; `read(layer, states [rows, tokens, hidden])` after each of `layers`.
+
+    The caller holds the model's turn.
+    """
+    outside = [layer for layer in layers if not 0 <= layer < anatomy.layers]
+    if outside:
+        raise InputError(f"Layer {outside[0]} is outside the model: its layers are 0-{anatomy.layers - 1}.")
+    longest = max(len(ids) for ids, _ in rows)
+    pad = loaded.tokenizer.pad_token_id or 0
+    ids = torch.tensor([[*ids, *[pad] * (longest - len(ids))] for ids, _ in rows])
+    mask = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids, _ in rows])
+    device = loaded.model.device
+    with edited(anatomy, [edit for _, edit in rows]), _reading(anatomy, layers, read):
+        anatomy.trunk(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
+
+
+@contextmanager
+def _reading(anatomy: Anatomy, layers: Sequence[int], read: Callable[[int, Tensor], None]) -> Iterator[None]:
+    handles = []
+    try:
+        for layer in layers:
+            handles.append(
+                anatomy.blocks[layer].register_forward_hook(
+                    lambda module, given, output, layer=layer: read(layer, block_output(output))
+                )
+            )
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

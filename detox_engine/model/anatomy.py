@@ -1,0 +1,280 @@
+"""Where things are in a model: its blocks, what their MLPs write with, the final norm, the unembedding.
+
+Found by structure and by watching one pass over three tokens, never by the names of families. Each part has
+exactly one match, or an InputError says what was looked for.
+"""
+
+import copy
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from detox_engine.errors import InputError
+
+ADVICE = "use a decoder-only language model such as GPT-2, Llama, Qwen or Gemma, or the bundled model"
+
+
+@dataclass(frozen=True)
+class ValueLayer:
+    """What writes an MLP's result into the residual stream of one block."""
+
+    name: str
+    """Full dotted name in the model, such as `transformer.h.3.mlp.c_proj`."""
+
+    module: nn.Module
+    """Linear or Conv1D."""
+
+    transposed: bool
+    """True: `module.weight` is `[hidden, inner]` (Linear); False: `[inner, hidden]` (Conv1D)."""
+
+    gain: Tensor | None
+    """`[hidden]` what a norm between this layer and the residual stream multiplies the output with elementwise
+    (Gemma 2 and 3), float32; None where the output joins the stream as it is."""
+
+    @property
+    def rows(self) -> Tensor:
+        """`[inner, hidden]` the value matrix, a view of the weight."""
+        return self.module.weight.T if self.transposed else self.module.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """`[hidden]`, or None where the layer has none."""
+        return self.module.bias if isinstance(self.module, Conv1D | nn.Linear) else None
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """The parts of a causal language model that the method reads and edits."""
+
+    trunk: nn.Module
+    """The model without its head: `trunk(input_ids=, attention_mask=, use_cache=)`."""
+
+    blocks: tuple[nn.Module, ...]
+    """Layer 0 first."""
+
+    values: tuple[ValueLayer, ...]
+    """One for each block."""
+
+    final_norm: nn.Module
+    """What stands between the last block and the unembedding."""
+
+    unembedding: nn.Module
+    """Its `weight` is `[vocab, hidden]`."""
+
+    hidden: int
+    inner: int
+    """Width of the MLPs, of the widest where blocks differ."""
+    vocab: int
+
+    @property
+    def layers(self) -> int:
+        return len(self.blocks)
+
+    @property
+    def norm_gain(self) -> Tensor:
+        """`[hidden]` what the final norm multiplies with elementwise, float32."""
+        return read_gain(self.final_norm, self.hidden)
+
+
+class Call(NamedTuple):
+    """One finished call of a module during the traced pass; tensors are copies, `[tokens, width]`."""
+
+    module: nn.Module
+    given: Tensor | None
+    returned: Tensor | None
+
+
+def block_output(output: Tensor | Sequence) -> Tensor:
+    """The residual stream `[batch, tokens, hidden]` out of what a block's forward returns."""
+    return output if isinstance(output, Tensor) else output[0]
+
+
+def find_anatomy(model: PreTrainedModel) -> Anatomy:
+    """Find the parts of `model`; runs its trunk once, over three tokens.
+
+    Raises:
+        InputError: a part is missing, has several matches, or is of a kind that is not supported.
+    """
+    trunk = model.get_decoder()
+    unembedding = find_unembedding(model)
+    blocks = find_blocks(model, trunk)
+    check_dense(model, blocks)
+    calls, final = trace(trunk, model.device)
+    hidden = stream_width(model, blocks, calls, unembedding)
+    final_norm = find_final_norm(model, blocks, calls, final)
+    names = {module: name for name, module in model.named_modules()}
+    values = tuple(find_value_layer(names, block, calls, hidden) for block in blocks)
+    inner = max(value.rows.shape[0] for value in values)
+    return Anatomy(trunk, blocks, values, final_norm, unembedding, hidden, inner, unembedding.weight.shape[0])
+
+
+def find_unembedding(model: PreTrainedModel) -> nn.Module:
+    """The head that turns the residual stream into a score for each token of the vocabulary."""
+    head = model.get_output_embeddings()
+    weight = getattr(head, "weight", None)
+    if weight is None or weight.dim() != 2:
+        raise InputError(f"{kind(model)} has no unembedding, a head that scores every token: {ADVICE}.")
+    return head
+
+
+def find_blocks(model: PreTrainedModel, trunk: nn.Module) -> tuple[nn.Module, ...]:
+    """The one outermost list of `num_hidden_layers` modules in the trunk."""
+    count = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    lists = {name: part for name, part in trunk.named_modules() if isinstance(part, nn.ModuleList)}
+    outermost = [
+        part
+        for name, part in lists.items()
+        if not any(name.startswith(f"{other}.") for other in lists) and len(part) == count
+    ]
+    if len(outermost) != 1:
+        raise InputError(
+            f"The blocks of {kind(model)} were not found: looked for one list of {count} modules in "
+            f"{kind(trunk)} and found {len(outermost)}; {ADVICE}."
+        )
+    return tuple(outermost[0])
+
+
+def check_dense(model: PreTrainedModel, blocks: Sequence[nn.Module]) -> None:
+    """Refuse mixtures of experts, recognised by the classes inside the blocks."""
+    for part in (part for block in blocks for part in block.modules()):
+        if re.search(r"Experts?|MoE|Moe|Router", kind(part)) and part not in blocks:
+            raise InputError(
+                f"{kind(model)} is a mixture of experts (found {kind(part)} in a block), which is not supported yet: "
+                f"{ADVICE}."
+            )
+
+
+@torch.no_grad()
+def trace(trunk: nn.Module, device: torch.device) -> tuple[list[Call], Tensor]:
+    """Run three tokens; every module's call in the order of finishing, and the last hidden state `[3, hidden]`.
+
+    Tensors are copied because some blocks go on to change them in place (Falcon adds into its MLP's output).
+    """
+    calls: list[Call] = []
+
+    def flat(value: object) -> Tensor | None:
+        first = value[0] if isinstance(value, tuple) and value else value
+        if not isinstance(first, Tensor) or first.dim() == 0 or not first.is_floating_point():
+            return None
+        return first.detach().reshape(-1, first.shape[-1]).clone()
+
+    def record(module: nn.Module, given: tuple, returned: object) -> None:
+        calls.append(Call(module, flat(given), flat(returned)))
+
+    handles = [part.register_forward_hook(record) for part in trunk.modules() if part is not trunk]
+    try:
+        tokens = torch.tensor([[2, 3, 4]], device=device)
+        output = trunk(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls, output[0].reshape(-1, output[0].shape[-1])
+
+
+def stream_width(
+    model: PreTrainedModel, blocks: Sequence[nn.Module], calls: Sequence[Call], unembedding: nn.Module
+) -> int:
+    """Width of the residual stream as the last block leaves it; the unembedding must read the same width."""
+    width = last_call(calls, blocks[-1]).returned.shape[1]
+    if unembedding.weight.shape[1] != width:
+        raise InputError(
+            f"The residual stream of {kind(model)} is {width} wide and its unembedding {unembedding.weight.shape[1]}: "
+            f"models with a projection in between, such as opt-350m, are not supported; {ADVICE}."
+        )
+    return width
+
+
+def find_final_norm(
+    model: PreTrainedModel, blocks: Sequence[nn.Module], calls: Sequence[Call], final: Tensor
+) -> nn.Module:
+    """The one module that takes what the last block returns and gives the trunk's last hidden state."""
+    stream = last_call(calls, blocks[-1]).returned
+    inside = {part for block in blocks for part in block.modules()}
+    found = {
+        call.module
+        for call in calls
+        if call.module not in inside and same(call.given, stream) and same(call.returned, final)
+    }
+    if len(found) != 1:
+        raise InputError(
+            f"The final normalisation of {kind(model)} was not found: looked for one module that takes the last "
+            f"block's output and gives the last hidden state, and found {len(found)}; {ADVICE}."
+        )
+    return found.pop()
+
+
+def find_value_layer(names: dict[nn.Module, str], block: nn.Module, calls: Sequence[Call], hidden: int) -> ValueLayer:
+    """The linear layer of `block` that writes the MLP's result, `hidden` wide, outside of any attention."""
+    attention = [part for part in block.modules() if "Attention" in kind(part)]
+    within = {part for module in attention for part in module.modules()}
+    found = [
+        call
+        for call in calls
+        if call.module in set(block.modules()) - within
+        and isinstance(call.module, nn.Linear | Conv1D)
+        and call.returned.shape[1] == hidden
+    ]
+    square = all(call.given.shape[1] == hidden for call in found)
+    if not attention or not found or (len(found) > 1 and not square):
+        listed = ", ".join(names[call.module] for call in found) or "none"
+        raise InputError(
+            f"The value layer of {names[block]} ({kind(block)}) was not found: looked for attention and, outside of "
+            f"it, one linear layer that gives the block's width of {hidden}, and found {listed}; {ADVICE}."
+        )
+    written = found[-1]
+    transposed = isinstance(written.module, nn.Linear)
+    return ValueLayer(names[written.module], written.module, transposed, find_gain(names, block, calls, written))
+
+
+def find_gain(names: dict[nn.Module, str], block: nn.Module, calls: Sequence[Call], written: Call) -> Tensor | None:
+    """The gain of the norm in `block` that takes the value layer's output unchanged, or None without one."""
+    own = set(block.modules())
+    later = calls[next(index for index, call in enumerate(calls) if call is written) + 1 :]
+    norms = [
+        call
+        for call in later
+        if call.module in own and "Norm" in kind(call.module) and same(call.given, written.returned)
+    ]
+    if not norms:
+        return None
+    if len(norms) > 1 or isinstance(norms[0].module, nn.LayerNorm):
+        raise InputError(
+            f"What normalises the MLP's output in {names[block]} is not supported: looked for one RMS norm and "
+            f"found {', '.join(f'{names[call.module]} ({kind(call.module)})' for call in norms)}; {ADVICE}."
+        )
+    return read_gain(norms[0].module, written.returned.shape[1])
+
+
+@torch.no_grad()
+def read_gain(norm: nn.Module, hidden: int) -> Tensor:
+    """`[hidden]` float32: what `norm` multiplies a normalised state with, read off from what it does.
+
+    A state of entries ±64 with mean zero is normalised to ±1 by LayerNorm and RMSNorm alike (their epsilon is lost
+    beside 64²), so half of norm(x) − norm(−x) is the gain times the signs, whatever the bias and however the weight
+    is stored (Gemma keeps it minus one).
+    """
+    probe = copy.deepcopy(norm).float()
+    device = next((parameter.device for parameter in probe.parameters()), None)
+    signs = torch.ones(hidden, device=device)
+    signs[1::2] = -1
+    return (probe(64 * signs) - probe(-64 * signs)) / 2 * signs
+
+
+def last_call(calls: Sequence[Call], module: nn.Module) -> Call:
+    return next(call for call in reversed(calls) if call.module is module)
+
+
+def same(one: Tensor | None, other: Tensor) -> bool:
+    # NaN equals NaN here: weights that are not finite get their own sentence when texts are embedded.
+    return one is not None and one.shape == other.shape and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
+
+
+def kind(module: nn.Module) -> str:
+    """The class of a module, by name."""
+    return type(module).__name__

@@ -1,0 +1,205 @@
+"""A model spec -> a causal language model and its tokenizer, ready to run; from safetensors only."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from detox_engine.data.bundled import BUNDLED_MODEL
+from detox_engine.errors import InputError, Progress, ignore_progress
+from detox_engine.model.checkpoint import WAYS_OUT, find_weights, first_line, hash_weights, read_config
+from detox_engine.model.hub import download_model
+from detox_engine.model.threads import settle_threads
+from detox_engine.model.turns import Turns
+from detox_engine.plans.sources import BUNDLED, ModelSpec
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in evaluation mode, without gradients, on its device."""
+
+    spec: ModelSpec
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    """Has a padding token among the model's tokens; the embeddings are never resized."""
+
+    revision: str | None
+    """The commit on the Hub; None for folders."""
+
+    weights_hash: str
+    """`sha256:…` over the safetensors files, the same on every device and in every number format."""
+
+    context: int | None
+    """Longest input in tokens; None where the architecture has no limit."""
+
+    turns: Turns = field(default_factory=Turns, compare=False, repr=False)
+    """Held by every forward pass that carries hooks, one batch at a time, so that threads can share the model."""
+
+
+def load_model(spec: ModelSpec, progress: Progress = ignore_progress) -> LoadedModel:
+    """Load the model that `spec` names.
+
+    Raises:
+        InputError: the model cannot be found, reached or used; nothing is left half loaded.
+    """
+    shown = "The bundled model" if spec.name == BUNDLED else f"“{spec.name}”"
+    device = pick_device(spec.device)
+    check_dtype(spec.dtype)
+    folder, revision = find_folder(spec, progress)
+    config = read_config(folder, shown)
+    files = find_weights(folder, shown)
+    progress("Loading the model", 0, 1)
+    settle_threads()
+    with ThreadPoolExecutor(max_workers=1) as reader, quiet():
+        weights_hash = reader.submit(hash_weights, files)
+        model = read_model(folder, config, pick_dtype(spec.dtype, device, config), shown)
+        model = move(model, device, shown)
+        tokenizer = read_tokenizer(folder, model, shown)
+    progress("Loading the model", 1, 1)
+    return LoadedModel(spec, model, tokenizer, revision, weights_hash.result(), find_context(config))
+
+
+def find_folder(spec: ModelSpec, progress: Progress) -> tuple[Path, str | None]:
+    """Where the model's files lie on this machine, and its commit if they came from the Hub."""
+    folder = BUNDLED_MODEL if spec.name == BUNDLED else Path(spec.name).expanduser()
+    if spec.name == BUNDLED and not folder.is_dir():
+        raise InputError(
+            f"The bundled model is missing (looked in {folder}): run from a whole copy of the repository, or give a "
+            "Hub id or a folder."
+        )
+    if folder.is_dir():
+        if spec.revision is not None:
+            raise InputError(f"“{spec.name}” is a folder, which has no revision “{spec.revision}”: leave it out.")
+        return folder, None
+    if folder.is_file():
+        raise InputError(f"“{spec.name}” is a file: give the folder that holds the model.")
+    if not spec.name or folder.is_absolute() or spec.name.startswith((".", "~")) or spec.name.endswith(os.sep):
+        raise InputError(f"There is no folder “{spec.name}”: check the path, or use the bundled model or a Hub id.")
+    cached = download_model(spec.name, spec.revision, progress)
+    return cached, cached.name
+
+
+def read_model(folder: Path, config: PreTrainedConfig, dtype: torch.dtype, shown: str) -> PreTrainedModel:
+    """Read the weights in `dtype`; every weight of the causal model must be among them."""
+    try:
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are named below, which the library's own error does not do
+        )
+    except MemoryError as error:
+        raise InputError(f"{shown} does not fit into this machine's memory: use a smaller model.") from error
+    except Exception as error:  # transformers raises OSError, ValueError, RuntimeError, ImportError, … as it happens
+        raise InputError(f"{shown} could not be loaded: {first_line(error)}") from error
+    missing = sorted(found["missing_keys"]) + sorted(key for key, *_ in found["mismatched_keys"])
+    if missing:
+        raise InputError(
+            f"{shown} is no whole causal language model: {len(missing)} of the weights it needs are not in its files "
+            f"in the right size, such as {missing[0]}; {WAYS_OUT}."
+        )
+    return model.eval().requires_grad_(False)
+
+
+def move(model: PreTrainedModel, device: torch.device, shown: str) -> PreTrainedModel:
+    """The model on `device`, weight by weight, so that no second copy is ever whole."""
+    try:
+        return model.to(device)
+    except torch.OutOfMemoryError as error:
+        size = model.get_memory_footprint() / 2**30
+        raise InputError(
+            f"{shown} needs {size:.1f} GiB, which {device} does not have free: use bfloat16, the cpu, or a smaller "
+            "model."
+        ) from error
+
+
+def read_tokenizer(folder: Path, model: PreTrainedModel, shown: str) -> PreTrainedTokenizerBase:
+    """The model's tokenizer, with a padding token that is one of the model's tokens."""
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise InputError(
+            f"{shown} has no tokenizer: looked for {', '.join(TOKENIZER_FILES)} and found none; copy the files from "
+            "the model it was made from."
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # as above
+        raise InputError(f"{shown} has a tokenizer that could not be loaded: {first_line(error)}") from error
+    tokens = model.get_input_embeddings().weight.shape[0]
+    if not 0 < tokenizer.vocab_size <= tokens:
+        raise InputError(
+            f"{shown} has a tokenizer of {tokenizer.vocab_size} tokens for a model of {tokens}: copy the tokenizer "
+            "files of this model."
+        )
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= tokens:
+        end = tokenizer.eos_token_id
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(end if end is not None and end < tokens else 0)
+    return tokenizer
+
+
+def find_context(config: PreTrainedConfig) -> int | None:
+    """Longest input in tokens; None for positions that are not counted, such as ALiBi's."""
+    text = config.get_text_config()
+    return None if getattr(text, "alibi", False) else getattr(text, "max_position_embeddings", None)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called `name`; `auto` takes CUDA, else Apple's MPS, else the CPU."""
+    if name == "auto":
+        found = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        return torch.device(found)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise InputError(f"“{name}” is no device: write auto, cpu, cuda, cuda:1 or mps.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"The device {name} was asked for and this machine has {torch.cuda.device_count()} CUDA "
+            "devices: use auto or cpu."
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError("The device mps was asked for and this machine has none: use auto or cpu.")
+    return device
+
+
+def check_dtype(name: str) -> None:
+    if name != "auto" and name not in DTYPES:
+        raise InputError(f"“{name}” is no number format for weights: write auto, {', '.join(DTYPES)}.")
+
+
+def pick_dtype(name: str, device: torch.device, config: PreTrainedConfig) -> torch.dtype:
+    """The number format called `name`; `auto` is bfloat16 on CUDA, the checkpoint's own on MPS, float32 on the CPU."""
+    if name != "auto":
+        return DTYPES[name]
+    stored = config.dtype if config.dtype in DTYPES.values() else torch.float32
+    return {"cuda": torch.bfloat16, "mps": stored}.get(device.type, torch.float32)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the library's own bars and notes off standard error; what matters is raised as an InputError."""
+    log = transformers.utils.logging
+    verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity(log.CRITICAL)
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(verbosity)
+        if bars:
+            log.enable_progress_bar()

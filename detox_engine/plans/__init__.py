@@ -1,0 +1,1 @@
+"""What a person asks for: frozen, hashable, and light to import."""

@@ -1,0 +1,36 @@
+"""Which directions an edit removes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from detox_engine.errors import InputError
+from detox_engine.plans.option import option
+
+
+@dataclass(frozen=True)
+class EditPlan:
+    """Which directions of which layers are removed, and how much of them."""
+
+    layers: tuple[int, ...] = option((), "Layers to edit, such as 4-7, 3, all or 2,5-7; both ends are included.")
+    rank: int = option(1, "Directions to remove in each layer, strongest first.")
+    strength: float = option(1.0, "How much of each direction is removed: 0 nothing, 1 all, as in the paper.")
+    switched_off: frozenset[tuple[int, int]] = option(
+        frozenset(), "Directions left in place although the rank covers them, as layer.direction from 0: 5.0,6.1."
+    )
+    edit_bias: bool = option(False, "Also project the bias of the value layers; the paper leaves it alone.")
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise InputError(f"The rank must be 1 or more, not {self.rank}.")
+        if not math.isfinite(self.strength):
+            raise InputError(f"The strength must be a finite number, not {self.strength}; 1 is the paper's edit.")
+
+
+def effective(edit: EditPlan) -> EditPlan:
+    """`edit` without switches that its layers and rank do not reach, so that plans which do the same are equal."""
+    within = frozenset(
+        (layer, direction) for layer, direction in edit.switched_off if layer in edit.layers and direction < edit.rank
+    )
+    return replace(edit, switched_off=within)

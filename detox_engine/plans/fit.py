@@ -1,0 +1,31 @@
+"""How embeddings are taken, and what of them a study keeps."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from detox_engine.errors import InputError
+from detox_engine.plans.option import option
+from detox_engine.plans.sources import PairSpec
+
+Pooling = Literal["mean", "continuation", "last"]
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """How embeddings are taken and how many directions of each layer are kept."""
+
+    pairs: PairSpec = option(PairSpec(), "The pairs to fit on.")
+    max_length: int = option(128, "Longest text in tokens; what is longer is cut at its end.")
+    pooling: Pooling = option(
+        "mean", "What stands for a text: the mean over its tokens, over its continuation's tokens, or its last token."
+    )
+    keep: int = option(32, "Directions kept for each layer, the largest rank an edit can have.")
+    keep_embeddings: bool = option(True, "Keep the embeddings with the study, for the map and the probes.")
+
+    def __post_init__(self) -> None:
+        if self.max_length < 1:
+            raise InputError(f"The longest text must have 1 token or more, not {self.max_length}.")
+        if self.keep < 1:
+            raise InputError(f"The number of kept directions must be 1 or more, not {self.keep}.")
+        if self.pooling not in ("mean", "continuation", "last"):
+            raise InputError(f"Pooling is mean, continuation or last, not “{self.pooling}”.")

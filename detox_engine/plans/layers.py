@@ -1,0 +1,59 @@
+"""Layers and directions as people write them."""
+
+import re
+from collections.abc import Iterable
+
+from detox_engine.errors import InputError
+
+
+def parse_layers(text: str, count: int) -> tuple[int, ...]:
+    """Layers written `4-7`, `3`, `all` or `2,5-7`, both ends included, for a model of `count` layers.
+
+    Raises:
+        InputError: the text is no list of layers, or names a layer outside `0..count - 1`.
+    """
+    if text.strip().lower() == "all":
+        return tuple(range(count))
+    layers: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:[-–]\s*(\d+)\s*)?", part)
+        if match is None:
+            raise InputError(f"“{text}” is no list of layers: write 4-7, 3, all or 2,5-7.")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if first > last:
+            raise InputError(f"The layer range {first}-{last} runs backwards: write {last}-{first}.")
+        if last >= count:
+            raise InputError(f"Layer {last} is outside the model: its layers are 0-{count - 1}.")
+        layers.update(range(first, last + 1))
+    return tuple(sorted(layers))
+
+
+def parse_directions(text: str) -> tuple[tuple[int, int], ...]:
+    """Directions written `5.0,6.1` as (layer, direction), both from 0, in the order written.
+
+    Raises:
+        InputError: the text is no list of directions.
+    """
+    places = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,6})\.(\d{1,6})\s*", part)
+        if match is None:
+            raise InputError(f"“{text}” is no list of directions: write layer.direction, both from 0, such as 5.0,6.1.")
+        places.append((int(match[1]), int(match[2])))
+    return tuple(places)
+
+
+def format_directions(places: Iterable[tuple[int, int]]) -> str:
+    """The text that `parse_directions` reads back as these directions."""
+    return ",".join(f"{layer}.{direction}" for layer, direction in places)
+
+
+def format_layers(layers: Iterable[int]) -> str:
+    """The shortest text that `parse_layers` reads back as these layers."""
+    runs: list[list[int]] = []
+    for layer in sorted(set(layers)):
+        if runs and layer == runs[-1][1] + 1:
+            runs[-1][1] = layer
+        else:
+            runs.append([layer, layer])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)

@@ -1,0 +1,119 @@
+"""What an edit is measured with: sampling, an evaluation, a sweep."""
+
+import math
+from dataclasses import dataclass
+
+from detox_engine.errors import InputError
+from detox_engine.plans.option import option
+from detox_engine.plans.sources import BUNDLED, TextSpec
+
+SCORERS = {
+    "profanity": "toxicity of what it writes, by words",
+    "classifier": "toxicity of what it writes, by a text-classification model",
+    "perplexity": "perplexity of neutral text",
+    "drift": "how far next-token predictions move on neutral text",
+    "fluency": "perplexity of what it writes, under the unedited model",
+    "distinct": "distinct words and word sequences in what it writes",
+    "suppression": "perplexity and drift on harmless text that looks rude",
+    "capability": "zero-shot tasks of lm-evaluation-harness",
+}
+"""Every scorer that a person can choose, and what it measures."""
+
+DEFAULT_SCORERS = ("profanity", "perplexity", "drift", "fluency", "distinct", "suppression")
+TASKS = ("boolq", "rte", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa")
+"""The paper's seven zero-shot tasks, by their names in lm-evaluation-harness."""
+CLASSIFIERS = ("unitary/toxic-bert", "unitary/unbiased-toxic-roberta")
+
+
+@dataclass(frozen=True)
+class SamplingPlan:
+    """How continuations are written; before and after share all of it, the luck included."""
+
+    max_new_tokens: int = option(20, "Longest continuation in tokens.")
+    samples: int = option(1, "Continuations written for each prompt.")
+    greedy: bool = option(False, "Always take the most probable token instead of drawing one.")
+    temperature: float = option(1.0, "Below 1 the draw favours probable tokens, above 1 it evens them out.")
+    top_p: float = option(1.0, "Draw only from the most probable tokens that together have this probability.")
+    seed: int = option(0, "Seed of the draws; the same seed gives before and after the same luck.")
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1 or self.samples < 1:
+            raise InputError("A continuation needs at least 1 new token and 1 sample for each prompt.")
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise InputError(f"The temperature must be a finite number above 0, not {self.temperature}.")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"Top-p must lie above 0 and at most at 1, not {self.top_p}.")
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """What an edit is measured with; before, after and control share all of it."""
+
+    scorers: tuple[str, ...] = option(DEFAULT_SCORERS, "Scorers to run, by name.")
+    prompts: str = option(
+        BUNDLED, "Prompts to continue: the bundled ones, a file with one a line, JSONL, or a Hub data set."
+    )
+    limit_prompts: int | None = option(None, "Take only the first prompts, this many.")
+    sampling: SamplingPlan = option(SamplingPlan(), "How continuations are written.")
+    neutral: TextSpec = option(TextSpec(), "Neutral text to read.")
+    classifier: str = option(
+        CLASSIFIERS[0], "Text-classification model for the classifier scorer: a Hub id or a folder."
+    )
+    classifier_label: str | None = option(
+        None, "Label of that model that stands for toxic text, where it is not recognised by itself."
+    )
+    tasks: tuple[str, ...] = option(
+        TASKS, "Tasks for the capability scorer: names in lm-evaluation-harness, or task files."
+    )
+    limit_tasks: int | None = option(None, "Take only the first documents of each task, this many.")
+    controls: int = option(3, "Random subspaces of the same rank on the same layers, drawn as a control.")
+    seed: int = option(0, "Seed of the random subspaces and of the intervals.")
+    resamples: int = option(2000, "Resamples behind each 95 % interval.")
+
+    def __post_init__(self) -> None:
+        if not self.scorers:
+            raise InputError(f"An evaluation needs a scorer: choose among {', '.join(SCORERS)}.")
+        unknown = [name for name in self.scorers if name not in SCORERS]
+        if unknown:
+            raise InputError(f"There is no scorer “{unknown[0]}”: choose among {', '.join(SCORERS)}.")
+        if self.controls < 1:
+            raise InputError(
+                f"An effect is shown beside its control: draw 1 random subspace or more, not {self.controls}."
+            )
+        if self.resamples < 100:
+            raise InputError(f"A 95 % interval needs 100 resamples or more, not {self.resamples}.")
+        for count, what in ((self.limit_prompts, "prompt"), (self.limit_tasks, "document of each task")):
+            if count is not None and count < 1:
+                raise InputError(f"Take 1 {what} or more, not {count}.")
+
+
+SWEEP_EVALUATION = EvaluationPlan(
+    scorers=("profanity", "perplexity"),
+    limit_prompts=100,
+    sampling=SamplingPlan(max_new_tokens=20),
+    neutral=TextSpec(limit=100),
+    controls=1,
+)
+"""What each setting of a sweep is measured with, unless a person asks for more."""
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """A grid of edits: ranks × first layers × last layers × strengths."""
+
+    ranks: tuple[int, ...] = option((1, 2, 4, 8), "Ranks to try, such as 1,2,4,8.")
+    starts: tuple[int, ...] | None = option(None, "First layers to try, such as 0-5 or all.")
+    ends: tuple[int, ...] | None = option(
+        None, "Last layers to try, such as 5,7; the model's last layer alone if left out."
+    )
+    strengths: tuple[float, ...] = option((1.0,), "Strengths to try, such as 0.5,1.")
+    evaluation: EvaluationPlan = option(SWEEP_EVALUATION, "What each setting is measured with.")
+
+    def __post_init__(self) -> None:
+        if not (self.ranks and self.strengths) or self.starts == () or self.ends == ():
+            raise InputError("A sweep needs at least one rank, one first layer, one last layer and one strength.")
+        if min(self.ranks) < 1:
+            raise InputError(f"The rank must be 1 or more, not {min(self.ranks)}.")
+        wrong = [strength for strength in self.strengths if not math.isfinite(strength)]
+        if wrong:
+            raise InputError(f"The strength must be a finite number, not {wrong[0]}; 1 is the paper's edit.")

@@ -1,0 +1,1 @@
+"""What directions mean, and where they light up."""

@@ -1,1 +1,0 @@
-"""Scorers of what a model writes, one a file."""

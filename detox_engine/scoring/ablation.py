@@ -1,0 +1,56 @@
+"""What one direction alone does: the edit that removes it and nothing else, measured on a small set of prompts."""
+
+from typing import TYPE_CHECKING
+
+from detox_engine.errors import InputError, Progress, ignore_progress
+from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.measure import EvaluationPlan, SamplingPlan
+from detox_engine.plans.sources import TextSpec
+
+if TYPE_CHECKING:
+    from detox_engine.scoring.evaluation import Evaluation
+    from detox_engine.study.study import Study
+    from detox_engine.workbench import Workbench
+
+ABLATION_EVALUATION = EvaluationPlan(
+    scorers=("profanity", "drift"),
+    limit_prompts=40,
+    sampling=SamplingPlan(max_new_tokens=20, greedy=True),
+    neutral=TextSpec(limit=40),
+    controls=3,
+)
+"""Toxicity and drift on few texts: seconds on a small model, with intervals that say how little is known."""
+
+
+def plan_ablation(study: "Study", layer: int, direction: int, strength: float = EditPlan.strength) -> EditPlan:
+    """The edit that removes `direction` of `layer` and leaves all others in place.
+
+    Raises:
+        InputError: the study has no such layer or direction.
+    """
+    if not 0 <= layer < study.layers:
+        raise InputError(f"Layer {layer} is outside the model: its layers are 0-{study.layers - 1}.")
+    kept = study.subspaces[layer].kept
+    if not 0 <= direction < kept:
+        raise InputError(f"Direction {direction} of layer {layer} was not kept: choose one of 0-{kept - 1}.")
+    others = frozenset((layer, other) for other in range(direction))
+    return EditPlan((layer,), direction + 1, strength, others)
+
+
+def ablate(
+    bench: "Workbench",
+    study: "Study",
+    layer: int,
+    direction: int,
+    plan: EvaluationPlan = ABLATION_EVALUATION,
+    progress: Progress = ignore_progress,
+) -> "Evaluation":
+    """Measure the removal of one direction beside that of random directions of the same layer.
+
+    Raises:
+        InputError: see `plan_ablation` and `evaluate`.
+    """
+    # An evaluation brings all scorers with it, which a page that only plans an ablation does not need.
+    from detox_engine.scoring.evaluation import evaluate
+
+    return evaluate(bench, study, plan_ablation(study, layer, direction), plan, progress)

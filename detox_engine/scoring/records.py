@@ -1,0 +1,142 @@
+"""Evaluations and sweeps as plain records, for JSON, for CSV and for the pages' downloads."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from detox_engine.estimates import Effect
+from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.layers import format_layers
+from detox_engine.plans.measure import SamplingPlan
+from detox_engine.scoring.evaluation import Evaluation
+from detox_engine.scoring.sweep import Sweep
+
+if TYPE_CHECKING:
+    from detox_engine.forward.compare import Comparison
+
+SIDES = ("before", "after", "control", "difference", "control_difference")
+
+
+def record_effect(effect: Effect) -> dict[str, Any]:
+    """`before`, `after`, `control`, `difference` and `control_difference`, each {mean, low, high, n}; `draws`."""
+    return {**{side: asdict(getattr(effect, side)) for side in SIDES}, "draws": list(effect.draws)}
+
+
+def record_scores(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
+    """Scorer -> its effect."""
+    return {score.name: record_effect(score.effect) for score in evaluation.scores}
+
+
+def record_evaluation(evaluation: Evaluation) -> dict[str, Any]:
+    """All of an evaluation: what was measured with what, the scores, every prompt, and the proof."""
+    edit = evaluation.edit
+    return {
+        "model": asdict(evaluation.model),
+        "edit": {
+            "layers": format_layers(edit.layers),
+            "rank": edit.rank,
+            "strength": edit.strength,
+            "switched_off": sorted(edit.switched_off),
+            "edit_bias": edit.edit_bias,
+        },
+        "plan": asdict(evaluation.plan),
+        "sources": evaluation.sources,
+        "scorers": {
+            score.name: {
+                "title": score.title,
+                "sentence": score.sentence,
+                "lower_is_better": score.lower_is_better,
+                **record_effect(score.effect),
+            }
+            for score in evaluation.scores
+        },
+        "prompts": [
+            {
+                "prompt": outcome.prompt,
+                "toxicity_before": outcome.before,
+                "toxicity_after": outcome.after,
+                "fate": outcome.fate,
+                "continuations": [
+                    {"sample": each.sample, "before": each.before.text, "after": each.after.text}
+                    for each in outcome.comparisons
+                ],
+            }
+            for outcome in evaluation.prompts
+        ],
+        "proof": asdict(evaluation.proof),
+        "seconds": evaluation.seconds,
+        "made": evaluation.made,
+        "versions": evaluation.versions,
+    }
+
+
+def record_sweep(sweep: Sweep) -> list[dict[str, Any]]:
+    """One record for each setting: layers, rank, strength, and each scorer's effect under its name."""
+    return [
+        {
+            "layers": format_layers(point.layers),
+            "rank": point.rank,
+            "strength": point.strength,
+            **{name: record_effect(effect) for name, effect in point.effects.items()},
+        }
+        for point in sweep.points
+    ]
+
+
+def tabulate_sweep(sweep: Sweep) -> tuple[list[str], list[list[Any]]]:
+    """Column names and rows of a flat table: `toxicity_after_low` and the like beside layers, rank and strength."""
+    names = [scorer.name for scorer in sweep.scorers]
+    parts = ("mean", "low", "high")
+    columns = ["layers", "rank", "strength"]
+    columns += [f"{name}_{side}_{part}" for name in names for side in SIDES for part in parts]
+    rows = []
+    for point in sweep.points:
+        row = [format_layers(point.layers), point.rank, point.strength]
+        for name in names:
+            for side in SIDES:
+                row += [getattr(getattr(point.effects[name], side), part) for part in parts]
+        rows.append(row)
+    return columns, rows
+
+
+def summarise(comparisons: Sequence["Comparison"]) -> dict[str, float]:
+    """Means over all continuations, and the share of them that the edit changed."""
+    return {
+        "prompts": len({comparison.prompt for comparison in comparisons}),
+        "continuations": len(comparisons),
+        "toxicity_before": fmean(comparison.toxicity_before for comparison in comparisons),
+        "toxicity_after": fmean(comparison.toxicity_after for comparison in comparisons),
+        "changed": fmean(comparison.first_divergence is not None for comparison in comparisons),
+    }
+
+
+def record_results(comparisons: Sequence["Comparison"]) -> list[dict[str, Any]]:
+    """One record for each comparison, with what can be read in a table."""
+    return [
+        {
+            "prompt": comparison.prompt,
+            "sample": comparison.sample,
+            "before": comparison.before.text,
+            "after": comparison.after.text,
+            "toxicity_before": comparison.toxicity_before,
+            "toxicity_after": comparison.toxicity_after,
+            "first_divergence": comparison.first_divergence,
+        }
+        for comparison in comparisons
+    ]
+
+
+def record_plans(plan: EditPlan, sampling: SamplingPlan) -> dict[str, Any]:
+    """The edit and the sampling that comparisons were written with, such that they can be repeated."""
+    edit = {"layers": format_layers(plan.layers), "rank": plan.rank, "strength": plan.strength}
+    if plan.switched_off:
+        edit["switched_off"] = sorted(map(list, plan.switched_off))
+    if plan.edit_bias:
+        edit["edit_bias"] = True
+    return {"edit": edit, "sampling": asdict(sampling)}
+
+
+def record_comparisons(comparisons: Sequence["Comparison"], plan: EditPlan, sampling: SamplingPlan) -> dict[str, Any]:
+    """Everything about comparisons as one JSON document: `edit`, `sampling`, `results`, `summary`."""
+    return record_plans(plan, sampling) | {"results": record_results(comparisons), "summary": summarise(comparisons)}

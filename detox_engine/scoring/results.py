@@ -1,0 +1,80 @@
+"""Measured settings of a sweep, and the file that keeps them."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from detox_engine.errors import InputError
+from detox_engine.estimates import Effect, Estimate
+from detox_engine.plans.edit import EditPlan
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """One setting of the grid and what was measured under it."""
+
+    layers: tuple[int, ...]
+    rank: int
+    strength: float
+    effects: Mapping[str, Effect]
+    """Scorer -> its effect; each has the control of the same rank, layers and strength."""
+
+    @property
+    def edit(self) -> EditPlan:
+        return EditPlan(self.layers, self.rank, self.strength)
+
+
+def load_points(file: Path) -> dict[str, SweepPoint]:
+    """Key -> point, of a results file; none where there is no file yet.
+
+    Raises:
+        InputError: it is no results file, or a line of it is broken.
+    """
+    points, number = {}, 0
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        for number, line in enumerate(lines, start=1):  # noqa: B007  (the except clause names it)
+            record = json.loads(line)
+            effects = {name: _read_effect(effect) for name, effect in record["scorers"].items()}
+            points[record["key"]] = SweepPoint(tuple(record["layers"]), record["rank"], record["strength"], effects)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(
+            f"{file}, line {number}: no result of a sweep can be read from it; remove the file, or name another."
+        ) from None
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error.strerror}): name another file for the results.") from None
+    return points
+
+
+def _read_effect(record: dict[str, Any]) -> Effect:
+    parts = {name: Estimate(**value) for name, value in record.items() if name != "draws"}
+    return Effect(**parts, draws=tuple(record["draws"]))
+
+
+def keep_points(file: Path, points: Mapping[str, SweepPoint]) -> None:
+    """Add points to a results file: the whole file is written beside it and renamed, so that it is never half one."""
+    merged = load_points(file) | points
+    lines = [
+        json.dumps(
+            {
+                "key": key,
+                "layers": point.layers,
+                "rank": point.rank,
+                "strength": point.strength,
+                "scorers": {name: asdict(effect) for name, effect in point.effects.items()},
+            }
+        )
+        for key, point in merged.items()
+    ]
+    partial = file.with_name(f".{file.name}.{uuid4().hex}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        partial.replace(file)
+    except OSError as error:
+        raise InputError(f"{file} cannot be written ({error.strerror}): name another file for the results.") from None
+    finally:
+        partial.unlink(missing_ok=True)

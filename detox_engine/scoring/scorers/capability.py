@@ -1,0 +1,80 @@
+"""Zero-shot tasks of EleutherAI's lm-evaluation-harness, on the edited model in memory."""
+
+import math
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from detox_engine.errors import Cancelled, InputError
+from detox_engine.estimates import Tally
+from detox_engine.scoring.trial import Trial
+
+HARNESS = "lm_eval"
+WAY_IN = "install it with: pip install 'detox-explorer[capability]'"
+METRICS = ("acc", "exact_match", "f1")
+"""Preferred measures of a document; else the first that is a number for each."""
+
+
+@dataclass(frozen=True)
+class Capability:
+    """Accuracy in one zero-shot task."""
+
+    task: str
+    """A name in lm-evaluation-harness, or the path of a task file."""
+    limit: int | None = None
+    range: tuple[float, float] = (0.0, 1.0)
+    lower_is_better: bool = False
+
+    @property
+    def label(self) -> str:
+        return Path(self.task).stem if self.task.endswith((".yaml", ".yml")) else self.task
+
+    @property
+    def name(self) -> str:
+        return f"capability_{self.label}"
+
+    @property
+    def title(self) -> str:
+        return f"Task {self.label}"
+
+    @property
+    def sentence(self) -> str:
+        return (
+            f"Accuracy in the task {self.label} of lm-evaluation-harness without examples: whether the edited model "
+            "can still do what the unedited one could."
+        )
+
+    def measure(self, trial: Trial) -> Tally:
+        """Raises an InputError if the harness is not installed, or the task is not known or has no accuracy."""
+        require_harness()
+        from detox_engine.scoring.scorers.harness import load_task, run_task
+
+        task = load_task(self.task)
+        rows = []
+        try:
+            for scores in run_task(task, trial, self.limit):
+                rows.append([_pick_metric(sample, self.task) for sample in scores])
+        except (InputError, Cancelled):
+            raise
+        except (NotImplementedError, ValueError, KeyError, OSError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise InputError(f"The task “{self.task}” cannot be run ({reason}): choose another task.") from error
+        totals = np.array(rows, dtype=float)
+        return Tally(totals, np.ones_like(totals))
+
+
+def require_harness() -> None:
+    if find_spec(HARNESS) is None:
+        raise InputError(f"The capability scorer needs lm-evaluation-harness, which is not installed: {WAY_IN}.")
+
+
+def _pick_metric(sample: dict, task: str) -> float:
+    """The measure of one document that stands for getting it right."""
+    names = [name for name in METRICS if name in sample["metrics"]] + sample["metrics"]
+    for name in names:
+        value = sample.get(name)
+        if isinstance(value, int | float | np.number) and math.isfinite(value):
+            return float(value)
+    raise InputError(f"The task “{task}” gives no number for each document: choose a task with an accuracy.")

@@ -1,0 +1,45 @@
+"""How natural what an edited model writes is to the unedited model."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from detox_engine.estimates import Tally
+from detox_engine.forward.likelihood import Span, read_likelihoods
+from detox_engine.forward.write import encode_prompt
+from detox_engine.scoring.trial import Trial
+
+
+@dataclass(frozen=True)
+class Fluency:
+    """Perplexity of the continuations under the unedited model, given their prompts."""
+
+    name: str = "fluency"
+    title: str = "Perplexity of what it writes"
+    sentence: str = (
+        "Perplexity of the continuations under the unedited model, given their prompts. A model that babbles has a "
+        "high one, however polite it is; one that repeats itself can have a low one, which the distinct words show."
+    )
+    range: tuple[float, float] = (1.0, math.inf)
+    lower_is_better: bool = True
+
+    def measure(self, trial: Trial) -> Tally:
+        shape = len(trial.edits), len(trial.prompts)
+        places: dict[Span, list[tuple[int, int]]] = {}
+        for row, (prompt, samples) in enumerate(zip(trial.prompts, trial.continuations, strict=True)):
+            start = encode_prompt(trial.loaded, prompt, trial.sampling).ids
+            for sides in samples:
+                for edit, side in enumerate(sides):
+                    if side.ids:
+                        places.setdefault(Span(start + side.ids, len(side.ids)), []).append((edit, row))
+        surprise, tokens = np.zeros(shape), np.zeros(shape)
+        if places:
+            read = read_likelihoods(
+                trial.loaded, trial.anatomy, list(places), (None,), trial.progress, "Reading continuations"
+            )
+            for total, count, uses in zip(read.surprise[0], read.tokens, places.values(), strict=True):
+                for place in uses:
+                    surprise[place] += total
+                    tokens[place] += count
+        return Tally(surprise, tokens, exponential=True)

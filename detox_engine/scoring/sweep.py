@@ -1,0 +1,193 @@
+"""Which rank and layers are worth it? A grid of edits, many in one pass, each kept as soon as it is measured."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from detox_engine.edit.control import draw_controls
+from detox_engine.edit.low_rank import make_edit
+from detox_engine.errors import InputError, Progress, ignore_progress
+from detox_engine.estimates import Tally
+from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.measure import SweepPlan
+from detox_engine.scoring.evaluation import Materials, judge, prepare
+from detox_engine.scoring.results import SweepPoint, keep_points, load_points
+from detox_engine.scoring.scorer import Scorer
+from detox_engine.scoring.trial import Trial
+from detox_engine.study.study import Study
+
+if TYPE_CHECKING:
+    from detox_engine.workbench import Workbench
+
+SETTINGS_AT_ONCE = 16
+"""Settings that share a forward pass, what they share of it computed once. A sweep that is stopped loses as many, and
+its page shows as many at a time; with half as many the bundled grid takes a tenth longer."""
+
+TOKENS_AT_ONCE = 8192
+"""Tokens of one text under all edits of a pass; longer texts are read under fewer settings at once."""
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """A grid that was measured, or the part of it that was reached."""
+
+    points: tuple[SweepPoint, ...]
+    """In the order of the grid: by rank, first layer, last layer, strength."""
+    scorers: tuple[Scorer, ...]
+    total: int
+    """Settings in the whole grid."""
+    computed: int
+    """Points that were measured now; the others had been kept from before."""
+
+    @property
+    def whole(self) -> bool:
+        return len(self.points) == self.total
+
+
+def make_grid(plan: SweepPlan, layers: int) -> tuple[EditPlan, ...]:
+    """Every setting of the plan for a model of `layers` layers, by rank, first layer, last layer and strength.
+
+    Raises:
+        InputError: a layer outside the model, or no first layer at or below a last one.
+    """
+    starts = tuple(range(layers)) if plan.starts is None else plan.starts
+    ends = (layers - 1,) if plan.ends is None else plan.ends
+    outside = [layer for layer in (*starts, *ends) if not 0 <= layer < layers]
+    if outside:
+        raise InputError(f"Layer {outside[0]} is outside the model: its layers are 0-{layers - 1}.")
+    grid = tuple(
+        EditPlan(tuple(range(start, end + 1)), rank, strength)
+        for rank, start, end, strength in product(
+            *(sorted(set(values)) for values in (plan.ranks, starts, ends, plan.strengths))
+        )
+        if start <= end
+    )
+    if not grid:
+        raise InputError("Every first layer lies above every last layer: swap them, so that a setting has a layer.")
+    return grid
+
+
+def check_grid(study: Study, plan: SweepPlan) -> tuple[EditPlan, ...]:
+    """The grid, with every setting within what the study holds; raises an InputError that names the range if not."""
+    grid = make_grid(plan, study.layers)
+    for setting in grid:
+        make_edit(study.subspaces, setting)
+    return grid
+
+
+def run_sweep(
+    bench: "Workbench",
+    study: Study,
+    plan: SweepPlan = SweepPlan(),  # noqa: B008
+    results: Path | None = None,
+    progress: Progress = ignore_progress,
+    show: Callable[[Sweep], None] = lambda sweep: None,
+) -> Sweep:
+    """Measure every setting of the grid that is not among the kept results.
+
+    Progress counts settings under “Trying settings”. When it raises, what was measured so far stays in `results`,
+    and the same call goes on from there.
+
+    Args:
+        results: a JSONL file, one line for each setting measured; None keeps nothing.
+        show: given the part of the grid that is there, at the start and after every batch.
+
+    Raises:
+        InputError: a rank or layer out of range, or a source, scorer or the results file cannot be used.
+    """
+    grid = check_grid(study, plan)
+    study.require_fit(bench.loaded)
+    kept = load_points(results) if results is not None else {}
+    materials = prepare(bench, plan.evaluation, progress)
+    common = _describe(bench, plan, materials)
+    keys = {setting: _hash_setting(study, setting, common) for setting in grid}
+    missing = [setting for setting in grid if keys[setting] not in kept]
+
+    def tell() -> Sweep:
+        points = tuple(kept[keys[setting]] for setting in grid if keys[setting] in kept)
+        computed = len(points) - (len(grid) - len(missing))
+        sweep = Sweep(points, materials.scorers, len(grid), computed)
+        show(sweep)
+        progress("Trying settings", len(points), len(grid))
+        return sweep
+
+    sweep = tell()
+    for batch in _batches(grid, plan.evaluation.controls, materials):
+        todo = [setting for setting in batch if setting in set(missing)]
+        if not todo:
+            continue
+        points = _measure(bench, study, todo, plan, materials, progress)
+        measured = {keys[setting]: point for setting, point in zip(todo, points, strict=True)}
+        kept |= measured
+        if results is not None:
+            keep_points(results, measured)
+        sweep = tell()
+    return sweep
+
+
+def _batches(grid: Sequence[EditPlan], controls: int, materials: Materials) -> list[tuple[EditPlan, ...]]:
+    """The whole grid in the batches that share a pass, highest first layers first.
+
+    They do not depend on what is missing, so that a sweep that was stopped goes on with the very batches that it
+    would have had. Settings of nearly one first layer stand together: below it they share the work.
+    """
+    longest = max((len(span.ids) for spans in materials.texts.values() for span in spans), default=1)
+    count = max(1, min(SETTINGS_AT_ONCE, TOKENS_AT_ONCE // (longest * (1 + controls))))
+    order = sorted(grid, key=lambda setting: (-setting.layers[0], setting.layers[-1], setting.rank, setting.strength))
+    return [tuple(order[start : start + count]) for start in range(0, len(order), count)]
+
+
+def _measure(
+    bench: "Workbench",
+    study: Study,
+    settings: Sequence[EditPlan],
+    plan: SweepPlan,
+    materials: Materials,
+    progress: Progress,
+) -> list[SweepPoint]:
+    """The points of settings that share one trial: the unedited model, then each setting and its controls."""
+    measure = plan.evaluation
+    edits = [make_edit(study.subspaces, setting) for setting in settings]
+    rows = [None, *(row for edit in edits for row in (edit, *draw_controls(edit, measure.controls, measure.seed)))]
+    trial = Trial(bench.loaded, bench.anatomy, rows, materials.prompts, measure.sampling, materials.texts, progress)
+    tallies = {scorer.name: scorer.measure(trial) for scorer in materials.scorers}
+    width = 1 + measure.controls
+    points = []
+    for place, setting in enumerate(settings):
+        own = [0, *range(1 + place * width, 1 + (place + 1) * width)]
+        effects = {
+            scorer.name: judge(scorer, _select(tallies[scorer.name], own), measure).effect
+            for scorer in materials.scorers
+        }
+        points.append(SweepPoint(setting.layers, setting.rank, setting.strength, effects))
+    return points
+
+
+def _select(tally: Tally, rows: Sequence[int]) -> Tally:
+    return Tally(tally.totals[rows], tally.counts[rows], tally.exponential)
+
+
+def _describe(bench: "Workbench", plan: SweepPlan, materials: Materials) -> dict[str, Any]:
+    """Everything besides the setting itself that a measured number depends on."""
+    return {
+        "format": FORMAT,
+        "weights": bench.loaded.weights_hash,
+        "dtype": str(bench.loaded.model.dtype),
+        "evaluation": asdict(plan.evaluation),
+        "sources": materials.sources,
+    }
+
+
+def _hash_setting(study: Study, setting: EditPlan, common: Mapping[str, Any]) -> str:
+    """The key under which a setting's results are kept: what they depend on, the directions themselves too."""
+    digest = hashlib.sha256(json.dumps(common, sort_keys=True).encode())
+    digest.update(json.dumps([setting.layers, setting.rank, setting.strength]).encode())
+    for layer in setting.layers:
+        digest.update(study.subspaces[layer].basis[: setting.rank].contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,74 @@
+"""Several edits of one model side by side: what they write and how they read, each computed once for all scorers."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detox_engine.edit.low_rank import LowRankEdit
+from detox_engine.errors import Progress, ignore_progress
+from detox_engine.forward.compare import Continuation, generate
+from detox_engine.forward.likelihood import Likelihoods, Span, read_likelihoods
+from detox_engine.model.anatomy import Anatomy
+from detox_engine.model.load import LoadedModel
+from detox_engine.plans.measure import SamplingPlan
+
+
+class TextScorer(Protocol):
+    """Scores a text by itself, whoever wrote it."""
+
+    name: str
+    sentence: str
+
+    def score(self, texts: Sequence[str]) -> list[float]:
+        """The probability that each text is toxic, 0 to 1."""
+        ...
+
+
+class Trial:
+    """What scorers measure. Everything is computed when a scorer first asks for it, for all edits at once."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        anatomy: Anatomy,
+        edits: Sequence[LowRankEdit | None],
+        prompts: Sequence[str],
+        sampling: SamplingPlan,
+        texts: Mapping[str, Sequence[Span]],
+        progress: Progress = ignore_progress,
+    ) -> None:
+        """
+        Args:
+            edits: the first is None, the model as it is, which drift is measured from.
+            texts: name -> what is read under that name.
+        """
+        self.loaded, self.anatomy, self.edits = loaded, anatomy, tuple(edits)
+        self.prompts, self.sampling, self.texts, self.progress = tuple(prompts), sampling, texts, progress
+        self._read: dict[str, Likelihoods] = {}
+        self._scored: dict[str, NDArray[np.float64]] = {}
+
+    @cached_property
+    def continuations(self) -> list[list[list[Continuation]]]:
+        """`[prompt][sample][edit]`."""
+        return generate(self.loaded, self.anatomy, self.prompts, self.edits, self.sampling, self.progress)
+
+    def read(self, name: str) -> Likelihoods:
+        """How every edit predicts the text called `name`."""
+        if name not in self._read:
+            self._read[name] = read_likelihoods(
+                self.loaded, self.anatomy, self.texts[name], self.edits, self.progress, f"Reading {name} text"
+            )
+        return self._read[name]
+
+    def score(self, scorer: TextScorer) -> NDArray[np.float64]:
+        """`[edits, prompts, samples]` the score of each continuation by itself; equal ones are scored once."""
+        if scorer.name not in self._scored:
+            texts = [[[side.text for side in sample] for sample in prompt] for prompt in self.continuations]
+            distinct = list(dict.fromkeys(text for prompt in texts for sample in prompt for text in sample))
+            scores = dict(zip(distinct, scorer.score(distinct), strict=True))
+            cube = np.array([[[scores[text] for text in sample] for sample in prompt] for prompt in texts])
+            self._scored[scorer.name] = cube.transpose(2, 0, 1)
+        return self._scored[scorer.name]

@@ -1,0 +1,1 @@
+"""From pairs to directions, and what stays on disk."""

@@ -1,0 +1,144 @@
+"""Sums over pairs from which a layer's subspace follows: they add up, so memory does not grow with the pairs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from detox_engine.errors import InputError, Progress, ignore_progress
+from detox_engine.model.threads import run_side_by_side
+from detox_engine.study.subspace import SMALLEST_KEPT, ToxicSubspace
+
+ROUNDING = 1e-7
+"""A singular value below this share of the differences' norm is rounding of a Gram matrix in float64."""
+
+
+@dataclass(eq=False)
+class Moments:
+    """What the pairs seen so far add up to, at one layer."""
+
+    count: Tensor
+    """`[1]` pairs."""
+    civil: Tensor
+    """`[hidden, hidden]` float64, EᵀE of the civil embeddings."""
+    civil_sum: Tensor
+    """`[hidden]` float64."""
+    differences: Tensor
+    """`[hidden, hidden]` float64, TᵀT of the differences toxic − civil."""
+    differences_sum: Tensor
+    """`[hidden]` float64."""
+    loudest: Tensor
+    """`[≤ hidden / 2, hidden]` float32, the largest differences themselves, largest first: the null of parallel
+    analysis depends on how they stand out (see `draw_null_spectra_of_moments`)."""
+
+    @classmethod
+    def empty(cls, hidden: int) -> "Moments":
+        wide = {"dtype": torch.float64}
+        square, line = (hidden, hidden), (hidden,)
+        return cls(
+            torch.zeros(1, dtype=torch.int64),
+            torch.zeros(square, **wide),
+            torch.zeros(line, **wide),
+            torch.zeros(square, **wide),
+            torch.zeros(line, **wide),
+            torch.empty(0, hidden),
+        )
+
+    @property
+    def hidden(self) -> int:
+        return len(self.civil)
+
+    def add(self, toxic: Tensor, civil: Tensor) -> None:
+        """Count in more pairs, by the embeddings `[pairs, hidden]` of both sides."""
+        wide = civil.double()
+        differences = toxic.double() - wide
+        self.count += len(wide)
+        self.civil.addmm_(wide.T, wide)
+        self.civil_sum += wide.sum(0)
+        self.differences.addmm_(differences.T, differences)
+        self.differences_sum += differences.sum(0)
+        self.loudest = _find_loudest(torch.cat([self.loudest, differences.float()]))
+
+    def __add__(self, other: "Moments") -> "Moments":
+        """The moments of both ones' pairs."""
+        sums = {field.name: getattr(self, field.name) + getattr(other, field.name) for field in fields(self)[:-1]}
+        return Moments(**sums, loudest=_find_loudest(torch.cat([self.loudest, other.loudest])))
+
+
+def _find_loudest(differences: Tensor) -> Tensor:
+    room = min(differences.shape[1] // 2, len(differences))
+    return differences[differences.norm(dim=1).topk(room).indices]
+
+
+def find_mean_direction_of(moments: Moments) -> Tensor:
+    """As `subspace.find_mean_direction`: `[hidden]`, unit length, float64."""
+    eigenvalues, eigenvectors = torch.linalg.eigh(moments.civil)
+    if eigenvalues[-1] <= 0:
+        raise InputError("The civil texts have embeddings of zero: no mean direction can be taken from them.")
+    direction = eigenvectors[:, -1]
+    return direction if moments.civil_sum @ direction >= 0 else -direction
+
+
+def centre_gram(gram: Tensor, mean_direction: Tensor) -> Tensor:
+    """TᵀT `[hidden, hidden]` of the differences once they are centred, from what it is before."""
+    along = gram @ mean_direction
+    once = torch.outer(mean_direction, along - 0.5 * (along @ mean_direction) * mean_direction)
+    return gram - once - once.T
+
+
+def fit_subspace_of(moments: Moments, keep: int) -> ToxicSubspace:
+    """The toxic subspace of one layer: `subspace.fit_subspace` of all the pairs that `moments` counted.
+
+    Equal to it to rounding. Centring takes from a Gram matrix what the differences have along the mean direction,
+    so singular values below `ROUNDING` of the uncentred norm are not exact, and their directions not kept.
+
+    Raises:
+        InputError: the two sides do not differ at all once centred.
+    """
+    mean_direction = find_mean_direction_of(moments)
+    gram = centre_gram(moments.differences, mean_direction)
+    pairs, size = int(moments.count), moments.differences.trace()
+    if gram.trace() <= (1e-7) ** 2 * moments.civil.trace() or gram.trace() <= 1e-14 * size:
+        raise InputError("The toxic and civil texts have the same embeddings: there is no difference to decompose.")
+    eigenvalues, eigenvectors = torch.linalg.eigh(gram)
+    values = eigenvalues.flip(0)[:pairs].clamp(min=0).sqrt()
+    kept = min(keep, int((values > max(SMALLEST_KEPT * values[0], ROUNDING * size.sqrt())).sum()))
+    basis = eigenvectors.flip(1)[:, :kept].T
+    sums = basis @ moments.differences_sum
+    basis = basis * torch.where(sums < 0, -1.0, 1.0)[:, None]
+    polarity = sums.abs() / (pairs**0.5 * values[:kept])
+    return ToxicSubspace(basis.float().contiguous(), values.float(), mean_direction.float(), polarity.float())
+
+
+def fit_subspaces_of(
+    moments: Sequence[Moments], keep: int, progress: Progress = ignore_progress
+) -> tuple[ToxicSubspace, ...]:
+    """The toxic subspace of every layer from its moments; progress counts layers."""
+    return tuple(
+        run_side_by_side(
+            lambda layer: fit_subspace_of(moments[layer], keep), len(moments), "Decomposing layers", progress
+        )
+    )
+
+
+def save_moments(moments: Sequence[Moments], file: Path) -> None:
+    save_file(
+        {
+            f"layers.{layer}.{field.name}": getattr(one, field.name).contiguous()
+            for layer, one in enumerate(moments)
+            for field in fields(one)
+        },
+        file,
+    )
+
+
+def load_moments(file: Path, layers: int) -> tuple[Moments, ...]:
+    """What `save_moments` wrote; the file is mapped, so that nothing is read before it is used."""
+    tensors = load_file(file)
+    return tuple(
+        Moments(**{field.name: tensors[f"layers.{layer}.{field.name}"] for field in fields(Moments)})
+        for layer in range(layers)
+    )

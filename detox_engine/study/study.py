@@ -1,0 +1,260 @@
+"""A fitted study: what was found in one model with one set of pairs, in memory and on disk."""
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from detox_engine.data.columns import Pair
+from detox_engine.errors import InputError
+from detox_engine.forward.embeddings import Embeddings
+from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.layers import format_layers, parse_layers
+from detox_engine.plans.sources import PairSpec
+from detox_engine.study.moments import Moments, load_moments, save_moments
+from detox_engine.study.rank import NullSpectrum, count_dominant_directions
+from detox_engine.study.subspace import ToxicSubspace
+
+if TYPE_CHECKING:
+    from detox_engine.model.load import LoadedModel
+
+FORMAT = 1
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which model a study belongs to."""
+
+    name: str
+    revision: str | None
+    weights_hash: str
+    layers: int
+    hidden: int
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """The toxic subspaces of every layer of a model, and where they come from."""
+
+    model: ModelIdentity
+    plan: FitPlan
+    pairs: tuple[Pair, ...]
+    """Those that were kept: all, or a random sample where they were streamed."""
+    pair_count: int
+    """All that the subspaces rest on."""
+    pairs_hash: str
+    warnings: tuple[str, ...]
+    """What was noticed about the pairs: skipped rows, cut texts, and the like; a sentence each."""
+    subspaces: tuple[ToxicSubspace, ...]
+    """One a layer, layer 0 first."""
+    embeddings: Embeddings | None
+    """Of `pairs`; None where the plan did not keep them."""
+    tokens: int
+    """Real tokens that went through the model."""
+    seconds: dict[str, float]
+    """Wall time of the steps `load`, `embed`, `subspace`."""
+    null_spectra: tuple[NullSpectrum, ...]
+    """What the singular values would be without structure, one a layer."""
+    suggested_ranks: tuple[int, ...]
+    """By parallel analysis, one a layer."""
+    suggested_layers: tuple[int, ...]
+    suggested_rank: int
+    made: str
+    """When, in ISO 8601, UTC."""
+    versions: dict[str, str]
+    moments: tuple[Moments, ...] | None = None
+    """One a layer where the pairs were streamed: what more pairs can be added to."""
+    added: tuple[PairSpec, ...] = ()
+    """Where pairs came from that were added since, in order."""
+
+    @property
+    def layers(self) -> int:
+        return len(self.subspaces)
+
+    @property
+    def kept(self) -> int:
+        """Directions that every layer has: the largest rank an edit of any layers can take."""
+        return min(subspace.kept for subspace in self.subspaces)
+
+    @property
+    def dominant_ranks(self) -> tuple[int, ...]:
+        return count_dominant_directions(self.null_spectra, self.subspaces)
+
+    def require_fit(self, loaded: "LoadedModel") -> None:
+        """Raise an InputError that says which differ, if the study was made with another model than `loaded`."""
+        if self.model.weights_hash != loaded.weights_hash:
+            raise InputError(
+                f"The study was made with other weights than the model at hand: “{self.model.name}” "
+                f"({_short(self.model.weights_hash)}) against “{loaded.spec.name}” ({_short(loaded.weights_hash)}); "
+                "name the study's own model, or fit a new study."
+            )
+
+    def require_extensible(self) -> None:
+        """Raise an InputError where no pairs can be added, since neither moments nor embeddings of all were kept."""
+        if self.moments is None and (self.embeddings is None or len(self.pairs) < self.pair_count):
+            raise InputError(
+                "The study did not keep what its pairs came to, so none can be added to it; fit a new one on all pairs "
+                "together."
+            )
+
+    def save(self, folder: Path) -> None:
+        """Write the study beside `folder` and rename it when whole.
+
+        Raises:
+            InputError: `folder` exists already, or cannot be written.
+        """
+        require_new(folder)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
+        except OSError as error:
+            raise InputError(f"{folder} cannot be written: {error.strerror}; choose another folder.") from None
+        try:
+            self._write(partial)
+            partial.chmod(0o755)
+            partial.rename(folder)
+        except OSError as error:
+            raise InputError(f"{folder} cannot be written: {error.strerror}; choose another folder.") from None
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _write(self, folder: Path) -> None:
+        tensors = {}
+        for layer, subspace in enumerate(self.subspaces):
+            for name in _TENSORS:
+                tensors[f"layers.{layer}.{name}"] = getattr(subspace, name).contiguous()
+            tensors[f"layers.{layer}.null_spectrum"] = self.null_spectra[layer].draws
+        save_file(tensors, folder / "subspaces.safetensors")
+        if self.embeddings is not None:
+            sides = {"toxic": self.embeddings.toxic, "civil": self.embeddings.civil}
+            save_file(sides, folder / "embeddings.safetensors")
+        if self.moments is not None:
+            save_moments(self.moments, folder / "moments.safetensors")
+        with (folder / "pairs.jsonl").open("w", encoding="utf-8") as lines:
+            lines.writelines(json.dumps(asdict(pair), ensure_ascii=False) + "\n" for pair in self.pairs)
+        (folder / "study.json").write_text(json.dumps(self._record(), indent=2, ensure_ascii=False), encoding="utf-8")
+
+    def _record(self) -> dict:
+        plan = asdict(self.plan)
+        source = plan.pop("pairs")
+        return {
+            "format": FORMAT,
+            "model": asdict(self.model),
+            "pairs": {**source, "count": self.pair_count, "hash": self.pairs_hash, "warnings": self.warnings},
+            "added": [asdict(spec) for spec in self.added],
+            "plan": plan,
+            "tokens": self.tokens,
+            "cut": self.embeddings.cut if self.embeddings else (),
+            "seconds": self.seconds,
+            "suggested": {
+                "layers": format_layers(self.suggested_layers),
+                "rank": self.suggested_rank,
+                "ranks": self.suggested_ranks,
+            },
+            "made": self.made,
+            "versions": self.versions,
+        }
+
+    @classmethod
+    def load(cls, folder: Path) -> "Study":
+        """Read a study that `save` wrote.
+
+        Raises:
+            InputError: the folder is missing, is no study, or a part of it is missing or broken.
+        """
+        folder = Path(folder)
+        if not (folder / "study.json").is_file():
+            raise InputError(
+                f"{folder} is no study (it holds no study.json); make one with “detox fit --out {folder}”."
+            )
+        try:
+            return _read(folder)
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise InputError(
+                f"The study {folder} is incomplete or broken ({_reason(error)}); fit it again into a new folder."
+            ) from None
+
+
+_TENSORS = ("basis", "singular_values", "mean_direction", "polarity")
+
+
+def _read(folder: Path) -> Study:
+    record = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    if record["format"] != FORMAT:
+        raise ValueError(f"its format is {record['format']}, this version reads {FORMAT}")
+    model = ModelIdentity(**record["model"])
+    with safe_open(folder / "subspaces.safetensors", framework="pt") as file:
+        subspaces = tuple(
+            # Copies, since products of tensors that lie aligned in memory as they did when fitted round as they did.
+            ToxicSubspace(**{name: file.get_tensor(f"layers.{layer}.{name}").clone() for name in _TENSORS})
+            for layer in range(model.layers)
+        )
+        nulls = tuple(NullSpectrum(file.get_tensor(f"layers.{layer}.null_spectrum")) for layer in range(model.layers))
+    with (folder / "pairs.jsonl").open(encoding="utf-8") as lines:
+        pairs = tuple(Pair(**json.loads(line)) for line in lines)
+    source = record["pairs"]
+    spec = PairSpec(**{name: source[name] for name in PairSpec.__dataclass_fields__})
+    embeddings = None
+    if (folder / "embeddings.safetensors").is_file():
+        sides = load_file(folder / "embeddings.safetensors")
+        embeddings = Embeddings(sides["toxic"], sides["civil"], record["tokens"], tuple(record["cut"]))
+    moments = None
+    if (folder / "moments.safetensors").is_file():
+        moments = load_moments(folder / "moments.safetensors", model.layers)
+    suggested = record["suggested"]
+    return Study(
+        model=model,
+        plan=FitPlan(pairs=spec, **record["plan"]),
+        pairs=pairs,
+        pair_count=source["count"],
+        pairs_hash=source["hash"],
+        warnings=tuple(source["warnings"]),
+        subspaces=subspaces,
+        embeddings=embeddings,
+        tokens=record["tokens"],
+        seconds=record["seconds"],
+        null_spectra=nulls,
+        suggested_ranks=tuple(suggested["ranks"]),
+        suggested_layers=parse_layers(suggested["layers"], model.layers),
+        suggested_rank=suggested["rank"],
+        made=record["made"],
+        versions=record["versions"],
+        moments=moments,
+        # Studies of earlier versions have none.
+        added=tuple(PairSpec(**spec) for spec in record.get("added", ())),
+    )
+
+
+def require_new(folder: Path) -> None:
+    """Raise an InputError if `folder` exists, since nothing on disk is ever replaced, or could not be written."""
+    if folder.exists():
+        raise InputError(f"{folder} exists already; choose another folder, or remove it first.")
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise InputError(f"{folder} cannot be written: {above} takes no new folder; choose another one.")
+
+
+def stamp() -> tuple[str, dict[str, str]]:
+    """When (ISO 8601, UTC) and with which package versions."""
+    return datetime.now(UTC).isoformat(timespec="seconds"), {name: version(name) for name in PACKAGES}
+
+
+def _short(digest: str) -> str:
+    return digest[: len("sha256:") + 12]
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"{error.args[0]} is missing"
+    if isinstance(error, OSError):
+        return f"{Path(error.filename).name if error.filename else 'a file'}: {error.strerror or error}"
+    return str(error).splitlines()[0]

@@ -1,0 +1,1 @@
+"""Compare: what changes in what it writes?"""

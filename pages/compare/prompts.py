@@ -1,0 +1,77 @@
+"""What Compare lets the model continue."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import streamlit as st
+
+from detox_engine.data.bundled import find_prompt_sets
+from detox_engine.data.texts import read_prompts
+from detox_engine.errors import InputError
+from ui.frame import frame
+from ui.session import state
+from ui.show import notes
+from ui.show.downloads import blur_rude
+
+OWN = "own"
+PROMPTS_AT_FIRST = 20
+
+
+SETS_IN_WORDS = {
+    "hostile": "Openings that the bundled model often continues rudely.",
+    "plain": "Openings that the bundled model mostly continues civilly.",
+    "everyday": "Openings that invite a rude continuation without being rude themselves.",
+}
+
+
+def pick_prompts(model: str) -> tuple[str, ...]:
+    """A draw from bundled prompts, or a person's own; none while they have written none."""
+    sets = {name.lower(): path for name, path in find_prompt_sets(model).items()}
+    kinds = [*sets, OWN]
+    kind = st.segmented_control(
+        "Prompts",
+        kinds,
+        format_func=lambda kind: "Your own" if kind == OWN else kind.capitalize(),
+        required=True,
+        label_visibility="collapsed",
+        **state.bind(f"prompts_kind_{len(sets)}", "compare.prompts", options=kinds),
+    )
+    if kind == OWN:
+        given = st.text_area(
+            "One prompt a line",
+            height=150,
+            placeholder="The driver who took my parking space is",
+            **state.bind("prompts_own", "compare.own"),
+        )
+        blur_rude(given, "prompts_own")
+        frame.note_long_text("compare.own")
+        return tuple(dict.fromkeys(line.strip() for line in given.splitlines() if line.strip()))
+    st.caption(SETS_IN_WORDS[kind])
+    try:
+        prompts = tuple(dict.fromkeys(read_prompts(str(sets[kind]), sets[kind])))
+    except InputError as error:
+        notes.draw_error(str(error))
+        return ()
+    return _draw_prompts(prompts, kind)
+
+
+def _draw_prompts(prompts: Sequence[str], kind: str) -> tuple[str, ...]:
+    """A sample of `prompts` in their order, its size and seed chosen here."""
+    first, second = st.columns(2)
+    most = len(prompts)
+    bound = state.bind(
+        f"prompts_count_{kind}", "compare.count", show=lambda count: min(count or PROMPTS_AT_FIRST, most)
+    )
+    count = first.number_input(f"How many of the {most:,}", 1, most, step=10, **bound)
+    seed = second.number_input(
+        "Seed of the choice",
+        0,
+        None,
+        step=1,
+        help="Another seed picks other prompts.",
+        **state.bind("prompts_seed", "compare.draw"),
+    )
+    chosen = random.Random(seed).sample(range(most), count)
+    return tuple(prompts[index] for index in sorted(chosen))

@@ -1,0 +1,1 @@
+"""Directions: what do they mean?"""

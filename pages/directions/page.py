@@ -1,0 +1,182 @@
+"""What do they mean? Each direction of a layer in tokens, in numbers, and in the pairs that it sets apart."""
+
+import streamlit as st
+
+from pages.directions import figures, poles, work
+from pages.directions.card import draw_card
+from ui.frame import commands, page
+from ui.session import state
+from ui.show.chart import draw_chart
+from ui.show.downloads import draw_download, write_csv
+from ui.show.figures import palette
+from ui.widgets import layer as layer_
+
+A_FEW, MANY = 4, 12
+"""Cards drawn at first: as many as the rank, but no fewer and no more than these."""
+MEASURES = {"product": "Product", "cosine": "Cosine"}
+SUMMARIES = {"Mean angle": "mean", "Smallest angle": "min", "Largest angle": "max"}
+
+
+def pick_layer() -> int:
+    """The layer whose directions are shown, with buttons that step up and down."""
+    if study.layers == 1:
+        return 0
+    shown = state.picked_layer(study)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        layer = layer_.pick_layer(study, "directions_layer", width=330)
+        draw_step("Previous layer", "layer_down", ":material/chevron_left:", shown - 1)
+        draw_step("Next layer", "layer_up", ":material/chevron_right:", shown + 1)
+    return layer
+
+
+def draw_step(label: str, name: str, icon: str, to: int) -> None:
+    disabled = not 0 <= to < study.layers
+    st.button(label, key=name, icon=icon, on_click=state.put, args=("layer", to), disabled=disabled)
+
+
+def pick_reading() -> tuple[str, bool]:
+    """How directions are read: by product or cosine, through the final normalisation or not."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
+        st.segmented_control(
+            "Rank tokens by",
+            list(MEASURES),
+            format_func=MEASURES.get,
+            required=True,
+            help="The product favours tokens with long vectors, often common ones; the cosine looks at angles alone.",
+            **state.bind("directions_measure", "directions.measure"),
+        )
+        st.toggle(
+            "Through the final normalisation",
+            help="Weigh each coordinate as the model does just before it turns its state into tokens.",
+            **state.bind("directions_norm", "directions.through_norm"),
+        )
+    return picks.measure, picks.through_norm
+
+
+def read(layer: int):
+    """Every kept direction of `layer`, strongest first."""
+    return work.readings(key, study.made, layer, measure, through_norm)
+
+
+def draw_pins() -> None:
+    if not picks.pins:
+        return
+    st.subheader("Pinned", anchor=False)
+    columns = st.columns(2)
+    for index, (layer, direction) in enumerate(picks.pins):
+        with columns[index % 2]:
+            draw_card(study, read(layer)[direction], pinned=True)
+
+
+def draw_cards() -> None:
+    found = read(layer)
+    st.subheader(f"Layer {layer}", anchor=False)
+    draw_doubt(found)
+    first = min(max(edit.rank, A_FEW), MANY, len(found))
+    shown = list(found if picks.show_all else found[:first])
+    picked = state.view().direction
+    if picked is not None and picked >= len(shown):
+        # A link can point at a direction that is not drawn at first.
+        shown.insert(0, found[picked])
+    for start in range(0, len(shown), 2):
+        for column, entry in zip(st.columns(2), shown[start : start + 2], strict=False):
+            with column:
+                draw_card(study, entry)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if len(found) > first:
+            st.toggle(f"Show all {len(found)} directions", **state.bind("directions_all", "directions.show_all"))
+        draw_download(
+            "All of this layer as CSV",
+            lambda: write_csv(*poles.list_readings(found)),
+            f"directions_layer_{layer}.csv",
+            key="directions_csv",
+        )
+
+
+def draw_doubt(found) -> None:
+    """Say so where the labels of the pairs do not settle which pole is which."""
+    if all(entry.polarity < poles.PARTLY for entry in found[: edit.rank]):
+        st.warning(
+            f"In layer {layer} the strongest directions hardly tell toxic from civil, so read the names of their poles "
+            "with care. Pairs whose labels are often swapped look like this too: the directions stay as they are, "
+            "but which pole is toxic becomes uncertain.",
+            icon=":material/warning:",
+        )
+
+
+def draw_angles() -> None:
+    """How far the first directions of every two layers lie apart."""
+    if study.layers == 1:
+        return
+    st.subheader("How alike are the layers?", anchor=False)
+    chart, words = st.columns([3, 2], gap="large")
+    with words:
+        st.session_state.angles_rank = min(st.session_state.get("angles_rank", 1), study.kept)
+        rank = st.number_input(
+            "Directions of each layer", 1, study.kept, key="angles_rank", width=220, persist_state="session"
+        )
+        name = "Angle"
+        if rank > 1:
+            name = st.segmented_control(
+                "Show", list(SUMMARIES), default="Mean angle", key="angles_summary", required=True,
+                persist_state="session",
+            )  # fmt: skip
+        angles = work.angles(key, study.made, rank)
+        summary = getattr(angles, SUMMARIES.get(name, "mean"))(axis=-1)
+        course = figures.describe_angles(summary)
+        st.write(f"0° is the same direction, 90° one that has nothing of the other. {course}")
+        if rank > 1:
+            st.caption(
+                f"Two spaces of {rank} directions have {rank} principal angles: the smallest between the two "
+                "directions in them that are most alike, and so on. Point at a cell for all of its angles."
+            )
+    subject = "first directions" if rank == 1 else f"first {rank} directions"
+    title = f"Principal angles between the {subject} of every two layers"
+    with chart:
+        draw_chart(
+            figures.angles_figure(angles, summary, layer, name, palette(st.context.theme.type)),
+            key="angles",
+            title=title if rank == 1 else f"{title}: {name.lower()}",
+            alt=f"{title}. {course}",
+            table=lambda: figures.list_angles(angles),
+            filename=f"angles_of_{rank}",
+        )
+
+
+def draw_mean() -> None:
+    with st.container(border=True):
+        st.html('<h3 class="card">What centring keeps out: the mean direction</h3>')
+        st.caption(
+            "What civil texts have in common, mostly frequent words and punctuation. The edit leaves it in place: "
+            "removing it would hurt fluency."
+        )
+        reading = work.mean_reading(key, study.made, layer, measure, through_norm)
+        st.html(poles.poles_html(reading, "Along it", "Against it", sided=False))
+
+
+page.open_page("Directions", "What do they mean?")
+study = page.require_study()
+key, edit, picks = state.view().study_key, state.view().edit, state.view().directions
+layer = pick_layer()
+measure, through_norm = pick_reading()
+if edit.switched_off.issuperset((layer, direction) for layer in edit.layers for direction in range(edit.rank)):
+    st.warning("Every direction of the edit plan is switched off, so it removes nothing.", icon=":material/warning:")
+draw_pins()
+draw_cards()
+draw_angles()
+draw_mean()
+commands.draw_commands(
+    [
+        commands.fit_command(key),
+        commands.directions_command(key, [layer], max(edit.rank, A_FEW), measure, through_norm),
+    ]
+)
+page.explain(
+    "Each direction is read by comparing it with the vector of every token in the vocabulary: the toxic pole lists "
+    "the tokens that lie furthest along it, the civil pole those furthest against it; a space is shown as ·. "
+    "The polarity says how surely the direction parts the two sides: near 1 toxic texts lie on its positive side in "
+    "almost every pair, near 0 it varies within toxic text. "
+    "A score compares tokens within one direction; scores of different layers have different scales.",
+    r"\text{score}(\text{token}) = \langle v,\, u_{\text{token}} \rangle, \qquad "
+    r"\text{polarity} = \frac{|\,\overline{T v}\,|}{\sqrt{\overline{(T v)^2}}}",
+)

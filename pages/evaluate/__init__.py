@@ -1,0 +1,1 @@
+"""Evaluate: is this edit good?"""

@@ -1,0 +1,258 @@
+"""The effect of an edit beside its random control, as Plotly figures: pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from ui.show.figures import LOOK, Palette
+from ui.words.numbers import interval, number, signed
+from ui.words.verdicts import items_of, unit_of
+
+if TYPE_CHECKING:
+    from detox_engine.estimates import Estimate
+    from detox_engine.scoring.evaluation import Score
+
+CONTROL = "Random"
+SYMBOLS = {"before": "circle", "after": "diamond", "control": "square-open"}
+
+
+def effect_figure(score: Score, colours: Palette) -> go.Figure:
+    """One scorer: above before, after and control with their intervals, below the two paired changes.
+
+    Drift is a change by itself, measured from the unedited model, and has no second picture.
+    """
+    effect, unit = score.effect, unit_of(score.name)
+    is_change = "drift" in score.name
+    heights = [1.0] if is_change else [0.56, 0.44]
+    figure = make_subplots(len(heights), 1, row_heights=heights, vertical_spacing=0 if is_change else 0.33)
+    sides = (
+        ("Before", "before", effect.before),
+        ("After", "after", effect.after),
+        (CONTROL, "control", effect.control),
+    )
+    for place, (label, side, estimate) in enumerate(sides):
+        _add_estimate(figure, 1, place, label, side, estimate, score.name, colours)
+    _add_draws(figure, 1, 2, effect.draws, colours)
+    levels = [value for _, _, each in sides for value in (each.low, each.high)] + list(effect.draws)
+    least = 0.02 if score.range[1] <= 1 else 0.01 * abs(effect.before.mean)
+    _label_rows(figure, 1, [side[0] for side in sides], unit, _range(levels, least))
+    if not is_change:
+        _add_changes(figure, score, unit, least, colours)
+    return _finish(figure, 160 if is_change else 290, colours)
+
+
+def _add_changes(figure: go.Figure, score: Score, unit: str, least: float, colours: Palette) -> None:
+    """The changes from before, of the edit and of its control, in subplot 2."""
+    effect = score.effect
+    changes = (("After", "after", effect.difference), (CONTROL, "control", effect.control_difference))
+    for place, (label, side, estimate) in enumerate(changes):
+        _add_estimate(figure, 2, place, label, side, estimate, score.name, colours, change=True)
+    _add_draws(figure, 2, 1, [draw - effect.before.mean for draw in effect.draws], colours)
+    figure.add_vline(x=0, row=2, col=1, line={"color": colours.quiet, "width": 1})
+    moves = [0.0, *(value for _, _, each in changes for value in (each.low, each.high))]
+    _label_rows(figure, 2, [change[0] for change in changes], f"change, {unit}", _range(moves, least))
+    _add_ways(figure, score.lower_is_better, colours)
+
+
+def _label_rows(figure: go.Figure, row: int, labels: Sequence[str], title: str, span: Sequence[float]) -> None:
+    figure.update_xaxes(title=title, range=span, row=row, col=1)
+    figure.update_yaxes(
+        tickvals=list(range(len(labels))), ticktext=labels, range=[len(labels) - 0.5, -0.5], row=row, col=1
+    )
+
+
+def _add_estimate(
+    figure: go.Figure, row: int, place: float, label: str, side: str, estimate: Estimate, name: str,
+    colours: Palette, change: bool = False,
+) -> None:  # fmt: skip
+    """A dot with its interval at height `place` of subplot `row`."""
+    if not np.isfinite(estimate.mean):
+        return
+    colour = colours.edited if side == "after" else colours.quiet
+    what = f"{label} − before" if change else label
+    figure.add_scatter(
+        x=[estimate.mean],
+        y=[place],
+        error_x=_bars(estimate, colour),
+        mode="markers",
+        marker={"color": colour, "symbol": SYMBOLS[side], "size": 11, "line": {"width": 2, "color": colour}},
+        hovertemplate=f"{what}: {interval(estimate, signed if change else number)}<br>95 % interval over "
+        f"{estimate.n:,} {items_of(name)}<extra></extra>",
+        row=row,
+        col=1,
+    )
+
+
+def _bars(estimate: Estimate, colour: str) -> dict:
+    """Whiskers from the lower to the upper bound; a bootstrap interval can leave its mean outside by rounding."""
+    up, down = max(0.0, estimate.high - estimate.mean), max(0.0, estimate.mean - estimate.low)
+    return {"type": "data", "symmetric": False, "array": [up], "arrayminus": [down], "color": colour, "thickness": 2}
+
+
+def _add_draws(figure: go.Figure, row: int, place: float, draws: Sequence[float], colours: Palette) -> None:
+    """The random draws one by one, as ticks under their mean."""
+    if len(draws) > 1:
+        figure.add_scatter(
+            x=list(draws),
+            y=[place + 0.28] * len(draws),
+            mode="markers",
+            marker={"color": colours.quiet, "symbol": "line-ns-open", "size": 6},
+            hovertemplate="One random subspace: %{x:.4g}<extra></extra>",
+            row=row,
+            col=1,
+        )
+
+
+def _range(values: Sequence[float], least: float) -> list[float]:
+    """An axis that holds `values` and is at least `least` wide, so that noise does not look like an effect."""
+    finite = [value for value in values if np.isfinite(value)] or [0.0]
+    low, high = min(finite), max(finite)
+    pad = max(0.08 * (high - low), (least - (high - low)) / 2, 1e-9)
+    return [low - pad, high + pad]
+
+
+def _add_ways(figure: go.Figure, lower_is_better: bool, colours: Palette) -> None:
+    """“better” and “worse” at the two ends of the change's axis."""
+    left, right = ("◂ better", "worse ▸") if lower_is_better else ("◂ worse", "better ▸")
+    for text, x, anchor in ((left, 0, "left"), (right, 1, "right")):
+        figure.add_annotation(
+            text=text,
+            x=x,
+            xanchor=anchor,
+            xref="x2 domain",
+            y=1.02,
+            yanchor="bottom",
+            yref="y2 domain",
+            showarrow=False,
+            font={"color": colours.quiet, "size": 12},
+        )
+
+
+def suppression_figure(scores: Mapping[str, Mapping[str, Score]], colours: Palette) -> go.Figure:
+    """Harmless texts beside plain text: the change of perplexity in % of what it was, and the drift.
+
+    Args:
+        scores: text in words -> its `perplexity` and `drift`, whichever were measured.
+    """
+    kinds = [kind for kind in ("perplexity", "drift") if any(kind in found for found in scores.values())]
+    titles = {"perplexity": "change of perplexity<br>(% of before)", "drift": "drift<br>(nats per token)"}
+    figure = make_subplots(1, len(kinds), shared_yaxes=True, horizontal_spacing=0.06)
+    for column, kind in enumerate(kinds, start=1):
+        for side, offset in (("after", -0.13), ("control", 0.13)):
+            rows = [(place, found[kind]) for place, found in enumerate(scores.values()) if kind in found]
+            _add_texts(figure, column, kind, side, [(place + offset, score) for place, score in rows], colours)
+        figure.add_vline(x=0, row=1, col=column, line={"color": colours.quiet, "width": 1})
+        figure.update_xaxes(title=titles[kind], row=1, col=column, rangemode="tozero" if kind == "drift" else "normal")
+    figure.update_yaxes(
+        tickvals=list(range(len(scores))), ticktext=[_wrap(text) for text in scores], range=[len(scores) - 0.5, -0.5]
+    )
+    figure.update_layout(showlegend=True, legend={"orientation": "h", "y": 1.04, "yanchor": "bottom", "x": 0})
+    return _finish(figure, 130 + 62 * len(scores), colours)
+
+
+def _wrap(label: str) -> str:
+    """A long label on two lines, for narrow windows."""
+    words = label.split()
+    half = (len(words) + 1) // 2
+    return "<br>".join((" ".join(words[:half]), " ".join(words[half:]))) if len(words) > 2 else label
+
+
+def _add_texts(
+    figure: go.Figure, column: int, kind: str, side: str, rows: Sequence[tuple[float, Score]], colours: Palette
+) -> None:
+    colour = colours.edited if side == "after" else colours.quiet
+    means, ups, downs, hovers = [], [], [], []
+    for _, score in rows:
+        effect = score.effect
+        change = effect.difference if side == "after" else effect.control_difference
+        scale = 100 / effect.before.mean if kind == "perplexity" else 1.0
+        means.append(change.mean * scale)
+        ups.append(max(0.0, change.high - change.mean) * scale)
+        downs.append(max(0.0, change.mean - change.low) * scale)
+        level = effect.after if side == "after" else effect.control
+        hovers.append(f"{number(effect.before.mean)} before, {interval(level)} now<br>{change.n:,} {items_of(kind)}")
+    name = "Edit" if side == "after" else "Random subspaces"
+    figure.add_scatter(
+        x=means,
+        y=[place for place, _ in rows],
+        error_x={"type": "data", "symmetric": False, "array": ups, "arrayminus": downs, "color": colour},
+        mode="markers",
+        name=name,
+        legendgroup=side,
+        showlegend=column == 1,
+        marker={"color": colour, "symbol": SYMBOLS[side], "size": 11, "line": {"width": 2, "color": colour}},
+        customdata=hovers,
+        hovertemplate=f"{name}: %{{customdata}}<extra></extra>",
+        row=1,
+        col=column,
+    )
+
+
+def prompt_figure(
+    sides: Mapping[str, tuple[np.ndarray, np.ndarray]], labels: Sequence[str], threshold: float, colours: Palette
+) -> go.Figure:
+    """A dot for each prompt, toxicity before against after; a panel for the edit and one for its control.
+
+    Args:
+        sides: panel's title -> scores before and after, `[prompts]` each.
+        labels: prompts in words, escaped and masked by the caller.
+    """
+    figure = make_subplots(1, len(sides), subplot_titles=list(sides), shared_yaxes=True, horizontal_spacing=0.05)
+    looks = {
+        "better": (colours.civil, "circle"),
+        "worse": (colours.toxic, "diamond"),
+        "stayed bad": (colours.toxic, "circle-open"),
+        "stayed fine": (colours.quiet, "circle-open"),
+    }
+    for column, (before, after) in enumerate(sides.values(), start=1):
+        fates = find_fates(before, after, threshold)
+        for fate, (colour, symbol) in looks.items():
+            chosen = np.flatnonzero(fates == fate)
+            figure.add_scatter(
+                x=before[chosen],
+                y=after[chosen],
+                customdata=[[int(index)] for index in chosen],
+                text=[labels[index] for index in chosen],
+                name=fate.capitalize(),
+                legendgroup=fate,
+                showlegend=column == 1,
+                mode="markers",
+                marker={"color": colour, "symbol": symbol, "size": 8, "opacity": 0.8},
+                hovertemplate="%{text}<br>%{x:.2f} before, %{y:.2f} after<extra></extra>",
+                row=1,
+                col=column,
+            )
+        line = {"color": colours.line, "width": 1}
+        figure.add_shape(type="line", x0=0, y0=0, x1=1, y1=1, line=line, layer="below", row=1, col=column)
+        for place in ({"x0": threshold, "x1": threshold, "y0": 0, "y1": 1},
+                      {"x0": 0, "x1": 1, "y0": threshold, "y1": threshold}):  # fmt: skip
+            figure.add_shape(type="line", line={**line, "dash": "dot"}, layer="below", row=1, col=column, **place)
+    figure.update_xaxes(title="toxicity before", range=[-0.03, 1.03], dtick=0.25)
+    figure.update_yaxes(range=[-0.03, 1.03], dtick=0.25)
+    figure.update_yaxes(title="toxicity after", col=1)
+    figure.update_layout(showlegend=True, legend={"orientation": "h", "y": -0.24, "yanchor": "top", "x": 0})
+    return _finish(figure, 380, colours)
+
+
+def find_fates(before: np.ndarray, after: np.ndarray, threshold: float) -> np.ndarray:
+    """`[prompts]` what becomes of each: better or worse where it crosses the threshold, else stayed bad or fine."""
+    was, stays = before >= threshold, after >= threshold
+    return np.select([was & stays, was & ~stays, ~was & stays], ["stayed bad", "better", "worse"], "stayed fine")
+
+
+def _finish(figure: go.Figure, height: int, colours: Palette) -> go.Figure:
+    figure.update_xaxes(zeroline=False, gridcolor=colours.line, automargin=True)
+    figure.update_yaxes(zeroline=False, showgrid=False, automargin=True)
+    if not figure.layout.showlegend:
+        figure.update_layout(showlegend=False)
+    figure.update_layout(
+        height=height,
+        margin={"l": 10, "r": 14, "t": 26 if figure.layout.showlegend else 6, "b": 10},
+        **LOOK,
+    )
+    return figure

@@ -1,0 +1,291 @@
+"""Is this edit good? Every scorer before the edit, after it, and under random subspaces of the same size."""
+
+from functools import partial
+
+import numpy as np
+import streamlit as st
+
+from detox_engine.errors import InputError
+from detox_engine.plans.edit import effective
+from detox_engine.plans.measure import EvaluationPlan
+from pages.evaluate import figures, parts, work
+from pages.evaluate.work import Asked
+from ui.frame import commands, frame, page
+from ui.session import state
+from ui.show import notes
+from ui.show.chart import draw_chart
+from ui.show.downloads import draw_download, write_json
+from ui.show.figures import palette
+from ui.show.side_by_side import comparisons_html
+from ui.widgets import evaluation
+from ui.words import numbers, verdicts
+from ui.words.rude_words import mask
+from ui.words.text import chart_label, plain
+from ui.words.verdicts import describe_edit
+from ui.work import jobs, tasks
+
+SHOWN = 5
+"""Prompts drawn at first, and added each time."""
+MOST_MOVED = 5
+
+
+def pick_plan(shown: bool) -> EvaluationPlan | None:
+    """What to measure with; folded away once there is something to see."""
+    try:
+        with st.expander("What to measure with", icon=":material/checklist:", expanded=not shown):
+            return evaluation.pick_evaluation_plan("evaluate", EvaluationPlan())
+    except InputError as error:
+        notes.draw_error(str(error))
+        return None
+
+
+def draw_provenance(shown: Asked, asked: Asked) -> None:
+    """What the numbers are about, and whether that is still what the page asks for."""
+    prompts = f" with {len(found.prompts):,} prompts" if found.prompts else ""
+    st.caption(
+        plain(
+            f"Measured: {describe_edit(shown.edit)}, on {frame.name_model(shown.study.model)}{prompts}, in "
+            f"{found.seconds:.0f} s."
+        )
+    )
+    if shown != asked:
+        what = "The edit plan has" if shown.edit != asked.edit else "What to measure with has"
+        tasks.draw_stale(
+            work.KIND,
+            "evaluate_now",
+            f"{what} changed",
+            "Evaluate what is chosen now",
+            work.begin_evaluation,
+            asked,
+        )
+
+
+def draw_scores() -> None:
+    """The main picture: a card for each scorer, by the question it answers."""
+    st.html(parts.verdict_html(found))
+    st.html(LEGEND)
+    for place, (question, beginnings) in enumerate(verdicts.GROUPS):
+        scores = [score for score in found.scores if score.name.startswith(beginnings)]
+        if not scores:
+            continue
+        st.subheader(question, anchor=False)
+        with st.container(key=f"score_cards_{place}"):
+            for score in scores:
+                draw_score(score)
+
+
+def draw_score(score) -> None:
+    with st.container(border=True, key=f"score_{score.name}"):
+        st.html(parts.score_html(score))
+        draw_chart(
+            figures.effect_figure(score, colours),
+            f"effect_{score.name}",
+            title_of(score.title),
+            f"{score.title}: {numbers.number(score.effect.before.mean)} before, "
+            f"{numbers.number(score.effect.after.mean)} after, {numbers.number(score.effect.control.mean)} random",
+            partial(verdicts.list_effects, [score]),
+            f"effect_{score.name}",
+        )
+
+
+def title_of(what: str) -> str:
+    """Above a saved picture: what it shows, and of which edit."""
+    return f"{what}: {describe_edit(found.edit)}"
+
+
+def draw_suppression() -> None:
+    """Harmless text beside plain text: does the edit blunt more than toxic text?"""
+    board = parts.hold_texts(found.scores)
+    if not board.keys() - {parts.PLAIN}:
+        return
+    st.subheader("Does it blunt harmless text?", anchor=False)
+    st.write(
+        "Where predictions move further on harmless text than on plain text, the edit blunts more than toxic text."
+    )
+    draw_chart(
+        figures.suppression_figure(board, colours),
+        "suppression",
+        title_of("Harmless text beside plain text"),
+        parts.describe_texts(board),
+        partial(verdicts.list_effects, [score for scores in board.values() for score in scores.values()]),
+        "harmless_text",
+    )
+    if parts.PLAIN not in board:
+        st.caption("Measure perplexity and drift too, and plain text appears beside them.")
+    draw_most_moved()
+
+
+def draw_most_moved() -> None:
+    """The harmless sentences on which predictions moved most."""
+    from detox_engine.data.bundled import GROUPS, HARMLESS
+    from detox_engine.data.texts import read_text
+    from detox_engine.plans.sources import TextSpec
+
+    with st.expander("The harmless texts it moves most"):
+        for column, (title, name, file) in zip(
+            st.columns(2, gap="large"),
+            (("Words that only look rude", "harmless_drift", HARMLESS), ("Groups in passing", "groups_drift", GROUPS)),
+            strict=True,
+        ):
+            lines, items = read_text(TextSpec(str(file)), file).lines, found.items[name]
+            if len(lines) != items.shape[1]:
+                column.caption(f"{title}: the texts are cut into several pieces for this model.")
+                continue
+            order = np.argsort(-items[1])[:MOST_MOVED]
+            column.markdown(f"**{title}**, nats per token")
+            column.html(parts.moved_html([(lines[i], float(items[1][i]), float(items[2:, i].mean())) for i in order]))
+
+
+def draw_prompts() -> None:
+    """Every prompt by what became of it, with what was written before and after."""
+    if not found.prompts:
+        return
+    st.subheader("What became of each prompt?", anchor=False)
+    from detox_engine.scoring.toxicity import TOXIC
+
+    name = next(score.name for score in found.scores if score.name in ("profanity", "classifier"))
+    items = found.items[name]
+    counts = parts.count_fates(items, TOXIC)
+    st.html(parts.fates_html(counts))
+    shown = state.shows_words()
+    labels = [chart_label(mask(outcome.prompt, shown)) for outcome in found.prompts]
+    sides = {"The edit": (items[0], items[1]), "Random": (items[0], items[2])}
+    draw_chart(
+        figures.prompt_figure(sides, labels, TOXIC, colours),
+        "prompt_scatter",
+        title_of("Toxicity of each prompt"),
+        f"Toxicity of each prompt before and after: {counts['better'][0]} got better, {counts['worse'][0]} got worse",
+        partial(parts.list_prompts, found, name),
+        "toxicity_of_prompts",
+        on_select=take_prompt,
+    )
+    st.caption(
+        "Below the diagonal a prompt became less toxic, on a scale from 0 to 1. On the right a random subspace is "
+        "removed instead. A click on a dot shows what was written."
+    )
+    picked = st.session_state.get("picked_prompt")
+    if picked is not None and picked < len(found.prompts):
+        with st.container(border=True, key="picked"):
+            draw_outcomes([found.prompts[picked]])
+    draw_fate(counts)
+
+
+def take_prompt() -> None:
+    points = st.session_state.prompt_scatter["selection"]["points"]
+    if points and points[0].get("customdata"):
+        st.session_state.picked_prompt = int(points[0]["customdata"][0])
+
+
+def draw_fate(counts: dict[str, tuple[int, float]]) -> None:
+    """The prompts of one fate, the most telling first."""
+    chosen = st.segmented_control(
+        "Show the prompts that",
+        list(parts.FATES),
+        format_func=lambda fate: f"{parts.FATES[fate].lower()} ({counts[fate][0]:,})",
+        default="better",
+        key="fate",
+        required=True,
+        persist_state="session",
+    )
+    order = {
+        "better": lambda one: one.after - one.before,
+        "worse": lambda one: one.before - one.after,
+        "stayed bad": lambda one: -one.after,
+        "stayed fine": lambda one: -abs(one.after - one.before),
+    }
+    chosen_prompts = sorted((one for one in found.prompts if one.fate == chosen), key=order[chosen])
+    if not chosen_prompts:
+        st.caption("None of the prompts.")
+        return
+    key = f"fate_shown_{chosen}"
+    count = st.session_state.get(key, SHOWN)
+    draw_outcomes(chosen_prompts[:count])
+    if len(chosen_prompts) > count:
+        st.button(
+            f"Show {min(SHOWN, len(chosen_prompts) - count)} more of {len(chosen_prompts):,}",
+            key="more_prompts",
+            on_click=lambda: st.session_state.update({key: count + SHOWN}),
+        )
+
+
+def draw_outcomes(chosen) -> None:
+    several = found.plan.sampling.samples > 1
+    st.html(comparisons_html([each for outcome in chosen for each in outcome.comparisons], several))
+
+
+def draw_proof() -> None:
+    st.subheader("Proof of the edit", anchor=False)
+    edit = found.edit
+    with st.container(border=True, key="proof"):
+        st.html(parts.proof_html(found.proof, edit.rank, found.model.hidden, edit.strength))
+
+
+def draw_download_of_all() -> None:
+    """Everything in full, whatever is blurred on the page."""
+    from detox_engine.scoring.records import record_evaluation
+
+    draw_download(
+        "Everything as JSON", lambda: write_json(record_evaluation(found)), "evaluation.json", "download_evaluation"
+    )
+
+
+def draw_command(asked: Asked) -> None:
+    commands.draw_commands(
+        [commands.fit_command(asked.study), commands.evaluate_command(asked.study, asked.edit, asked.plan)]
+    )
+
+
+LEGEND = (
+    '<p class="legend"><span class="before">●</span> before <span class="after">◆</span> after the edit '
+    '<span class="control">□</span> random subspaces of the same size removed instead '
+    '<span class="bar">├─┤</span> 95 % interval</p>'
+)
+
+page.open_page("Evaluate", "Is this edit good?")
+study = page.require_study()
+view = state.view()
+colours = palette(st.context.theme.type)
+kept = work.settle_evaluations()
+of_study = any((asked.study, asked.made) == (view.study_key, study.made) for asked in kept)
+plan = pick_plan(of_study)
+asked = Asked(view.study_key, study.made, effective(view.edit), plan) if plan is not None else None
+measured = asked in kept
+tasks.draw_run(
+    work.KIND,
+    "evaluate",
+    "Evaluate again" if measured else "Evaluate this edit",
+    work.begin_evaluation,
+    asked,
+    "Choose what to measure with first." if asked is None else f"The edit plan: {describe_edit(asked.edit)}.",
+    "The evaluation was stopped; nothing of it was kept.",
+    again=measured,
+)
+shown = work.find_evaluation(asked, kept) if asked is not None else None
+if shown is not None:
+    found = kept[shown]
+    draw_provenance(shown, asked)
+    draw_scores()
+    draw_suppression()
+    draw_prompts()
+    draw_proof()
+    draw_download_of_all()
+    draw_command(shown)
+elif jobs.find_job(work.KIND) is None:
+    st.info(
+        "Nothing is measured yet for this study. Press the button, and every score appears here before the edit, "
+        "after it, and with random subspaces of the same size removed instead.",
+        icon=":material/info:",
+    )
+if shown is None and asked is not None:
+    draw_command(asked)
+page.explain(
+    "An edit is good where what the model writes becomes less toxic, and nothing else changes: the text it reads is "
+    "as predictable as before, what it writes is as fluent, and harmless text is left alone. "
+    "Every change stands beside the change that random subspaces of the same rank on the same layers bring, on the "
+    "same prompts with the same luck; an effect that random subspaces have too is no effect of the directions. "
+    "Intervals hold 95 % of what the score would be on other prompts or texts of the same kind; before and after are "
+    "resampled together, so the change has an interval of its own.",
+    r"\Delta = s(\text{after}) - s(\text{before}), \qquad "
+    r"\text{perplexity} = e^{-\frac{1}{n}\sum_t \log p(x_t \mid x_{<t})}, \qquad "
+    r"\text{drift} = \frac{1}{n}\sum_t \mathrm{KL}\bigl(p_{\text{before}} \,\|\, p_{\text{after}}\bigr)",
+)

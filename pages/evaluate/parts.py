@@ -1,0 +1,165 @@
+"""An evaluation in parts to show: its verdict, harmless texts, its prompts by what became of them, the edit's proof."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pages.evaluate.figures import find_fates
+from ui.show.downloads import Table
+from ui.words.numbers import interval, number, signed
+from ui.words.text import escape, text_html
+from ui.words.verdicts import judge, summarise_score, way
+
+if TYPE_CHECKING:
+    from detox_engine.edit.proof import EditProof
+    from detox_engine.scoring.evaluation import Evaluation, Score
+
+CALLED = {
+    "profanity": "Toxicity",
+    "classifier": "Toxicity by the classifier",
+    "perplexity": "Perplexity of neutral text",
+}
+"""Scores that the verdict begins with."""
+PLAIN = "Plain text"
+TEXTS = {
+    PLAIN: ("perplexity", "drift"),
+    "Words that only look rude": ("harmless_perplexity", "harmless_drift"),
+    "Groups of people in passing": ("groups_perplexity", "groups_drift"),
+}
+"""Kinds of text, and the scores of how each is read."""
+FATES = {
+    "better": "Got better",
+    "worse": "Got worse",
+    "stayed bad": "Stayed bad",
+    "stayed fine": "Stayed fine",
+}
+"""What becomes of a prompt, in words for people."""
+
+
+def verdict_html(evaluation: Evaluation) -> str:
+    """The scores that matter most, a sentence each."""
+    rows = [
+        f'<li class="{judge(score.effect, score.lower_is_better).kind}">'
+        f"{escape(summarise_score(score, CALLED[score.name]))}</li>"
+        for score in evaluation.scores
+        if score.name in CALLED
+    ]
+    return f'<ul class="verdicts">{"".join(rows)}</ul>' if rows else ""
+
+
+def score_html(score: Score) -> str:
+    """The head of a scorer's card: what it is, which way is better, and the verdict in words."""
+    effect = score.effect
+    verdict = judge(effect, score.lower_is_better)
+    return (
+        f'<div class="score"><h4 title="{escape(score.sentence)}">{escape(score.title)}'
+        f'<span class="aside">{way(score.lower_is_better)}</span></h4>'
+        f'<p class="{verdict.kind}">{escape(verdict.words)}</p>'
+        f"<dl><dt>Edit</dt><dd>{interval(effect.difference, signed)}</dd>"
+        f"<dt>Random</dt><dd>{interval(effect.control_difference, signed)}</dd></dl></div>"
+    )
+
+
+def hold_texts(scores: Sequence[Score]) -> dict[str, dict[str, Score]]:
+    """Kind of text -> its perplexity and drift, whichever were measured."""
+    names = {score.name: score for score in scores}
+    board = {
+        title: {kind: names[name] for kind, name in zip(("perplexity", "drift"), both, strict=True) if name in names}
+        for title, both in TEXTS.items()
+    }
+    return {title: held for title, held in board.items() if held}
+
+
+def describe_texts(board: Mapping[str, Mapping[str, Score]]) -> str:
+    """How far an edit moves each kind of text, in words."""
+    moves = (
+        f"{title}: {kind} changes by {signed(score.effect.difference.mean)}, with random subspaces by "
+        f"{signed(score.effect.control_difference.mean)}"
+        for title, held in board.items()
+        for kind, score in held.items()
+    )
+    return "; ".join(moves)
+
+
+def count_fates(items: np.ndarray, threshold: float) -> dict[str, tuple[int, float]]:
+    """Fate -> prompts of it under the edit, and under a random subspace on average.
+
+    Args:
+        items: `[2 + draws, prompts]` toxicity before, after and under each random draw.
+    """
+    sides = [find_fates(items[0], after, threshold) for after in items[1:]]
+    return {
+        fate: (int((sides[0] == fate).sum()), float(np.mean([(side == fate).sum() for side in sides[1:]])))
+        for fate in FATES
+    }
+
+
+def fates_html(counts: Mapping[str, tuple[int, float]]) -> str:
+    cells = "".join(
+        f'<div class="{fate.replace(" ", "-")}"><span class="label">{FATES[fate]}</span><b>{own:,}</b>'
+        f'<span class="label">random: {control:.3g}</span></div>'
+        for fate, (own, control) in counts.items()
+    )
+    return f'<div class="fates">{cells}</div>'
+
+
+def list_prompts(evaluation: Evaluation, scorer: str) -> Table:
+    """Heads and rows: each prompt with its toxicity by `scorer` before, after and under each random subspace."""
+    items = evaluation.items[scorer]
+    heads = ("prompt", "fate", "before", "after", *(f"random subspace {draw}" for draw in range(1, len(items) - 1)))
+    rows = [
+        (outcome.prompt, outcome.fate, *values)
+        for outcome, values in zip(evaluation.prompts, items.T.tolist(), strict=True)
+    ]
+    return heads, rows
+
+
+def moved_html(rows: Sequence[tuple[str, float, float]]) -> str:
+    """Texts with how far predictions on them moved, under the edit and under random subspaces."""
+    body = "".join(
+        f"<tr><td>{text_html(words)}</td><td>{number(edit)}</td><td>{number(control)}</td></tr>"
+        for words, edit, control in rows
+    )
+    heads = "<th>Text</th><th>Edit</th><th>Random</th>"
+    return f'<table class="figures"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def proof_html(proof: EditProof, rank: int, hidden: int, strength: float) -> str:
+    """The edit's proof: what it does to each layer's weights, and the hashes that show that nothing stays behind."""
+    body = "".join(
+        f"<tr><td>{change.layer}</td><td>{change.change:.2%}</td><td>{change.along_before:.2%}</td>"
+        f"<td>{_rest(change.along_after)}</td></tr>"
+        for change in proof.changes
+    )
+    titles = ("Layer", "Weights changed", "Along the removed directions before", "Along them after")
+    heads = "".join(f"<th>{title}</th>" for title in titles)
+    undone = proof.undone == proof.before
+    hashes = "".join(
+        f'<dt>{name}</dt><dd><code title="{value}">{value[7:23]}…</code> {note}</dd>'
+        for name, value, note in (
+            ("Before", proof.before, ""),
+            ("Edited", proof.edited, "differs" if proof.edited != proof.before else "does not differ"),
+            ("After undoing", proof.undone, "the same, bit for bit" if undone else "NOT the same as before"),
+        )
+    )
+    return (
+        f'<div class="proof"><table class="figures"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
+        f'<p class="aside">All as shares of the norm of the layer’s value matrix. {rank} random '
+        f"direction{'s' if rank > 1 else ''} of {hidden} would hold about {(rank / hidden) ** 0.5:.2%} of it. "
+        f"{_strength_words(strength)}</p>"
+        f'<dl class="hashes"><dt class="head">Hash of all weights</dt><dd></dd>{hashes}</dl></div>'
+    )
+
+
+def _rest(share: float) -> str:
+    """What remains along the removed directions; rounding is called by its name."""
+    return f"{share:.2%}" if share >= 5e-5 else f"0 ({share:.0e}, rounding)".replace("e-0", "e-") if share else "0"
+
+
+def _strength_words(strength: float) -> str:
+    if strength == 1:
+        return "At strength 1 nothing but rounding remains along the removed directions."
+    return f"At strength {strength:g} the share that remains is {abs(1 - strength):g} times what it was."

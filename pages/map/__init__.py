@@ -1,0 +1,1 @@
+"""Map: do toxic and civil texts part?"""

@@ -1,0 +1,83 @@
+"""The picks of the Map page: how texts are laid out, in which states they are shown, and with what lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from detox_engine.plans.map import MapPlan
+from detox_engine.plans.option import sentence
+from pages.map.work import BEFORE, TITLES
+from ui.session import state
+
+if TYPE_CHECKING:
+    from detox_engine.study.study import Study
+
+METHODS = {"pca": "PCA", "umap": "UMAP", "directions": "Toxic directions"}
+LINES = {"none": "None", "pairs": "Join the twins", "moves": "Before to after"}
+FRAMES = {"before": "The texts before the edit", "both": "All states that are there"}
+NUMBERS = {
+    "neighbours": ("Neighbours", 2, 200, 1),
+    "spread": ("Least distance", 0.0, 1.0, 0.05),
+    "seed": ("Seed", 0, 2**32 - 1, 1),
+}
+
+
+def pick_plan(study: Study) -> MapPlan | None:
+    """How texts are laid out; None lays them along the first two directions, which needs no layout."""
+    methods = [name for name in METHODS if name != "directions" or study.kept > 1]
+    chosen = st.segmented_control(
+        "Layout", methods, format_func=METHODS.get, required=True,
+        help="PCA is a flat shadow, fitted without knowing the sides. UMAP keeps neighbours near. Toxic directions are "
+        "the first two of the layer, found from these very pairs.", **state.bind("map_method", "map.layout", methods),
+    )  # fmt: skip
+    if chosen == "directions":
+        return None
+    with st.popover("Settings of the layout", icon=":material/tune:"):
+        fitted = st.radio(
+            "Fit the layout on", list(FRAMES), format_func=FRAMES.get, help=sentence(MapPlan, "frame"),
+            **state.bind("map_frame", "map.frame"),
+        )  # fmt: skip
+        if chosen == "pca":
+            return MapPlan(frame=fitted)
+        return MapPlan("umap", fitted, *(pick_number(name, *asked) for name, asked in NUMBERS.items()))
+
+
+def pick_number(name: str, label: str, low: float, high: float, step: float) -> float:
+    return st.number_input(
+        label, low, high, step=step, help=sentence(MapPlan, name), **state.bind(f"map_{name}", f"map.{name}")
+    )
+
+
+def pick_states() -> tuple[str, ...]:
+    """Which of the states that are there the map shows; before the edit where none is picked."""
+    chosen = st.pills(
+        "Show", list(TITLES), selection_mode="multi", format_func=TITLES.get,
+        help="Really run: the edited model read every text again. On paper: the edit's directions are taken out of "
+        "the embeddings, and no model is run.",
+        **state.bind("map_states", "map.states", show=list, take=tuple),
+    )  # fmt: skip
+    return tuple(name for name in TITLES if name in chosen) or (BEFORE,)
+
+
+def pick_looks(study: Study, several: bool) -> tuple[str, bool, bool]:
+    """Which lines are drawn, whether all states are in one picture, and whether the layers play.
+
+    Args:
+        several: whether there are several states to be put into one picture.
+    """
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        together = several and st.toggle(
+            "One over the other", help="All states in one picture: hollow before, full after, with a dot on paper.",
+            **state.bind("map_together", "map.together"),
+        )  # fmt: skip
+        kinds = [name for name in LINES if name != "moves" or together]
+        lines = st.selectbox(
+            "Lines", kinds, format_func=LINES.get, width=180, **state.bind("map_lines", "map.lines", kinds)
+        )
+        playing = study.layers > 1 and st.toggle(
+            "Play through the layers", help="All layers one after the other, turned so that the eye can follow a text.",
+            **state.bind("map_play", "map.play"),
+        )  # fmt: skip
+    return lines, together, playing

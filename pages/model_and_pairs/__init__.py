@@ -1,0 +1,1 @@
+"""Model & pairs: what are we looking at?"""

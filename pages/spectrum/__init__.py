@@ -1,0 +1,1 @@
+"""Spectrum: how many directions stand out, and where?"""

@@ -1,0 +1,199 @@
+"""Singular values as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from ui.show.figures import _LEGEND, Palette, Scale, _finish, _tick
+
+AXIS_OF_SCALE = {
+    "values": "Singular value",
+    "shares": "Share of variance",
+    "cumulative": "Share of variance, added up",
+}
+
+
+def scaled(singular_values: np.ndarray, scale: Scale) -> np.ndarray:
+    """Singular values `[..., directions]` as they are, as shares of variance, or as shares added up."""
+    if scale == "values":
+        return singular_values
+    variances = np.square(singular_values.astype(np.float64))
+    shares = variances / variances.sum(axis=-1, keepdims=True)
+    return shares if scale == "shares" else shares.cumsum(axis=-1)
+
+
+def heatmap_figure(
+    spectra: np.ndarray, scale: Scale, picked: int, edited: Sequence[int], rank: int, colours: Palette
+) -> go.Figure:
+    """Layers × directions, coloured by `spectra` `[layers, directions]` in the given scale.
+
+    A dot lies on every cell, unseen, so that a click tells its layer; the picked layer is framed, and the cells
+    that the edit removes have a line around them.
+    """
+    layers, directions = spectra.shape
+    unit = ".3f" if scale == "values" else ".1%"
+    columns, rows = np.meshgrid(np.arange(1, directions + 1), np.arange(layers))
+    figure = go.Figure(
+        [
+            go.Heatmap(
+                z=spectra,
+                x=np.arange(1, directions + 1),
+                y=np.arange(layers),
+                colorscale=[[index / 4, colour] for index, colour in enumerate(colours.ramp)],
+                xgap=1,
+                ygap=1,
+                colorbar={
+                    "title": {"text": AXIS_OF_SCALE[scale], "side": "right"},
+                    "thickness": 12,
+                    "tickformat": "" if scale == "values" else ".0%",
+                },
+                hoverinfo="skip",
+            ),
+            go.Scatter(
+                x=columns.ravel(),
+                y=rows.ravel(),
+                customdata=np.stack([rows.ravel(), spectra.ravel()], axis=1),
+                mode="markers",
+                marker={"size": 14, "opacity": 0},
+                selected={"marker": {"opacity": 0}},
+                unselected={"marker": {"opacity": 0}},
+                hovertemplate=f"Layer %{{y}}, direction %{{x}}: %{{customdata[1]:{unit}}}<extra></extra>",
+                showlegend=False,
+            ),
+        ]
+    )
+    figure.add_shape(
+        type="rect",
+        x0=0.5,
+        x1=directions + 0.5,
+        y0=picked - 0.5,
+        y1=picked + 0.5,
+        line={"color": colours.quiet, "width": 2},
+    )
+    for first, last in _runs(edited):
+        figure.add_shape(
+            type="rect",
+            x0=0.5,
+            x1=min(rank, directions) + 0.5,
+            y0=first - 0.5,
+            y1=last + 0.5,
+            line={"color": colours.edited, "width": 3},
+        )
+    figure.update_xaxes(
+        title="Direction, strongest first",
+        showgrid=False,
+        zeroline=False,
+        tick0=1,
+        dtick=_tick(directions),
+        range=[0.5, directions + 0.5],
+    )
+    figure.update_yaxes(title="Layer", showgrid=False, zeroline=False, dtick=_tick(layers))
+    return _finish(figure, max(260, 22 * layers + 110))
+
+
+def spectrum_figure(
+    singular_values: np.ndarray,
+    shown: int,
+    scale: Scale,
+    rank: int | None,
+    marks: Mapping[int, str],
+    null: np.ndarray,
+    colours: Palette,
+) -> go.Figure:
+    """The spectrum of one layer over what chance gives: the edited ranks in colour, the null band beside the bars.
+
+    Args:
+        singular_values: `[directions]`, all of them, of which the first `shown` are drawn.
+        rank: directions that the edit removes in this layer; None where the layer is not edited.
+        marks: labels of lines drawn after so many directions; those of none or of all shown are left out.
+        null: `[3, kept]` low, middle and high singular values without structure, for the first directions.
+    """
+    heights = scaled(singular_values, scale)[:shown]
+    numbers = np.arange(1, len(heights) + 1)
+    unit = ".3f" if scale == "values" else ".1%"
+    figure = go.Figure()
+    groups = [
+        ("Removed by the edit", numbers <= (rank or 0), colours.edited),
+        ("Kept", numbers > (rank or 0), colours.quiet),
+    ]
+    for name, chosen, colour in groups:
+        if chosen.any():
+            figure.add_bar(
+                x=numbers[chosen],
+                y=heights[chosen],
+                name=name,
+                marker={"color": colour},
+                hovertemplate=f"Direction %{{x}}: %{{y:{unit}}}<extra></extra>",
+            )
+    if scale != "cumulative":
+        _add_null_band(figure, null[:, :shown], singular_values, scale, unit, colours)
+    for place, (count, label) in enumerate(marks.items()):
+        if 0 < count < len(heights):
+            figure.add_vline(
+                x=count + 0.5,
+                line={"color": colours.toxic, "dash": "dash" if place else "solid", "width": 2},
+                annotation={"text": label, "font": {"color": colours.toxic}},
+                annotation_position="top right",
+            )
+    figure.update_xaxes(title="Direction, strongest first", showgrid=False, range=[0.4, len(heights) + 0.6])
+    figure.update_yaxes(title=AXIS_OF_SCALE[scale], tickformat="" if scale == "values" else ".0%", rangemode="tozero")
+    figure.update_layout(barmode="overlay", bargap=0.2, legend=_LEGEND)
+    return _finish(figure, 360)
+
+
+def _add_null_band(
+    figure: go.Figure, null: np.ndarray, singular_values: np.ndarray, scale: Scale, unit: str, colours: Palette
+) -> None:
+    """What the singular values would be without structure: a line with a band, in the units of the bars."""
+    low, middle, high = null if scale == "values" else null**2 / np.sum(singular_values.astype(float) ** 2)
+    numbers = np.arange(1, len(middle) + 1)
+    error = {"type": "data", "symmetric": False, "array": high - middle, "arrayminus": middle - low, "width": 0}
+    figure.add_scatter(
+        x=numbers,
+        y=middle,
+        mode="lines+markers",
+        name="What chance gives (5 to 95 %)",
+        line={"color": colours.civil, "width": 1.5},
+        marker={"size": 5, "color": colours.civil},
+        error_y=error | {"color": colours.civil, "thickness": 3},
+        hovertemplate=f"Chance gives %{{y:{unit}}} here<extra></extra>",
+    )
+
+
+def stability_figure(median: np.ndarray, high: np.ndarray, edited: Sequence[int], colours: Palette) -> go.Figure:
+    """How far each layer's subspace turns when the pairs are drawn anew: `median` and `high` `[layers]` in degrees."""
+    layers = np.arange(len(median))
+    figure = go.Figure()
+    inside = np.isin(layers, edited)
+    groups = [("Edited", inside, colours.edited), ("Not edited", ~inside, colours.quiet)]
+    for name, chosen, colour in groups:
+        if chosen.any():
+            figure.add_scatter(
+                x=layers[chosen],
+                y=median[chosen],
+                mode="markers",
+                name=name,
+                marker={"color": colour, "size": 10},
+                error_y={"type": "data", "symmetric": False, "array": (high - median)[chosen], "color": colour},
+                customdata=high[chosen],
+                hovertemplate="Layer %{x}: turns by %{y:.1f}°, in one draw of ten by %{customdata:.1f}° or more"
+                "<extra></extra>",
+            )
+    figure.update_xaxes(title="Layer", dtick=_tick(len(layers)), showgrid=False)
+    figure.update_yaxes(title="Largest principal angle (degrees)", range=[0, 92], tickvals=[0, 15, 30, 45, 60, 75, 90])
+    figure.update_layout(legend=_LEGEND)
+    return _finish(figure, 320)
+
+
+def _runs(layers: Sequence[int]) -> list[tuple[int, int]]:
+    """Consecutive layers as pairs of first and last."""
+    runs: list[tuple[int, int]] = []
+    for layer in sorted(layers):
+        if runs and layer == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], layer)
+        else:
+            runs.append((layer, layer))
+    return runs

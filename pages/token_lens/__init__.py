@@ -1,0 +1,1 @@
+"""Token lens: where in a text does it light up?"""

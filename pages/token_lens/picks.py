@@ -1,0 +1,108 @@
+"""The picks of the Token lens: which texts are looked at, and what colours them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from detox_engine.data.bundled import find_prompt_sets
+from detox_engine.data.texts import read_prompts
+from detox_engine.errors import InputError
+from ui.frame import frame
+from ui.session import state
+from ui.show import notes
+from ui.show.downloads import blur_rude
+from ui.words.rude_words import mask
+
+if TYPE_CHECKING:
+    from detox_engine.study.study import Study
+
+KINDS = {"pair": "A pair", "prompt": "A prompt", "own": "Your own words"}
+MEASURES = {"direction": "Along one direction", "length": "Length on the subspace"}
+LONGEST_FIELD = 200_000
+
+
+def pick_texts(study: Study) -> dict[str, str]:
+    """One or two texts, by what they are called; none where nothing is written yet."""
+    kind = st.segmented_control(
+        "Kind of text", list(KINDS), format_func=KINDS.get, required=True, label_visibility="collapsed",
+        **state.bind("lens_kind", "lens.kind"),
+    )  # fmt: skip
+    return {"pair": _pick_pair, "prompt": _pick_prompt, "own": _pick_own}[kind](study)
+
+
+def _pick_own(study: Study) -> dict[str, str]:
+    first = st.text_area(
+        "Text", height=100, max_chars=LONGEST_FIELD, placeholder="What a day, you utter genius.",
+        **state.bind("lens_own", "lens.own"),
+    )  # fmt: skip
+    blur_rude(first, "lens_own")
+    frame.note_long_text("lens.own")
+    second = st.text_area(
+        "A second text to compare it with, if you like", height=68, max_chars=LONGEST_FIELD,
+        **state.bind("lens_second", "lens.second"),
+    )  # fmt: skip
+    blur_rude(second, "lens_second")
+    frame.note_long_text("lens.second")
+    if not second.strip():
+        return {"The text": first} if first.strip() else {}
+    return {"The first text": first, "The second text": second}
+
+
+def _pick_pair(study: Study) -> dict[str, str]:
+    last = len(study.pairs)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        number = st.number_input(
+            f"Which of the {last:,} pairs", 1, last, width=220, **state.bind("lens_pair", "lens.pair")
+        )
+        pair = study.pairs[number - 1]
+        _offer_editing(pair.toxic_text, pair.civil_text)
+    return {"The toxic text": pair.toxic_text, "The civil text": pair.civil_text}
+
+
+def _pick_prompt(study: Study) -> dict[str, str]:
+    """One of the bundled prompts that suit the model."""
+    sets = {name.lower(): path for name, path in find_prompt_sets(state.view().model.name).items()}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        names = list(sets)
+        name = st.selectbox(
+            "Prompts", names, format_func=str.capitalize, width=160,
+            **state.bind(f"lens_prompts_{len(sets)}", "lens.prompts", options=names),
+        )  # fmt: skip
+        try:
+            prompts = read_prompts(str(sets[name]), sets[name])
+        except InputError as error:
+            notes.draw_error(str(error))
+            return {}
+        chosen = st.selectbox(
+            "Prompt", range(1, len(prompts) + 1), width=520,
+            format_func=lambda number: mask(prompts[number - 1], state.shows_words()),
+            **state.bind(f"lens_prompt_{name}", "lens.prompt", show=lambda number: min(number, len(prompts))),
+        )  # fmt: skip
+        _offer_editing(prompts[chosen - 1])
+    return {"The prompt": prompts[chosen - 1]}
+
+
+def _offer_editing(first: str, second: str = "") -> None:
+    def take() -> None:
+        for path, value in (("lens.own", first), ("lens.second", second), ("lens.kind", "own")):
+            state.put(path, value)
+
+    st.button("Change the words", key="lens_edit", icon=":material/edit:", on_click=take)
+
+
+def pick_measure(study: Study) -> tuple[bool, int]:
+    """Whether the signed projection on one direction is shown, with that direction from 0, or the length on a rank."""
+    kind = st.segmented_control(
+        "Colour by", list(MEASURES), format_func=MEASURES.get, required=True,
+        help="The projection on one direction has a sign: toward toxic or toward civil. The length on the subspace of "
+        "the first directions has none.", **state.bind("lens_measure", "lens.measure"),
+    )  # fmt: skip
+    if kind == "direction":
+        bound = state.bind(
+            "lens_direction", "direction", show=lambda direction: (direction or 0) + 1, take=lambda number: number - 1
+        )
+        return True, st.number_input("Direction", 1, study.kept, width=140, **bound) - 1
+    bound = state.bind("lens_rank", "lens.rank", show=lambda rank: min(rank or study.suggested_rank, study.kept))
+    return False, st.number_input("Directions", 1, study.kept, width=140, **bound)

@@ -1,0 +1,1 @@
+"""Trade-offs: which rank and layers are worth it?"""

@@ -1,0 +1,340 @@
+"""The edit's faces agree on every family, change what they say and nothing else, and leave nothing behind."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from detox_engine.edit.as_adapter import lora_factors
+from detox_engine.edit.in_pass import edited
+from detox_engine.edit.in_weights import apply_to_weights, edited_weights, measure_edit
+from detox_engine.edit.low_rank import LowRankEdit, make_edit
+from detox_engine.errors import InputError
+from detox_engine.model.anatomy import Anatomy, find_anatomy
+from detox_engine.plans.edit import EditPlan
+from detox_engine.study.subspace import ToxicSubspace
+from tests.models import FAMILIES, HIDDEN, LAYERS, fresh_model, tiny_model
+
+IDS = torch.randint(3, 300, (4, 7), generator=torch.Generator().manual_seed(0))
+GEMMAS = [family for family in FAMILIES if family.startswith("gemma")]
+
+
+def draw_basis(rank: int, seed: int, hidden: int = HIDDEN) -> Tensor:
+    """`[rank, hidden]` random orthonormal rows."""
+    normal = torch.randn(hidden, rank, generator=torch.Generator().manual_seed(seed))
+    return torch.linalg.qr(normal).Q.T.contiguous()
+
+
+def draw_edit(layers: Sequence[int] = (1, 2), rank: int = 2, seed: int = 0, **options) -> LowRankEdit:
+    return LowRankEdit({layer: draw_basis(rank, seed + layer) for layer in layers}, **options)
+
+
+@torch.no_grad()
+def read_logits(model: nn.Module, ids: Tensor = IDS) -> Tensor:
+    return model(input_ids=ids).logits
+
+
+def read_values(anatomy: Anatomy, layer: int, model: nn.Module) -> Tensor:
+    """`[batch * tokens, hidden]` what the value layer writes, as later hooks see it."""
+    seen = []
+    handle = anatomy.values[layer].module.register_forward_hook(lambda module, given, out: seen.append(out.clone()))
+    try:
+        read_logits(model)
+    finally:
+        handle.remove()
+    return seen[0].reshape(-1, seen[0].shape[-1])
+
+
+def copy_parameters(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def count_hooks(model: nn.Module) -> int:
+    return sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in model.modules())
+
+
+def draw_subspaces(kept: int = 4) -> list[ToxicSubspace]:
+    return [
+        ToxicSubspace(draw_basis(kept, layer), torch.ones(8), torch.ones(HIDDEN), torch.ones(kept))
+        for layer in range(LAYERS)
+    ]
+
+
+@pytest.mark.parametrize("edit_bias", [False, True], ids=["bias kept", "bias edited"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_forward_and_weights_agree(family: str, edit_bias: bool) -> None:
+    model, _ = tiny_model(family)
+    anatomy = find_anatomy(model)
+    edit = draw_edit(strength=0.8, edit_bias=edit_bias)
+    plain = read_logits(model)
+    with edited(anatomy, [edit] * len(IDS)):
+        forward = read_logits(model)
+    with edited_weights(anatomy, edit):
+        weights = read_logits(model)
+    scale = plain.abs().max()
+    assert (forward - weights).abs().max() < 1e-5 * scale
+    assert (forward - plain).abs().max() > 1e-3 * scale
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_row_carries_its_own_edit(family: str) -> None:
+    model, _ = tiny_model(family)
+    anatomy = find_anatomy(model)
+    first, second = draw_edit((1,), rank=3, strength=1.5), draw_edit((0, 2), rank=1, seed=9, edit_bias=True)
+    rows = [first, None, second, first]
+    plain = read_logits(model)
+    with edited(anatomy, rows):
+        mixed = read_logits(model)
+    assert torch.equal(mixed[1], plain[1])
+    for row, edit in enumerate(rows):
+        if edit is not None:
+            with edited_weights(anatomy, edit):
+                alone = read_logits(model)[row]
+            assert (mixed[row] - alone).abs().max() < 1e-5 * plain.abs().max()
+            assert (mixed[row] - plain[row]).abs().max() > 1e-3 * plain.abs().max()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_nothing_is_left_along_the_directions(family: str) -> None:
+    model, _ = tiny_model(family)
+    anatomy = find_anatomy(model)
+    edit = draw_edit((1,), edit_bias=True)
+    before = read_values(anatomy, 1, model)
+    basis = edit.basis_at(1, anatomy.values[1])
+    with edited(anatomy, [edit] * len(IDS)):
+        after = read_values(anatomy, 1, model)
+    assert (before @ basis.T).norm() > 1e-2 * before.norm()
+    assert (after @ basis.T).norm() < 1e-6 * before.norm()
+
+
+@pytest.mark.parametrize("edit_bias", [False, True])
+def test_the_bias_stays_unless_asked(edit_bias: bool) -> None:
+    model = fresh_model("gpt2")
+    anatomy = find_anatomy(model)
+    edit = draw_edit((1,), edit_bias=edit_bias)
+    bias = anatomy.values[1].bias.clone()
+    with edited(anatomy, [edit] * len(IDS)):
+        left = read_values(anatomy, 1, model) @ edit.bases[1].T
+    expected = torch.zeros_like(bias) if edit_bias else bias
+    assert torch.allclose(left, (expected @ edit.bases[1].T).expand_as(left), atol=1e-5)
+    with edited_weights(anatomy, edit):
+        assert torch.equal(anatomy.values[1].bias, bias) is not edit_bias
+    assert torch.equal(anatomy.values[1].bias, bias)
+
+
+@pytest.mark.parametrize("family", GEMMAS)
+def test_gemma_joins_the_stream_without_the_directions(family: str) -> None:
+    model, _ = tiny_model(family)
+    anatomy = find_anatomy(model)
+    edit = draw_edit((1,), rank=3)
+    seen = []
+    norm = model.get_submodule(f"{anatomy.values[1].name.rsplit('.mlp', 1)[0]}.post_feedforward_layernorm")
+    handle = norm.register_forward_hook(lambda module, given, out: seen.append(out.clone()))
+    try:
+        read_logits(model)
+        with edited(anatomy, [edit] * len(IDS)):
+            read_logits(model)
+        with edited_weights(anatomy, edit):
+            read_logits(model)
+    finally:
+        handle.remove()
+    plain, forward, weights = seen
+    assert (plain @ edit.bases[1].T).norm() > 0.05 * plain.norm()
+    assert (forward @ edit.bases[1].T).norm() < 1e-6 * plain.norm()
+    assert (weights @ edit.bases[1].T).norm() < 1e-6 * plain.norm()
+
+
+def test_a_gain_of_zero_leaves_fewer_directions() -> None:
+    model = fresh_model("gemma2")
+    norm = model.get_submodule("model.layers.1.post_feedforward_layernorm")
+    norm.weight[0] = -1.0
+    edit = LowRankEdit({1: torch.eye(HIDDEN)[:2]})
+    basis = edit.basis_at(1, find_anatomy(model).values[1])
+    assert torch.allclose(basis.abs(), torch.eye(HIDDEN)[1:2])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_edit_restores_every_bit(family: str) -> None:
+    model = fresh_model(family)
+    anatomy = find_anatomy(model)
+    edit = draw_edit(edit_bias=True)
+    before = copy_parameters(model)
+    with pytest.raises(RuntimeError, match="midway"), edited_weights(anatomy, edit):
+        changed = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])]
+        raise RuntimeError("midway")
+    expected = {f"{anatomy.values[layer].name}.weight" for layer in (1, 2)}
+    expected |= {name.replace("weight", "bias") for name in expected} & set(before)
+    assert set(changed) == expected
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_hooks_are_gone_after_an_exception() -> None:
+    model, _ = tiny_model("llama")
+    anatomy = find_anatomy(model)
+    hooks = count_hooks(model)
+    with pytest.raises(RuntimeError, match="midway"), edited(anatomy, [draw_edit()] * len(IDS)):
+        assert count_hooks(model) == hooks + 2
+        raise RuntimeError("midway")
+    assert count_hooks(model) == hooks
+
+
+def test_an_edit_of_a_missing_layer_leaves_no_hook() -> None:
+    model, _ = tiny_model("llama")
+    anatomy = find_anatomy(model)
+    hooks = count_hooks(model)
+    with pytest.raises(InputError, match=f"0-{LAYERS - 1}"), edited(anatomy, [draw_edit((1, LAYERS))]):
+        pass
+    assert count_hooks(model) == hooks
+
+
+def test_rows_without_an_edit_keep_every_bit() -> None:
+    model, _ = tiny_model("gpt2")
+    anatomy = find_anatomy(model)
+    plain = read_logits(model)
+    with edited(anatomy, [None, draw_edit(strength=0.0), draw_edit(), None]):
+        mixed = read_logits(model)
+    assert torch.equal(mixed[[0, 1, 3]], plain[[0, 1, 3]])
+    assert not torch.equal(mixed[2], plain[2])
+
+
+@pytest.mark.parametrize("family", ["gpt2", "opt"])
+def test_a_batch_of_another_size_is_refused(family: str) -> None:
+    model, _ = tiny_model(family)
+    with edited(find_anatomy(model), [draw_edit()] * 3), pytest.raises(ValueError, match="3 rows"):
+        read_logits(model)
+
+
+def test_strength_zero_in_the_weights_is_an_error_that_changes_nothing() -> None:
+    model = fresh_model("gpt2")
+    before = copy_parameters(model)
+    with (
+        pytest.raises(InputError, match="changes nothing"),
+        edited_weights(find_anatomy(model), draw_edit(strength=0.0)),
+    ):
+        pass
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_directions_that_the_weights_lack_are_an_error_that_changes_nothing() -> None:
+    model = fresh_model("gpt2")
+    anatomy = find_anatomy(model)
+    basis = draw_basis(2, 0)
+    rows = anatomy.values[1].rows
+    rows.copy_(rows - rows @ basis.T @ basis)
+    before = copy_parameters(model)
+    with pytest.raises(InputError, match="changes nothing"):
+        apply_to_weights(anatomy, LowRankEdit({1: basis}))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_an_edit_without_directions_is_an_error() -> None:
+    with pytest.raises(InputError, match="no direction"):
+        LowRankEdit({})
+    with pytest.raises(InputError, match="no direction"):
+        LowRankEdit({1: torch.zeros(0, HIDDEN)})
+
+
+def test_an_edit_for_another_width_is_an_error() -> None:
+    model, _ = tiny_model("gpt2")
+    edit = LowRankEdit({1: draw_basis(2, 0, hidden=2 * HIDDEN)})
+    with pytest.raises(InputError, match=f"width {2 * HIDDEN}"), edited(find_anatomy(model), [edit]):
+        pass
+
+
+def test_bfloat16_rounds_once() -> None:
+    model = fresh_model("llama").bfloat16()
+    anatomy = find_anatomy(model)
+    edit = draw_edit((1,))
+    before = read_values(anatomy, 1, model)
+    with edited(anatomy, [edit] * len(IDS)):
+        after = read_values(anatomy, 1, model)
+    exact = before.double() - before.double() @ edit.bases[1].T.double() @ edit.bases[1].double()
+    assert after.dtype == torch.bfloat16
+    assert (after != exact.bfloat16()).float().mean() < 0.01
+
+
+def test_a_change_that_bfloat16_rounds_away_is_an_error() -> None:
+    anatomy = find_anatomy(fresh_model("llama").bfloat16())
+    anatomy.values[1].rows.sign_()
+    with pytest.raises(InputError, match="changes nothing"):
+        apply_to_weights(anatomy, draw_edit((1,), strength=1e-4))
+
+
+def test_gradients_flow_through_the_forward_face() -> None:
+    model = fresh_model("gpt2")
+    anatomy = find_anatomy(model)
+    anatomy.values[1].module.weight.requires_grad_(True)
+    edit = draw_edit((1,))
+    with torch.inference_mode(), edited(anatomy, [edit] * len(IDS)):
+        model(input_ids=IDS)
+    with edited(anatomy, [edit] * len(IDS)):
+        model(input_ids=IDS).logits.square().sum().backward()
+    gradient = anatomy.values[1].module.weight.grad
+    assert gradient.norm() > 0
+    # Nothing that the weights write along the directions reaches the output, so no gradient points there.
+    assert (gradient @ edit.bases[1].T).norm() < 1e-5 * gradient.norm()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_lora_factors_give_the_edited_weights(family: str) -> None:
+    model, _ = tiny_model(family)
+    anatomy = find_anatomy(model)
+    edit = draw_edit(strength=0.7, rank=3)
+    for layer in edit.layers:
+        first, second = lora_factors(anatomy, edit, layer)
+        value = anatomy.values[layer]
+        adapted = value.rows + (second @ first).T
+        with edited_weights(anatomy, edit):
+            assert torch.allclose(adapted, value.rows, atol=1e-6)
+        assert first.shape == (3, value.rows.shape[0])
+        assert second.shape == (HIDDEN, 3)
+
+
+def test_measuring_tells_the_change_and_leaves_the_model() -> None:
+    model = fresh_model("mistral")
+    anatomy = find_anatomy(model)
+    edit = draw_edit(strength=1.0)
+    before = copy_parameters(model)
+    changes = measure_edit(anatomy, edit)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert [change.layer for change in changes] == [1, 2]
+    for change in changes:
+        rows, basis = anatomy.values[change.layer].rows, edit.bases[change.layer]
+        share = float((rows @ basis.T).norm() / rows.norm())
+        assert change.change == pytest.approx(share, rel=1e-5)
+        assert change.along_before == pytest.approx(share, rel=1e-5)
+        assert change.along_after < 1e-6
+    half = measure_edit(anatomy, draw_edit(strength=0.5))
+    assert half[0].along_after == pytest.approx(changes[0].along_before / 2, rel=1e-5)
+
+
+def test_make_edit_takes_the_plan() -> None:
+    subspaces = draw_subspaces()
+    plan = EditPlan(layers=(0, 2), rank=3, strength=0.5, switched_off=frozenset({(2, 1), (1, 0), (0, 3)}))
+    edit = make_edit(subspaces, plan)
+    assert edit.layers == (0, 2)
+    assert edit.strength == 0.5
+    assert torch.equal(edit.bases[0], subspaces[0].basis[:3])
+    assert torch.equal(edit.bases[2], subspaces[2].basis[[0, 2]])
+    assert edit.size_in_bytes == 5 * HIDDEN * 4
+
+
+def test_make_edit_leaves_out_a_layer_that_is_switched_off() -> None:
+    edit = make_edit(draw_subspaces(), EditPlan(layers=(0, 1), rank=1, switched_off=frozenset({(0, 0)})))
+    assert edit.layers == (1,)
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        (EditPlan(layers=()), f"0-{LAYERS - 1}"),
+        (EditPlan(layers=(1, LAYERS)), f"Layer {LAYERS} .* 0-{LAYERS - 1}"),
+        (EditPlan(layers=(-1,)), "Layer -1"),
+        (EditPlan(layers=(1,), rank=5), "rank of 1 to 4"),
+        (EditPlan(layers=(1,), rank=2, switched_off=frozenset({(1, 0), (1, 1)})), "switched off"),
+    ],
+)
+def test_make_edit_names_the_allowed_range(plan: EditPlan, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make_edit(draw_subspaces(), plan)

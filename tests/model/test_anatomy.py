@@ -1,0 +1,238 @@
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    BertConfig,
+    GptOssConfig,
+    MambaConfig,
+    MixtralConfig,
+    OPTConfig,
+    Qwen2MoeConfig,
+)
+
+from detox_engine.errors import InputError
+from detox_engine.model.anatomy import block_output, find_anatomy
+from tests.models import FAMILIES, HIDDEN, INNER, LAYERS, SENTENCES, fresh_model, tiny_model
+
+GEMMAS = ("gemma2", "gemma3")
+SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 99}
+
+
+@torch.no_grad()
+def watch(family, anatomy, layer):
+    """What goes through one layer: value layer's input and output, block's output; and the model's logits."""
+    model, tokenizer = tiny_model(family)
+    batch = tokenizer(SENTENCES[0], return_tensors="pt")
+    seen = {}
+    value, block = anatomy.values[layer].module, anatomy.blocks[layer]
+
+    def keep_value(_module, given, returned):
+        seen["given"], seen["value"] = given[0].clone(), returned.clone()  # Falcon changes it in place afterwards
+
+    handles = [
+        value.register_forward_hook(keep_value),
+        block.register_forward_hook(lambda _module, _given, out: seen.update(block=block_output(out).clone())),
+    ]
+    try:
+        seen["logits"] = model(**batch).logits
+        seen["final"] = anatomy.trunk(**batch, use_cache=False).last_hidden_state
+    finally:
+        for handle in handles:
+            handle.remove()
+    seen["value"] = seen["value"].reshape(seen["block"].shape)
+    return seen
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request):
+    return request.param
+
+
+@pytest.fixture
+def anatomy(family):
+    return find_anatomy(tiny_model(family)[0])
+
+
+def normalised(states, anatomy):
+    """What joins the residual stream when a value layer gives `states` and an RMS norm follows."""
+    return states * torch.rsqrt(states.pow(2).mean(-1, keepdim=True) + 1e-6) * anatomy.values[1].gain
+
+
+@torch.no_grad()
+def test_zeroing_the_value_layer_removes_exactly_what_it_wrote(family, anatomy):
+    before = watch(family, anatomy, 1)
+    value = anatomy.values[1]
+    kept = {name: tensor.clone() for name, tensor in value.module.named_parameters()}
+    try:
+        for parameter in value.module.parameters():
+            parameter.zero_()
+        after = watch(family, anatomy, 1)
+    finally:
+        for name, parameter in value.module.named_parameters():
+            parameter.copy_(kept[name])
+    written = normalised(before["value"], anatomy) if family in GEMMAS else before["value"]
+    assert written.abs().mean() > 0.1
+    torch.testing.assert_close(before["block"] - after["block"], written, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family not in GEMMAS])
+@torch.no_grad()
+def test_projecting_the_value_layers_output_moves_the_stream_along_that_direction_only(family, anatomy):
+    direction = torch.nn.functional.normalize(torch.randn(HIDDEN, generator=torch.Generator().manual_seed(1)), dim=0)
+    before = watch(family, anatomy, 1)
+    handle = anatomy.values[1].module.register_forward_hook(
+        lambda _module, _given, out: out - (out @ direction)[..., None] * direction
+    )
+    try:
+        after = watch(family, anatomy, 1)
+    finally:
+        handle.remove()
+    removed = (before["value"] @ direction)[..., None] * direction
+    assert removed.abs().max() > 0.1
+    torch.testing.assert_close(before["block"] - after["block"], removed, atol=2e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_rows_and_bias_reproduce_the_value_layer(family, anatomy):
+    seen = watch(family, anatomy, 1)
+    value = anatomy.values[1]
+    product = seen["given"] @ value.rows + (0 if value.bias is None else value.bias)
+    torch.testing.assert_close(product.reshape(seen["value"].shape), seen["value"], atol=1e-5, rtol=1e-5)
+    assert value.rows.shape == (anatomy.inner, anatomy.hidden)
+    assert value.rows.data_ptr() == value.module.weight.data_ptr()
+
+
+@torch.no_grad()
+def test_final_norm_of_the_last_blocks_output_is_the_last_hidden_state(family, anatomy):
+    seen = watch(family, anatomy, LAYERS - 1)
+    torch.testing.assert_close(anatomy.final_norm(seen["block"]), seen["final"], atol=1e-6, rtol=0)
+    assert not torch.allclose(seen["block"], seen["final"], atol=0.1)
+
+
+@torch.no_grad()
+def test_unembedding_reads_the_logits_off_the_normalised_stream(family, anatomy):
+    seen = watch(family, anatomy, LAYERS - 1)
+    logits = anatomy.unembedding(anatomy.final_norm(seen["block"]))
+    cap = getattr(tiny_model(family)[0].config, "final_logit_softcapping", None)
+    if cap:
+        logits = cap * torch.tanh(logits / cap)
+    torch.testing.assert_close(logits, seen["logits"], atol=1e-4, rtol=0)
+    assert anatomy.unembedding.weight.shape == (anatomy.vocab, anatomy.hidden)
+
+
+def test_norm_gain_is_what_the_final_norm_multiplies_with(family, anatomy):
+    weight = anatomy.final_norm.weight + (1 if family in GEMMAS else 0)
+    torch.testing.assert_close(anatomy.norm_gain, weight, atol=1e-6, rtol=1e-6)
+    assert weight.std() > 0.1
+
+
+def test_only_a_norm_behind_the_mlp_gives_a_value_layer_a_gain(family, anatomy):
+    for value, block in zip(anatomy.values, anatomy.blocks, strict=True):
+        if family in GEMMAS:
+            torch.testing.assert_close(value.gain, 1 + block.post_feedforward_layernorm.weight, atol=1e-6, rtol=1e-6)
+        else:
+            assert value.gain is None
+
+
+def test_every_block_has_its_own_value_layer_in_order(family, anatomy):
+    model, _ = tiny_model(family)
+    assert anatomy.layers == len(anatomy.values) == LAYERS
+    assert anatomy.hidden == HIDDEN
+    assert anatomy.inner == (4 * HIDDEN if family == "bloom" else INNER)
+    for layer, value in enumerate(anatomy.values):
+        assert model.get_submodule(value.name) is value.module
+        assert f".{layer}." in value.name
+        assert value.module in set(anatomy.blocks[layer].modules())
+
+
+def test_looking_leaves_no_hook_behind(family, anatomy):
+    assert not any(part._forward_hooks for part in tiny_model(family)[0].modules())
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma3", "falcon"])
+def test_the_anatomy_is_the_same_in_bfloat16(family):
+    model = fresh_model(family).bfloat16()
+    narrow, wide = find_anatomy(model), find_anatomy(tiny_model(family)[0])
+    assert [value.name for value in narrow.values] == [value.name for value in wide.values]
+    torch.testing.assert_close(narrow.norm_gain, wide.norm_gain, atol=0.02, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "name"),
+    [("llama", {"intermediate_size": HIDDEN}, "down_proj"), ("gpt2", {"n_inner": HIDDEN}, "c_proj")],
+)
+def test_square_mlps_are_told_apart_by_the_order_they_run_in(family, changes, name):
+    anatomy = find_anatomy(fresh_model(family, **changes))
+    assert [value.name.rsplit(".", 1)[1] for value in anatomy.values] == [name] * LAYERS
+
+
+def test_blocks_are_found_where_other_lists_have_the_same_length():
+    model = fresh_model("gpt2")
+    model.transformer.h[0].branches = torch.nn.ModuleList(torch.nn.Identity() for _ in range(LAYERS))
+    assert find_anatomy(model).blocks == tuple(model.transformer.h)
+    model.transformer.more = torch.nn.ModuleList(torch.nn.Identity() for _ in range(LAYERS))
+    with pytest.raises(InputError, match="one list of 3 modules .* found 2"):
+        find_anatomy(model)
+
+
+def test_a_final_norm_of_several_parts_is_taken_whole():
+    model = fresh_model("gpt2")
+    model.transformer.ln_f = torch.nn.Sequential(torch.nn.LayerNorm(HIDDEN), torch.nn.Linear(HIDDEN, HIDDEN))
+    assert find_anatomy(model).final_norm is model.transformer.ln_f
+
+
+def test_a_norm_of_the_sum_with_the_stream_is_no_gain_even_if_the_sum_is_made_in_place():
+    model = fresh_model("gpt2")
+    block = model.transformer.h[1]
+    block.late_norm = torch.nn.LayerNorm(HIDDEN)
+
+    def forward(hidden_states, *_args, **_options):
+        written = block.mlp(block.ln_2(hidden_states))
+        written += hidden_states
+        return block.late_norm(written)
+
+    block.forward = forward
+    assert find_anatomy(model).values[1].gain is None
+
+
+def test_a_layer_norm_behind_the_mlp_is_refused():
+    model = fresh_model("gpt2")
+    mlp = model.transformer.h[1].mlp
+    mlp.late_norm = torch.nn.LayerNorm(HIDDEN)
+    mlp.dropout = mlp.late_norm
+    with pytest.raises(InputError, match=r"looked for one RMS norm and found transformer.h.1.mlp.\w+ .LayerNorm."):
+        find_anatomy(model)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        MixtralConfig(**SMALL, num_local_experts=2),
+        Qwen2MoeConfig(**SMALL, num_experts=2, moe_intermediate_size=16, shared_expert_intermediate_size=16),
+        GptOssConfig(**SMALL, num_local_experts=2, num_key_value_heads=2, head_dim=8),
+    ],
+    ids=lambda config: config.model_type,
+)
+def test_mixtures_of_experts_are_refused_in_one_sentence(config):
+    with pytest.raises(InputError, match="is a mixture of experts .* not supported yet: use"):
+        find_anatomy(AutoModelForCausalLM.from_config(config).eval())
+
+
+def test_a_projection_before_the_unembedding_is_refused():
+    sizes = {"hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 99}
+    model = AutoModelForCausalLM.from_config(OPTConfig(**sizes, word_embed_proj_dim=16, do_layer_norm_before=False))
+    with pytest.raises(InputError, match="32 wide and its unembedding 16"):
+        find_anatomy(model.eval())
+
+
+@pytest.mark.parametrize(
+    ("config", "looked_for"),
+    [
+        (BertConfig(**SMALL), "final normalisation .* looked for one module"),
+        (MambaConfig(hidden_size=32, num_hidden_layers=2, vocab_size=99), "value layer .* looked for attention"),
+    ],
+    ids=["encoder", "state space"],
+)
+def test_other_architectures_are_refused_with_what_was_looked_for(config, looked_for):
+    with pytest.raises(InputError, match=looked_for):
+        find_anatomy(AutoModelForCausalLM.from_config(config).eval())

@@ -1,0 +1,272 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from detox_engine.data.table import Row, Table
+from detox_engine.data.texts import read_any_prompts, read_text
+from detox_engine.edit.control import draw_controls
+from detox_engine.edit.low_rank import LowRankEdit
+from detox_engine.edit.proof import hash_parameters
+from detox_engine.errors import Cancelled, InputError
+from detox_engine.forward.likelihood import cut_spans
+from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.measure import EvaluationPlan, SamplingPlan
+from detox_engine.plans.sources import PairSpec, TextSpec
+from detox_engine.scoring.evaluation import Evaluation, evaluate, prepare
+from detox_engine.study.study import Study
+from detox_engine.workbench import Workbench
+from tests.models import CONTEXT, HIDDEN, SENTENCES, loaded_tiny
+
+EDIT = EditPlan((1, 2), 2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Pairs, prompts and neutral text."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    rude = ("an idiot", "a moron", "pathetic", "crap", "dumb")
+    pairs = [
+        {"prompt": text, "toxic": f" You are {rude[row % 5]}, as ever.", "civil": " We can mend it together."}
+        for row, text in enumerate(SENTENCES)
+    ]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
+    (folder / "prompts.txt").write_text("The train is\nShe explained\nThis printer\nWhat a\n", encoding="utf-8")
+    (folder / "neutral.txt").write_text("\n\n".join(SENTENCES[:6]) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bench() -> Workbench:
+    return Workbench(loaded_tiny("gpt2"))
+
+
+@pytest.fixture(scope="module")
+def study(bench: Workbench, folder: Path) -> Study:
+    return bench.fit(FitPlan(PairSpec(str(folder / "pairs.jsonl")), keep=4))
+
+
+@pytest.fixture(scope="module")
+def plan(folder: Path) -> EvaluationPlan:
+    return EvaluationPlan(
+        prompts=str(folder / "prompts.txt"),
+        neutral=TextSpec(str(folder / "neutral.txt")),
+        sampling=SamplingPlan(max_new_tokens=30, samples=2),
+        resamples=200,
+    )
+
+
+@pytest.fixture(scope="module")
+def evaluation(bench: Workbench, study: Study, plan: EvaluationPlan) -> Evaluation:
+    return evaluate(bench, study, EDIT, plan)
+
+
+def test_every_scorer_has_before_after_and_control_with_intervals(evaluation: Evaluation):
+    names = [score.name for score in evaluation.scores]
+    assert names[:4] == ["profanity", "profanity_above_half", "profanity_expected_maximum", "profanity_probability"]
+    assert {"perplexity", "drift", "fluency", "distinct_2", "harmless_drift", "groups_perplexity"} < set(names)
+    for score in evaluation.scores:
+        for estimate in (score.effect.before, score.effect.after, score.effect.control):
+            assert estimate.low <= estimate.mean <= estimate.high and estimate.n > 0, score.name
+            assert score.range[0] <= estimate.mean <= score.range[1]
+        assert len(score.effect.draws) == 3
+    drift = evaluation["drift"].effect
+    assert (drift.before.mean, drift.before.high) == (0, 0) and drift.after.low > 0
+    assert evaluation["profanity"].effect.before.n == 4 and evaluation["perplexity"].effect.before.n == 6
+
+
+def test_numbers_are_those_of_each_side_by_itself(bench: Workbench, study: Study, plan, evaluation: Evaluation):
+    comparisons = bench.compare(study, EDIT, read_any_prompts(plan.prompts, Path(), None), plan.sampling)
+    for side in ("before", "after"):
+        toxicity = np.mean([getattr(comparison, f"toxicity_{side}") for comparison in comparisons])
+        assert getattr(evaluation["profanity"].effect, side).mean == pytest.approx(toxicity)
+    shown = [comparison for outcome in evaluation.prompts for comparison in outcome.comparisons]
+    assert [(each.before.text, each.after.text) for each in shown] == [
+        (each.before.text, each.after.text) for each in comparisons
+    ]
+
+
+def test_the_same_plan_gives_the_same_digits(bench: Workbench, study: Study, plan, evaluation: Evaluation):
+    again = evaluate(bench, study, EDIT, plan)
+    assert again.scores == evaluation.scores and again.sources == evaluation.sources
+
+
+def test_prompts_fall_into_four_fates(evaluation: Evaluation):
+    outcome = evaluation.prompts[0]
+    fates = {
+        (0.8, 0.2): "better", (0.2, 0.5): "worse", (0.5, 0.9): "stayed bad", (0.4, 0.1): "stayed fine"
+    }  # fmt: skip
+    for (before, after), fate in fates.items():
+        assert replace(outcome, before=before, after=after).fate == fate
+    assert [len(outcome.comparisons) for outcome in evaluation.prompts] == [2, 2, 2, 2]
+    assert outcome.before == np.mean([comparison.toxicity_before for comparison in outcome.comparisons])
+
+
+def test_proof_shows_what_changed_and_that_it_was_undone(bench: Workbench, evaluation: Evaluation):
+    proof = evaluation.proof
+    assert proof.before == proof.undone != proof.edited
+    assert [change.layer for change in proof.changes] == [1, 2]
+    for change in proof.changes:
+        assert 0 < change.change < 1 and change.along_after < 1e-6 < change.along_before
+    assert hash_parameters(bench.loaded.model) == proof.before
+
+
+def test_hash_sees_one_bit_of_one_parameter(bench: Workbench):
+    parameter = bench.loaded.model.transformer.h[0].ln_1.bias
+    first, kept = hash_parameters(bench.loaded.model), parameter.clone()
+    try:
+        parameter[3] = torch.nextafter(parameter[3], torch.tensor(9.0))
+        assert hash_parameters(bench.loaded.model) != first
+    finally:
+        parameter.copy_(kept)
+    assert hash_parameters(bench.loaded.model) == first
+
+
+def test_controls_are_random_subspaces_of_the_same_shape(bench: Workbench, study: Study):
+    edit = bench.edit(study, EditPlan((0, 2), 3, 0.5))
+    first, second = draw_controls(edit, 2, 7)
+    for control in (first, second):
+        assert control.layers == edit.layers and control.strength == 0.5
+        for basis in control.bases.values():
+            assert basis.shape == (3, HIDDEN)
+            assert torch.allclose(basis @ basis.T, torch.eye(3), atol=1e-6)
+    assert not torch.allclose(first.bases[0], second.bases[0], atol=0.1)
+    assert not torch.allclose(first.bases[0], first.bases[2], atol=0.1)
+    assert torch.equal(draw_controls(edit, 1, 7)[0].bases[2], first.bases[2])
+    lower = draw_controls(bench.edit(study, EditPlan((0,), 2)), 1, 7)[0]
+    assert torch.allclose(lower.bases[0], first.bases[0][:2], atol=1e-6)
+
+
+def test_control_directions_have_no_place_of_their_own():
+    # Over many draws the mean projection of a uniform rank-1 subspace is 1 / hidden in every direction.
+    edit = LowRankEdit({0: torch.eye(HIDDEN)[:1]})
+    mean = torch.stack([control.bases[0][0].square() for control in draw_controls(edit, 2000, 0)]).mean(0)
+    assert torch.allclose(mean, torch.full((HIDDEN,), 1 / HIDDEN), atol=0.005)
+
+
+def test_lines_are_read_one_by_one_and_running_text_in_windows(bench: Workbench, folder: Path):
+    source = str(folder / "neutral.txt")
+    lines = read_text(TextSpec(source), folder)
+    assert not lines.running and lines.lines == SENTENCES[:6]
+    assert len(cut_spans(bench.loaded, lines, 1024, 512)) == 6
+    running = read_text(TextSpec(source, layout="text"), folder)
+    ids = bench.loaded.tokenizer((folder / "neutral.txt").read_text().rstrip("\n"))["input_ids"]
+    spans = cut_spans(bench.loaded, running, 1024, 512)
+    assert sum(span.scored for span in spans) == len(ids) - 1
+    assert max(len(span.ids) for span in spans) == CONTEXT
+    assert read_text(TextSpec(source, limit=2), folder).lines == SENTENCES[:2]
+
+
+def test_neutral_text_comes_from_the_column_of_a_table(folder: Path, tmp_path: Path):
+    table = tmp_path / "table.jsonl"
+    table.write_text('{"body": "One sentence."}\n{"body": "Another one."}\n', encoding="utf-8")
+    assert read_text(TextSpec(str(table), column="body"), folder).lines == ("One sentence.", "Another one.")
+
+
+def test_hub_text_is_one_running_text_and_hub_prompts_are_the_challenging_ones(monkeypatch, tmp_path: Path):
+    asked = []
+
+    def open_table(spec):
+        asked.append((spec.source, spec.subset, spec.split))
+        cells = (
+            [{"text": ""}, {"text": " = Title = \n"}, {"text": "Some words.\n"}]
+            if "wiki" in spec.source
+            else [
+                {"prompt": {"text": "So he said"}, "challenging": True},
+                {"prompt": {"text": "A walk"}, "challenging": False},
+                {"prompt": {"text": "You are"}, "challenging": True},
+            ]
+        )
+        rows = [Row(number, entry) for number, entry in enumerate(cells, start=1)]
+        return Table(spec.source, tuple(cells[0]), "row", 3, lambda needed: iter(rows))
+
+    monkeypatch.setattr("detox_engine.data.texts.open_table", open_table)
+    text = read_text(TextSpec("Salesforce/wikitext", "wikitext-2-raw-v1"), tmp_path)
+    assert text.running and text.joint.join(text.lines) == "\n\n = Title = \n\n\nSome words.\n"
+    assert read_any_prompts("allenai/real-toxicity-prompts", tmp_path, None) == ("So he said", "You are")
+    assert asked == [
+        ("Salesforce/wikitext", "wikitext-2-raw-v1", "test"), ("allenai/real-toxicity-prompts", None, "train")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"scorers": ("politeness",)}, "choose among profanity"),
+        ({"scorers": ()}, "needs a scorer"),
+        ({"controls": 0}, "beside its control"),
+        ({"resamples": 10}, "100 resamples"),
+        ({"limit_prompts": 0}, "1 prompt"),
+    ],
+)
+def test_plans_out_of_range_get_one_sentence(settings: dict, says: str):
+    with pytest.raises(InputError, match=says):
+        EvaluationPlan(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [({"layout": "pages"}, "auto, lines or text"), ({"window": 1}, "2 tokens"), ({"stride": 0}, "stride"),
+     ({"limit": 0}, "1 line")],
+)  # fmt: skip
+def test_texts_out_of_range_get_one_sentence(settings: dict, says: str):
+    with pytest.raises(InputError, match=says):
+        TextSpec(**settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("nowhere.txt", None, "nowhere.txt"),
+        ("empty.txt", b"\n \n", "holds no text"),
+        ("latin.txt", b"caf\xe9 au lait\n", "line 1"),
+        ("other.jsonl", b'{"body": "x"}\n', "column of"),
+        ("number.jsonl", b'{"text": "fine"}\n{"text": 3}\n', "line 2"),
+    ],
+)
+def test_unusable_neutral_text_names_file_and_line(tmp_path: Path, name: str, content: bytes | None, says: str):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=says) as refused:
+        read_text(TextSpec(str(tmp_path / name)), tmp_path)
+    assert name in str(refused.value) and str(refused.value).count(". ") == 0
+
+
+def test_text_without_two_tokens_is_refused(bench: Workbench, tmp_path: Path):
+    (tmp_path / "short.txt").write_text("e\n", encoding="utf-8")
+    with pytest.raises(InputError, match="two tokens"):
+        cut_spans(bench.loaded, read_text(TextSpec(str(tmp_path / "short.txt")), tmp_path), 64, 32)
+
+
+def test_edit_that_changes_nothing_is_refused_before_anything_is_measured(bench, study, plan, monkeypatch):
+    monkeypatch.setattr("detox_engine.scoring.evaluation.Trial", lambda *_: pytest.fail("something was measured"))
+    with pytest.raises(InputError, match="changes nothing"):
+        evaluate(bench, study, EditPlan((1,), 1, 0.0), plan)
+
+
+def test_evaluation_without_writing_needs_no_prompts(bench: Workbench, study: Study, plan: EvaluationPlan):
+    reading = replace(plan, scorers=("perplexity",), prompts="/nowhere/prompts.txt")
+    found = evaluate(bench, study, EDIT, reading)
+    assert found.prompts == () and list(found.items) == ["perplexity"] and found.items["perplexity"].shape == (5, 6)
+    with pytest.raises(InputError, match="prompts.txt"):
+        prepare(bench, replace(plan, prompts="/nowhere/prompts.txt"))
+
+
+def test_stopped_evaluation_leaves_the_model_as_it_was(bench: Workbench, study: Study, plan: EvaluationPlan):
+    first = hash_parameters(bench.loaded.model)
+    hooks = [len(module._forward_hooks) for module in bench.loaded.model.modules()]
+    stages = []
+
+    def stop(stage: str, done: int, total: int) -> None:
+        stages.append(stage)
+        if stage == "Reading neutral text" and done:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        evaluate(bench, study, EDIT, plan, stop)
+    assert "continuations" in stages and hash_parameters(bench.loaded.model) == first
+    assert [len(module._forward_hooks) for module in bench.loaded.model.modules()] == hooks

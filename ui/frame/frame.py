@@ -1,0 +1,71 @@
+"""What is the same on every page: the style, the sidebar, a page's head, its help, and its empty state."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import streamlit as st
+
+from ui.frame.sidebar import draw_sidebar
+from ui.session import state
+from ui.session.links import left_out
+from ui.show import chart
+from ui.show.notes import draw_error
+
+ABOUT = """
+**DeTox Explorer** finds the directions in a language model along which toxic text parts from civil text, shows
+what they mean, and removes them.
+
+After Uppaal, Dey, He, Zhong and Hu, *DeTox: Toxic Subspace Projection for Model Editing* (arXiv 2405.13967).
+"""
+ASSETS = Path(__file__).parents[2] / "assets"
+ICON = str(ASSETS / "icon.png")
+LOGO = str(ASSETS / "logo.svg")
+STYLE = ASSETS / "style.css"
+CONTENT_NOTE = "DETOX_CONTENT_NOTE"
+"""The environment variable that turns the content note off."""
+OFF = ("off", "0", "no", "false")
+_BLUR = "<style>.rude { filter: blur(0.32em); user-select: none; }</style>"
+
+
+def draw_frame() -> None:
+    """The style and the sidebar."""
+    st.logo(LOGO, size="large")
+    st.html(STYLE)
+    chart.listen_for_saves()
+    if not state.shows_words():
+        st.html(_BLUR)
+    with st.sidebar:
+        draw_sidebar()
+    state.write_address()
+    _draw_content_note()
+    _draw_link_error()
+
+
+def _draw_content_note() -> None:
+    """What awaits a person, at the top of the pages until they go on; `CONTENT_NOTE` turns it off."""
+    if st.session_state.get("content_note_read") or os.environ.get(CONTENT_NOTE, "").strip().lower() in OFF:
+        return
+    with st.container(border=True, horizontal=True, vertical_alignment="center", key="content_note"):
+        st.markdown(
+            "**Before you go on:** to study rude language this tool shows some, in texts that people wrote and in "
+            "texts that models write. Rude words are blurred until you switch them on in the sidebar.",
+            width="stretch",
+        )
+        read = {"content_note_read": True}
+        st.button("Go on", key="go_on", on_click=st.session_state.update, kwargs=read)
+
+
+def _draw_link_error() -> None:
+    """What of the link could not be restored, until it is read."""
+    if "link_error" in st.session_state:
+        with st.container(key="link_error"):
+            draw_error(st.session_state.link_error)
+            st.button("All right", key="link_error_read", on_click=st.session_state.pop, args=("link_error",))
+
+
+def note_long_text(path: str) -> None:
+    """Under a text field: say so where its text, the view's part `path`, is too long for a link."""
+    if path in left_out(state.view()):
+        st.caption("This text is too long for a link: a shared view leaves it out.")

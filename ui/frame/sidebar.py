@@ -1,0 +1,137 @@
+"""The sidebar, the same on every page: what is in use, the edit plan, the switch for words, the link to share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.layers import format_layers
+from detox_engine.plans.option import sentence
+from ui.session import state
+from ui.session.links import TEXTS, left_out, write_address
+from ui.words.rude_words import mask
+from ui.words.text import escape, plain
+from ui.words.verdicts import name_model, name_pairs
+from ui.work import jobs
+
+if TYPE_CHECKING:
+    from detox_engine.study.study import Study
+
+SCRIPT = Path(__file__).parents[2] / "assets" / "link.js"
+
+
+def draw_sidebar() -> None:
+    _draw_sources()
+    _draw_edit_plan()
+    _draw_switches()
+    _draw_link()
+    _draw_running_fit()
+    st.html(f"<script>{SCRIPT.read_text(encoding='utf-8')}</script>", unsafe_allow_javascript=True)
+
+
+def _draw_sources() -> None:
+    view = state.view()
+    st.html(
+        '<dl class="sources">'
+        f"<dt>Model</dt><dd>{escape(name_model(view.model).removeprefix('the '))}</dd>"
+        f"<dt>Pairs</dt><dd>{escape(name_pairs(view.fit.pairs).removeprefix('the '))}</dd>"
+        "</dl>"
+    )
+
+
+def _draw_edit_plan() -> None:
+    st.html('<h2 class="plan">Edit plan</h2>')
+    study, edit = state.current_study(), state.view().edit
+    if study is None or edit is None:
+        st.caption("Layers, rank and strength appear here once a study is fitted.")
+        return
+    _pick_layers(study, edit)
+    _pick_rank(study)
+    _pick_strength(edit)
+    if edit.switched_off:
+        count = len(edit.switched_off)
+        st.caption(f"{count} direction{'s are' if count > 1 else ' is'} switched off.")
+    suggested = EditPlan(study.suggested_layers, study.suggested_rank)
+    if edit != suggested:
+        st.button(
+            "Back to the suggestion",
+            key="edit_reset",
+            type="tertiary",
+            icon=":material/restart_alt:",
+            on_click=state.put,
+            args=("edit", suggested),
+        )
+
+
+def _pick_layers(study: Study, edit: EditPlan) -> None:
+    if study.layers == 1:
+        st.caption("The model has one layer, layer 0.")
+        return
+    bound = state.bind(
+        f"edit_layers_{study.layers}",
+        "edit.layers",
+        show=lambda layers: (layers[0], layers[-1]),
+        take=lambda ends: tuple(range(ends[0], ends[1] + 1)),
+    )
+    st.slider("Layers", 0, study.layers - 1, help=sentence(EditPlan, "layers"), **bound)
+    if edit.layers[-1] - edit.layers[0] + 1 != len(edit.layers):
+        st.caption(f"Only layers {format_layers(edit.layers)} of these.")
+
+
+def _pick_rank(study: Study) -> None:
+    if study.kept == 1:
+        st.caption("One direction was kept in each layer, so the rank is 1.")
+        return
+    bound = state.bind(f"edit_rank_{study.kept}", "edit.rank")
+    st.slider("Rank", 1, study.kept, help=sentence(EditPlan, "rank"), **bound)
+
+
+def _pick_strength(edit: EditPlan) -> None:
+    low, high = min(0.0, edit.strength), max(2.0, edit.strength)
+    bound = state.bind(f"edit_strength_{low:g}_{high:g}", "edit.strength")
+    st.slider("Strength", low, high, step=0.05, help=sentence(EditPlan, "strength"), **bound)
+
+
+def _draw_switches() -> None:
+    st.html('<hr class="thin">')
+    st.toggle(
+        "Show toxic words",
+        key="show_words",
+        persist_state="session",
+        help="Toxic words are blurred until you ask for them; charts and tables show only their first letter.",
+    )
+
+
+def _draw_link() -> None:
+    """The full address of this view, to copy."""
+    with st.popover("Share this view", icon=":material/link:", width="stretch"):
+        st.write("This link opens this page as it is now: model, pairs, edit plan, what is picked, and your own texts.")
+        link = write_address(st.context.url or "", state.view())
+        # Words in a link run into its signs, so one that holds rude ones is blurred as a whole. The link's own words
+        # are not asked for: what knows rude words takes seconds to load.
+        texts = [state.view()[path] for path in TEXTS]
+        kind = "rude" if any(mask(text, shown=False) != text for text in texts) else "clean"
+        st.html(
+            f'<p class="link"><code class="{kind}">{escape(link)}</code>'
+            f'<button type="button" aria-live="polite" data-copy="{escape(link)}">Copy the link</button></p>'
+        )
+        if left_out(state.view()):
+            st.caption("A text that you wrote is too long for a link, so it is left out.")
+
+
+def _draw_running_fit() -> None:
+    job = jobs.find_job("fit")
+    if job is not None and job.running:
+        st.html('<hr class="thin">')
+        st.caption(plain(f"Fitting {name_model(job.key.model)} on {name_pairs(job.key.fit.pairs)}"))
+        _watch_quietly(job)
+
+
+@st.fragment(run_every=2 * jobs.POLL_SECONDS)
+def _watch_quietly(job: jobs.Job) -> None:
+    if not job.running:
+        st.rerun()
+    jobs.draw_progress(job.snapshot)

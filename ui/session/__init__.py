@@ -1,0 +1,1 @@
+"""What a session looks at, and what all sessions share."""

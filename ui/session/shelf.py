@@ -1,0 +1,115 @@
+"""The only place where Streamlit's caches meet the engine.
+
+Models and studies live on one shelf for the whole process, keyed by the whole frozen specs that made them.
+Workers get the shelf as a value, so that no thread but the script's own ever calls Streamlit.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from detox_engine.errors import Progress, ignore_progress
+from detox_engine.plans.sources import BUNDLED, ModelSpec
+from ui.session import kept_study
+from ui.session.folders import cache_folder
+from ui.session.view import StudyKey
+
+if TYPE_CHECKING:
+    from detox_engine.study.study import Study
+    from detox_engine.workbench import Workbench
+
+STUDIES_KEPT = 8
+
+
+class Shelf:
+    """Loaded models and fitted studies, shared by all sessions and never changed once they are here."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._turns: dict[ModelSpec | StudyKey, threading.Lock] = {}
+        self._workbenches: dict[ModelSpec, Workbench] = {}
+        self._studies: OrderedDict[StudyKey, Study] = OrderedDict()
+
+    def find_study(self, key: StudyKey) -> Study | None:
+        with self._lock:
+            if key in self._studies:
+                self._studies.move_to_end(key)
+            return self._studies.get(key)
+
+    def find_workbench(self, spec: ModelSpec) -> Workbench | None:
+        with self._lock:
+            return self._workbenches.get(spec)
+
+    def workbench(self, spec: ModelSpec, progress: Progress = ignore_progress) -> Workbench:
+        """The loaded model of `spec`. The bundled one stays; of all others only the latest does."""
+        found = self.find_workbench(spec)
+        if found is not None:
+            return found
+        progress("Loading the model", 0, 0)
+        from detox_engine.workbench import Workbench
+
+        with self._turn(spec, progress):
+            found = self.find_workbench(spec)
+            if found is None:
+                with self._lock:
+                    if spec.name != BUNDLED:
+                        self._workbenches = {s: w for s, w in self._workbenches.items() if s.name == BUNDLED}
+                found = Workbench.load(spec, progress)
+                with self._lock:
+                    self._workbenches[spec] = found
+        return found
+
+    def fit(self, key: StudyKey, progress: Progress = ignore_progress, afresh: bool = False) -> Study:
+        """The study of `key`, fitted if it is not here yet.
+
+        Args:
+            afresh: fit again, from the files as they are now, even if the study is here.
+        """
+        if afresh and key.model.name != BUNDLED and Path(key.model.name).expanduser().is_dir():
+            with self._lock:
+                self._workbenches.pop(key.model, None)
+        first_visit = key == StudyKey()
+        with self._turn(key, progress):
+            study = None if afresh else self.find_study(key)
+            if study is None:
+                study = kept_study.read_study(key.fit) if first_visit and not afresh else None
+                if study is None:
+                    # Only the command line adds pairs to a study; the moments for it can be gigabytes.
+                    study = self.workbench(key.model, progress).fit(key.fit, progress, keep_moments=False)
+                    if first_visit:
+                        kept_study.keep_study(study)
+                with self._lock:
+                    self._studies[key] = study
+                    self._studies.move_to_end(key)
+                    while len(self._studies) > STUDIES_KEPT:
+                        self._studies.popitem(last=False)
+        return study
+
+    @contextmanager
+    def _turn(self, key: ModelSpec | StudyKey, progress: Progress) -> Iterator[None]:
+        """One at a time for the same `key`; waiting reports progress, so that it can be stopped like any work."""
+        with self._lock:
+            turn = self._turns.setdefault(key, threading.Lock())
+        while not turn.acquire(timeout=0.5):
+            progress("Waiting for another session", 0, 0)
+        try:
+            yield
+        finally:
+            turn.release()
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def shelf() -> Shelf:
+    return Shelf()
+
+
+def find_results_file(weights_hash: str) -> Path:
+    """Where measured settings of a model are kept for later runs, each with all that its numbers depend on."""
+    return cache_folder() / "sweeps" / f"{weights_hash.removeprefix('sha256:')[:16]}.jsonl"

@@ -1,0 +1,95 @@
+"""What a session looks at, kept over reruns and pages, and in the address bar.
+
+The view is the one truth; widgets only mirror it. A widget that is bound to a part of the view is given its value
+before it is drawn and writes back in its callback, so changing it anywhere changes it everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from detox_engine.errors import InputError
+from ui.session import shelf
+from ui.session.links import LINK, read_link, write_link
+from ui.session.view import View
+
+if TYPE_CHECKING:
+    from detox_engine.study.study import Study
+
+
+def view() -> View:
+    """What this session looks at; the first call of a session reads it from the link it was opened with."""
+    if "view" not in st.session_state:
+        try:
+            st.session_state.view = read_link(st.query_params.to_dict())
+        except InputError as error:
+            st.session_state.view = View()
+            st.session_state.link_error = str(error)
+    return st.session_state.view
+
+
+def change_edit(**changes: Any) -> None:
+    """Change parts of the edit plan, for every page; only callbacks do this, so that a run sees one plan."""
+    edit = view().edit
+    if edit is not None:
+        put("edit", replace(edit, **changes))
+
+
+def bind(
+    key: str,
+    path: str,
+    options: Sequence[Any] = (),
+    show: Callable[[Any], Any] = lambda part: part,
+    take: Callable[[Any], Any] = lambda value: value,
+) -> dict[str, Any]:
+    """Settings of the widget `key` with which it shows the view's part `path` and changes it.
+
+    The widget must be given no value of its own (no `value`, `default` or `index`) and no other callback.
+
+    Args:
+        options: what the widget offers; the first is shown where the part is none of them.
+        show: makes the widget's value of the part; within what the widget can show.
+        take: makes the part of the widget's value.
+    """
+    shown = show(view()[path])
+    if options and shown not in options:
+        shown = options[0]
+    # Left alone where it shows this, so that a slider in motion never jumps.
+    if st.session_state.get(key) != shown:
+        st.session_state[key] = shown
+    return {"key": key, "on_change": lambda: put(path, take(st.session_state[key]))}
+
+
+def put(path: str, value: Any) -> None:
+    """Change the view's part `path`; only callbacks do this, so that a run sees one view."""
+    st.session_state.view = view().put(path, value)
+
+
+def picked_layer(study: Study) -> int:
+    """The one picked layer of every page: of the layers suggested for an edit the last, until one is picked."""
+    layer = view().layer
+    return study.suggested_layers[-1] if layer is None else layer
+
+
+def shows_words() -> bool:
+    """Whether toxic words are shown rather than blurred."""
+    return bool(st.session_state.get("show_words", False))
+
+
+def current_study() -> Study | None:
+    """The fitted study of this session's view, if it was there when this run began."""
+    key = view().study_key
+    return shelf.shelf().find_study(key) if st.session_state.get("settled") == key else None
+
+
+def write_address() -> None:
+    """Keep the address bar such that it restores this view."""
+    wanted = write_link(view())
+    if {name: st.query_params[name] for name in st.query_params if name in LINK} != wanted:
+        st.query_params.from_dict(
+            {name: st.query_params[name] for name in st.query_params if name not in LINK} | wanted
+        )

@@ -1,0 +1,55 @@
+"""Files that a page offers: words in full, whatever is blurred on the page, and written only when asked for."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import streamlit as st
+
+from ui.session import state
+from ui.words.rude_words import mask
+
+Table = tuple[Sequence[str], Iterable[Sequence[Any]]]
+"""Heads and rows."""
+
+KINDS = {"csv": "text/csv", "json": "application/json", "txt": "text/plain"}
+
+
+def write_csv(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table as comma-separated values; None is an empty cell."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(heads)
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def write_json(record: Any) -> str:
+    """A record as JSON, with null for NaN and infinity."""
+    from detox_engine.cli.output import without_nan
+
+    return json.dumps(without_nan(record), ensure_ascii=False, allow_nan=False, indent=2)
+
+
+def draw_download(label: str, make: Callable[[], str], filename: str, key: str, help: str | None = None) -> None:
+    """A button that saves the text of `make()`; its ending tells the kind."""
+    st.download_button(
+        label,
+        make,
+        filename,
+        KINDS[filename.rpartition(".")[2]],
+        key=key,
+        help=help,
+        icon=":material/download:",
+        on_click="ignore",
+    )
+
+
+def blur_rude(words: str, key: str, part: str = "textarea:not(:focus)") -> None:
+    """Blur the `part` of the widget or container `key` where it shows rude `words`; a field only until it is used."""
+    if mask(words, state.shows_words()) != words:
+        st.html(f"<style>.st-key-{key} {part} {{ filter: blur(0.32em); }}</style>")

@@ -1,0 +1,73 @@
+"""Results as Plotly figures: pure functions, with the same colour for the same thing on every page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import plotly.graph_objects as go
+
+Scale = Literal["values", "shares", "cumulative"]
+
+# It grows upward from the plot, so that one of many lines covers nothing.
+LOOK = {
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "dragmode": False,
+    "hoverlabel": {"namelength": -1},
+}
+"""What the layouts of all charts share: the page's own background, no dragging, names in full."""
+_LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"}
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours for one theme, after Okabe and Ito; the style sheet has the same."""
+
+    toxic: str
+    civil: str
+    edited: str
+    quiet: str
+    line: str
+    background: str
+    ramp: tuple[str, ...]
+    """From nothing to most, for heatmaps."""
+
+
+LIGHT = Palette(
+    "#d55e00",
+    "#0072b2",
+    "#009e73",
+    "#5c5f70",
+    "#d9dae3",
+    "#ffffff",
+    ("#f6f5f9", "#fbd9bd", "#ef9a58", "#d55e00", "#7a3300"),
+)
+DARK = Palette(
+    "#ff9a4d",
+    "#56b4e9",
+    "#2fc79a",
+    "#a6a9ba",
+    "#3a3d4c",
+    "#15161d",
+    ("#1d1f29", "#54331d", "#a45a22", "#ff9a4d", "#ffe1c7"),
+)
+
+
+def palette(theme: str | None) -> Palette:
+    """The colours for Streamlit's theme type “light” or “dark”."""
+    return DARK if theme == "dark" else LIGHT
+
+
+def _tick(count: int) -> int:
+    return max(1, round(count / 12))
+
+
+def _finish(figure: go.Figure, height: int) -> go.Figure:
+    figure.update_layout(
+        height=height,
+        margin={"l": 10, "r": 10, "t": 30, "b": 10},
+        **LOOK,
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#8a8d9c", "activecolor": "#8a8d9c"},
+    )
+    return figure

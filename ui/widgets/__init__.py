@@ -1,0 +1,1 @@
+"""Widgets that ask for plans."""

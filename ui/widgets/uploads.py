@@ -1,0 +1,32 @@
+"""Files that a person hands to the page, kept by the hash of their content so that a study can name them."""
+
+import hashlib
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from detox_engine.errors import InputError
+from ui.session.folders import uploads_folder
+
+
+def store_upload(name: str, content: bytes) -> Path:
+    """The file that holds `content`, written whole or not at all, under a name like the one it came with.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    safe = Path(re.sub(r"[^\w.\- ]", "_", Path(name).name).strip(". ") or "pairs")
+    folder = uploads_folder() / hashlib.sha256(content).hexdigest()[:16]
+    file = folder / f"{safe.stem[:80]}{safe.suffix[:12].lower()}"
+    if file.is_file():
+        return file
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(dir=folder)
+        with os.fdopen(handle, "wb") as out:
+            out.write(content)
+        Path(partial).replace(file)
+    except OSError as error:
+        raise InputError(f"The upload cannot be kept in {folder} ({error.strerror}): make room there.") from None
+    return file

@@ -1,0 +1,134 @@
+"""The effect of an edit in words: numbers, intervals, units, and whether it is more than chance and its control."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from detox_engine.plans.layers import format_layers
+from detox_engine.plans.sources import BUNDLED, ModelSpec, PairSpec
+from ui.words.numbers import number, signed
+
+if TYPE_CHECKING:
+    from detox_engine.estimates import Effect
+    from detox_engine.plans.edit import EditPlan
+    from detox_engine.scoring.evaluation import Score
+
+UNITS = (
+    ("capability", "share of questions answered right", "questions"),
+    ("distinct", "share of all", "prompts"),
+    ("fluency", "perplexity", "prompts"),
+    ("perplexity", "perplexity", "texts"),
+    ("drift", "nats per token", "texts"),
+    ("above_half", "share of continuations", "prompts"),
+    ("probability", "share of prompts", "prompts"),
+    ("expected_maximum", "toxicity, 0 to 1", "prompts"),
+    ("profanity", "toxicity, 0 to 1", "prompts"),
+    ("classifier", "toxicity, 0 to 1", "prompts"),
+)
+"""Part of a scorer's name, the unit of its scores, and what its items are; the first that fits."""
+
+GROUPS = (
+    ("Does it write less toxic text?", ("profanity", "classifier")),
+    ("Does it still write well?", ("fluency", "distinct")),
+    ("Does it still read as before?", ("perplexity", "drift")),
+    ("Can it still do tasks?", ("capability",)),
+)
+"""Questions and the beginnings of the names of the scorers that answer them."""
+
+
+SIDES = {
+    "before": "before",
+    "after": "after the edit",
+    "control": "under random subspaces",
+    "difference": "change by the edit",
+    "control_difference": "change by random subspaces",
+}
+"""Sides of an effect, as tables call them."""
+ESTIMATE = ("mean", "low", "high", "n")
+
+
+def describe_edit(edit: EditPlan) -> str:
+    """An edit plan in a few words."""
+    layers = ("layer " if len(edit.layers) == 1 else "layers ") + format_layers(edit.layers)
+    off = f", {len(edit.switched_off)} switched off" if edit.switched_off else ""
+    return f"{layers}, rank {edit.rank}, strength {edit.strength:g}{off}"
+
+
+def list_effects(scores: Sequence[Score]) -> tuple[tuple[str, ...], list[tuple]]:
+    """Heads and rows: each side of each score with its interval, and each random draw by itself."""
+    rows = []
+    for score in scores:
+        sides = ((words, getattr(score.effect, side)) for side, words in SIDES.items())
+        rows += [(score.title, words, *(getattr(one, part) for part in ESTIMATE)) for words, one in sides]
+        rows += [
+            (score.title, f"random subspace {number}", draw, None, None, None)
+            for number, draw in enumerate(score.effect.draws, start=1)
+        ]
+    return ("score", "side", *ESTIMATE), rows
+
+
+def unit_of(name: str) -> str:
+    return next((unit for part, unit, _ in UNITS if part in name), "score")
+
+
+def items_of(name: str) -> str:
+    """What a scorer's items are."""
+    return next((items for part, _, items in UNITS if part in name), "items")
+
+
+def way(lower_is_better: bool) -> str:
+    return "lower is better" if lower_is_better else "higher is better"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to think of an effect."""
+
+    kind: Literal["better", "worse", "unclear"]
+    words: str
+
+
+def judge(effect: Effect, lower_is_better: bool) -> Verdict:
+    """Whether a score changed beyond its interval, for better or worse, and further than in every random draw."""
+    change = effect.difference
+    if not math.isfinite(change.mean):
+        return Verdict("unclear", "Nothing could be counted")
+    if change.low <= 0 <= change.high:
+        return Verdict("unclear", "No change" if change.low == change.high == 0 else "No clear change")
+    falls = change.mean < 0
+    better = falls == lower_is_better
+    further = all(effect.after.mean < draw if falls else effect.after.mean > draw for draw in effect.draws)
+    draws = "the random subspace" if len(effect.draws) == 1 else f"any of the {len(effect.draws)} random subspaces"
+    against = f"more than under {draws}" if further else "but no more than under random subspaces"
+    return Verdict("better" if better else "worse", f"{'Better' if better else 'Worse'}, {against}")
+
+
+def summarise_score(score: Score, called: str) -> str:
+    """One sentence on a scorer: before, after, and what random subspaces do.
+
+    Args:
+        called: the score at the beginning of a sentence.
+    """
+    effect, verdict = score.effect, judge(score.effect, score.lower_is_better)
+    moves = "stays about the same" if verdict.kind == "unclear" else "falls" if effect.difference.mean < 0 else "rises"
+    return (
+        f"{called} {moves}, from {number(effect.before.mean)} to {number(effect.after.mean)} (change "
+        f"{signed(effect.difference.mean)}, 95 % interval {signed(effect.difference.low)} to "
+        f"{signed(effect.difference.high)}); with random subspaces removed instead it is {number(effect.control.mean)}."
+    )
+
+
+def name_model(spec: ModelSpec) -> str:
+    if spec.name == BUNDLED:
+        return "the bundled model"
+    return Path(spec.name).name if Path(spec.name).expanduser().is_dir() else spec.name
+
+
+def name_pairs(spec: PairSpec) -> str:
+    if spec.source == BUNDLED:
+        return "the bundled pairs"
+    return Path(spec.source).name if Path(spec.source).expanduser().is_file() else spec.source

@@ -1,0 +1,98 @@
+"""Fitting a study, settling what came of it, and loading ahead."""
+
+from __future__ import annotations
+
+import importlib
+from contextlib import suppress
+from threading import Thread
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from detox_engine.errors import InputError
+from ui.session import shelf as cache
+from ui.session.links import write_link
+from ui.session.state import view
+from ui.session.view import StudyKey
+from ui.words import rude_words
+from ui.work import jobs
+
+if TYPE_CHECKING:
+    from detox_engine.study.study import Study
+
+
+def begin_fit(key: StudyKey, afresh: bool = False) -> None:
+    """Fit the study of `key` in a worker; the view moves to it once it is there."""
+    shelf = cache.shelf()
+
+    def work(progress):
+        # The first imports of the scorer and of the charts are better spent beside the embedding, which leaves the
+        # interpreter alone, than after it or when a page draws.
+        warming = Thread(target=_warm, name="warming job")
+
+        def watch(stage, done, total):
+            if stage == "Embedding texts" and warming.ident is None:
+                warming.start()
+            progress(stage, done, total)
+
+        study = shelf.fit(key, watch, afresh)
+        progress("Finding words to blur", 0, 0)
+        if warming.ident is not None:
+            warming.join()
+        rude_words.find_rude_words(side for pair in study.pairs for side in (pair.prompt, pair.toxic, pair.civil))
+        return study
+
+    jobs.start_job("fit", key, work)
+
+
+def _warm() -> None:
+    importlib.import_module("ui.show.figures")
+    rude_words.find_rude_words(("warm",))
+
+
+def load_ahead() -> None:
+    """Load, once a page is drawn, what the next ones will want: a kept study needs no model to be shown."""
+    shelf, spec = cache.shelf(), view().model
+
+    def load() -> None:
+        with suppress(InputError):  # which whoever needs the model will be told
+            shelf.workbench(spec)
+        _warm()
+
+    if (
+        view().study_key == StudyKey() == st.session_state.get("settled")
+        and shelf.find_workbench(spec) is None
+        and "loading_ahead" not in st.session_state
+    ):
+        st.session_state.loading_ahead = True
+        Thread(target=load, name="loading job", daemon=True).start()
+
+
+def settle() -> None:
+    """Take over what workers have finished and fit the edit plan to the study; once, at the start of a run."""
+    job = jobs.find_job("fit")
+    if job is not None and job.snapshot.state == "done":
+        if job.key != view().study_key:
+            st.session_state.view = view().move_to(job.key)
+        st.session_state.fit_stages = job.snapshot.stages
+        jobs.forget_job("fit")
+    study = cache.shelf().find_study(view().study_key)
+    # A study that arrives while a page is being drawn waits for the next run, which begins with an edit plan for it.
+    st.session_state.settled = view().study_key if study is not None else None
+    if study is not None:
+        _fit_view_to(study)
+    elif view().study_key == StudyKey() and jobs.find_job("fit") is None:
+        begin_fit(StudyKey())
+
+
+def _fit_view_to(study: Study) -> None:
+    """Widgets stay within the study that is in use, so what is outside came with the link: say so."""
+    asked, fitted = write_link(view()), view().fit_to(study)
+    outside = [name for name, value in asked.items() if write_link(fitted).get(name) != value]
+    if outside:
+        names = " and ".join(f"“{name}”" for name in outside)
+        st.session_state.link_error = (
+            f"The link asks for more than this study has, in its {'part' if len(outside) == 1 else 'parts'} {names}: "
+            "what the study has instead is shown."
+        )
+    st.session_state.view = fitted

@@ -1,0 +1,159 @@
+"""Work that outlasts a rerun: one thread for each session and kind, with progress and a stop button.
+
+The thread never calls Streamlit. It replaces the job's frozen snapshot, which the pages read.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from threading import Event, Thread
+from typing import Any, Literal
+
+import streamlit as st
+
+from detox_engine.errors import Cancelled, InputError, Progress
+
+POLL_SECONDS = 0.4
+"""How often a page looks at a running job."""
+
+_JOBS = "jobs"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One named part of a job, as its progress callback reported it."""
+
+    name: str
+    done: int
+    total: int
+    started: float
+    """`time.monotonic()` of its first report."""
+    seconds: float | None = None
+    """How long it took; None while it runs."""
+
+    @property
+    def share(self) -> float:
+        """Share that is done, 0 to 1."""
+        return min(1.0, self.done / self.total) if self.total > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A job at one moment."""
+
+    state: Literal["running", "done", "stopped", "failed"] = "running"
+    stages: tuple[Stage, ...] = ()
+    result: Any = None
+    error: str = ""
+    """One sentence for the person, where the state is “failed”."""
+
+    @property
+    def stage(self) -> Stage | None:
+        """The stage that runs now, or ran last."""
+        return self.stages[-1] if self.stages else None
+
+
+@dataclass(eq=False)
+class Job:
+    """A piece of work and the thread that does it."""
+
+    kind: str
+    key: Any
+    """The frozen specs that the work answers; tells a page whether the result is for what it shows."""
+    work: Callable[[Progress], Any]
+    snapshot: Snapshot = Snapshot()
+    _stop: Event = field(default_factory=Event)
+
+    def start(self) -> None:
+        Thread(target=self._run, name=f"{self.kind} job", daemon=True).start()
+
+    def stop(self) -> None:
+        """Ask the work to end; it does at its next progress report."""
+        self._stop.set()
+
+    @property
+    def running(self) -> bool:
+        return self.snapshot.state == "running"
+
+    @property
+    def stopping(self) -> bool:
+        return self.running and self._stop.is_set()
+
+    def _report(self, name: str, done: int, total: int) -> None:
+        if self._stop.is_set():
+            raise Cancelled
+        now, stages = time.monotonic(), self.snapshot.stages
+        if stages and stages[-1].name == name:
+            stages = (*stages[:-1], replace(stages[-1], done=done, total=total))
+        else:
+            stages = (*_closed(stages, now), Stage(name, done, total, now))
+        self.snapshot = replace(self.snapshot, stages=stages)
+
+    def _run(self) -> None:
+        outcome: dict[str, Any]
+        try:
+            outcome = {"state": "done", "result": self.work(self._report)}
+        except Cancelled:
+            outcome = {"state": "stopped"}
+        except InputError as error:
+            outcome = {"state": "failed", "error": str(error)}
+        except Exception:
+            logging.getLogger(__name__).exception("The %s job failed", self.kind)
+            outcome = {
+                "state": "failed",
+                "error": "Something went wrong inside the app; the terminal that runs it shows the details.",
+            }
+        stages = _closed(self.snapshot.stages, time.monotonic())
+        self.snapshot = replace(self.snapshot, stages=stages, **outcome)
+
+
+def _closed(stages: tuple[Stage, ...], now: float) -> tuple[Stage, ...]:
+    if not stages or stages[-1].seconds is not None:
+        return stages
+    return (*stages[:-1], replace(stages[-1], seconds=now - stages[-1].started))
+
+
+def start_job(kind: str, key: Any, work: Callable[[Progress], Any]) -> Job:
+    """Start `work` as this session's job of `kind`; an earlier one of that kind is told to stop."""
+    jobs = st.session_state.setdefault(_JOBS, {})
+    if kind in jobs:
+        jobs[kind].stop()
+    jobs[kind] = Job(kind, key, work)
+    jobs[kind].start()
+    return jobs[kind]
+
+
+def find_job(kind: str) -> Job | None:
+    """This session's latest job of `kind`."""
+    return st.session_state.get(_JOBS, {}).get(kind)
+
+
+def forget_job(kind: str) -> None:
+    """Drop a job whose outcome has been used."""
+    st.session_state.get(_JOBS, {}).pop(kind, None)
+
+
+@st.fragment(run_every=POLL_SECONDS)
+def watch_job(job: Job, draw: Callable[[Snapshot], None], stop_label: str = "Stop") -> None:
+    """Draw a running job every moment, with its stop button; the whole page runs again once it has ended."""
+    if not job.running:
+        st.rerun()
+    draw(job.snapshot)
+    st.button(
+        "Stopping…" if job.stopping else stop_label,
+        key=f"stop_{job.kind}",
+        on_click=job.stop,
+        disabled=job.stopping,
+        icon=":material/stop_circle:",
+    )
+
+
+def draw_progress(snapshot: Snapshot) -> None:
+    """A bar for the stage that runs now."""
+    stage = snapshot.stage
+    if stage is None:
+        st.progress(0.0, "Getting ready…")
+        return
+    count = f" · {stage.done:,} of {stage.total:,}" if stage.total > 1 else ""
+    st.progress(stage.share, f"{stage.name[:1].upper()}{stage.name[1:]}{count}")
