@@ -27,7 +27,6 @@ from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.layers import format_layers
 from detox_engine.plans.option import sentence
 from detox_engine.plans.sources import ModelSpec
-from detox_engine.reading.token_lens import list_tokens
 
 if TYPE_CHECKING:
     from detox_engine.reading.token_lens import TokenProjections
@@ -38,7 +37,6 @@ EditLayers = Annotated[
     str | None, typer.Option("--edit-layers", help=sentence(EditPlan, "layers"), show_default=NO_EDIT)
 ]
 EditRank = Annotated[int | None, typer.Option("--edit-rank", help=sentence(EditPlan, "rank"), show_default=NO_EDIT)]
-TOKEN = ("position", "id", "token", "layer", "before", "after")
 Csv = Annotated[bool, typer.Option("--csv", help="Print comma-separated values instead of tables.")]
 
 
@@ -76,7 +74,7 @@ def lens(
         read = plan_lens(fitted, layers, rank, direction)
         plan = plan_optional_edit(fitted, edit_layers, edit_rank, strength, switch_off)
         from detox_engine.edit.low_rank import make_edit
-        from detox_engine.reading.token_lens import project_text
+        from detox_engine.reading.token_lens import TOKEN, list_tokens, project_text
 
         bench = load_workbench(fitted, model, device, dtype, progress)
         fitted.require_fit(bench.loaded)

@@ -26,13 +26,10 @@ from detox_engine.cli.output import plain
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.map import Frame, MapPlan, Method
 from detox_engine.plans.sources import ModelSpec
-from detox_engine.reading.map import list_points
 
 if TYPE_CHECKING:
     from detox_engine.reading.map import LayerMap
     from detox_engine.reading.probe import Separability
-
-POINT = ("pair", "side", "state", "x", "y", "text")
 
 
 def show_map(
@@ -63,7 +60,14 @@ def show_map(
         fitted = load_study(study)
         plan = plan_optional_edit(fitted, edit_layers, edit_rank, strength, switch_off)
         from detox_engine.edit.low_rank import make_edit
-        from detox_engine.reading.map import draw_map, embed_study, project_on_paper, stack_sides
+        from detox_engine.reading.map import (
+            POINT,
+            draw_map,
+            embed_study,
+            list_points,
+            project_on_paper,
+            stack_sides,
+        )
         from detox_engine.reading.probe import FOLDS, probe_layer
 
         layer = fitted.suggested_layers[-1] if layer is None else layer

@@ -20,6 +20,8 @@ from detox_engine.reading.umap_process import UmapProcess
 from detox_engine.study.study import Study
 from detox_engine.study.subspace import decompose
 
+POINT = ("pair", "side", "state", "x", "y", "text")
+"""What a row of `list_points` holds."""
 FEWEST_FOR_UMAP = 8
 """Texts; with fewer there are no neighbourhoods to keep."""
 

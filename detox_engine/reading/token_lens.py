@@ -16,6 +16,8 @@ from detox_engine.model.anatomy import Anatomy
 from detox_engine.model.load import LoadedModel
 
 SCALE_SHARE = 0.99
+TOKEN = ("position", "id", "token", "layer", "before", "after")
+"""What a row of `list_tokens` holds."""
 
 
 @dataclass(frozen=True, eq=False)

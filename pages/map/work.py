@@ -189,10 +189,9 @@ def _stack(layout: Layout, states: Mapping[str, Embeddings]) -> list[Tensor]:
 
 def list_points(study: Study, maps: Iterable[LayerMap], names: Sequence[str]) -> Table:
     """Every text's place at each layer in every state, all pairs."""
-    from detox_engine.cli.map import POINT
     from detox_engine.reading import map as map_
 
-    return ("layer", *POINT), (
+    return ("layer", *map_.POINT), (
         (found.layer, *row) for found in maps for row in map_.list_points(study, found, tuple(names))
     )
 

@@ -137,7 +137,6 @@ def draw_table(found) -> None:
 
 def list_tokens(found) -> Table:
     """A row for each text, token and layer; the tokens in full, whatever is blurred on the page."""
-    from detox_engine.cli import lens
     from detox_engine.reading import token_lens
 
     rows = []
@@ -145,7 +144,7 @@ def list_tokens(found) -> Table:
         before, *after = (lit.values.tolist() for lit in light(looked, found.scale))
         listed = token_lens.list_tokens(looked.projections, before, after[0] if after else None)
         rows += [(name, *row, measure) for row in listed]
-    return ("text", *lens.TOKEN, "measure"), rows
+    return ("text", *token_lens.TOKEN, "measure"), rows
 
 
 def draw_command() -> None:
