@@ -2,8 +2,6 @@
 
 import re
 
-import pytest
-
 from tests.browser.conftest import go_to, move_slider, run_server, wait_until_ready, wait_until_still
 from tests.models import save_tiny_model
 
@@ -99,7 +97,6 @@ def test_a_click_on_the_map_of_layers_picks_the_layer(open_page):
     assert int(picked.input_value()) < int(start)
 
 
-@pytest.mark.xfail(strict=True, reason="a folder named pages beside app.py: Streamlit looks for the page in it first")
 def test_a_link_to_a_page_is_found_even_by_a_servers_first_visitor(chromium, tmp_path):
     with run_server(tmp_path) as address:
         page = chromium.new_page()

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from tests.models import save_tiny_model
 
-APP = Path(__file__).parents[2] / "app.py"
+APP = Path(__file__).parents[2] / "pages" / "navigation.py"
 LIMIT = 40
 """Pairs in a test's study."""
 

@@ -21,7 +21,7 @@ from ui.show.downloads import write_csv, write_json
 from ui.show.figures import LIGHT
 from ui.show.side_by_side import chip_html, comparisons_html, describe_change, percent, summary_html
 
-PAGE = "pages/compare/page.py"
+PAGE = "compare/page.py"
 
 
 def open_page(folder: str, **link: object):
@@ -112,7 +112,7 @@ def test_what_is_written_is_shown_side_by_side_with_its_means(tiny_folder):
 def test_results_and_picks_outlast_a_page_change(tiny_folder):
     session = write_own(tiny_folder, "The soup is")
     found = results(session)
-    session.switch_page("pages/spectrum/page.py").run()
+    session.switch_page("spectrum/page.py").run()
     session.switch_page(PAGE).run()
     assert results(session) is found and '<section class="after">' in texts(session)
     assert session.text_area(key="prompts_own").value == "The soup is"

@@ -57,7 +57,7 @@ def test_what_is_open_stays_open_while_walking_through_the_layers(tiny_folder):
     session = open_part(open_page(tiny_folder, layers="0-2", rank=2, layer=0), "neurons", "1")
     session.button(key="layer_up").click().run()
     assert "Value vectors of layer 1" in texts(session)
-    session.switch_page("pages/spectrum/page.py").run()
+    session.switch_page("spectrum/page.py").run()
     session.switch_page(PAGE).run()
     assert texts(session).count("Value vectors of layer 1") == 1
 
@@ -180,7 +180,7 @@ def test_the_effect_of_a_direction_is_measured_on_demand_and_kept(tiny_folder, m
     assert "Toxicity" in drawn and "Drift" in drawn and drawn.count("Without random ones") == 2
     assert re.search(r"40 prompts", drawn)
     monkeypatch.setattr(ablation, "ablate", lambda *args, **options: pytest.fail("measured again"))
-    session.switch_page("pages/spectrum/page.py").run()
+    session.switch_page("spectrum/page.py").run()
     session.switch_page(PAGE).run()
     assert '<div class="effect">' in texts(session)
     other = open_part(open_page(tiny_folder, layers="0-2", rank=2, layer=2), "effect")
@@ -280,7 +280,7 @@ def test_a_note_that_cannot_be_written_stays_in_the_field_with_a_sentence(tiny_f
         patched.setattr(notes, "write_note", fail)
         write(session, "Precious")
         assert "No space left" in session.error[0].value and field(session).value == "Precious"
-        session.switch_page("pages/spectrum/page.py").run()
+        session.switch_page("spectrum/page.py").run()
         session.switch_page(PAGE).run()
         assert field(session).value == "Precious"
     write(session, "Precious still")

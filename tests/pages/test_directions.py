@@ -19,7 +19,7 @@ from pages.directions.poles import Evidence, describe_polarity, meaning_html, po
 from tests.pages.conftest import LIMIT, fitted_app, open_app, texts
 from ui.session import shelf as cache
 
-PAGE = "pages/directions/page.py"
+PAGE = "directions/page.py"
 
 
 def open_page(folder: str, **link: object):
@@ -85,7 +85,7 @@ def test_the_picked_layer_the_measure_and_the_pins_outlast_a_page_change(tiny_fo
     session.button_group(key="directions_measure").set_value("cosine").run()
     session.toggle(key="directions_norm").set_value(True).run()
     session.button(key="pin_card_0_1").click().run()
-    session.switch_page("pages/spectrum/page.py").run()
+    session.switch_page("spectrum/page.py").run()
     session.switch_page(PAGE).run()
     assert session.slider(key="directions_layer").value == 0
     assert session.button_group(key="directions_measure").value == "cosine"
@@ -94,7 +94,7 @@ def test_the_picked_layer_the_measure_and_the_pins_outlast_a_page_change(tiny_fo
 
 
 def test_the_layer_picked_on_the_spectrum_is_the_one_to_start_with(tiny_folder):
-    session = fitted_app(tiny_folder).switch_page("pages/spectrum/page.py").run()
+    session = fitted_app(tiny_folder).switch_page("spectrum/page.py").run()
     session.slider(key="spectrum_layer").set_value(0).run()
     session.switch_page(PAGE).run()
     assert session.slider(key="directions_layer").value == 0
@@ -139,7 +139,7 @@ def test_switching_a_direction_off_takes_it_out_of_the_plan_of_every_page(tiny_f
     session.toggle(key="switch_card_2_1").set_value(False).run()
     assert session.session_state["view"].edit.switched_off == {(2, 1)}
     assert "1 direction is switched off" in texts(session)
-    session.switch_page("pages/spectrum/page.py").run()
+    session.switch_page("spectrum/page.py").run()
     session.switch_page(PAGE).run()
     assert session.toggle(key="switch_card_2_1").value is False
     assert session.toggle(key="switch_card_2_0").value is True

@@ -26,7 +26,7 @@ from ui.show.figures import DARK, LIGHT
 from ui.words.numbers import interval, number, signed
 from ui.words.verdicts import judge, summarise_score
 
-PAGE = "pages/evaluate/page.py"
+PAGE = "evaluate/page.py"
 SMALL = {
     "evaluate_limit": 6,
     "evaluate_neutral_limit": 5,
@@ -186,7 +186,7 @@ def test_tables_to_save_hold_every_prompt_in_full(measured):
 
 
 def test_results_outlast_a_page_change(measured):
-    measured.switch_page("pages/spectrum/page.py").run()
+    measured.switch_page("spectrum/page.py").run()
     measured.switch_page(PAGE).run()
     assert "Proof of the edit" in texts(measured) and measured.number_input(key="evaluate_limit").value == 6
 

@@ -17,11 +17,11 @@ def shown_link(session) -> str:
 def test_the_content_note_stays_until_a_person_goes_on(tiny_folder):
     session = open_app(model=tiny_folder, limit=LIMIT - 1, layer=2)
     assert NOTE in texts(session)
-    session.switch_page("pages/spectrum/page.py").run()
+    session.switch_page("spectrum/page.py").run()
     assert NOTE in texts(session) and "There is no study to show yet" in texts(session)
     session.button(key="go_on").click().run()
     assert NOTE not in texts(session)
-    session.switch_page("pages/directions/page.py").run()
+    session.switch_page("directions/page.py").run()
     assert NOTE not in texts(session)
     assert session.session_state["view"].layer == 2
 

@@ -18,7 +18,7 @@ from ui.session import shelf
 from ui.show.figures import LIGHT
 from ui.work.tasks import Kept
 
-PAGE = "pages/map/page.py"
+PAGE = "map/page.py"
 
 
 def open_page(folder: str, **link: object):
@@ -100,7 +100,7 @@ def test_another_edit_asks_for_another_run_and_the_first_is_kept(tiny_folder):
 def test_picks_outlast_a_page_change(tiny_folder):
     session = open_page(tiny_folder, layers="0-2", rank=1)
     session.slider(key="map_layer").set_value(1).run()
-    session.switch_page("pages/spectrum/page.py").run()
+    session.switch_page("spectrum/page.py").run()
     session.switch_page(PAGE).run()
     assert session.slider(key="map_layer").value == 1
     assert "at layer 1" in charts(session)["map_chart"].alt

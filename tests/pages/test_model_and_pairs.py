@@ -162,7 +162,7 @@ def test_the_page_shows_the_essentials_of_the_bundled_models_card():
 FIRST_PAGE = """
 import sys
 from streamlit.testing.v1 import AppTest
-session = AppTest.from_file("app.py", default_timeout=60)
+session = AppTest.from_file("pages/navigation.py", default_timeout=60)
 session.query_params["limit"] = "39"
 session.run()
 assert not session.exception and session.title[0].value == "Model & pairs"

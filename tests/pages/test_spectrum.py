@@ -14,14 +14,14 @@ from ui.frame.commands import STUDY
 
 
 def test_without_a_study_the_page_offers_to_fit_one(tiny_folder):
-    session = open_app(model=tiny_folder, limit=LIMIT - 1).switch_page("pages/spectrum/page.py").run()
+    session = open_app(model=tiny_folder, limit=LIMIT - 1).switch_page("spectrum/page.py").run()
     assert "There is no study to show yet" in texts(session)
     assert not session.button(key="fit_now").disabled
     assert not session.get("plotly_chart")
 
 
 def test_the_page_draws_all_layers_and_the_picked_one(tiny_folder):
-    session = fitted_app(tiny_folder).switch_page("pages/spectrum/page.py").run()
+    session = fitted_app(tiny_folder).switch_page("spectrum/page.py").run()
     assert not session.exception
     assert len(session.get("plotly_chart")) == 2
     session.slider(key="spectrum_layer").set_value(0).run()
@@ -29,29 +29,29 @@ def test_the_page_draws_all_layers_and_the_picked_one(tiny_folder):
 
 
 def test_the_suggested_rank_goes_into_the_edit_plan_of_every_page(tiny_folder):
-    session = fitted_app(tiny_folder, rank=1).switch_page("pages/spectrum/page.py").run()
+    session = fitted_app(tiny_folder, rank=1).switch_page("spectrum/page.py").run()
     buttons = [button for button in session.button if button.key == "take_rank"]
     assert buttons, "no direction of this study stands out: choose pairs that have one"
     buttons[0].click().run()
     rank = session.session_state["view"].edit.rank
     assert rank > 1
-    session.switch_page("pages/model_and_pairs/page.py").run()
+    session.switch_page("model_and_pairs/page.py").run()
     assert [slider.value for slider in session.sidebar.slider if slider.label == "Rank"] == [rank]
 
 
 def test_the_edit_plan_and_the_picked_layer_outlast_a_page_change(tiny_folder):
-    session = fitted_app(tiny_folder).switch_page("pages/spectrum/page.py").run()
+    session = fitted_app(tiny_folder).switch_page("spectrum/page.py").run()
     session.slider(key="spectrum_layer").set_value(1).run()
     session.slider(key="edit_layers_3").set_value((0, 1)).run()
-    session.switch_page("pages/model_and_pairs/page.py").run()
-    session.switch_page("pages/spectrum/page.py").run()
+    session.switch_page("model_and_pairs/page.py").run()
+    session.switch_page("spectrum/page.py").run()
     assert session.slider(key="spectrum_layer").value == 1
     assert session.slider(key="edit_layers_3").value == (0, 1)
     assert session.session_state["view"].edit.layers == (0, 1)
 
 
 def test_the_spectrum_shows_what_chance_gives_and_how_settled_the_subspace_is(tiny_folder):
-    session = fitted_app(tiny_folder, rank=2).switch_page("pages/spectrum/page.py").run()
+    session = fitted_app(tiny_folder, rank=2).switch_page("spectrum/page.py").run()
     drawn = [chart.proto.spec for chart in session.get("plotly_chart")]
     assert any("What chance gives" in spec for spec in drawn)
     assert "Is it settled?" in texts(session)
@@ -64,7 +64,7 @@ def test_the_spectrum_shows_what_chance_gives_and_how_settled_the_subspace_is(ti
 
 
 def test_page_and_command_line_agree_on_every_singular_value(tiny_folder, tmp_path):
-    session = fitted_app(tiny_folder, scale="values").switch_page("pages/spectrum/page.py").run()
+    session = fitted_app(tiny_folder, scale="values").switch_page("spectrum/page.py").run()
     lines = next(code.value for code in session.code if "detox fit" in code.value).splitlines()
     runner = CliRunner()
     for line in lines:
@@ -79,7 +79,7 @@ def test_page_and_command_line_agree_on_every_singular_value(tiny_folder, tmp_pa
 
 
 def test_a_picked_layer_is_in_the_link_and_a_link_picks_it(tiny_folder):
-    session = fitted_app(tiny_folder, layer=0, scale="values").switch_page("pages/spectrum/page.py").run()
+    session = fitted_app(tiny_folder, layer=0, scale="values").switch_page("spectrum/page.py").run()
     assert session.slider(key="spectrum_layer").value == 0
     assert session.segmented_control(key="spectrum_scale").value == "values"
     session.slider(key="spectrum_layer").set_value(1).run()

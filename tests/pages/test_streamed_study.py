@@ -30,7 +30,7 @@ def test_the_strip_counts_all_pairs_and_the_list_is_called_a_sample(session):
 
 @pytest.mark.parametrize("page", ["spectrum", "directions", "map", "token_lens"])
 def test_pages_that_show_pairs_work_on_the_sample(session, page):
-    session.switch_page(f"pages/find/{page}.py").run()
+    session.switch_page(f"{page}/page.py").run()
     assert not session.exception and not session.error
     if page == "spectrum":
         session.button(key="resample").click().run()

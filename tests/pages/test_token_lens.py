@@ -15,7 +15,7 @@ from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
 from ui.show.figures import DARK, LIGHT
 from ui.show.tinted import LONG, STRONGEST
 
-PAGE = "pages/token_lens/page.py"
+PAGE = "token_lens/page.py"
 
 
 def open_page(folder: str, **link: object):
@@ -83,7 +83,7 @@ def test_layer_direction_and_measure_change_the_numbers(tiny_folder):
 def test_picks_and_words_outlast_a_page_change(tiny_folder):
     session = write(open_page(tiny_folder, layers="0-2", rank=1), "A quiet day.")
     session.slider(key="lens_layer").set_value(1).run()
-    session.switch_page("pages/spectrum/page.py").run()
+    session.switch_page("spectrum/page.py").run()
     settled(session.switch_page(PAGE).run())
     assert session.text_area(key="lens_own").value == "A quiet day."
     assert session.slider(key="lens_layer").value == 1

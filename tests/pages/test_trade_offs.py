@@ -28,7 +28,7 @@ from ui.session.view import StudyKey
 from ui.show.figures import DARK, LIGHT
 from ui.work.jobs import Stage
 
-PAGE = "pages/trade_offs/page.py"
+PAGE = "trade_offs/page.py"
 PERPLEXITY = Axis("perplexity", "Perplexity of neutral text", "perplexity", True)
 TOXICITY = Axis("profanity", "Toxicity", "toxicity, 0 to 1", True)
 SMALL = {"sweep_limit": 4, "sweep_neutral_limit": 4, "sweep_sampling_max_new_tokens": 5, "sweep_resamples": 100}
@@ -117,7 +117,7 @@ def test_a_picked_setting_becomes_the_edit_plan_of_every_page(measured):
     assert edit == point.edit != before
     said = measured.success[0].value.replace("\\", "")
     assert f"The edit plan is now layers 1-2, rank {edit.rank}, strength 1; it was layers" in said
-    measured.switch_page("pages/spectrum/page.py").run()
+    measured.switch_page("spectrum/page.py").run()
     assert [slider.value for slider in measured.sidebar.slider if slider.label == "Rank"] == [edit.rank]
     measured.switch_page(PAGE).run()
     assert len(measured.get("plotly_chart")) == 2

@@ -17,7 +17,7 @@ from ui.work import fit, jobs
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
 
-FIRST_PAGE = "pages/model_and_pairs/page.py"
+FIRST_PAGE = "model_and_pairs/page.py"
 
 
 def run_page(page: st.Page) -> None:
