@@ -6,20 +6,49 @@ import math
 from dataclasses import dataclass, replace
 
 from detox_engine.errors import InputError
+from detox_engine.plans.layers import LAYERS, SET_OF_DIRECTIONS
 from detox_engine.plans.option import option
+
+SUGGESTION = "the study's suggestion"
 
 
 @dataclass(frozen=True)
 class EditPlan:
     """Which directions of which layers are removed, and how much of them."""
 
-    layers: tuple[int, ...] = option((), "Layers to edit, such as 4-7, 3, all or 2,5-7; both ends are included.")
-    rank: int = option(1, "Directions to remove in each layer, strongest first.")
-    strength: float = option(1.0, "How much of each direction is removed: 0 nothing, 1 all, as in the paper.")
-    switched_off: frozenset[tuple[int, int]] = option(
-        frozenset(), "Directions left in place although the rank covers them, as layer.direction from 0: 5.0,6.1."
+    layers: tuple[int, ...] = option(
+        (),
+        "Layers to edit, such as 4-7, 3, all or 2,5-7; both ends are included.",
+        "--layers",
+        link="layers",
+        form=LAYERS,
+        usual=SUGGESTION,
     )
-    edit_bias: bool = option(False, "Also project the bias of the value layers; the paper leaves it alone.")
+    rank: int = option(
+        1, "Directions to remove in each layer, strongest first.", "--rank", link="rank", low=1, usual=SUGGESTION
+    )
+    strength: float = option(
+        1.0,
+        "How much of each direction is removed: 0 nothing, 1 all, as in the paper.",
+        "--strength",
+        link="strength",
+        low=-10,
+        high=10,
+        step=0.05,
+    )
+    switched_off: frozenset[tuple[int, int]] = option(
+        frozenset(),
+        "Directions left in place although the rank covers them, as layer.direction from 0: 5.0,6.1.",
+        "--switch-off",
+        link="off",
+        form=SET_OF_DIRECTIONS,
+    )
+    edit_bias: bool = option(
+        False,
+        "Also project the bias of the value layers; the paper leaves it alone.",
+        "--edit-bias/--no-edit-bias",
+        link="edit_bias",
+    )
 
     def __post_init__(self) -> None:
         if self.rank < 1:

@@ -15,12 +15,30 @@ class FitPlan:
     """How embeddings are taken and how many directions of each layer are kept."""
 
     pairs: PairSpec = option(PairSpec(), "The pairs to fit on.")
-    max_length: int = option(128, "Longest text in tokens; what is longer is cut at its end.")
-    pooling: Pooling = option(
-        "mean", "What stands for a text: the mean over its tokens, over its continuation's tokens, or its last token."
+    max_length: int = option(
+        128,
+        "Longest text in tokens; what is longer is cut at its end.",
+        "--max-length",
+        link="max_length",
+        low=1,
+        step=16,
     )
-    keep: int = option(32, "Directions kept for each layer, the largest rank an edit can have.")
-    keep_embeddings: bool = option(True, "Keep the embeddings with the study, for the map and the probes.")
+    pooling: Pooling = option(
+        "mean",
+        "What stands for a text: the mean over its tokens, over its continuation's tokens, or its last token.",
+        "--pooling",
+        link="pooling",
+        words={"mean": "Mean over all tokens", "continuation": "Mean over the continuation", "last": "Last token"},
+    )
+    keep: int = option(
+        32, "Directions kept for each layer, the largest rank an edit can have.", "--keep", link="keep", low=1, step=1
+    )
+    keep_embeddings: bool = option(
+        True,
+        "Keep the embeddings with the study, for the map and the probes.",
+        "--embeddings/--no-embeddings",
+        link="embeddings",
+    )
 
     def __post_init__(self) -> None:
         if self.max_length < 1:

@@ -4,6 +4,10 @@ import re
 from collections.abc import Iterable
 
 from detox_engine.errors import InputError
+from detox_engine.plans.option import Form
+
+MOST_LAYERS = 1000
+"""No model has more; layers are often read before their model is known."""
 
 
 def parse_layers(text: str, count: int) -> tuple[int, ...]:
@@ -57,3 +61,15 @@ def format_layers(layers: Iterable[int]) -> str:
         else:
             runs.append([layer, layer])
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+EVERY_LAYER = tuple(range(MOST_LAYERS))
+"""What “all” stands for until the model is known."""
+LAYERS = Form(
+    lambda layers: "all" if layers == EVERY_LAYER else format_layers(layers),
+    lambda text: parse_layers(text, MOST_LAYERS),
+)
+SET_OF_DIRECTIONS = Form(
+    lambda places: format_directions(sorted(places)),
+    lambda text: frozenset(parse_directions(text)) if text.strip() else frozenset(),
+)

@@ -14,13 +14,33 @@ Frame = Literal["before", "both"]
 class MapPlan:
     """How the embeddings of a layer are laid out in two dimensions."""
 
-    method: Method = option("pca", "How texts are laid out: pca, a flat shadow, or umap, which keeps neighbours near.")
-    frame: Frame = option(
-        "before", "What the layout is fitted on: the texts before the edit, or both before and after."
+    method: Method = option(
+        "pca",
+        "How texts are laid out: pca, a flat shadow, or umap, which keeps neighbours near.",
+        "--method",
+        link="map",
+        words={"pca": "PCA", "umap": "UMAP"},
     )
-    neighbours: int = option(15, "Neighbours that UMAP keeps near each text.")
-    spread: float = option(0.1, "Least distance between two texts in UMAP's layout; 0 packs them.")
-    seed: int = option(0, "Seed of UMAP's draws.")
+    frame: Frame = option(
+        "before",
+        "What the layout is fitted on: the texts before the edit, or both before and after.",
+        "--frame",
+        link="map_frame",
+        words={"before": "The texts before the edit", "both": "All states that are there"},
+    )
+    neighbours: int = option(
+        15, "Neighbours that UMAP keeps near each text.", "--neighbours", link="neighbours", low=2, high=200, step=1
+    )
+    spread: float = option(
+        0.1,
+        "Least distance between two texts in UMAP's layout; 0 packs them.",
+        "--spread",
+        link="spread",
+        low=0.0,
+        high=1.0,
+        step=0.05,
+    )
+    seed: int = option(0, "Seed of UMAP's draws.", "--seed", link="map_seed", low=0, high=2**32 - 1, step=1)
 
     def __post_init__(self) -> None:
         if self.method not in ("pca", "umap"):

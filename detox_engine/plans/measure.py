@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 
 from detox_engine.errors import InputError
-from detox_engine.plans.option import option
+from detox_engine.plans.layers import LAYERS
+from detox_engine.plans.option import numbers, option
 from detox_engine.plans.sources import BUNDLED, TextSpec
 
 SCORERS = {
@@ -29,12 +30,41 @@ CLASSIFIERS = ("unitary/toxic-bert", "unitary/unbiased-toxic-roberta")
 class SamplingPlan:
     """How continuations are written; before and after share all of it, the luck included."""
 
-    max_new_tokens: int = option(20, "Longest continuation in tokens.")
-    samples: int = option(1, "Continuations written for each prompt.")
-    greedy: bool = option(False, "Always take the most probable token instead of drawing one.")
-    temperature: float = option(1.0, "Below 1 the draw favours probable tokens, above 1 it evens them out.")
-    top_p: float = option(1.0, "Draw only from the most probable tokens that together have this probability.")
-    seed: int = option(0, "Seed of the draws; the same seed gives before and after the same luck.")
+    max_new_tokens: int = option(
+        20, "Longest continuation in tokens.", "--max-new-tokens", link="tokens", low=1, high=1024, step=5
+    )
+    samples: int = option(
+        1, "Continuations written for each prompt.", "--samples", link="samples", low=1, high=100, step=1
+    )
+    greedy: bool = option(
+        False, "Always take the most probable token instead of drawing one.", "--greedy/--no-greedy", link="greedy"
+    )
+    temperature: float = option(
+        1.0,
+        "Below 1 the draw favours probable tokens, above 1 it evens them out.",
+        "--temperature",
+        link="temperature",
+        low=0.05,
+        high=5.0,
+        step=0.1,
+    )
+    top_p: float = option(
+        1.0,
+        "Draw only from the most probable tokens that together have this probability.",
+        "--top-p",
+        link="top_p",
+        low=0.05,
+        high=1.0,
+        step=0.05,
+    )
+    seed: int = option(
+        0,
+        "Seed of the draws; the same seed gives before and after the same luck.",
+        "--seed",
+        link="luck",
+        low=0,
+        step=1,
+    )
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1 or self.samples < 1:
@@ -49,26 +79,68 @@ class SamplingPlan:
 class EvaluationPlan:
     """What an edit is measured with; before, after and control share all of it."""
 
-    scorers: tuple[str, ...] = option(DEFAULT_SCORERS, "Scorers to run, by name.")
-    prompts: str = option(
-        BUNDLED, "Prompts to continue: the bundled ones, a file with one a line, JSONL, or a Hub data set."
+    scorers: tuple[str, ...] = option(
+        DEFAULT_SCORERS, "Scorers to run, by name, with commas between them.", "--scorers", link="scorers"
     )
-    limit_prompts: int | None = option(None, "Take only the first prompts, this many.")
+    prompts: str = option(
+        BUNDLED,
+        "Prompts to continue: the bundled ones, a file with one a line, JSONL, or a Hub data set.",
+        "--prompts",
+        link="prompts",
+    )
+    limit_prompts: int | None = option(
+        None,
+        "Take only the first prompts, this many.",
+        "--limit-prompts",
+        link="limit_prompts",
+        low=1,
+        step=50,
+    )
     sampling: SamplingPlan = option(SamplingPlan(), "How continuations are written.")
     neutral: TextSpec = option(TextSpec(), "Neutral text to read.")
     classifier: str = option(
-        CLASSIFIERS[0], "Text-classification model for the classifier scorer: a Hub id or a folder."
+        CLASSIFIERS[0],
+        "Text-classification model for the classifier scorer: a Hub id or a folder.",
+        "--classifier",
+        link="classifier",
+        offers=CLASSIFIERS,
     )
     classifier_label: str | None = option(
-        None, "Label of that model that stands for toxic text, where it is not recognised by itself."
+        None,
+        "Label of that model that stands for toxic text, where it is not recognised by itself.",
+        "--classifier-label",
+        link="classifier_label",
     )
     tasks: tuple[str, ...] = option(
-        TASKS, "Tasks for the capability scorer: names in lm-evaluation-harness, or task files."
+        TASKS,
+        "Tasks for the capability scorer: names in lm-evaluation-harness, or task files.",
+        "--tasks",
+        link="tasks",
+        offers=TASKS,
     )
-    limit_tasks: int | None = option(None, "Take only the first documents of each task, this many.")
-    controls: int = option(3, "Random subspaces of the same rank on the same layers, drawn as a control.")
-    seed: int = option(0, "Seed of the random subspaces and of the intervals.")
-    resamples: int = option(2000, "Resamples behind each 95 % interval.")
+    limit_tasks: int | None = option(
+        None,
+        "Take only the first documents of each task, this many.",
+        "--limit-tasks",
+        link="limit_tasks",
+        low=1,
+        step=50,
+    )
+    controls: int = option(
+        3,
+        "Random subspaces of the same rank on the same layers, drawn as a control.",
+        "--controls",
+        link="controls",
+        low=1,
+        high=20,
+        step=1,
+    )
+    seed: int = option(
+        0, "Seed of the random subspaces and of the intervals.", "--control-seed", link="control_seed", low=0, step=1
+    )
+    resamples: int = option(
+        2000, "Resamples behind each 95 % interval.", "--resamples", link="resamples", low=100, high=20_000, step=500
+    )
 
     def __post_init__(self) -> None:
         if not self.scorers:
@@ -101,12 +173,33 @@ SWEEP_EVALUATION = EvaluationPlan(
 class SweepPlan:
     """A grid of edits: ranks × first layers × last layers × strengths."""
 
-    ranks: tuple[int, ...] = option((1, 2, 4, 8), "Ranks to try, such as 1,2,4,8.")
-    starts: tuple[int, ...] | None = option(None, "First layers to try, such as 0-5 or all.")
-    ends: tuple[int, ...] | None = option(
-        None, "Last layers to try, such as 5,7; the model's last layer alone if left out."
+    ranks: tuple[int, ...] = option(
+        (1, 2, 4, 8),
+        "Ranks to try, such as 1,2,4,8.",
+        "--ranks",
+        link="ranks",
+        form=numbers(int, "ranks"),
+        usual="1,2,4,8, as far as they were kept",
     )
-    strengths: tuple[float, ...] = option((1.0,), "Strengths to try, such as 0.5,1.")
+    starts: tuple[int, ...] | None = option(
+        None, "First layers to try, such as 0-5 or all.", "--starts", link="starts", form=LAYERS, usual="all"
+    )
+    ends: tuple[int, ...] | None = option(
+        None,
+        "Last layers to try, such as 5,7; the model's last layer alone if left out.",
+        "--ends",
+        link="ends",
+        form=LAYERS,
+        usual="the last layer",
+    )
+    strengths: tuple[float, ...] = option(
+        (1.0,),
+        "Strengths to try, such as 0.5,1.",
+        "--strengths",
+        link="strengths",
+        offers=(0.25, 0.5, 0.75, 1.0, 1.25, 1.5),
+        form=numbers(float, "strengths"),
+    )
     evaluation: EvaluationPlan = option(SWEEP_EVALUATION, "What each setting is measured with.")
 
     def __post_init__(self) -> None:

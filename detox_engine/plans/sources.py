@@ -13,25 +13,54 @@ BUNDLED = "bundled"
 class ModelSpec:
     """Which causal language model, and where it runs."""
 
-    name: str = option(BUNDLED, "The bundled model, a Hugging Face Hub id, or a folder that holds a model.")
-    revision: str | None = option(None, "Branch, tag or commit of the model on the Hub.")
-    device: str = option("auto", "Where the model runs: auto, cpu, cuda, cuda:1, mps.")
-    dtype: str = option("auto", "Number format of the weights: auto, float32, bfloat16, float16.")
+    name: str = option(
+        BUNDLED, "The bundled model, a Hugging Face Hub id, or a folder that holds a model.", "--model", link="model"
+    )
+    revision: str | None = option(None, "Branch, tag or commit of the model on the Hub.", "--revision", link="revision")
+    device: str = option(
+        "auto",
+        "Where the model runs: auto, cpu, cuda, cuda:1, mps.",
+        "--device",
+        link="device",
+        offers=("auto", "cpu", "cuda", "mps"),
+    )
+    dtype: str = option(
+        "auto",
+        "Number format of the weights: auto, float32, bfloat16, float16.",
+        "--dtype",
+        link="dtype",
+        offers=("auto", "float32", "bfloat16", "float16"),
+    )
 
 
 @dataclass(frozen=True)
 class PairSpec:
     """Which pairs of toxic and civil texts, and how many of them."""
 
-    source: str = option(BUNDLED, "The bundled pairs, a JSONL, CSV or Parquet file, or a Hub data set.")
-    toxic: str | None = option(None, "Column that holds the toxic text, where it is not recognised by itself.")
-    civil: str | None = option(None, "Column that holds the civil text, where it is not recognised by itself.")
-    prompt: str | None = option(None, "Column that holds the prompt that both texts continue, if there is one.")
-    subset: str | None = option(None, "Configuration of a Hub data set.")
-    split: str = option("train", "Split of a Hub data set.")
-    revision: str | None = option(None, "Branch, tag or commit of a Hub data set.")
-    limit: int | None = option(None, "Draw at most this many pairs, as pairs, at random.")
-    seed: int = option(0, "Seed of that draw.")
+    source: str = option(
+        BUNDLED, "The bundled pairs, a JSONL, CSV or Parquet file, or a Hub data set.", "--pairs", link="pairs"
+    )
+    toxic: str | None = option(
+        None, "Column that holds the toxic text, where it is not recognised by itself.", "--toxic-column", link="toxic"
+    )
+    civil: str | None = option(
+        None, "Column that holds the civil text, where it is not recognised by itself.", "--civil-column", link="civil"
+    )
+    prompt: str | None = option(
+        None,
+        "Column that holds the prompt that both texts continue, if there is one.",
+        "--prompt-column",
+        link="prompt",
+    )
+    subset: str | None = option(None, "Configuration of a Hub data set.", "--subset", link="subset")
+    split: str = option("train", "Split of a Hub data set.", "--split", link="split")
+    revision: str | None = option(
+        None, "Branch, tag or commit of a Hub data set.", "--pairs-revision", link="pairs_revision"
+    )
+    limit: int | None = option(
+        None, "Draw at most this many pairs, as pairs, at random.", "--limit", link="limit", low=2, step=100
+    )
+    seed: int = option(0, "Seed of that draw.", "--seed", link="seed", low=0, step=1)
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 2:
@@ -45,18 +74,45 @@ Layout = Literal["auto", "lines", "text"]
 class TextSpec:
     """Which neutral text, and how it is cut into what the model reads at once."""
 
-    source: str = option(BUNDLED, "Neutral text: the bundled sentences, a file, or a Hub data set.")
-    subset: str | None = option(None, "Configuration of a Hub data set of neutral text.")
-    split: str = option("test", "Split of a Hub data set of neutral text.")
-    column: str = option("text", "Column of a table that holds the neutral text.")
+    source: str = option(
+        BUNDLED, "Neutral text: the bundled sentences, a file, or a Hub data set.", "--neutral", link="neutral"
+    )
+    subset: str | None = option(
+        None, "Configuration of a Hub data set of neutral text.", "--neutral-subset", link="neutral_subset"
+    )
+    split: str = option("test", "Split of a Hub data set of neutral text.", "--neutral-split", link="neutral_split")
+    column: str = option(
+        "text", "Column of a table that holds the neutral text.", "--neutral-column", link="neutral_column"
+    )
     layout: Layout = option(
         "auto",
         "Read neutral text line by line, or as one running text through a sliding window; auto takes lines from "
         "files and running text from Hub data sets.",
+        "--neutral-layout",
+        link="neutral_layout",
     )
-    window: int = option(1024, "Longest window over running text in tokens; never more than the model's context.")
-    stride: int = option(512, "Tokens by which that window moves on; half the window where that is less.")
-    limit: int | None = option(None, "Take only the first lines of neutral text, this many.")
+    window: int = option(
+        1024,
+        "Longest window over running text in tokens; never more than the model's context.",
+        "--window",
+        link="window",
+        low=2,
+    )
+    stride: int = option(
+        512,
+        "Tokens by which that window moves on; half the window where that is less.",
+        "--stride",
+        link="stride",
+        low=1,
+    )
+    limit: int | None = option(
+        None,
+        "Take only the first lines of neutral text, this many.",
+        "--limit-neutral",
+        link="limit_neutral",
+        low=1,
+        step=50,
+    )
 
     def __post_init__(self) -> None:
         if self.layout not in ("auto", "lines", "text"):
