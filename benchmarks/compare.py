@@ -10,8 +10,8 @@ from benchmarks.side_by_side import Figure, median_ratio, time_sides
 from detox_engine.edit.in_pass import edited
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.forward.compare import compare_prompts, generate
-from detox_engine.model.anatomy import Anatomy, find_anatomy
-from detox_engine.model.load import LoadedModel
+from detox_engine.model.anatomy import Anatomy
+from detox_engine.model.load import OpenModel
 from detox_engine.plans.measure import SamplingPlan
 
 
@@ -24,14 +24,14 @@ def random_edit(anatomy: Anatomy, rank: int, first: int, seed: int = 0) -> LowRa
     return LowRankEdit(bases)
 
 
-def benchmark_comparison(loaded: LoadedModel, anatomy: Anatomy, prompts: int, rounds: int) -> float:
+def benchmark_comparison(model: OpenModel, prompts: int, rounds: int) -> float:
     """Seconds for both sides over seconds for the model as it is, 20 new tokens, the upper 60% of the layers edited."""
     texts, plan = make_prompts(prompts), SamplingPlan()
-    edit = random_edit(anatomy, 2, round(0.4 * anatomy.layers))
+    edit = random_edit(model.anatomy, 2, round(0.4 * model.anatomy.layers))
     seconds = time_sides(
         {
-            "before alone": lambda: generate(loaded, anatomy, texts, [None], plan),
-            "both": lambda: compare_prompts(loaded, anatomy, texts, edit, plan, probabilities=False),
+            "before alone": lambda: generate(model, texts, [None], plan),
+            "both": lambda: compare_prompts(model, texts, edit, plan, probabilities=False),
         },
         rounds,
     )
@@ -55,12 +55,11 @@ def measure(quick: bool) -> list[Figure]:
     for shape, prompts, must, aim in (("gpt2", 1, 1.15, 1.0), ("gpt2", 4, 1.35, 1.2), ("gpt2-medium", 4, 1.35, 1.2)):
         if quick and shape != "gpt2":
             continue
-        loaded = make_model(shape)
-        anatomy = find_anatomy(loaded.model)
-        ratio = benchmark_comparison(loaded, anatomy, prompts, rounds)
+        model = make_model(shape)
+        ratio = benchmark_comparison(model, prompts, rounds)
         count = "one prompt" if prompts == 1 else f"{prompts} prompts"
         figures.append(Figure(f"before and after for {count} / before alone, {shape}", ratio, "×", must, aim))
-    anatomy = find_anatomy(make_model("gpt2").model)
+    anatomy = make_model("gpt2").anatomy
     return [
         *figures,
         Figure("switching the edit, rank 2, all layers", benchmark_switch(anatomy, rounds), "ms", 5, 1),

@@ -14,8 +14,7 @@ from benchmarks.side_by_side import Figure, measure_peak, median_ratio, time_sid
 from detox_engine.data.columns import Pair
 from detox_engine.data.stream import open_pairs
 from detox_engine.forward.embed import embed_pairs
-from detox_engine.model.anatomy import Anatomy, find_anatomy
-from detox_engine.model.load import LoadedModel
+from detox_engine.model.load import OpenModel
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sources import PairSpec
 from detox_engine.study.fit import fit_pairs
@@ -27,30 +26,30 @@ PACKED = 1024
 SHORT = 5
 """Tokens of a text where only its number counts."""
 
-Prepared = tuple[LoadedModel, Anatomy, tuple[Pair, ...]]
-PreparedFile = tuple[LoadedModel, Anatomy, TemporaryDirectory]
+Prepared = tuple[OpenModel, tuple[Pair, ...]]
+PreparedFile = tuple[OpenModel, TemporaryDirectory]
 PAIRS_FILE = "pairs.jsonl"
 
 
 def prepare(shape: str, pairs: int) -> Prepared:
-    loaded = make_model(shape)
-    return loaded, find_anatomy(loaded.model), make_pairs(pairs)
+    model = make_model(shape)
+    return model, make_pairs(pairs)
 
 
 @torch.inference_mode()
 def run_floor(prepared: Prepared) -> None:
     """The trunk over the same real tokens, packed without padding, in short rows; no hooks, no head."""
-    loaded, anatomy, pairs = prepared
+    model, pairs = prepared
     ids = [
         token
         for pair in pairs
         for text in (pair.toxic_text, pair.civil_text)
-        for token in loaded.tokenizer(text)["input_ids"]
+        for token in model.tokenizer(text)["input_ids"]
     ]
     # Rows of 32 tokens, about the texts' mean length: attention over longer rows would be work that no text asks for.
     rows = torch.tensor(ids[: len(ids) // 32 * 32]).view(-1, 32)
     for batch in rows.split(PACKED // 32):
-        anatomy.trunk(input_ids=batch, use_cache=False)
+        model.anatomy.trunk(input_ids=batch, use_cache=False)
 
 
 def run_ours(prepared: Prepared) -> None:
@@ -87,21 +86,21 @@ def benchmark_memory(shape: str, pairs: int) -> list[Figure]:
 
 def prepare_file(shape: str, pairs: int, text: int | None = None) -> PreparedFile:
     """A model and a file of pairs, all texts `text` tokens long or with the usual mix of lengths."""
-    loaded = make_model(shape)
+    model = make_model(shape)
     folder = TemporaryDirectory(prefix="detox-benchmark-")
     with Path(folder.name, PAIRS_FILE).open("w", encoding="utf-8") as lines:
         for pair in make_pairs(pairs):
             sides = (" ".join(side.split()[:text]) for side in (pair.toxic, pair.civil))
             lines.write(json.dumps(dict(zip(("toxic", "civil"), sides, strict=True))) + "\n")
-    return loaded, find_anatomy(loaded.model), folder
+    return model, folder
 
 
 def run_fit(prepared: PreparedFile) -> None:
     """All of a fit, from the file to the suggested ranks."""
-    loaded, anatomy, folder = prepared
+    model, folder = prepared
     file = Path(folder.name, PAIRS_FILE)
     spec = PairSpec(str(file))
-    fit_pairs(loaded, anatomy, FitPlan(spec), open_pairs(spec, file))
+    fit_pairs(model, FitPlan(spec), open_pairs(spec, file))
 
 
 def benchmark_growth(shape: str, pairs: int) -> list[Figure]:

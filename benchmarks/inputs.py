@@ -5,7 +5,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
 from detox_engine.data.columns import Pair
-from detox_engine.model.load import LoadedModel
+from detox_engine.model.load import OpenModel
 from detox_engine.plans.sources import ModelSpec
 
 SHAPES: dict[str, PreTrainedConfig] = {
@@ -38,13 +38,13 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=end, eos_token=end, pad_token=end)
 
 
-def make_model(shape: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> LoadedModel:
+def make_model(shape: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> OpenModel:
     """A model of that shape with random weights, as `load_model` would give it."""
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(SHAPES[shape], dtype=dtype).eval().requires_grad_(False)
     model.generation_config.eos_token_id = None
     context = model.config.max_position_embeddings
-    return LoadedModel(ModelSpec(shape, device="cpu"), model, make_tokenizer(), None, f"sha256:{shape}", context)
+    return OpenModel(ModelSpec(shape, device="cpu"), model, make_tokenizer(), None, f"sha256:{shape}", context)
 
 
 def make_lengths(count: int, seed: int = 0) -> list[int]:

@@ -10,7 +10,6 @@ from benchmarks.side_by_side import Figure, median_ratio, time_sides
 from detox_engine.data.bundled import DEMO
 from detox_engine.data.pairs import read_pairs
 from detox_engine.forward.embed import embed_pairs
-from detox_engine.model.anatomy import find_anatomy
 from detox_engine.plans.sources import ModelSpec, PairSpec
 from detox_engine.study.subspace import ToxicSubspace, fit_subspaces, principal_angles
 from detox_engine.workbench import Workbench
@@ -22,8 +21,8 @@ LEADING = 8
 def benchmark_bfloat16(pairs: int, rounds: int) -> Figure:
     sides = {}
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        loaded = make_model("gpt2", dtype)
-        sides[name] = partial(run_ours, (loaded, find_anatomy(loaded.model), make_pairs(pairs)))
+        model = make_model("gpt2", dtype)
+        sides[name] = partial(run_ours, (model, make_pairs(pairs)))
     seconds = time_sides(sides, rounds)
     ratio = median_ratio(seconds, "bfloat16", "float32")
     return Figure(f"fit in bfloat16 / in float32, gpt2, {pairs} pairs", ratio, "×")
@@ -33,9 +32,9 @@ def fit_bundled(limit: int, dtype: str) -> tuple[ToxicSubspace, ...]:
     """Subspaces of the bundled model in a number format; float64 is the reference."""
     bench = Workbench.load(ModelSpec(dtype="float32" if dtype == "float64" else dtype))
     if dtype == "float64":
-        bench.loaded.model.double()
+        bench.model.network.double()
     pairs = read_pairs(PairSpec(limit=limit), DEMO / "pairs.jsonl").pairs
-    embeddings = embed_pairs(bench.loaded, bench.anatomy, pairs)
+    embeddings = embed_pairs(bench.model, pairs)
     return fit_subspaces(embeddings.toxic, embeddings.civil, 32)
 
 

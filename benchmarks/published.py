@@ -9,22 +9,22 @@ import torch
 from torch import Tensor
 
 from detox_engine.data.columns import Pair
-from detox_engine.model.anatomy import Anatomy, block_output
-from detox_engine.model.load import LoadedModel
+from detox_engine.model.anatomy import block_output
+from detox_engine.model.load import OpenModel
 
 BATCH = 25
 
 
 @torch.no_grad()
-def fit_as_published(loaded: LoadedModel, anatomy: Anatomy, pairs: tuple[Pair, ...], rank: int = 2) -> list[Tensor]:
+def fit_as_published(model: OpenModel, pairs: tuple[Pair, ...], rank: int = 2) -> list[Tensor]:
     """Each layer's `[rank, hidden]` basis, at the published procedure's cost."""
     texts = [pair.toxic_text for pair in pairs] + [pair.civil_text for pair in pairs]
-    encoded = loaded.tokenizer(texts, padding=True, return_tensors="pt")
+    encoded = model.tokenizer(texts, padding=True, return_tensors="pt")
     kept = []
     for start in range(0, len(texts), BATCH):
         ids, mask = (encoded[name][start : start + BATCH] for name in ("input_ids", "attention_mask"))
-        output = loaded.model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
-        last = block_output(anatomy.blocks[-1](output.hidden_states[-2]))
+        output = model.network(input_ids=ids, attention_mask=mask, output_hidden_states=True)
+        last = block_output(model.anatomy.blocks[-1](output.hidden_states[-2]))
         kept.append(torch.stack([*output.hidden_states[1:-1], last]))
     states = torch.cat(kept, dim=1).mean(dim=2)
     toxic, civil = states[:, : len(pairs)], states[:, len(pairs) :]

@@ -1,4 +1,4 @@
-"""One loaded model and the whole journey on it: fit, read, edit, compare."""
+"""One open model and the whole journey on it: fit, read, edit, compare."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,8 +11,7 @@ from detox_engine.edit.low_rank import LowRankEdit, make_edit
 from detox_engine.errors import Progress, ignore_progress
 from detox_engine.forward.compare import Comparison, compare_prompts
 from detox_engine.forward.embed import embed_pairs
-from detox_engine.model.anatomy import find_anatomy
-from detox_engine.model.load import LoadedModel, load_model
+from detox_engine.model.load import OpenModel, load_model
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.measure import SamplingPlan
@@ -27,22 +26,21 @@ from detox_engine.study.suggest import suggest
 
 
 class Workbench:
-    """A loaded model, shared by everyone who explores it, and never left edited.
+    """An open model, shared by everyone who explores it, and never left edited.
 
     Every method may be called from any thread: forward passes take turns, batch by batch, and edits live only in
     the pass that carries them.
     """
 
-    def __init__(self, loaded: LoadedModel, load_seconds: float = 0.0) -> None:
-        self.loaded = loaded
-        self.anatomy = find_anatomy(loaded.model)
+    def __init__(self, model: OpenModel, load_seconds: float = 0.0) -> None:
+        self.model = model
         self.load_seconds = load_seconds
 
     @classmethod
     def load(cls, spec: ModelSpec = ModelSpec(), progress: Progress = ignore_progress) -> "Workbench":  # noqa: B008
         start = perf_counter()
-        loaded = load_model(spec, progress)
-        return cls(loaded, perf_counter() - start)
+        model = load_model(spec, progress)
+        return cls(model, perf_counter() - start)
 
     def fit(
         self,
@@ -61,8 +59,8 @@ class Workbench:
             InputError: the pairs cannot be used, or the embeddings cannot be taken (see `PairStream`, `embed_pairs`).
         """
         if pairs is None:
-            pairs = open_pairs(plan.pairs, bundled_pairs(self.loaded.spec.name))
-        study = self._make_study(plan, fit_pairs(self.loaded, self.anatomy, plan, pairs, progress))
+            pairs = open_pairs(plan.pairs, bundled_pairs(self.model.spec.name))
+        study = self._make_study(plan, fit_pairs(self.model, plan, pairs, progress))
         return study if keep_moments else replace(study, moments=None)
 
     def extend(
@@ -73,17 +71,17 @@ class Workbench:
         Raises:
             InputError: the study is of another model or can take no more pairs, or as `fit`.
         """
-        study.require_fit(self.loaded)
+        study.require_fit(self.model)
         study.require_extensible()
         plan = study.plan
         if pairs is None:
-            pairs = open_pairs(more, bundled_pairs(self.loaded.spec.name))
+            pairs = open_pairs(more, bundled_pairs(self.model.spec.name))
         embeddings = study.embeddings or embed_pairs(
-            self.loaded, self.anatomy, study.pairs, plan.max_length, plan.pooling, progress=progress
+            self.model, study.pairs, plan.max_length, plan.pooling, progress=progress
         )
         sample = PairSample(study.pairs, embeddings, study.pair_count, study.pairs_hash, study.tokens, study.warnings)
         before = sample, study.moments or sum_moments(embeddings)
-        fit = fit_stream(self.loaded, self.anatomy, plan, pairs, progress, before)
+        fit = fit_stream(self.model, plan, pairs, progress, before)
         return replace(self._make_study(plan, fit), added=(*study.added, more))
 
     def _make_study(self, plan: FitPlan, fit: Fit) -> Study:
@@ -92,7 +90,7 @@ class Workbench:
             null.suggest_rank(subspace.singular_values)
             for null, subspace in zip(fit.null_spectra, subspaces, strict=True)
         )
-        begin = suggest(self.loaded.spec.name, len(subspaces), count_dominant_directions(fit.null_spectra, subspaces))
+        begin = suggest(self.model.spec.name, len(subspaces), count_dominant_directions(fit.null_spectra, subspaces))
         made, versions = stamp()
         return Study(
             model=self.identity,
@@ -116,13 +114,13 @@ class Workbench:
 
     @property
     def identity(self) -> ModelIdentity:
-        loaded, anatomy = self.loaded, self.anatomy
-        name = loaded.spec.name
+        model = self.model
+        name = model.spec.name
         folder = Path(name).expanduser()
-        if name != BUNDLED and loaded.revision is None and folder.is_dir():
+        if name != BUNDLED and model.revision is None and folder.is_dir():
             # The whole path, so that the study finds its model from anywhere.
             name = str(folder.absolute())
-        return ModelIdentity(name, loaded.revision, loaded.weights_hash, anatomy.layers, anatomy.hidden)
+        return ModelIdentity(name, model.revision, model.weights_hash, model.anatomy.layers, model.anatomy.hidden)
 
     def read(
         self,
@@ -134,13 +132,13 @@ class Workbench:
         through_norm: bool = False,
     ) -> tuple[DirectionReading, ...]:
         """The first `rank` directions of each of `layers` in tokens, layer by layer, strongest first."""
-        study.require_fit(self.loaded)
+        study.require_fit(self.model)
         plan = EditPlan(tuple(layers), rank)
         edit = make_edit(study.subspaces, plan)
         found = []
         for layer in sorted(set(plan.layers)):
             subspace = study.subspaces[layer]
-            readings = read_tokens(edit.bases[layer], self.anatomy, self.loaded.tokenizer, top, measure, through_norm)
+            readings = read_tokens(edit.bases[layer], self.model, top, measure, through_norm)
             shares = subspace.shares
             found.extend(
                 DirectionReading(
@@ -157,7 +155,7 @@ class Workbench:
 
     def edit(self, study: Study, plan: EditPlan) -> LowRankEdit:
         """The edit that `plan` asks for, checked against the study and this model."""
-        study.require_fit(self.loaded)
+        study.require_fit(self.model)
         return make_edit(study.subspaces, plan)
 
     def compare(
@@ -171,7 +169,7 @@ class Workbench:
     ) -> tuple[Comparison, ...]:
         """What the model writes after each prompt before and after the edit, with the toxicity of each continuation."""
         edit = self.edit(study, plan)
-        comparisons = compare_prompts(self.loaded, self.anatomy, prompts, edit, sampling, progress, probabilities)
+        comparisons = compare_prompts(self.model, prompts, edit, sampling, progress, probabilities)
         scorer = ProfanityScorer()
         before = scorer.score([comparison.before.text for comparison in comparisons])
         after = scorer.score([comparison.after.text for comparison in comparisons])

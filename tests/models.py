@@ -32,7 +32,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from detox_engine.model.load import LoadedModel
+from detox_engine.model.load import OpenModel
 from detox_engine.plans.sources import ModelSpec
 
 LAYERS, HIDDEN, INNER, HEADS, CONTEXT = 3, 32, 80, 4, 128
@@ -163,9 +163,9 @@ def save_tiny_model(family: str, folder: Path) -> Path:
     return folder
 
 
-def loaded_tiny(family: str) -> LoadedModel:
+def open_tiny(family: str) -> OpenModel:
     """The family's tiny model as `load_model` would give it."""
     model, tokenizer = tiny_model(family)
     tokenizer = copy.deepcopy(tokenizer)
     tokenizer.pad_token = tokenizer.eos_token
-    return LoadedModel(ModelSpec(family, device="cpu"), model, tokenizer, None, f"sha256:{family}", CONTEXT)
+    return OpenModel(ModelSpec(family, device="cpu"), model, tokenizer, None, f"sha256:{family}", CONTEXT)

@@ -13,7 +13,7 @@ from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.measure import SamplingPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec
 from detox_engine.workbench import Workbench, fit_to_folder
-from tests.models import SENTENCES, loaded_tiny, save_tiny_model
+from tests.models import SENTENCES, open_tiny, save_tiny_model
 
 PLAN = FitPlan(pairs=PairSpec(limit=40), keep=6)
 PROMPTS = [sentence[:30] for sentence in SENTENCES]
@@ -21,7 +21,7 @@ PROMPTS = [sentence[:30] for sentence in SENTENCES]
 
 @pytest.fixture(scope="module")
 def bench():
-    return Workbench(loaded_tiny("llama"))
+    return Workbench(open_tiny("llama"))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_bundled_pairs_are_the_demo_models_own_or_the_everyday_ones(study):
 
 
 def test_a_fit_covers_every_layer_and_suggests_an_edit_that_can_be_made(bench, study):
-    assert study.layers == bench.anatomy.layers == 3
+    assert study.layers == bench.model.anatomy.layers == 3
     assert study.embeddings.toxic.shape == (3, 40, 32)
     edit = bench.edit(study, EditPlan(study.suggested_layers, study.suggested_rank))
     assert edit.layers == study.suggested_layers
@@ -96,7 +96,7 @@ def test_threads_with_different_edits_and_a_fit_between_them_never_disturb_one_a
 
     alone = [texts(plan) for plan in plans]
     assert len({str(result) for result in alone}) == len(plans)
-    weights = {name: value.clone() for name, value in bench.loaded.model.state_dict().items()}
+    weights = {name: value.clone() for name, value in bench.model.network.state_dict().items()}
     found, fits, failures = [[] for _ in plans], [], []
 
     def work(index):
@@ -122,7 +122,7 @@ def test_threads_with_different_edits_and_a_fit_between_them_never_disturb_one_a
     assert found == [[result] * 3 for result in alone]
     for again in fits:
         torch.testing.assert_close(again.embeddings.toxic, study.embeddings.toxic, rtol=1e-5, atol=1e-6)
-    for name, value in bench.loaded.model.state_dict().items():
+    for name, value in bench.model.network.state_dict().items():
         assert torch.equal(value, weights[name]), name
 
 

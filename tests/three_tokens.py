@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from detox_engine.edit.low_rank import LowRankEdit
-from detox_engine.model.load import LoadedModel
+from detox_engine.model.load import OpenModel
 from detox_engine.plans.sources import ModelSpec
 
 BEFORE = (1 / 2, 1 / 4, 1 / 4)
@@ -22,7 +22,7 @@ NEVER = -60.0
 """Logarithm of the probability of the two tokens that only the tokenizer needs."""
 
 
-def three_tokens() -> LoadedModel:
+def three_tokens() -> OpenModel:
     vocab = {"a": 0, "b": 1, "c": 2, "<end>": 3, "<unk>": 4}
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -43,7 +43,7 @@ def three_tokens() -> LoadedModel:
     mlp.c_fc.bias[0] = 1.0
     mlp.c_proj.weight[0, 5] = 1 / mlp.act(torch.tensor(1.0))
     model.lm_head.weight.copy_(_make_head())
-    return LoadedModel(ModelSpec("three tokens", device="cpu"), model, fast, None, "sha256:three", CONTEXT)
+    return OpenModel(ModelSpec("three tokens", device="cpu"), model, fast, None, "sha256:three", CONTEXT)
 
 
 def _make_head() -> Tensor:

@@ -192,7 +192,7 @@ def main(arguments: list[str] | None = None) -> int:
     for row in table:
         print("{:44} {:>8}   {:18} {}".format(*row))
     report = {
-        "weights": bench.workbench.loaded.weights_hash,
+        "weights": bench.workbench.model.weights_hash,
         "layers": layers,
         "rank": rank,
         "seed": options.seed,

@@ -56,10 +56,10 @@ class Bench:
 
     @property
     def layers(self) -> int:
-        return self.workbench.anatomy.layers
+        return self.workbench.model.anatomy.layers
 
     def embed(self, pairs: Sequence[Pair]) -> Embeddings:
-        return embed_pairs(self.workbench.loaded, self.workbench.anatomy, pairs)
+        return embed_pairs(self.workbench.model, pairs)
 
     def fit(self, embeddings: Embeddings | None = None) -> tuple[ToxicSubspace, ...]:
         chosen = embeddings or self.embeddings
@@ -73,7 +73,7 @@ def open_bench(model: Path, data: Path, sampling: SamplingPlan, limit: int | Non
         (data / f"{name}.txt").read_text("utf-8").splitlines()[:limit]
         for name in ("hostile_prompts", "plain_prompts", "civil_scenes")
     ]
-    return Bench(workbench, pairs, *texts, sampling, embed_pairs(workbench.loaded, workbench.anatomy, pairs))
+    return Bench(workbench, pairs, *texts, sampling, embed_pairs(workbench.model, pairs))
 
 
 def score_toxicity(bench: Bench, prompts: Sequence[str], edits: Sequence[LowRankEdit | None]) -> np.ndarray:
@@ -82,7 +82,7 @@ def score_toxicity(bench: Bench, prompts: Sequence[str], edits: Sequence[LowRank
     rows = []
     for start in range(0, len(edits), CHUNK):
         chunk = edits[start : start + CHUNK]
-        written = generate(bench.workbench.loaded, bench.workbench.anatomy, prompts, chunk, bench.sampling)
+        written = generate(bench.workbench.model, prompts, chunk, bench.sampling)
         rows += [score([sample[0][k].text for sample in written]) for k in range(len(chunk))]
     return np.array(rows)
 
@@ -90,15 +90,15 @@ def score_toxicity(bench: Bench, prompts: Sequence[str], edits: Sequence[LowRank
 @torch.inference_mode()
 def score_perplexity(bench: Bench, edit: LowRankEdit | None) -> np.ndarray:
     """Of every civil scene its summed negative log-likelihood and its number of predicted tokens, `[2, scenes]`."""
-    loaded, parts = bench.workbench.loaded, []
+    model, parts = bench.workbench.model, []
     for start in range(0, len(bench.civil), 40):
         texts = bench.civil[start : start + 40]
-        batch = loaded.tokenizer(
-            texts, padding=True, padding_side="right", truncation=True, max_length=loaded.context, return_tensors="pt"
+        batch = model.tokenizer(
+            texts, padding=True, padding_side="right", truncation=True, max_length=model.context, return_tensors="pt"
         )
         ids, mask = batch["input_ids"], batch["attention_mask"]
-        with edited(bench.workbench.anatomy, [edit] * len(texts)):
-            logits = loaded.model(input_ids=ids, attention_mask=mask, use_cache=False).logits.float()
+        with edited(bench.workbench.model.anatomy, [edit] * len(texts)):
+            logits = model.network(input_ids=ids, attention_mask=mask, use_cache=False).logits.float()
         losses = torch.nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), ids[:, 1:], reduction="none")
         real = mask[:, 1:]
         parts.append(torch.stack([(losses * real).sum(1), real.sum(1).float()]).numpy())
@@ -131,7 +131,9 @@ def random_edits(bench: Bench, plan: EditPlan, draws: int) -> list[LowRankEdit]:
     for seed in range(draws):
         generator = torch.Generator().manual_seed(seed)
         bases = {
-            layer: torch.linalg.qr(torch.randn(bench.workbench.anatomy.hidden, plan.rank, generator=generator)).Q.T
+            layer: torch.linalg.qr(
+                torch.randn(bench.workbench.model.anatomy.hidden, plan.rank, generator=generator)
+            ).Q.T
             for layer in plan.layers
         }
         edits.append(LowRankEdit({layer: basis.contiguous() for layer, basis in bases.items()}))
@@ -144,7 +146,7 @@ def share_of_rude_tokens(
     """For each layer: how many of the ten tokens at the toxic pole of its first direction are rude words."""
     shares = {}
     for layer in layers:
-        reading = read_tokens(subspaces[layer].basis[:1], bench.workbench.anatomy, bench.workbench.loaded.tokenizer, 10)
+        reading = read_tokens(subspaces[layer].basis[:1], bench.workbench.model, 10)
         words = [score.token.strip("·").lower() for score in reading[0].toxic_pole]
         shares[layer] = sum(word in rude for word in words) / len(words)
     return shares

@@ -77,10 +77,10 @@ def lens(
         from detox_engine.reading.token_lens import TOKEN, list_tokens, project_text
 
         bench = load_workbench(fitted, model, device, dtype, progress)
-        fitted.require_fit(bench.loaded)
+        fitted.require_fit(bench.model)
         edit = None if plan is None else make_edit(fitted.subspaces, plan)
         bases = make_edit(fitted.subspaces, read).bases
-        found = project_text(bench.loaded, bench.anatomy, text, bases, edit)
+        found = project_text(bench.model, text, bases, edit)
     if found.text.cut:
         output.print_note(f"The text was cut at its end: {found.text.cut} tokens were left out.")
     before, after = measure(found, read.rank, direction)

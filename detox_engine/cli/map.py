@@ -75,10 +75,10 @@ def show_map(
         embeddings = {"before": fitted.embeddings}
         if plan is not None or fitted.embeddings is None:
             bench = load_workbench(fitted, model, device, dtype, progress)
-            embeddings["before"] = embed_study(bench.loaded, bench.anatomy, fitted, progress=progress)
+            embeddings["before"] = embed_study(bench.model, fitted, progress=progress)
         if plan is not None:
             edit = make_edit(fitted.subspaces, plan)
-            embeddings["after"] = embed_study(bench.loaded, bench.anatomy, fitted, edit, progress)
+            embeddings["after"] = embed_study(bench.model, fitted, edit, progress)
             embeddings["on paper"] = project_on_paper(embeddings["before"], edit)
         states = {name: stack_sides(found, layer) for name, found in embeddings.items()}
         drawn = draw_map(layer, list(states.values()), settings, progress)

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from detox_engine.edit.in_weights import LayerChange, edited_weights, measure_edit
 from detox_engine.edit.low_rank import LowRankEdit
-from detox_engine.model.anatomy import Anatomy
-from detox_engine.model.load import LoadedModel
+from detox_engine.model.load import OpenModel
 
 
 @dataclass(frozen=True)
@@ -25,18 +24,18 @@ class EditProof:
     """Equal to `before`."""
 
 
-def prove_edit(loaded: LoadedModel, anatomy: Anatomy, edit: LowRankEdit) -> EditProof:
+def prove_edit(model: OpenModel, edit: LowRankEdit) -> EditProof:
     """Put the edit into the weights, undo it, and hash them at each step; other work on the model waits meanwhile.
 
     Raises:
         InputError: the edit changes nothing.
     """
-    with loaded.turns:
-        changes = measure_edit(anatomy, edit)
-        before = hash_parameters(loaded.model)
-        with edited_weights(anatomy, edit):
-            changed = hash_parameters(loaded.model)
-        return EditProof(changes, before, changed, hash_parameters(loaded.model))
+    with model.turns:
+        changes = measure_edit(model.anatomy, edit)
+        before = hash_parameters(model.network)
+        with edited_weights(model.anatomy, edit):
+            changed = hash_parameters(model.network)
+        return EditProof(changes, before, changed, hash_parameters(model.network))
 
 
 def hash_parameters(model: nn.Module) -> str:

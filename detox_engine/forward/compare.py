@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import Progress, ignore_progress
 from detox_engine.forward.write import Prompt, Row, Scored, Written, encode_prompt, score_texts, write_rows
-from detox_engine.model.anatomy import Anatomy
-from detox_engine.model.load import LoadedModel
+from detox_engine.model.load import OpenModel
 from detox_engine.model.tokens import spell
 from detox_engine.plans.measure import SamplingPlan
 
@@ -55,8 +54,7 @@ def find_divergence(before: Sequence[int], after: Sequence[int]) -> int | None:
 
 
 def generate(
-    loaded: LoadedModel,
-    anatomy: Anatomy,
+    model: OpenModel,
     prompts: Sequence[str],
     edits: Sequence[LowRankEdit | None],
     plan: SamplingPlan,
@@ -75,11 +73,11 @@ def generate(
         InputError: a prompt is empty and the model has no token to start from, the context is too short for the
             asked length, one prompt alone does not fit into memory, or the model's scores are not numbers.
     """
-    encoded = [encode_prompt(loaded, prompt, plan) for prompt in prompts]
-    written = _write(loaded, anatomy, encoded, edits, plan, progress)
+    encoded = [encode_prompt(model, prompt, plan) for prompt in prompts]
+    written = _write(model, encoded, edits, plan, progress)
 
     def show(row: Row) -> Continuation:
-        text, pieces = spell(loaded.tokenizer, row.prompt.ids, written[row].ids)
+        text, pieces = spell(model.tokenizer, row.prompt.ids, written[row].ids)
         return Continuation(text, pieces, *written[row])
 
     return [
@@ -89,8 +87,7 @@ def generate(
 
 
 def compare_prompts(
-    loaded: LoadedModel,
-    anatomy: Anatomy,
+    model: OpenModel,
     prompts: Sequence[str],
     edit: LowRankEdit,
     plan: SamplingPlan,
@@ -103,17 +100,17 @@ def compare_prompts(
         probabilities: also read each token's probability under the other side, which costs one more pass over
             the texts that differ.
     """
-    encoded = [encode_prompt(loaded, prompt, plan) for prompt in prompts]
-    written = _write(loaded, anatomy, encoded, (None, edit), plan, progress)
+    encoded = [encode_prompt(model, prompt, plan) for prompt in prompts]
+    written = _write(model, encoded, (None, edit), plan, progress)
     pairs = [
         (_make_row(prompt, sample, None, plan), _make_row(prompt, sample, edit, plan))
         for prompt in encoded
         for sample in range(plan.samples)
     ]
-    other = _read_other_side(loaded, anatomy, pairs, written, progress) if probabilities else {}
+    other = _read_other_side(model, pairs, written, progress) if probabilities else {}
 
     def show(row: Row, twin: Row) -> Continuation:
-        text, pieces = spell(loaded.tokenizer, row.prompt.ids, written[row].ids)
+        text, pieces = spell(model.tokenizer, row.prompt.ids, written[row].ids)
         return Continuation(text, pieces, *written[row], other.get((row, twin), ()))
 
     samples = [sample for _ in encoded for sample in range(plan.samples)]
@@ -129,8 +126,7 @@ def _make_row(prompt: Prompt, sample: int, edit: LowRankEdit | None, plan: Sampl
 
 
 def _write(
-    loaded: LoadedModel,
-    anatomy: Anatomy,
+    model: OpenModel,
     prompts: Sequence[Prompt],
     edits: Sequence[LowRankEdit | None],
     plan: SamplingPlan,
@@ -141,14 +137,11 @@ def _write(
         _make_row(prompt, sample, edit, plan) for prompt in prompts for sample in range(plan.samples) for edit in edits
     )
     total = len(prompts)
-    return write_rows(
-        loaded, anatomy, list(rows), plan, lambda share: progress("continuations", int(share * total), total)
-    )
+    return write_rows(model, list(rows), plan, lambda share: progress("continuations", int(share * total), total))
 
 
 def _read_other_side(
-    loaded: LoadedModel,
-    anatomy: Anatomy,
+    model: OpenModel,
     pairs: Sequence[tuple[Row, Row]],
     written: Mapping[Row, Written],
     progress: Progress,
@@ -167,8 +160,7 @@ def _read_other_side(
                 missing[row, twin] = Scored(row.prompt, written[row].ids, agreed, twin.edit)
     total = len({row.prompt for row, _ in missing})
     scored = score_texts(
-        loaded,
-        anatomy,
+        model,
         list(dict.fromkeys(missing.values())),
         lambda share: progress("probabilities", int(share * total), total),
     )

@@ -13,9 +13,9 @@ from detox_engine.edit.in_pass import edited
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.forward.embeddings import Embeddings
-from detox_engine.model.anatomy import Anatomy, block_output
+from detox_engine.model.anatomy import block_output
 from detox_engine.model.batches import pack_batches, run_beside
-from detox_engine.model.load import LoadedModel
+from detox_engine.model.load import OpenModel
 from detox_engine.plans.fit import Pooling
 
 TOKEN_BUDGET = {"cpu": 1024, "cuda": 65536}
@@ -47,7 +47,7 @@ class _TrunkDone(Exception):
     """Raised by the hook of the highest layer needed: nothing above it has to run."""
 
 
-def tokenize(loaded: LoadedModel, prompt: str, text: str, max_length: int, pooling: Pooling) -> TokenizedText:
+def tokenize(model: OpenModel, prompt: str, text: str, max_length: int, pooling: Pooling) -> TokenizedText:
     """Tokens of `text` (which begins with `prompt`) and the pooling weight of each.
 
     Tokens that the tokenizer adds, such as a beginning-of-sequence token, are run but never pooled: they are
@@ -56,7 +56,7 @@ def tokenize(loaded: LoadedModel, prompt: str, text: str, max_length: int, pooli
     Raises:
         InputError: the text has no token, or none of the continuation is left within `max_length`.
     """
-    encoded = loaded.tokenizer(
+    encoded = model.tokenizer(
         text,
         return_special_tokens_mask=True,
         return_offsets_mapping=pooling == "continuation",
@@ -113,13 +113,11 @@ def _pooling_hooks(blocks: Sequence[nn.Module], pool: _Pool) -> Iterator[None]:
 
 
 @torch.inference_mode()
-def _run_batch(
-    loaded: LoadedModel, anatomy: Anatomy, texts: Sequence[TokenizedText], layers: int, pool: _Pool
-) -> Tensor:
+def _run_batch(model: OpenModel, texts: Sequence[TokenizedText], layers: int, pool: _Pool) -> Tensor:
     """Pooled states `[layers, batch, hidden]` of one right-padded batch, on the model's device."""
-    device = loaded.model.device
+    device = model.network.device
     longest = max(len(text.ids) for text in texts)
-    ids = torch.full((len(texts), longest), loaded.tokenizer.pad_token_id)
+    ids = torch.full((len(texts), longest), model.tokenizer.pad_token_id)
     mask = torch.zeros((len(texts), longest), dtype=torch.long)
     weights = torch.zeros((len(texts), longest))
     for row, text in enumerate(texts):
@@ -127,18 +125,17 @@ def _run_batch(
         mask[row, : len(text.ids)] = 1
         weights[row, : len(text.ids)] = torch.tensor(text.weights)
     pool.weights = weights.to(device)
-    pool.states = torch.empty((layers, len(texts), anatomy.hidden), device=device)
+    pool.states = torch.empty((layers, len(texts), model.anatomy.hidden), device=device)
     # The highest block's hook ends the pass. Nothing but ids and mask goes in: GPT-2 would add token types to the
     # embeddings.
     with suppress(_TrunkDone):
-        anatomy.trunk(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
+        model.anatomy.trunk(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
     return pool.states
 
 
 @torch.inference_mode()
 def embed_pairs(
-    loaded: LoadedModel,
-    anatomy: Anatomy,
+    model: OpenModel,
     pairs: Sequence[Pair],
     max_length: int = 128,
     pooling: Pooling = "mean",
@@ -156,31 +153,31 @@ def embed_pairs(
         InputError: a text has no token left to pool, an embedding is not finite, or the memory does not
             suffice for a single text.
     """
-    layers = anatomy.layers if layers is None else layers
-    if loaded.context is not None:
-        max_length = min(max_length, loaded.context)
+    layers = model.anatomy.layers if layers is None else layers
+    if model.context is not None:
+        max_length = min(max_length, model.context)
     sides = [(pair.prompt, text) for pair in pairs for text in (pair.toxic_text, pair.civil_text)]
-    texts = [tokenize(loaded, prompt, text, max_length, pooling) for prompt, text in sides]
-    pooled = torch.empty((layers, len(texts), anatomy.hidden))
+    texts = [tokenize(model, prompt, text, max_length, pooling) for prompt, text in sides]
+    pooled = torch.empty((layers, len(texts), model.anatomy.hidden))
 
     def run(batch: Sequence[int]) -> Tensor:
-        states = _run_batch(loaded, anatomy, [texts[index] for index in batch], layers, pool)
+        states = _run_batch(model, [texts[index] for index in batch], layers, pool)
         _check_finite(states, batch, sides)
         return states.cpu()
 
     @contextmanager
     def turn() -> Iterator[None]:
-        with loaded.turns, edited(anatomy, [edit]), _pooling_hooks(anatomy.blocks[:layers], pool):
+        with model.turns, edited(model.anatomy, [edit]), _pooling_hooks(model.anatomy.blocks[:layers], pool):
             yield
 
     progress("Embedding texts", 0, len(texts))
-    pool, device, done = _Pool(), loaded.model.device.type, 0
+    pool, device, done = _Pool(), model.network.device.type, 0
     most, states, overhead = (limits.get(device, limits["cpu"]) for limits in (TOKEN_BUDGET, STATE_BUDGET, OVERHEAD))
-    budget = min(most, max(LEAST_BUDGET, states // anatomy.hidden))
+    budget = min(most, max(LEAST_BUDGET, states // model.anatomy.hidden))
     batches = pack_batches([len(text.ids) for text in texts], budget, overhead)
     workers = torch.get_num_threads() if device == "cpu" else 1
     try:
-        for batch, states in run_beside(batches, run, workers, turn, lambda: loaded.turns.wanted):
+        for batch, states in run_beside(batches, run, workers, turn, lambda: model.turns.wanted):
             pooled[:, batch] = states
             done += len(batch)
             progress("Embedding texts", done, len(texts))

@@ -12,10 +12,9 @@ from detox_engine.data.texts import Text
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.forward.shared_layers import forked
-from detox_engine.model.anatomy import Anatomy
 from detox_engine.model.batches import run_in_batches
 from detox_engine.model.head import check_head, read_head
-from detox_engine.model.load import LoadedModel
+from detox_engine.model.load import OpenModel
 
 LOGITS_AT_ONCE = {"cpu": 2**20, "cuda": 2**28}
 """Entries of `[positions, edits, vocab]` held at a time; a device of another kind gets the CPU's. On a CPU they stay
@@ -69,8 +68,7 @@ def cut_windows(ids: Sequence[int], window: int, stride: int) -> list[Span]:
 
 
 def read_likelihoods(
-    loaded: LoadedModel,
-    anatomy: Anatomy,
+    model: OpenModel,
     spans: Sequence[Span],
     edits: Sequence[LowRankEdit | None],
     progress: Progress = ignore_progress,
@@ -86,19 +84,19 @@ def read_likelihoods(
     shape = len(edits), len(spans)
     surprise, divergence, misses = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     tokens = np.array([span.scored for span in spans], dtype=np.int64)
-    with loaded.turns:
-        check_head(loaded.model, anatomy)
+    with model.turns:
+        check_head(model)
 
     def run(batch: Sequence[int]) -> list[tuple[Tensor, Tensor, Tensor]]:
-        with loaded.turns:
-            return _read_batch(loaded, anatomy, [spans[index] for index in batch], edits)
+        with model.turns:
+            return _read_batch(model, [spans[index] for index in batch], edits)
 
     progress(stage, 0, len(spans))
     done = 0
     try:
         width = len(edits)
         for index, sums in run_in_batches(
-            range(len(spans)), lambda index: width * len(spans[index].ids), run, loaded.model.device
+            range(len(spans)), lambda index: width * len(spans[index].ids), run, model.network.device
         ):
             surprise[:, index], divergence[:, index], misses[:, index] = (part.numpy() for part in sums)
             done += 1
@@ -119,20 +117,19 @@ def read_likelihoods(
 
 @torch.inference_mode()
 def _read_batch(
-    loaded: LoadedModel, anatomy: Anatomy, spans: Sequence[Span], edits: Sequence[LowRankEdit | None]
+    model: OpenModel, spans: Sequence[Span], edits: Sequence[LowRankEdit | None]
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
     """For each span, summed over its scored tokens: surprise, divergence and misses, `[edits]` each."""
-    states = _run_trunk(loaded, anatomy, [span.ids for span in spans], edits)
+    states = _run_trunk(model, [span.ids for span in spans], edits)
     owner = torch.tensor([row for row, span in enumerate(spans) for _ in range(span.scored)])
     # The token at place t is predicted at place t − 1.
     places = torch.tensor([len(span.ids) - span.scored - 1 + step for span in spans for step in range(span.scored)])
     targets = torch.tensor([token for span in spans for token in span.ids[-span.scored :]])
     limit = LOGITS_AT_ONCE.get(states.device.type, LOGITS_AT_ONCE["cpu"])
-    count = max(1, limit // (len(edits) * anatomy.vocab))
+    count = max(1, limit // (len(edits) * model.anatomy.vocab))
     parts = [slice(start, start + count) for start in range(0, len(owner), count)]
     read = [
-        _read_positions(loaded, anatomy, states[owner[part], :, places[part]], targets[part].to(states.device))
-        for part in parts
+        _read_positions(model, states[owner[part], :, places[part]], targets[part].to(states.device)) for part in parts
     ]
     sums = [
         torch.zeros(len(spans), len(edits), dtype=torch.float64).index_add_(0, owner, torch.cat(each).double().cpu())
@@ -141,33 +138,29 @@ def _read_batch(
     return list(zip(*sums, strict=True))
 
 
-def _run_trunk(
-    loaded: LoadedModel, anatomy: Anatomy, texts: Sequence[Sequence[int]], edits: Sequence[LowRankEdit | None]
-) -> Tensor:
+def _run_trunk(model: OpenModel, texts: Sequence[Sequence[int]], edits: Sequence[LowRankEdit | None]) -> Tensor:
     """Last hidden states `[texts, edits, tokens, hidden]`; what the edits of a text share is run once."""
-    device, longest = loaded.model.device, max(map(len, texts))
-    ids = torch.full((len(texts), longest), loaded.tokenizer.pad_token_id or 0)
+    device, longest = model.network.device, max(map(len, texts))
+    ids = torch.full((len(texts), longest), model.tokenizer.pad_token_id or 0)
     mask = torch.zeros((len(texts), longest), dtype=torch.long)
     for row, text in enumerate(texts):
         ids[row, : len(text)] = torch.tensor(text)
         mask[row, : len(text)] = 1
     rows = [(text, edit) for text in range(len(texts)) for edit in edits]
-    with forked(anatomy, len(texts), rows, device) as places:
+    with forked(model.anatomy, len(texts), rows, device) as places:
         # Padding is on the right, so positions count from 0 by themselves.
-        output = anatomy.trunk(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
+        output = model.anatomy.trunk(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
     return output[0][places[-1]].unflatten(0, (len(texts), len(edits)))
 
 
-def _read_positions(
-    loaded: LoadedModel, anatomy: Anatomy, states: Tensor, targets: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _read_positions(model: OpenModel, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Surprise, divergence from the first edit, and whether another token was more probable: `[positions, edits]`.
 
     Args:
         states: `[positions, edits, hidden]`.
         targets: `[positions]` the token that follows.
     """
-    logarithms = read_head(loaded.model, anatomy, states).float().log_softmax(-1)
+    logarithms = read_head(model, states).float().log_softmax(-1)
     surprise = -logarithms.gather(-1, targets[:, None, None].expand(-1, states.shape[1], 1))[..., 0]
     missed = logarithms.argmax(-1) != targets[:, None]
     first = logarithms[:, :1]
@@ -175,7 +168,7 @@ def _read_positions(
     return surprise, divergence.where((divergence > 0) | (divergence < -ROUNDING), 0.0), missed
 
 
-def cut_spans(loaded: LoadedModel, text: Text, window: int, stride: int) -> tuple[Span, ...]:
+def cut_spans(model: OpenModel, text: Text, window: int, stride: int) -> tuple[Span, ...]:
     """What the model reads at once: each line by itself, or windows over the running text.
 
     The first token of a line, or of the running text, is only context: nothing comes before it.
@@ -183,13 +176,13 @@ def cut_spans(loaded: LoadedModel, text: Text, window: int, stride: int) -> tupl
     Raises:
         InputError: no token is left to score.
     """
-    window = min(window, loaded.context or window)
+    window = min(window, model.context or window)
     stride = stride if stride < window else max(1, window // 2)
     parts = [text.joint.join(text.lines)] if text.running else text.lines
     spans = [
         span
         for part in parts
-        for span in cut_windows(loaded.tokenizer(part, verbose=False)["input_ids"], window, stride)
+        for span in cut_windows(model.tokenizer(part, verbose=False)["input_ids"], window, stride)
     ]
     if not spans:
         raise InputError("The neutral text has no line of two tokens or more: there is nothing to predict in it.")

@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache
 
 from detox_engine.edit.in_pass import edited
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.model.anatomy import Anatomy
 from detox_engine.model.batches import run_model
+from detox_engine.model.load import OpenModel
 
 
 @contextmanager
@@ -49,8 +50,7 @@ def forked(
 
 
 def run_prompts(
-    model: PreTrainedModel,
-    anatomy: Anatomy,
+    model: OpenModel,
     ids: Tensor,
     mask: Tensor,
     cells: Sequence[tuple[int, LowRankEdit | None]],
@@ -63,13 +63,13 @@ def run_prompts(
 
     What the cells of a prompt share is run once.
     """
-    past = DynamicCache(config=model.config)
-    if len(cells) == len(ids) or len(past.layers) != anatomy.layers:
+    past = DynamicCache(config=model.network.config)
+    if len(cells) == len(ids) or len(past.layers) != model.anatomy.layers:
         order = torch.tensor([prompt for prompt, _ in cells], device=ids.device)
-        with edited(anatomy, [edit for _, edit in cells]):
-            return run_model(model, ids[order], mask[order], past)[:, -1], past
-    with forked(anatomy, len(ids), cells, ids.device) as places:
-        logits = run_model(model, ids, mask, past)[:, -1]
+        with edited(model.anatomy, [edit for _, edit in cells]):
+            return run_model(model.network, ids[order], mask[order], past)[:, -1], past
+    with forked(model.anatomy, len(ids), cells, ids.device) as places:
+        logits = run_model(model.network, ids, mask, past)[:, -1]
     for layer, place in zip(past.layers, places, strict=True):
         layer.batch_select_indices(place)
     return logits[places[-1]], past

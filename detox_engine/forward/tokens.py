@@ -13,7 +13,7 @@ from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.model.anatomy import Anatomy, block_output
 from detox_engine.model.batches import run_in_batches
-from detox_engine.model.load import LoadedModel
+from detox_engine.model.load import OpenModel
 from detox_engine.model.tokens import show_token, spell
 
 LONGEST = 1024
@@ -34,7 +34,7 @@ class LensText:
     """Tokens at the end that were left out."""
 
 
-def encode_text(loaded: LoadedModel, text: str, longest: int = LONGEST) -> LensText:
+def encode_text(model: OpenModel, text: str, longest: int = LONGEST) -> LensText:
     """The tokens of `text`, cut at its end to `longest` and to the model's context.
 
     Raises:
@@ -46,7 +46,7 @@ def encode_text(loaded: LoadedModel, text: str, longest: int = LONGEST) -> LensT
         raise InputError("The text is not UTF-8: it holds half of a character; copy it again from its source.")
     if longest < 1:
         raise InputError(f"The longest text must have 1 token or more, not {longest}.")
-    tokenizer = loaded.tokenizer
+    tokenizer = model.tokenizer
     encoded = tokenizer(
         text,
         return_special_tokens_mask=True,
@@ -57,7 +57,7 @@ def encode_text(loaded: LoadedModel, text: str, longest: int = LONGEST) -> LensT
     own = [special == 0 for special in encoded["special_tokens_mask"]]
     if not any(own):
         raise InputError("The model's tokenizer finds no token in the text: write some words to look at.")
-    kept = min(longest, loaded.context or longest, len(own))
+    kept = min(longest, model.context or longest, len(own))
     ids = tuple(encoded["input_ids"][:kept])
     tokens = tuple(show_token(tokenizer, id) for id in ids)
     if not tokenizer.is_fast:
@@ -75,8 +75,7 @@ def _split_text(text: str, spans: Sequence[tuple[int, int]], own: Sequence[bool]
 
 
 def project_rows(
-    loaded: LoadedModel,
-    anatomy: Anatomy,
+    model: OpenModel,
     rows: Sequence[tuple[Sequence[int], LowRankEdit | None]],
     bases: Mapping[int, Tensor],
     progress: Progress = ignore_progress,
@@ -87,7 +86,7 @@ def project_rows(
     Args:
         read: is given what else passes by: the row, the layer, and its states `[tokens, hidden]`.
     """
-    device = loaded.model.device
+    device = model.network.device
     placed = {layer: basis.to(device).float().T for layer, basis in bases.items()}
 
     def width(row: int) -> int:
@@ -102,8 +101,8 @@ def project_rows(
                 for place, row in enumerate(batch):
                     read(row, layer, states[place, : width(row)])
 
-        with loaded.turns:
-            run_trunk(loaded, anatomy, [rows[row] for row in batch], tuple(bases), project)
+        with model.turns:
+            run_trunk(model, [rows[row] for row in batch], tuple(bases), project)
         stacked = torch.stack([found[layer] for layer in bases]).cpu()
         results = [stacked[:, place, : width(row)].clone() for place, row in enumerate(batch)]
         for result in results:
@@ -137,8 +136,7 @@ def _check_finite(projections: Tensor, layers: Sequence[int]) -> None:
 
 @torch.inference_mode()
 def run_trunk(
-    loaded: LoadedModel,
-    anatomy: Anatomy,
+    model: OpenModel,
     rows: Sequence[tuple[Sequence[int], LowRankEdit | None]],
     layers: Sequence[int],
     read: Callable[[int, Tensor], None],
@@ -147,16 +145,16 @@ def run_trunk(
 
     The caller holds the model's turn.
     """
-    outside = [layer for layer in layers if not 0 <= layer < anatomy.layers]
+    outside = [layer for layer in layers if not 0 <= layer < model.anatomy.layers]
     if outside:
-        raise InputError(f"Layer {outside[0]} is outside the model: its layers are 0-{anatomy.layers - 1}.")
+        raise InputError(f"Layer {outside[0]} is outside the model: its layers are 0-{model.anatomy.layers - 1}.")
     longest = max(len(ids) for ids, _ in rows)
-    pad = loaded.tokenizer.pad_token_id or 0
+    pad = model.tokenizer.pad_token_id or 0
     ids = torch.tensor([[*ids, *[pad] * (longest - len(ids))] for ids, _ in rows])
     mask = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids, _ in rows])
-    device = loaded.model.device
-    with edited(anatomy, [edit for _, edit in rows]), _reading(anatomy, layers, read):
-        anatomy.trunk(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
+    device = model.network.device
+    with edited(model.anatomy, [edit for _, edit in rows]), _reading(model.anatomy, layers, read):
+        model.anatomy.trunk(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
 
 
 @contextmanager

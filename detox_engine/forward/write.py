@@ -17,7 +17,7 @@ from detox_engine.forward.sampling import choose_tokens
 from detox_engine.forward.shared_layers import run_prompts
 from detox_engine.model.anatomy import Anatomy
 from detox_engine.model.batches import pad_left, run_in_batches, run_model
-from detox_engine.model.load import LoadedModel
+from detox_engine.model.load import OpenModel
 from detox_engine.plans.measure import SamplingPlan
 
 LOGITS_OF_A_TOKEN = 4096
@@ -57,74 +57,72 @@ class Scored(NamedTuple):
     edit: LowRankEdit | None
 
 
-def encode_prompt(loaded: LoadedModel, text: str, plan: SamplingPlan) -> Prompt:
+def encode_prompt(model: OpenModel, text: str, plan: SamplingPlan) -> Prompt:
     """The prompt's tokens, cut from the left where they and the new tokens would not fit into the context."""
-    tokenizer = loaded.tokenizer
+    tokenizer = model.tokenizer
     ids = list(tokenizer(text, verbose=False)["input_ids"])
     if not ids:
         start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
         if start is None:
             raise InputError("A prompt is empty and this model has no token that starts a text: write a prompt.")
         ids = [start]
-    if loaded.context is None:
+    if model.context is None:
         return Prompt(text, tuple(ids), 0)
-    room = loaded.context - plan.max_new_tokens
+    room = model.context - plan.max_new_tokens
     # A token that starts every text stays in its place.
     head = ids[:1] if ids[0] == tokenizer.bos_token_id else []
     if room <= len(head):
         raise InputError(
             f"{plan.max_new_tokens} new tokens leave no room for a prompt in this model's context of "
-            f"{loaded.context} tokens: ask for {loaded.context - len(head) - 1} or fewer."
+            f"{model.context} tokens: ask for {model.context - len(head) - 1} or fewer."
         )
     cut = max(0, len(ids) - room)
     return Prompt(text, tuple(head + ids[len(head) + cut :]), cut)
 
 
 def write_rows(
-    loaded: LoadedModel, anatomy: Anatomy, rows: Sequence[Row], plan: SamplingPlan, tick: Callable[[float], None]
+    model: OpenModel, rows: Sequence[Row], plan: SamplingPlan, tick: Callable[[float], None]
 ) -> dict[Row, Written]:
     """The continuation of each of these different rows; `tick` gets the share of the work done, at every step."""
     written: dict[Row, Written] = {}
 
     def run(batch: Sequence[Row]) -> list[Written]:
-        with loaded.turns:
-            return _write_batch(
-                loaded, anatomy, batch, plan, lambda share: tick((len(written) + share * len(batch)) / len(rows))
-            )
+        with model.turns:
+            return _write_batch(model, batch, plan, lambda share: tick((len(written) + share * len(batch)) / len(rows)))
 
     def width(row: Row) -> int:
-        return len(row.prompt.ids) + plan.max_new_tokens + _count_logits(anatomy, 1)
+        return len(row.prompt.ids) + plan.max_new_tokens + _count_logits(model.anatomy, 1)
 
     try:
-        for row, result in run_in_batches(rows, width, run, loaded.model.device):
+        for row, result in run_in_batches(rows, width, run, model.network.device):
             written[row] = result
     except MemoryError as error:
         longest = max(len(row.prompt.ids) for row in rows) + plan.max_new_tokens
-        raise InputError(_describe_memory(anatomy, loaded, longest)) from error
+        raise InputError(_describe_memory(model, longest)) from error
     tick(1.0)
     return written
 
 
 def score_texts(
-    loaded: LoadedModel, anatomy: Anatomy, texts: Sequence[Scored], tick: Callable[[float], None]
+    model: OpenModel, texts: Sequence[Scored], tick: Callable[[float], None]
 ) -> dict[Scored, tuple[float, ...]]:
     """The probability of every token of each text from its start on, in one pass over prompt and tokens."""
     scored: dict[Scored, tuple[float, ...]] = {}
 
     def run(batch: Sequence[Scored]) -> list[tuple[float, ...]]:
         tick(len(scored) / len(texts))
-        with loaded.turns:
-            return _score_batch(loaded, anatomy, batch)
+        with model.turns:
+            return _score_batch(model, batch)
 
     def width(text: Scored) -> int:
-        return len(text.prompt.ids) + len(text.ids) + _count_logits(anatomy, len(text.ids) - text.start)
+        return len(text.prompt.ids) + len(text.ids) + _count_logits(model.anatomy, len(text.ids) - text.start)
 
     try:
-        for text, result in run_in_batches(texts, width, run, loaded.model.device):
+        for text, result in run_in_batches(texts, width, run, model.network.device):
             scored[text] = result
     except MemoryError as error:
         longest = max(len(text.prompt.ids) + len(text.ids) for text in texts)
-        raise InputError(_describe_memory(anatomy, loaded, longest)) from error
+        raise InputError(_describe_memory(model, longest)) from error
     tick(1.0)
     return scored
 
@@ -134,9 +132,9 @@ def _count_logits(anatomy: Anatomy, tokens: int) -> int:
     return tokens * anatomy.vocab // LOGITS_OF_A_TOKEN
 
 
-def _describe_memory(anatomy: Anatomy, loaded: LoadedModel, tokens: int) -> str:
-    size = loaded.model.dtype.itemsize
-    needed = tokens * 2 * anatomy.layers * anatomy.hidden * size + 4 * 4 * anatomy.vocab
+def _describe_memory(model: OpenModel, tokens: int) -> str:
+    size = model.network.dtype.itemsize
+    needed = tokens * 2 * model.anatomy.layers * model.anatomy.hidden * size + 4 * 4 * model.anatomy.vocab
     return (
         f"Not enough memory for even one text of {tokens} tokens, which takes about {max(1, needed >> 20)} MB beside "
         "the model: shorten the prompts, ask for fewer new tokens, or choose a smaller model or bfloat16."
@@ -145,17 +143,17 @@ def _describe_memory(anatomy: Anatomy, loaded: LoadedModel, tokens: int) -> str:
 
 @torch.inference_mode()
 def _write_batch(
-    loaded: LoadedModel, anatomy: Anatomy, rows: Sequence[Row], plan: SamplingPlan, tick: Callable[[float], None]
+    model: OpenModel, rows: Sequence[Row], plan: SamplingPlan, tick: Callable[[float], None]
 ) -> list[Written]:
     """Continuations of these rows; a row that ends leaves the batch."""
     tick(0.0)
-    model, ends = loaded.model, find_ends(loaded)
+    network, ends = model.network, find_ends(model)
     ids: list[list[int]] = [[] for _ in rows]
     probabilities: list[list[float]] = [[] for _ in rows]
-    logits, past, mask = _start(loaded, anatomy, rows)
+    logits, past, mask = _start(model, rows)
     live = list(range(len(rows)))
-    with few_rows_shared(model), ExitStack() as hooks:
-        hooks.enter_context(edited(anatomy, [row.edit for row in rows]))
+    with few_rows_shared(network), ExitStack() as hooks:
+        hooks.enter_context(edited(model.anatomy, [row.edit for row in rows]))
         for step in range(plan.max_new_tokens):
             texts, samples = [rows[row].prompt.text for row in live], [rows[row].sample for row in live]
             tokens, chosen = choose_tokens(logits, plan, texts, samples, step)
@@ -174,19 +172,19 @@ def _write_batch(
                 tokens, mask = tokens[going], mask[going]
                 past.batch_select_indices(torch.tensor(going, device=mask.device))
                 hooks.close()
-                hooks.enter_context(edited(anatomy, [rows[row].edit for row in live]))
+                hooks.enter_context(edited(model.anatomy, [rows[row].edit for row in live]))
             mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
-            logits = run_model(model, tokens[:, None], mask, past)[:, -1]
+            logits = run_model(network, tokens[:, None], mask, past)[:, -1]
     return [Written(tuple(ids[row]), tuple(probabilities[row])) for row in range(len(rows))]
 
 
-def _start(loaded: LoadedModel, anatomy: Anatomy, rows: Sequence[Row]) -> tuple[Tensor, DynamicCache, Tensor]:
+def _start(model: OpenModel, rows: Sequence[Row]) -> tuple[Tensor, DynamicCache, Tensor]:
     """First logits `[rows, vocab]`, the cache and the mask of these rows; samples of one cell share its pass."""
     prompts = list(dict.fromkeys(row.prompt for row in rows))
     cells = list(dict.fromkeys((row.prompt, row.edit) for row in rows))
     slot = {prompt: place for place, prompt in enumerate(prompts)}
-    ids, mask = pad_left([prompt.ids for prompt in prompts], _pad(loaded), loaded.model.device)
-    logits, past = run_prompts(loaded.model, anatomy, ids, mask, [(slot[prompt], edit) for prompt, edit in cells])
+    ids, mask = pad_left([prompt.ids for prompt in prompts], _pad(model), model.network.device)
+    logits, past = run_prompts(model, ids, mask, [(slot[prompt], edit) for prompt, edit in cells])
     if len(cells) < len(rows):
         place = {cell: index for index, cell in enumerate(cells)}
         order = torch.tensor([place[row.prompt, row.edit] for row in rows], device=mask.device)
@@ -195,20 +193,20 @@ def _start(loaded: LoadedModel, anatomy: Anatomy, rows: Sequence[Row]) -> tuple[
     return logits, past, mask[[slot[row.prompt] for row in rows]]
 
 
-def find_ends(loaded: LoadedModel) -> frozenset[int]:
+def find_ends(model: OpenModel) -> frozenset[int]:
     """Ids of the tokens that end a text: the model's own, which may be several, or else the tokenizer's."""
-    settings = getattr(loaded.model, "generation_config", None)
+    settings = getattr(model.network, "generation_config", None)
     ends = getattr(settings, "eos_token_id", None)
     if ends is None:
-        ends = loaded.tokenizer.eos_token_id
+        ends = model.tokenizer.eos_token_id
     if ends is None:
         return frozenset()
     return frozenset([ends] if isinstance(ends, int) else ends)
 
 
-def _pad(loaded: LoadedModel) -> int:
+def _pad(model: OpenModel) -> int:
     """Any token will do where the mask is 0."""
-    return loaded.tokenizer.pad_token_id or 0
+    return model.tokenizer.pad_token_id or 0
 
 
 def _check_scores(probability: float, row: Row) -> None:
@@ -220,12 +218,12 @@ def _check_scores(probability: float, row: Row) -> None:
 
 
 @torch.inference_mode()
-def _score_batch(loaded: LoadedModel, anatomy: Anatomy, texts: Sequence[Scored]) -> list[tuple[float, ...]]:
+def _score_batch(model: OpenModel, texts: Sequence[Scored]) -> list[tuple[float, ...]]:
     """Probabilities of each text's tokens from its start on, in one pass without a cache."""
-    ids, mask = pad_left([text.prompt.ids + text.ids[:-1] for text in texts], _pad(loaded), loaded.model.device)
+    ids, mask = pad_left([text.prompt.ids + text.ids[:-1] for text in texts], _pad(model), model.network.device)
     longest = max(len(text.ids) - text.start for text in texts)
-    with edited(anatomy, [text.edit for text in texts]):
-        logits = run_model(loaded.model, ids, mask, keep=longest)
+    with edited(model.anatomy, [text.edit for text in texts]):
+        logits = run_model(model.network, ids, mask, keep=longest)
     results = []
     for scores, text in zip(logits, texts, strict=True):
         asked = torch.tensor(text.ids[text.start :], device=scores.device)

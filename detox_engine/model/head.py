@@ -2,16 +2,15 @@
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from detox_engine.errors import InputError
-from detox_engine.model.anatomy import Anatomy
+from detox_engine.model.load import OpenModel
 
 
-def read_head(model: PreTrainedModel, anatomy: Anatomy, states: Tensor) -> Tensor:
+def read_head(model: OpenModel, states: Tensor) -> Tensor:
     """Logits `[..., vocab]` of last hidden states, as the model's own head gives them."""
-    config = model.config.get_text_config()
-    logits = anatomy.unembedding(states)
+    config = model.network.config.get_text_config()
+    logits = model.anatomy.unembedding(states)
     cap = getattr(config, "final_logit_softcapping", None)
     if cap:  # Gemma 2
         logits = torch.tanh(logits / cap) * cap
@@ -19,13 +18,13 @@ def read_head(model: PreTrainedModel, anatomy: Anatomy, states: Tensor) -> Tenso
 
 
 @torch.inference_mode()
-def check_head(model: PreTrainedModel, anatomy: Anatomy) -> None:
+def check_head(model: OpenModel) -> None:
     """Refuse a model whose head does more than `read_head` knows: its logits are compared over three tokens."""
-    ids = torch.tensor([[2, 3, 4]], device=model.device)
-    states = anatomy.trunk(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)[0]
-    own = model(input_ids=ids, use_cache=False).logits
-    if not torch.allclose(read_head(model, anatomy, states).float(), own.float(), rtol=1e-3, atol=1e-3, equal_nan=True):
+    ids = torch.tensor([[2, 3, 4]], device=model.network.device)
+    states = model.anatomy.trunk(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)[0]
+    own = model.network(input_ids=ids, use_cache=False).logits
+    if not torch.allclose(read_head(model, states).float(), own.float(), rtol=1e-3, atol=1e-3, equal_nan=True):
         raise InputError(
-            f"The head of {type(model).__name__} does more to its scores than is known here, so that its perplexity "
-            "would be wrong: choose another model, such as GPT-2, Llama, Qwen or Gemma."
+            f"The head of {type(model.network).__name__} does more to its scores than is known here, so that its "
+            "perplexity would be wrong: choose another model, such as GPT-2, Llama, Qwen or Gemma."
         )

@@ -1,4 +1,4 @@
-"""A model spec -> a causal language model and its tokenizer, ready to run; from safetensors only."""
+"""A model spec -> a causal language model with its tokenizer and its anatomy, ready to run; from safetensors only."""
 
 import os
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, 
 
 from detox_engine.data.bundled import BUNDLED_MODEL
 from detox_engine.errors import InputError, Progress, ignore_progress
+from detox_engine.model.anatomy import Anatomy, find_anatomy
 from detox_engine.model.checkpoint import WAYS_OUT, find_weights, first_line, hash_weights, read_config
 from detox_engine.model.hub import download_model
 from detox_engine.model.threads import settle_threads
@@ -25,11 +26,15 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt
 
 
 @dataclass(frozen=True)
-class LoadedModel:
-    """A model in evaluation mode, without gradients, on its device."""
+class OpenModel:
+    """A model in evaluation mode, without gradients, on its device, and where things are in it.
+
+    Raises:
+        InputError: a part of it was not found, or is of a kind that is not supported.
+    """
 
     spec: ModelSpec
-    model: PreTrainedModel
+    network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     """Has a padding token among the model's tokens; the embeddings are never resized."""
 
@@ -42,11 +47,16 @@ class LoadedModel:
     context: int | None
     """Longest input in tokens; None where the architecture has no limit."""
 
+    anatomy: Anatomy = field(init=False, compare=False, repr=False)
+
     turns: Turns = field(default_factory=Turns, compare=False, repr=False)
     """Held by every forward pass that carries hooks, one batch at a time, so that threads can share the model."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "anatomy", find_anatomy(self.network))
 
-def load_model(spec: ModelSpec, progress: Progress = ignore_progress) -> LoadedModel:
+
+def load_model(spec: ModelSpec, progress: Progress = ignore_progress) -> OpenModel:
     """Load the model that `spec` names.
 
     Raises:
@@ -66,7 +76,7 @@ def load_model(spec: ModelSpec, progress: Progress = ignore_progress) -> LoadedM
         model = move(model, device, shown)
         tokenizer = read_tokenizer(folder, model, shown)
     progress("Loading the model", 1, 1)
-    return LoadedModel(spec, model, tokenizer, revision, weights_hash.result(), find_context(config))
+    return OpenModel(spec, model, tokenizer, revision, weights_hash.result(), find_context(config))
 
 
 def find_folder(spec: ModelSpec, progress: Progress) -> tuple[Path, str | None]:

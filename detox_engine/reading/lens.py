@@ -6,10 +6,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from detox_engine.model.anatomy import Anatomy
-from detox_engine.model.load import LoadedModel
+from detox_engine.model.load import OpenModel
 from detox_engine.model.tokens import show_token
 
 Measure = Literal["product", "cosine"]
@@ -61,8 +60,7 @@ def score_tokens(
 
 def read_tokens(
     directions: Tensor,
-    anatomy: Anatomy,
-    tokenizer: PreTrainedTokenizerBase,
+    model: OpenModel,
     top: int = 10,
     measure: Measure = "product",
     through_norm: bool = False,
@@ -71,7 +69,8 @@ def read_tokens(
 
     Rows of the unembedding beyond the tokenizer's vocabulary, which some models have as padding, are left out.
     """
-    scores = score_tokens(directions, anatomy, measure, through_norm)[:, : len(tokenizer)]
+    tokenizer = model.tokenizer
+    scores = score_tokens(directions, model.anatomy, measure, through_norm)[:, : len(tokenizer)]
     top = min(top, scores.shape[1])
     highest, lowest = scores.topk(top), scores.topk(top, largest=False)
 
@@ -92,24 +91,22 @@ TOKENS_READ_AT_ONCE = 64
 
 
 @torch.inference_mode()
-def read_predictions(
-    loaded: LoadedModel, anatomy: Anatomy, states: Tensor, top: int = 5
-) -> tuple[tuple[TokenScore, ...], ...]:
+def read_predictions(model: OpenModel, states: Tensor, top: int = 5) -> tuple[tuple[TokenScore, ...], ...]:
     """The logit lens at each of `states` `[tokens, hidden]`, as a block left them: the `top` most probable next tokens.
 
     The states go through the final normalisation and the unembedding, as if the blocks above did not exist; after
     the last layer these are the model's own predictions. Scores are probabilities.
     """
-    cap = getattr(loaded.model.config.get_text_config(), "final_logit_softcapping", None)
+    cap = getattr(model.network.config.get_text_config(), "final_logit_softcapping", None)
     found: list[tuple[list[int], list[float]]] = []
     for part in states.split(TOKENS_READ_AT_ONCE):
-        with loaded.turns:
-            logits = anatomy.unembedding(anatomy.final_norm(part.to(loaded.model.device))).float()
+        with model.turns:
+            logits = model.anatomy.unembedding(model.anatomy.final_norm(part.to(model.network.device))).float()
         if cap:
             logits = cap * (logits / cap).tanh()
-        best = logits.softmax(-1)[:, : len(loaded.tokenizer)].topk(min(top, len(loaded.tokenizer)))
+        best = logits.softmax(-1)[:, : len(model.tokenizer)].topk(min(top, len(model.tokenizer)))
         found += zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    shown = {id: show_token(loaded.tokenizer, id) for ids, _ in found for id in ids}
+    shown = {id: show_token(model.tokenizer, id) for ids, _ in found for id in ids}
     return tuple(
         tuple(TokenScore(id, shown[id], score) for id, score in zip(ids, scores, strict=True)) for ids, scores in found
     )

@@ -12,8 +12,7 @@ from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.forward.embed import embed_pairs
 from detox_engine.forward.embeddings import Embeddings
-from detox_engine.model.anatomy import Anatomy
-from detox_engine.model.load import LoadedModel
+from detox_engine.model.load import OpenModel
 from detox_engine.model.threads import run_side_by_side
 from detox_engine.plans.map import MapPlan
 from detox_engine.reading.umap_process import UmapProcess
@@ -39,8 +38,7 @@ class LayerMap:
 
 
 def embed_study(
-    loaded: LoadedModel,
-    anatomy: Anatomy,
+    model: OpenModel,
     study: Study,
     edit: LowRankEdit | None = None,
     progress: Progress = ignore_progress,
@@ -50,11 +48,11 @@ def embed_study(
     Without an edit they are the study's own, run again only where it did not keep them; with one they come from
     the edited model, really run.
     """
-    study.require_fit(loaded)
+    study.require_fit(model)
     if edit is None and study.embeddings is not None:
         return study.embeddings
     plan = study.plan
-    return embed_pairs(loaded, anatomy, study.pairs, plan.max_length, plan.pooling, progress=progress, edit=edit)
+    return embed_pairs(model, study.pairs, plan.max_length, plan.pooling, progress=progress, edit=edit)
 
 
 def project_on_paper(embeddings: Embeddings, edit: LowRankEdit) -> Embeddings:

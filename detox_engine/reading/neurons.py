@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import torch
 from scipy.special import betaincinv
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from detox_engine.errors import InputError
-from detox_engine.model.anatomy import Anatomy
+from detox_engine.model.load import OpenModel
 from detox_engine.reading.lens import Reading, read_tokens
 
 ROWS_AT_ONCE = 4096
@@ -43,8 +42,7 @@ class ValueVectors:
 
 @torch.inference_mode()
 def find_value_vectors(
-    anatomy: Anatomy,
-    tokenizer: PreTrainedTokenizerBase,
+    model: OpenModel,
     layer: int,
     direction: Tensor,
     top: int = 10,
@@ -56,9 +54,9 @@ def find_value_vectors(
     with a trained probe. Where a norm's gain follows the value layer (Gemma), a row counts as what arrives in the
     residual stream of it.
     """
-    if not 0 <= layer < anatomy.layers:
-        raise InputError(f"Layer {layer} is outside the model: its layers are 0-{anatomy.layers - 1}.")
-    value = anatomy.values[layer]
+    if not 0 <= layer < model.anatomy.layers:
+        raise InputError(f"Layer {layer} is outside the model: its layers are 0-{model.anatomy.layers - 1}.")
+    value = model.anatomy.values[layer]
     weight = value.rows
     along = direction.to(weight.device).float()
     gain = torch.ones_like(along) if value.gain is None else value.gain.to(weight.device).float()
@@ -72,7 +70,7 @@ def find_value_vectors(
     order = cosines.argsort(descending=True).tolist()
 
     def describe(neurons: Sequence[int]) -> tuple[ValueVector, ...]:
-        readings = read_tokens(weight[list(neurons)].float() * gain, anatomy, tokenizer, tokens)
+        readings = read_tokens(weight[list(neurons)].float() * gain, model, tokens)
         return tuple(
             ValueVector(neuron, float(cosines[neuron]), float(lengths[neuron]), reading)
             for neuron, reading in zip(neurons, readings, strict=True)

@@ -12,8 +12,7 @@ from detox_engine.errors import Progress, ignore_progress
 from detox_engine.forward.embed import tokenize
 from detox_engine.forward.embeddings import Embeddings
 from detox_engine.forward.tokens import LensText, encode_text, project_rows
-from detox_engine.model.anatomy import Anatomy
-from detox_engine.model.load import LoadedModel
+from detox_engine.model.load import OpenModel
 from detox_engine.plans.fit import FitPlan
 from detox_engine.study.subspace import ToxicSubspace
 
@@ -88,8 +87,7 @@ class CarriedText:
 
 
 def carry_pairs(
-    loaded: LoadedModel,
-    anatomy: Anatomy,
+    model: OpenModel,
     pairs: Sequence[Pair],
     layer: int,
     direction: Tensor,
@@ -100,12 +98,12 @@ def carry_pairs(
 
     Texts are cut and pooled as `plan` says, so that contributions add up to the study's sentence embeddings.
     """
-    longest = min(plan.max_length, loaded.context or plan.max_length)
+    longest = min(plan.max_length, model.context or plan.max_length)
     sides = [(pair.prompt, text) for pair in pairs for text in (pair.toxic_text, pair.civil_text)]
-    pooled = [tokenize(loaded, prompt, text, longest, plan.pooling) for prompt, text in sides]
-    found = project_rows(loaded, anatomy, [(text.ids, None) for text in pooled], {layer: direction[None]}, progress)
+    pooled = [tokenize(model, prompt, text, longest, plan.pooling) for prompt, text in sides]
+    found = project_rows(model, [(text.ids, None) for text in pooled], {layer: direction[None]}, progress)
     carried = []
     for (_, text), weighted, projections in zip(sides, pooled, found, strict=True):
         own = projections[0, :, 0]
-        carried.append(CarriedText(encode_text(loaded, text, longest), own, own * torch.tensor(weighted.weights)))
+        carried.append(CarriedText(encode_text(model, text, longest), own, own * torch.tensor(weighted.weights)))
     return tuple(zip(carried[0::2], carried[1::2], strict=True))

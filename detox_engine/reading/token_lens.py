@@ -12,8 +12,7 @@ from detox_engine.data.columns import Pair
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import Progress, ignore_progress
 from detox_engine.forward.tokens import LONGEST, LensText, encode_text, project_rows
-from detox_engine.model.anatomy import Anatomy
-from detox_engine.model.load import LoadedModel
+from detox_engine.model.load import OpenModel
 
 SCALE_SHARE = 0.99
 TOKEN = ("position", "id", "token", "layer", "before", "after")
@@ -56,8 +55,7 @@ class ProjectionScale:
 
 
 def project_text(
-    loaded: LoadedModel,
-    anatomy: Anatomy,
+    model: OpenModel,
     text: str,
     bases: Mapping[int, Tensor],
     edit: LowRankEdit | None = None,
@@ -73,16 +71,15 @@ def project_text(
     Raises:
         InputError: see `encode_text`; a state is not finite, or the memory does not suffice.
     """
-    encoded = encode_text(loaded, text, longest)
+    encoded = encode_text(model, text, longest)
     sides = [(encoded.ids, None)] + ([(encoded.ids, edit)] if edit is not None else [])
     hear = None if read is None else lambda row, layer, states: read(row == 1, layer, states)
-    found = project_rows(loaded, anatomy, sides, bases, read=hear)
+    found = project_rows(model, sides, bases, read=hear)
     return TokenProjections(encoded, tuple(bases), found[0], found[1] if edit is not None else None)
 
 
 def find_scale(
-    loaded: LoadedModel,
-    anatomy: Anatomy,
+    model: OpenModel,
     pairs: Sequence[Pair],
     bases: Mapping[int, Tensor],
     sample: int = 64,
@@ -95,8 +92,8 @@ def find_scale(
     The first token of a text does not count: many models park attention there, in states of enormous norm.
     """
     drawn = Random(seed).sample(list(pairs), min(sample, len(pairs)))
-    texts = [encode_text(loaded, text, longest) for pair in drawn for text in (pair.toxic_text, pair.civil_text)]
-    found = project_rows(loaded, anatomy, [(text.ids, None) for text in texts], bases, progress)
+    texts = [encode_text(model, text, longest) for pair in drawn for text in (pair.toxic_text, pair.civil_text)]
+    found = project_rows(model, [(text.ids, None) for text in texts], bases, progress)
     later = torch.cat([states[:, 1:] if states.shape[1] > 1 else states for states in found], dim=1)
     norms = later.square().cumsum(-1).sqrt()
     return ProjectionScale(_percentile(later.abs()), _percentile(norms))

@@ -105,7 +105,7 @@ def prepare(bench: "Workbench", plan: EvaluationPlan, progress: Progress = ignor
     Raises:
         InputError: a source or a scorer cannot be used; nothing has been measured yet.
     """
-    model, wanted = bench.loaded.spec.name, set(plan.scorers)
+    model, wanted = bench.model.spec.name, set(plan.scorers)
     prompts: tuple[str, ...] = ()
     texts, sources = {}, {}
     if wanted & WRITING:
@@ -116,9 +116,9 @@ def prepare(bench: "Workbench", plan: EvaluationPlan, progress: Progress = ignor
         named |= {"harmless": TextSpec(str(HARMLESS)), "groups": TextSpec(str(GROUPS))}
     for name, spec in named.items():
         text = read_text(spec, bundled_neutral(model))
-        texts[name] = cut_spans(bench.loaded, text, spec.window, spec.stride)
+        texts[name] = cut_spans(bench.model, text, spec.window, spec.stride)
         sources[name] = hash_texts(text.lines)
-    return Materials(find_scorers(plan, str(bench.loaded.model.device), progress), prompts, texts, sources)
+    return Materials(find_scorers(plan, str(bench.model.network.device), progress), prompts, texts, sources)
 
 
 def evaluate(
@@ -136,9 +136,9 @@ def evaluate(
     start = perf_counter()
     edit = bench.edit(study, edit_plan)
     materials = prepare(bench, plan, progress)
-    proof = prove_edit(bench.loaded, bench.anatomy, edit)
+    proof = prove_edit(bench.model, edit)
     edits = (None, edit, *draw_controls(edit, plan.controls, plan.seed))
-    trial = Trial(bench.loaded, bench.anatomy, edits, materials.prompts, plan.sampling, materials.texts, progress)
+    trial = Trial(bench.model, edits, materials.prompts, plan.sampling, materials.texts, progress)
     tallies = {scorer.name: scorer.measure(trial) for scorer in materials.scorers}
     made, versions = stamp()
     return Evaluation(
@@ -170,7 +170,7 @@ def _show_prompts(trial: Trial, scorers: Sequence[Scorer]) -> tuple[PromptOutcom
     before, after = trial.score(scorer)[:2]
     outcomes = []
     for row, (prompt, samples) in enumerate(zip(trial.prompts, trial.continuations, strict=True)):
-        cut = encode_prompt(trial.loaded, prompt, trial.sampling).cut
+        cut = encode_prompt(trial.model, prompt, trial.sampling).cut
         comparisons = tuple(
             Comparison(prompt, number, sides[0], sides[1], cut, float(before[row, number]), float(after[row, number]))
             for number, sides in enumerate(samples)

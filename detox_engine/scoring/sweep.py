@@ -102,7 +102,7 @@ def run_sweep(
         InputError: a rank or layer out of range, or a source, scorer or the results file cannot be used.
     """
     grid = check_grid(study, plan)
-    study.require_fit(bench.loaded)
+    study.require_fit(bench.model)
     kept = load_points(results) if results is not None else {}
     materials = prepare(bench, plan.evaluation, progress)
     common = _describe(bench, plan, materials)
@@ -155,7 +155,7 @@ def _measure(
     measure = plan.evaluation
     edits = [make_edit(study.subspaces, setting) for setting in settings]
     rows = [None, *(row for edit in edits for row in (edit, *draw_controls(edit, measure.controls, measure.seed)))]
-    trial = Trial(bench.loaded, bench.anatomy, rows, materials.prompts, measure.sampling, materials.texts, progress)
+    trial = Trial(bench.model, rows, materials.prompts, measure.sampling, materials.texts, progress)
     tallies = {scorer.name: scorer.measure(trial) for scorer in materials.scorers}
     width = 1 + measure.controls
     points = []
@@ -177,8 +177,8 @@ def _describe(bench: "Workbench", plan: SweepPlan, materials: Materials) -> dict
     """Everything besides the setting itself that a measured number depends on."""
     return {
         "format": FORMAT,
-        "weights": bench.loaded.weights_hash,
-        "dtype": str(bench.loaded.model.dtype),
+        "weights": bench.model.weights_hash,
+        "dtype": str(bench.model.network.dtype),
         "evaluation": asdict(plan.evaluation),
         "sources": materials.sources,
     }

@@ -11,8 +11,7 @@ from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import Progress, ignore_progress
 from detox_engine.forward.compare import Continuation, generate
 from detox_engine.forward.likelihood import Likelihoods, Span, read_likelihoods
-from detox_engine.model.anatomy import Anatomy
-from detox_engine.model.load import LoadedModel
+from detox_engine.model.load import OpenModel
 from detox_engine.plans.measure import SamplingPlan
 
 
@@ -32,8 +31,7 @@ class Trial:
 
     def __init__(
         self,
-        loaded: LoadedModel,
-        anatomy: Anatomy,
+        model: OpenModel,
         edits: Sequence[LowRankEdit | None],
         prompts: Sequence[str],
         sampling: SamplingPlan,
@@ -45,7 +43,7 @@ class Trial:
             edits: the first is None, the model as it is, which drift is measured from.
             texts: name -> what is read under that name.
         """
-        self.loaded, self.anatomy, self.edits = loaded, anatomy, tuple(edits)
+        self.model, self.edits = model, tuple(edits)
         self.prompts, self.sampling, self.texts, self.progress = tuple(prompts), sampling, texts, progress
         self._read: dict[str, Likelihoods] = {}
         self._scored: dict[str, NDArray[np.float64]] = {}
@@ -53,13 +51,13 @@ class Trial:
     @cached_property
     def continuations(self) -> list[list[list[Continuation]]]:
         """`[prompt][sample][edit]`."""
-        return generate(self.loaded, self.anatomy, self.prompts, self.edits, self.sampling, self.progress)
+        return generate(self.model, self.prompts, self.edits, self.sampling, self.progress)
 
     def read(self, name: str) -> Likelihoods:
         """How every edit predicts the text called `name`."""
         if name not in self._read:
             self._read[name] = read_likelihoods(
-                self.loaded, self.anatomy, self.texts[name], self.edits, self.progress, f"Reading {name} text"
+                self.model, self.texts[name], self.edits, self.progress, f"Reading {name} text"
             )
         return self._read[name]
 

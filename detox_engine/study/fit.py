@@ -22,7 +22,7 @@ from detox_engine.errors import Progress, ignore_progress
 from detox_engine.forward.embed import embed_pairs
 from detox_engine.forward.embeddings import Embeddings
 from detox_engine.model.anatomy import Anatomy
-from detox_engine.model.load import LoadedModel
+from detox_engine.model.load import OpenModel
 from detox_engine.model.threads import run_side_by_side
 from detox_engine.plans.fit import FitPlan
 from detox_engine.study.moments import Moments, fit_subspaces_of
@@ -64,20 +64,18 @@ class Fit:
     """Wall time of the steps `embed` and `subspace`."""
 
 
-def fit_pairs(
-    loaded: LoadedModel, anatomy: Anatomy, plan: FitPlan, stream: PairStream, progress: Progress = ignore_progress
-) -> Fit:
+def fit_pairs(model: OpenModel, plan: FitPlan, stream: PairStream, progress: Progress = ignore_progress) -> Fit:
     """Steps 1–5 of the method; how, depends on how many pairs there are.
 
     Raises:
         InputError: the pairs cannot be used, or the embeddings cannot be taken (see `PairStream`, `embed_pairs`).
     """
-    most = max(anatomy.hidden, SAMPLE)
+    most = max(model.anatomy.hidden, SAMPLE)
     if len(stream.ahead(most + 1, progress)) > most:
-        return fit_stream(loaded, anatomy, plan, stream, progress)
+        return fit_stream(model, plan, stream, progress)
     start = perf_counter()
     found = collect_pairs(stream)
-    embeddings = embed_pairs(loaded, anatomy, found.pairs, plan.max_length, plan.pooling, progress=progress)
+    embeddings = embed_pairs(model, found.pairs, plan.max_length, plan.pooling, progress=progress)
     embedded = perf_counter()
     subspaces = fit_subspaces(embeddings.toxic, embeddings.civil, plan.keep, progress)
     nulls = draw_null_spectra(embeddings, subspaces, progress=progress)
@@ -87,8 +85,7 @@ def fit_pairs(
 
 
 def fit_stream(
-    loaded: LoadedModel,
-    anatomy: Anatomy,
+    model: OpenModel,
     plan: FitPlan,
     stream: PairStream,
     progress: Progress = ignore_progress,
@@ -100,12 +97,12 @@ def fit_stream(
         before: what earlier pairs came to, to go on from; it stays as it is.
     """
     start = perf_counter()
-    moments = [Moments.empty(anatomy.hidden) for _ in range(anatomy.layers)]
-    gathered = _Gathering(anatomy, plan, before[0] if before else None)
+    moments = [Moments.empty(model.anatomy.hidden) for _ in range(model.anatomy.layers)]
+    gathered = _Gathering(model.anatomy, plan, before[0] if before else None)
 
     def take(chunk: Sequence[Pair]) -> None:
         watch = _count_texts(progress, 2 * (stream.given - len(chunk)), 2 * stream.expected)
-        embeddings = embed_pairs(loaded, anatomy, chunk, plan.max_length, plan.pooling, progress=watch)
+        embeddings = embed_pairs(model, chunk, plan.max_length, plan.pooling, progress=watch)
         _add_to_all(moments, embeddings)
         gathered.add(chunk, embeddings)
 

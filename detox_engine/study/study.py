@@ -24,7 +24,7 @@ from detox_engine.study.rank import NullSpectrum, count_dominant_directions
 from detox_engine.study.subspace import ToxicSubspace
 
 if TYPE_CHECKING:
-    from detox_engine.model.load import LoadedModel
+    from detox_engine.model.load import OpenModel
 
 FORMAT = 1
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
@@ -89,12 +89,12 @@ class Study:
     def dominant_ranks(self) -> tuple[int, ...]:
         return count_dominant_directions(self.null_spectra, self.subspaces)
 
-    def require_fit(self, loaded: "LoadedModel") -> None:
-        """Raise an InputError that says which differ, if the study was made with another model than `loaded`."""
-        if self.model.weights_hash != loaded.weights_hash:
+    def require_fit(self, model: "OpenModel") -> None:
+        """Raise an InputError that says which differ, if the study was made with another model than `model`."""
+        if self.model.weights_hash != model.weights_hash:
             raise InputError(
                 f"The study was made with other weights than the model at hand: “{self.model.name}” "
-                f"({_short(self.model.weights_hash)}) against “{loaded.spec.name}” ({_short(loaded.weights_hash)}); "
+                f"({_short(self.model.weights_hash)}) against “{model.spec.name}” ({_short(model.weights_hash)}); "
                 "name the study's own model, or fit a new study."
             )
 

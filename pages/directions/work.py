@@ -98,7 +98,7 @@ def _carry(bench: Workbench, study: Study, asked: Asked, progress: Progress) -> 
     picked = separate_pairs(study.embeddings, asked.layer, subspace).pick_pairs(asked.direction)
     pairs = [study.pairs[index] for index, _ in picked.most + picked.least + picked.against]
     basis = subspace.basis[asked.direction]
-    carried = carry_pairs(bench.loaded, bench.anatomy, pairs, asked.layer, basis, study.plan, progress)
+    carried = carry_pairs(bench.model, pairs, asked.layer, basis, study.plan, progress)
     progress("Finding words to blur", 0, 0)
     # In one go here: the page asks word by word.
     texts = [side.text for sides in carried for side in sides]
@@ -154,7 +154,7 @@ def mean_reading(key: StudyKey, made: str, layer: int, measure: str, through_nor
 
     study, workbench = shelf().find_study(key), shelf().workbench(key.model)
     direction = study.subspaces[layer].mean_direction[None]
-    return read_tokens(direction, workbench.anatomy, workbench.loaded.tokenizer, top, measure, through_norm)[0]
+    return read_tokens(direction, workbench.model, top, measure, through_norm)[0]
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
@@ -173,7 +173,7 @@ def value_vectors(key: StudyKey, made: str, layer: int, direction: int) -> Value
 
     study, workbench = shelf().find_study(key), shelf().workbench(key.model)
     along = study.subspaces[layer].basis[direction]
-    return find_value_vectors(workbench.anatomy, workbench.loaded.tokenizer, layer, along)
+    return find_value_vectors(workbench.model, layer, along)
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)

@@ -90,8 +90,8 @@ def begin_run(asked: Asked) -> None:
         from detox_engine.reading.map import embed_study
 
         edit = bench.edit(study, asked.edit)
-        before = embed_study(bench.loaded, bench.anatomy, study, progress=progress)
-        after = embed_study(bench.loaded, bench.anatomy, study, edit, progress)
+        before = embed_study(bench.model, study, progress=progress)
+        after = embed_study(bench.model, study, edit, progress)
         probes = _probe(asked, before, after, edit, progress, kept)
         kept.runs.keep(asked, Run(before, after, probes))
 

@@ -115,7 +115,7 @@ def _begin(asked: Asked) -> jobs.Job:
             states.append(passed)
         scale = known.find((asked.study, asked.made))
         if scale is None:
-            scale = find_scale(bench.loaded, bench.anatomy, study.pairs, bases, progress=progress)
+            scale = find_scale(bench.model, study.pairs, bases, progress=progress)
             known.keep((asked.study, asked.made), scale)
         progress("Finding words to blur", 0, 0)
         # In one go here: the pages ask word by word.
@@ -134,7 +134,7 @@ def _project(bench: Workbench, text: str, bases: Mapping[int, Tensor], edit) -> 
     def keep(after: bool, layer: int, states: Tensor) -> None:
         passed[after, layer] = states[:MOST_PREDICTED].clone()
 
-    found = project_text(bench.loaded, bench.anatomy, text, bases, edit, read=keep)
+    found = project_text(bench.model, text, bases, edit, read=keep)
     sides = (False,) if edit is None else (False, True)
     return found, [[passed[after, layer] for layer in found.layers] for after in sides]
 
@@ -155,7 +155,7 @@ def _read_next(
 
     def read(found: Tensor) -> tuple[tuple[TokenScore, ...], ...]:
         progress("Reading what comes next", next(done), total)
-        return read_predictions(bench.loaded, bench.anatomy, found, TOP)
+        return read_predictions(bench.model, found, TOP)
 
     whole = tuple(
         replace(one, next=tuple(tuple(read(found) for found in layers) for layers in sides))

@@ -73,7 +73,7 @@ def test_lens_answers_with_the_projections_of_the_engine(home, bench):
     assert found["measure"] == {"direction": 1} and found["edit"] == {"layers": "1", "rank": 2, "strength": 0.5}
     bases = {layer: study.subspaces[layer].basis[:2] for layer in (0, 2)}
     edit = make_edit(study.subspaces, EditPlan((1,), 2, 0.5))
-    expected = project_text(bench.loaded, bench.anatomy, TEXT, bases, edit)
+    expected = project_text(bench.model, TEXT, bases, edit)
     assert list(found["tokens"][0]) == ["position", "id", "token", "piece", "before", "after"]
     for place, token in enumerate(found["tokens"]):
         assert token["position"] == place and token["id"] == expected.text.ids[place]
@@ -121,7 +121,7 @@ def test_map_answers_with_the_places_of_the_engine(home, bench):
     found = run_json(*command)
     assert list(found) == ["layer", "method", "frame", "seed", "edit", "shares", "separability", "points"]
     edit = make_edit(study.subspaces, EditPlan((0, 1), 2))
-    run_after = embed_study(bench.loaded, bench.anatomy, study, edit)
+    run_after = embed_study(bench.model, study, edit)
     states = [stack_sides(part, 2) for part in (study.embeddings, run_after, project_on_paper(study.embeddings, edit))]
     expected = draw_map(2, states)
     assert found["shares"] == pytest.approx(expected.shares)

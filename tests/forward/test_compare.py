@@ -15,8 +15,7 @@ from detox_engine.forward import write
 from detox_engine.forward.compare import Continuation, compare_prompts, find_divergence, generate
 from detox_engine.forward.write import encode_prompt
 from detox_engine.model import batches
-from detox_engine.model.anatomy import Anatomy, find_anatomy
-from detox_engine.model.load import LoadedModel
+from detox_engine.model.load import OpenModel
 from detox_engine.plans.measure import SamplingPlan
 from detox_engine.plans.sources import ModelSpec
 from tests.edit.test_edit import copy_parameters, count_hooks, draw_edit
@@ -32,12 +31,12 @@ GREEDY = SamplingPlan(max_new_tokens=12, greedy=True)
 DRAWN = SamplingPlan(max_new_tokens=12, samples=2, temperature=0.8, top_p=0.9, seed=3)
 
 
-def wrap(family: str, context: int | None = CONTEXT, **changes) -> tuple[LoadedModel, Anatomy]:
+def wrap(family: str, context: int | None = CONTEXT, **changes) -> OpenModel:
     """A tiny model as the engine loads it; a fresh one where its configuration is changed."""
     model, tokenizer = tiny_model(family)
     if changes:
         model = fresh_model(family, **changes)
-    return LoadedModel(ModelSpec(), model, tokenizer, None, "sha256:0", context), find_anatomy(model)
+    return OpenModel(ModelSpec(), model, tokenizer, None, "sha256:0", context)
 
 
 def strong_edit() -> LowRankEdit:
@@ -45,31 +44,31 @@ def strong_edit() -> LowRankEdit:
 
 
 @torch.no_grad()
-def continue_alone(loaded: LoadedModel, prompt: str, length: int) -> tuple[int, ...]:
+def continue_alone(model: OpenModel, prompt: str, length: int) -> tuple[int, ...]:
     """What transformers itself writes, greedily, one prompt at a time, without the end token."""
-    given = loaded.tokenizer(prompt, return_tensors="pt")
+    given = model.tokenizer(prompt, return_tensors="pt")
     settings = {"do_sample": False, "max_new_tokens": length, "pad_token_id": 0}
-    ids = loaded.model.generate(given["input_ids"], attention_mask=given["attention_mask"], **settings)
+    ids = model.network.generate(given["input_ids"], attention_mask=given["attention_mask"], **settings)
     written = ids[0, given["input_ids"].shape[1] :].tolist()
-    return tuple(written[:-1] if written[-1] == loaded.model.config.eos_token_id else written)
+    return tuple(written[:-1] if written[-1] == model.network.config.eos_token_id else written)
 
 
 @torch.no_grad()
-def read_probabilities(loaded: LoadedModel, prompt: str, ids: Sequence[int]) -> list[float]:
+def read_probabilities(model: OpenModel, prompt: str, ids: Sequence[int]) -> list[float]:
     """Each token's probability from one plain pass over one text, without a cache."""
-    given = loaded.tokenizer(prompt)["input_ids"]
-    logits = loaded.model(input_ids=torch.tensor([[*given, *ids]])).logits[0, len(given) - 1 : -1]
+    given = model.tokenizer(prompt)["input_ids"]
+    logits = model.network(input_ids=torch.tensor([[*given, *ids]])).logits[0, len(given) - 1 : -1]
     return logits.softmax(-1)[range(len(ids)), list(ids)].tolist()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_greedy_writes_what_transformers_writes(family: str) -> None:
-    loaded, anatomy = wrap(family)
+    model = wrap(family)
     edit = strong_edit()
-    written = generate(loaded, anatomy, PROMPTS, [None, edit], GREEDY)
-    plain = [continue_alone(loaded, prompt, 12) for prompt in PROMPTS]
-    with edited_weights(anatomy, edit):
-        changed = [continue_alone(loaded, prompt, 12) for prompt in PROMPTS]
+    written = generate(model, PROMPTS, [None, edit], GREEDY)
+    plain = [continue_alone(model, prompt, 12) for prompt in PROMPTS]
+    with edited_weights(model.anatomy, edit):
+        changed = [continue_alone(model, prompt, 12) for prompt in PROMPTS]
     assert [sides[0][0].ids for sides in written] == plain
     assert [sides[0][1].ids for sides in written] == changed
     assert plain != changed
@@ -77,12 +76,12 @@ def test_greedy_writes_what_transformers_writes(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_continuation_does_not_depend_on_the_batch(family: str) -> None:
-    loaded, anatomy = wrap(family)
+    model = wrap(family)
     edits = [strong_edit(), None, draw_edit((0,), seed=5)]
-    together = generate(loaded, anatomy, PROMPTS, edits, DRAWN)
+    together = generate(model, PROMPTS, edits, DRAWN)
     for prompt, sides in zip(PROMPTS, together, strict=True):
         for side, edit in enumerate(edits):
-            (alone,) = generate(loaded, anatomy, [prompt], [edit], DRAWN)
+            (alone,) = generate(model, [prompt], [edit], DRAWN)
             for sample in range(DRAWN.samples):
                 assert alone[sample][0].text == sides[sample][side].text
                 assert alone[sample][0].probabilities == pytest.approx(sides[sample][side].probabilities, rel=1e-3)
@@ -91,14 +90,14 @@ def test_a_continuation_does_not_depend_on_the_batch(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_probabilities_are_those_of_a_plain_pass_on_both_sides(family: str) -> None:
-    loaded, anatomy = wrap(family)
+    model = wrap(family)
     edit = strong_edit()
-    comparisons = compare_prompts(loaded, anatomy, PROMPTS, edit, DRAWN)
+    comparisons = compare_prompts(model, PROMPTS, edit, DRAWN)
     assert any(comparison.first_divergence not in (None, 0) for comparison in comparisons)
     for comparison in comparisons:
-        plain = {side: read_probabilities(loaded, comparison.prompt, side.ids) for side in sides_of(comparison)}
-        with edited_weights(anatomy, edit):
-            changed = {side: read_probabilities(loaded, comparison.prompt, side.ids) for side in sides_of(comparison)}
+        plain = {side: read_probabilities(model, comparison.prompt, side.ids) for side in sides_of(comparison)}
+        with edited_weights(model.anatomy, edit):
+            changed = {side: read_probabilities(model, comparison.prompt, side.ids) for side in sides_of(comparison)}
         before, after = comparison.before, comparison.after
         assert before.probabilities == pytest.approx(plain[before], rel=1e-3)
         assert before.other_probabilities == pytest.approx(changed[before], rel=1e-3)
@@ -115,16 +114,16 @@ def sides_of(comparison) -> tuple[Continuation, Continuation]:
     [(family, "sliding_window") for family in ("mistral", "gemma2", "gemma3")] + [("gpt_neo", "window_size")],
 )
 def test_an_attention_window_shorter_than_the_text_is_kept(family: str, window: str) -> None:
-    loaded, anatomy = wrap(family, **{window: 8})
-    written = generate(loaded, anatomy, PROMPTS, [None, strong_edit()], GREEDY)
-    assert [sides[0][0].ids for sides in written] == [continue_alone(loaded, prompt, 12) for prompt in PROMPTS]
+    model = wrap(family, **{window: 8})
+    written = generate(model, PROMPTS, [None, strong_edit()], GREEDY)
+    assert [sides[0][0].ids for sides in written] == [continue_alone(model, prompt, 12) for prompt in PROMPTS]
 
 
 @pytest.mark.parametrize("plan", [GREEDY, DRAWN], ids=["greedy", "drawn"])
 @pytest.mark.parametrize("strength", [0.0, 1e-7])
 def test_an_edit_of_no_strength_changes_no_token(plan: SamplingPlan, strength: float) -> None:
-    loaded, anatomy = wrap("gpt2")
-    for comparison in compare_prompts(loaded, anatomy, PROMPTS, draw_edit(strength=strength), plan):
+    model = wrap("gpt2")
+    for comparison in compare_prompts(model, PROMPTS, draw_edit(strength=strength), plan):
         assert comparison.before.ids == comparison.after.ids
         assert comparison.first_divergence is None
         if strength == 0:
@@ -133,19 +132,19 @@ def test_an_edit_of_no_strength_changes_no_token(plan: SamplingPlan, strength: f
 
 
 def test_an_edit_of_no_strength_is_the_same_row() -> None:
-    loaded, anatomy = wrap("gpt2")
+    model = wrap("gpt2")
     sizes = []
-    handle = anatomy.trunk.register_forward_hook(lambda module, given, out: sizes.append(len(out[0])))
-    compare_prompts(loaded, anatomy, PROMPTS, draw_edit(strength=0.0), GREEDY)
+    handle = model.anatomy.trunk.register_forward_hook(lambda module, given, out: sizes.append(len(out[0])))
+    compare_prompts(model, PROMPTS, draw_edit(strength=0.0), GREEDY)
     handle.remove()
     assert max(sizes) == len(PROMPTS)
 
 
 def test_the_sides_share_their_luck_until_the_edit_matters() -> None:
-    loaded, anatomy = wrap("gpt2")
+    model = wrap("gpt2")
     plan = SamplingPlan(max_new_tokens=20, samples=8, seed=1)
-    weak = compare_prompts(loaded, anatomy, PROMPTS, draw_edit(strength=0.05), plan)
-    strong = compare_prompts(loaded, anatomy, PROMPTS, strong_edit(), plan)
+    weak = compare_prompts(model, PROMPTS, draw_edit(strength=0.05), plan)
+    strong = compare_prompts(model, PROMPTS, strong_edit(), plan)
 
     def agreed(comparisons) -> int:
         return sum(20 if each.first_divergence is None else each.first_divergence for each in comparisons)
@@ -155,36 +154,36 @@ def test_the_sides_share_their_luck_until_the_edit_matters() -> None:
 
 
 def test_samples_and_seeds_differ_and_repeat() -> None:
-    loaded, anatomy = wrap("llama")
-    first = generate(loaded, anatomy, PROMPTS[:1], [None], DRAWN)[0]
+    model = wrap("llama")
+    first = generate(model, PROMPTS[:1], [None], DRAWN)[0]
     assert first[0][0].text != first[1][0].text
-    assert generate(loaded, anatomy, PROMPTS[:1], [None], DRAWN)[0] == first
+    assert generate(model, PROMPTS[:1], [None], DRAWN)[0] == first
     other = SamplingPlan(max_new_tokens=12, samples=2, temperature=0.8, top_p=0.9, seed=4)
-    assert generate(loaded, anatomy, PROMPTS[:1], [None], other)[0][0] != first[0]
+    assert generate(model, PROMPTS[:1], [None], other)[0][0] != first[0]
 
 
 def test_a_prompt_given_twice_is_continued_equally() -> None:
-    loaded, anatomy = wrap("llama")
-    first, _, third = generate(loaded, anatomy, ["You", "The garden needs", "You"], [None, strong_edit()], DRAWN)
+    model = wrap("llama")
+    first, _, third = generate(model, ["You", "The garden needs", "You"], [None, strong_edit()], DRAWN)
     assert first == third
 
 
 def test_rows_leave_the_batch_when_they_end() -> None:
-    loaded, anatomy = wrap("gpt2")
+    model = wrap("gpt2")
     plan = SamplingPlan(max_new_tokens=30, samples=3, seed=2)
-    plain = generate(loaded, anatomy, PROMPTS, [None, strong_edit()], plan)
+    plain = generate(model, PROMPTS, [None, strong_edit()], plan)
     ends = sorted({each.ids[4] for sides in plain for sample in sides for each in sample if len(each.ids) > 4})[:3]
-    ends.append(loaded.tokenizer.eos_token_id)
-    loaded.model.generation_config.eos_token_id, kept = ends, loaded.model.generation_config.eos_token_id
+    ends.append(model.tokenizer.eos_token_id)
+    model.network.generation_config.eos_token_id, kept = ends, model.network.generation_config.eos_token_id
     sizes = []
-    handle = loaded.model.register_forward_pre_hook(
+    handle = model.network.register_forward_pre_hook(
         lambda module, given, named: sizes.append(len(named["input_ids"])), with_kwargs=True
     )
     try:
-        ended = generate(loaded, anatomy, PROMPTS, [None, strong_edit()], plan)
+        ended = generate(model, PROMPTS, [None, strong_edit()], plan)
     finally:
         handle.remove()
-        loaded.model.generation_config.eos_token_id = kept
+        model.network.generation_config.eos_token_id = kept
     stops = {*ends}
     for sides, ended_sides in zip(plain, ended, strict=True):
         for sample, ended_sample in zip(sides, ended_sides, strict=True):
@@ -196,11 +195,11 @@ def test_rows_leave_the_batch_when_they_end() -> None:
 
 
 def test_batches_of_one_row_write_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded, anatomy = wrap("qwen2")
+    model = wrap("qwen2")
     edits = [None, strong_edit()]
-    whole = generate(loaded, anatomy, PROMPTS, edits, DRAWN)
+    whole = generate(model, PROMPTS, edits, DRAWN)
     monkeypatch.setitem(batches.TOKEN_BUDGET, "cpu", 1)
-    single = generate(loaded, anatomy, PROMPTS, edits, DRAWN)
+    single = generate(model, PROMPTS, edits, DRAWN)
     assert [[[each.text for each in sample] for sample in sides] for sides in single] == [
         [[each.text for each in sample] for sample in sides] for sides in whole
     ]
@@ -223,124 +222,124 @@ def limit_rows(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
 
 
 def test_a_batch_too_large_is_halved_and_written_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded, anatomy = wrap("gpt2")
+    model = wrap("gpt2")
     edit = strong_edit()
-    whole = compare_prompts(loaded, anatomy, PROMPTS, edit, DRAWN)
-    hooks = count_hooks(loaded.model)
+    whole = compare_prompts(model, PROMPTS, edit, DRAWN)
+    hooks = count_hooks(model.network)
     sizes = limit_rows(monkeypatch, 3)
-    halved = compare_prompts(loaded, anatomy, PROMPTS, edit, DRAWN)
+    halved = compare_prompts(model, PROMPTS, edit, DRAWN)
     assert max(sizes) > 3
     assert [(each.before.text, each.after.text) for each in halved] == [
         (each.before.text, each.after.text) for each in whole
     ]
-    assert count_hooks(loaded.model) == hooks
+    assert count_hooks(model.network) == hooks
 
 
 def test_a_row_too_large_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded, anatomy = wrap("gpt2")
+    model = wrap("gpt2")
     limit_rows(monkeypatch, 0)
     with pytest.raises(InputError, match="Not enough memory .* MB .* shorten"):
-        generate(loaded, anatomy, PROMPTS, [None], GREEDY)
+        generate(model, PROMPTS, [None], GREEDY)
 
 
 def test_another_error_is_not_taken_for_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded, anatomy = wrap("gpt2")
+    model = wrap("gpt2")
 
     def fail(*given):
         raise RuntimeError("something else")
 
     monkeypatch.setattr(write, "run_model", fail)
-    hooks = count_hooks(loaded.model)
+    hooks = count_hooks(model.network)
     with pytest.raises(RuntimeError, match="something else"):
-        generate(loaded, anatomy, PROMPTS, [None, strong_edit()], GREEDY)
-    assert count_hooks(loaded.model) == hooks
+        generate(model, PROMPTS, [None, strong_edit()], GREEDY)
+    assert count_hooks(model.network) == hooks
 
 
 def test_progress_counts_prompts_and_stops_the_work_at_once() -> None:
-    loaded, anatomy = wrap("gpt2")
+    model = wrap("gpt2")
     calls = []
-    compare_prompts(loaded, anatomy, PROMPTS, strong_edit(), GREEDY, lambda *call: calls.append(call))
+    compare_prompts(model, PROMPTS, strong_edit(), GREEDY, lambda *call: calls.append(call))
     for stage in ("continuations", "probabilities"):
         done = [call[1] for call in calls if call[0] == stage]
         assert done == sorted(done)
         assert done[-1] == next(call[2] for call in calls if call[0] == stage)
     assert calls[0] == ("continuations", 0, len(PROMPTS))
-    before, hooks = copy_parameters(loaded.model), count_hooks(loaded.model)
+    before, hooks = copy_parameters(model.network), count_hooks(model.network)
     passes = []
-    handle = anatomy.trunk.register_forward_hook(lambda *given: passes.append(1))
+    handle = model.anatomy.trunk.register_forward_hook(lambda *given: passes.append(1))
 
     def stop(stage: str, done: int, total: int) -> None:
         if len(passes) == 3:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        compare_prompts(loaded, anatomy, PROMPTS, strong_edit(), GREEDY, stop)
+        compare_prompts(model, PROMPTS, strong_edit(), GREEDY, stop)
     handle.remove()
     assert len(passes) == 3
-    assert count_hooks(loaded.model) == hooks
-    assert all(torch.equal(tensor, before[name]) for name, tensor in loaded.model.state_dict().items())
+    assert count_hooks(model.network) == hooks
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.network.state_dict().items())
 
 
 def test_generating_leaves_the_model_as_it_was() -> None:
-    loaded, anatomy = wrap("gemma3")
-    before, hooks = copy_parameters(loaded.model), count_hooks(loaded.model)
-    compare_prompts(loaded, anatomy, PROMPTS, strong_edit(), DRAWN)
-    assert count_hooks(loaded.model) == hooks
-    assert all(torch.equal(tensor, before[name]) for name, tensor in loaded.model.state_dict().items())
+    model = wrap("gemma3")
+    before, hooks = copy_parameters(model.network), count_hooks(model.network)
+    compare_prompts(model, PROMPTS, strong_edit(), DRAWN)
+    assert count_hooks(model.network) == hooks
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.network.state_dict().items())
 
 
 @pytest.mark.parametrize("starts", [False, True], ids=["no start token", "start token"])
 def test_a_prompt_longer_than_the_context_is_cut_from_the_left(starts: bool) -> None:
-    loaded, anatomy = wrap("gpt2")
+    model = wrap("gpt2")
     if starts:
-        tokenizer = deepcopy(loaded.tokenizer)
+        tokenizer = deepcopy(model.tokenizer)
         start = (tokenizer.bos_token, tokenizer.bos_token_id)
         tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{start[0]} $A", special_tokens=[start])
-        loaded = replace(loaded, tokenizer=tokenizer)
+        model = replace(model, tokenizer=tokenizer)
     text = " ".join(reversed(SENTENCES))
-    ids = loaded.tokenizer(text)["input_ids"]
+    ids = model.tokenizer(text)["input_ids"]
     assert len(ids) > CONTEXT
-    (comparison,) = compare_prompts(loaded, anatomy, [text], strong_edit(), GREEDY)
+    (comparison,) = compare_prompts(model, [text], strong_edit(), GREEDY)
     assert comparison.cut == len(ids) + 12 - CONTEXT
     kept = ids[comparison.cut :]
     if starts:
-        kept = [loaded.tokenizer.bos_token_id, *ids[comparison.cut + 1 :]]
-    assert encode_prompt(loaded, text, GREEDY).ids == tuple(kept)
+        kept = [model.tokenizer.bos_token_id, *ids[comparison.cut + 1 :]]
+    assert encode_prompt(model, text, GREEDY).ids == tuple(kept)
     with torch.no_grad():
-        alone = loaded.model.generate(torch.tensor([kept]), do_sample=False, max_new_tokens=12, pad_token_id=0)
+        alone = model.network.generate(torch.tensor([kept]), do_sample=False, max_new_tokens=12, pad_token_id=0)
     assert comparison.before.ids == tuple(alone[0, CONTEXT - 12 :].tolist())
     assert comparison.prompt == text
 
 
 def test_no_room_for_a_prompt_names_what_is_possible() -> None:
-    loaded, anatomy = wrap("gpt2", context=16)
+    model = wrap("gpt2", context=16)
     with pytest.raises(InputError, match="ask for 15 or fewer"):
-        generate(loaded, anatomy, PROMPTS, [None], SamplingPlan(max_new_tokens=16))
+        generate(model, PROMPTS, [None], SamplingPlan(max_new_tokens=16))
 
 
 def test_an_empty_prompt_starts_from_the_start_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded, anatomy = wrap("gpt2")
-    ((sample,),) = generate(loaded, anatomy, [""], [None], GREEDY)
+    model = wrap("gpt2")
+    ((sample,),) = generate(model, [""], [None], GREEDY)
     with torch.no_grad():
-        start = torch.tensor([[loaded.tokenizer.bos_token_id]])
-        alone = loaded.model.generate(start, do_sample=False, max_new_tokens=12, pad_token_id=0)
-    assert sample[0].ids == tuple(token for token in alone[0, 1:].tolist() if token != loaded.tokenizer.eos_token_id)
-    monkeypatch.setattr(type(loaded.tokenizer), "bos_token_id", None, raising=False)
-    monkeypatch.setattr(type(loaded.tokenizer), "eos_token_id", None, raising=False)
+        start = torch.tensor([[model.tokenizer.bos_token_id]])
+        alone = model.network.generate(start, do_sample=False, max_new_tokens=12, pad_token_id=0)
+    assert sample[0].ids == tuple(token for token in alone[0, 1:].tolist() if token != model.tokenizer.eos_token_id)
+    monkeypatch.setattr(type(model.tokenizer), "bos_token_id", None, raising=False)
+    monkeypatch.setattr(type(model.tokenizer), "eos_token_id", None, raising=False)
     with pytest.raises(InputError, match="empty"):
-        generate(loaded, anatomy, [""], [None], GREEDY)
+        generate(model, [""], [None], GREEDY)
 
 
 def test_scores_that_are_not_numbers_are_told() -> None:
-    loaded, anatomy = wrap("gpt2", n_embd=32)
-    anatomy.final_norm.weight[0] = torch.nan
+    model = wrap("gpt2", n_embd=32)
+    model.anatomy.final_norm.weight[0] = torch.nan
     with pytest.raises(InputError, match="not numbers"):
-        generate(loaded, anatomy, PROMPTS, [None], GREEDY)
+        generate(model, PROMPTS, [None], GREEDY)
 
 
 def test_tokens_join_to_the_text_after_the_prompt() -> None:
-    loaded, anatomy = wrap("gpt2")
-    for sides in generate(loaded, anatomy, PROMPTS, [None, strong_edit()], DRAWN):
+    model = wrap("gpt2")
+    for sides in generate(model, PROMPTS, [None, strong_edit()], DRAWN):
         for each in (continuation for sample in sides for continuation in sample):
             assert "".join(each.tokens) == each.text
             assert len(each.tokens) == len(each.ids) == len(each.probabilities)
@@ -348,9 +347,9 @@ def test_tokens_join_to_the_text_after_the_prompt() -> None:
 
 
 def test_nothing_to_write_is_no_error() -> None:
-    loaded, anatomy = wrap("gpt2")
-    assert generate(loaded, anatomy, [], [None], GREEDY) == []
-    assert compare_prompts(loaded, anatomy, [], strong_edit(), GREEDY) == ()
+    model = wrap("gpt2")
+    assert generate(model, [], [None], GREEDY) == []
+    assert compare_prompts(model, [], strong_edit(), GREEDY) == ()
 
 
 @pytest.mark.parametrize(

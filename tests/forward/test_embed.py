@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,11 +13,10 @@ from detox_engine.data.columns import Pair
 from detox_engine.errors import Cancelled, InputError
 from detox_engine.forward import embed as embeddings
 from detox_engine.forward.embed import TOKEN_BUDGET, _run_batch, embed_pairs
-from detox_engine.model.anatomy import block_output, find_anatomy
-from detox_engine.model.load import LoadedModel
+from detox_engine.model.anatomy import block_output
 from detox_engine.study.moments import Moments, fit_subspace_of
 from detox_engine.study.subspace import fit_subspace, principal_angles
-from tests.models import FAMILIES, SENTENCES, fresh_model, loaded_tiny
+from tests.models import FAMILIES, SENTENCES, fresh_model, open_tiny
 
 PAIRS = [
     Pair("", SENTENCES[3], SENTENCES[4]),
@@ -28,8 +28,8 @@ PAIRS = [
 
 
 def embed(family="gpt2", pairs=PAIRS, **options):
-    loaded = loaded_tiny(family)
-    return embed_pairs(loaded, find_anatomy(loaded.model), pairs, **options)
+    model = open_tiny(family)
+    return embed_pairs(model, pairs, **options)
 
 
 def count_hooks(model):
@@ -37,15 +37,15 @@ def count_hooks(model):
     return sum(len(part._forward_hooks) for part in model.modules())
 
 
-def block_states(loaded, text):
+def block_states(model, text):
     """`[layers, tokens, hidden]` of one text by itself, taken from the blocks in a plain pass."""
-    anatomy, states = find_anatomy(loaded.model), []
+    states = []
     handles = [
         block.register_forward_hook(lambda module, args, output: states.append(block_output(output)[0].clone()))
-        for block in anatomy.blocks
+        for block in model.anatomy.blocks
     ]
     with torch.no_grad():
-        loaded.model(**loaded.tokenizer(text, return_tensors="pt"))
+        model.network(**model.tokenizer(text, return_tensors="pt"))
     for handle in handles:
         handle.remove()
     return torch.stack(states)
@@ -53,33 +53,32 @@ def block_states(loaded, text):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_embedding_is_the_mean_over_the_texts_own_tokens_whatever_else_is_in_the_batch(family):
-    loaded = loaded_tiny(family)
+    model = open_tiny(family)
     found = embed(family)
     assert found.toxic.shape == (3, len(PAIRS), 32)
     for side, texts in ((found.toxic, [p.toxic_text for p in PAIRS]), (found.civil, [p.civil_text for p in PAIRS])):
         for index, text in enumerate(texts):
-            alone = block_states(loaded, text).mean(1)
+            alone = block_states(model, text).mean(1)
             torch.testing.assert_close(side[:, index], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_the_last_layer_is_taken_before_the_final_norm():
-    loaded = loaded_tiny("gpt2")
-    anatomy = find_anatomy(loaded.model)
+    model = open_tiny("gpt2")
     text = PAIRS[0].toxic_text
-    last = block_states(loaded, text)[-1]
+    last = block_states(model, text)[-1]
     with torch.no_grad():
-        normed = loaded.model(**loaded.tokenizer(text, return_tensors="pt"), output_hidden_states=True).hidden_states
+        normed = model.network(**model.tokenizer(text, return_tensors="pt"), output_hidden_states=True).hidden_states
     assert not torch.allclose(normed[-1][0], last)
-    torch.testing.assert_close(anatomy.final_norm(last), normed[-1][0])
+    torch.testing.assert_close(model.anatomy.final_norm(last), normed[-1][0])
     torch.testing.assert_close(embed().toxic[-1, 0], last.mean(0), rtol=1e-4, atol=1e-5)
 
 
 def test_pooling_over_the_continuation_leaves_the_prompt_out():
-    loaded = loaded_tiny("llama")
+    model = open_tiny("llama")
     whole, continuation, last = (embed("llama", pooling=pooling) for pooling in ("mean", "continuation", "last"))
     pair = PAIRS[1]
-    states = block_states(loaded, pair.toxic_text)
-    prompt_tokens = len(loaded.tokenizer(pair.prompt)["input_ids"])
+    states = block_states(model, pair.toxic_text)
+    prompt_tokens = len(model.tokenizer(pair.prompt)["input_ids"])
     torch.testing.assert_close(continuation.toxic[:, 1], states[:, prompt_tokens:].mean(1), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(last.toxic[:, 1], states[:, -1], rtol=1e-4, atol=1e-5)
     assert not torch.allclose(whole.toxic[:, 1], continuation.toxic[:, 1], atol=1e-2)
@@ -88,8 +87,8 @@ def test_pooling_over_the_continuation_leaves_the_prompt_out():
 
 
 def test_tokens_that_the_tokenizer_adds_are_run_but_not_pooled(monkeypatch):
-    loaded = loaded_tiny("llama")
-    plain = loaded.tokenizer
+    model = open_tiny("llama")
+    plain = model.tokenizer
 
     class WithBeginning:
         pad_token_id = plain.pad_token_id
@@ -101,9 +100,9 @@ def test_tokens_that_the_tokenizer_adds_are_run_but_not_pooled(monkeypatch):
             encoded["special_tokens_mask"] = [1, *encoded["special_tokens_mask"]]
             return encoded
 
-    loaded = type(loaded)(loaded.spec, loaded.model, WithBeginning(), None, "", None)
-    found = embed_pairs(loaded, find_anatomy(loaded.model), PAIRS[:2])
-    states = block_states(loaded_tiny("llama"), plain.bos_token + PAIRS[0].toxic_text)
+    model = type(model)(model.spec, model.network, WithBeginning(), None, "", None)
+    found = embed_pairs(model, PAIRS[:2])
+    states = block_states(open_tiny("llama"), plain.bos_token + PAIRS[0].toxic_text)
     torch.testing.assert_close(found.toxic[:, 0], states[:, 1:].mean(1), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(found.toxic[:, 0], states.mean(1), atol=1e-3)
 
@@ -141,13 +140,12 @@ def test_batches_that_run_side_by_side_give_what_one_after_the_other_gives(monke
 
 def test_a_comparison_that_waits_gets_its_turn_between_two_batches(monkeypatch):
     monkeypatch.setitem(TOKEN_BUDGET, "cpu", 64)
-    loaded = loaded_tiny("gpt2")
-    anatomy = find_anatomy(loaded.model)
+    model = open_tiny("gpt2")
     order, asked = [], threading.Event()
     run = _run_batch
 
     def compare():
-        with loaded.turns:
+        with model.turns:
             order.append("comparison")
 
     other = threading.Thread(target=compare)
@@ -156,13 +154,13 @@ def test_a_comparison_that_waits_gets_its_turn_between_two_batches(monkeypatch):
         if not asked.is_set():
             asked.set()
             other.start()
-            while not loaded.turns.wanted:
+            while not model.turns.wanted:
                 time.sleep(0.001)
         order.append("batch")
         return run(*arguments)
 
     monkeypatch.setattr(embeddings, "_run_batch", watched)
-    found = embed_pairs(loaded, anatomy, PAIRS * 4)
+    found = embed_pairs(model, PAIRS * 4)
     other.join()
     assert "batch" in order[: order.index("comparison")]
     assert "batch" in order[order.index("comparison") :]
@@ -170,31 +168,34 @@ def test_a_comparison_that_waits_gets_its_turn_between_two_batches(monkeypatch):
 
 
 def test_nothing_runs_above_the_highest_layer_needed_and_no_hook_is_left(monkeypatch):
-    loaded = loaded_tiny("gpt2")
-    anatomy = find_anatomy(loaded.model)
-    ran, hooks = [], count_hooks(loaded.model)
+    model = open_tiny("gpt2")
+    ran, hooks = [], count_hooks(model.network)
     handles = [
         part.register_forward_hook(lambda module, args, output, name=name: ran.append(name))
-        for name, part in (("block 2", anatomy.blocks[2]), ("head", anatomy.unembedding), ("norm", anatomy.final_norm))
+        for name, part in (
+            ("block 2", model.anatomy.blocks[2]),
+            ("head", model.anatomy.unembedding),
+            ("norm", model.anatomy.final_norm),
+        )
     ]
     try:
-        low = embed_pairs(loaded, anatomy, PAIRS, layers=2)
+        low = embed_pairs(model, PAIRS, layers=2)
         assert ran == []
-        full = embed_pairs(loaded, anatomy, PAIRS)
+        full = embed_pairs(model, PAIRS)
         assert set(ran) == {"block 2"}
     finally:
         for handle in handles:
             handle.remove()
     torch.testing.assert_close(low.toxic, full.toxic[:2])
-    assert count_hooks(loaded.model) == hooks
+    assert count_hooks(model.network) == hooks
 
 
 def test_long_texts_are_cut_at_their_end_and_named():
     pairs = [PAIRS[4], Pair("", "shut up " * 12, "thank you " * 5)]
     found = embed(pairs=pairs, max_length=20)
     assert found.cut == (1,)
-    loaded = loaded_tiny("gpt2")
-    states = block_states(loaded, pairs[1].toxic_text)
+    model = open_tiny("gpt2")
+    states = block_states(model, pairs[1].toxic_text)
     torch.testing.assert_close(found.toxic[:, 1], states[:, :20].mean(1), rtol=1e-4, atol=1e-5)
 
 
@@ -205,7 +206,7 @@ def test_a_continuation_that_is_cut_away_whole_is_an_input_error():
 
 def test_progress_counts_texts_and_can_stop_the_pass(monkeypatch):
     monkeypatch.setitem(TOKEN_BUDGET, "cpu", 64)
-    seen, hooks = [], count_hooks(loaded_tiny("gpt2").model)
+    seen, hooks = [], count_hooks(open_tiny("gpt2").network)
     embed(progress=lambda *event: seen.append(event))
     assert [event[1] for event in seen] == sorted(event[1] for event in seen)
     assert seen[-1][1:] == (10, 10)
@@ -216,28 +217,25 @@ def test_progress_counts_texts_and_can_stop_the_pass(monkeypatch):
 
     with pytest.raises(Cancelled):
         embed(progress=stop)
-    assert count_hooks(loaded_tiny("gpt2").model) == hooks
+    assert count_hooks(open_tiny("gpt2").network) == hooks
 
 
 def test_embeddings_that_are_not_finite_name_the_layer_and_the_text():
-    loaded = loaded_tiny("gpt2")
-    model = fresh_model("gpt2")
-    value = find_anatomy(model).values[1].module
-    value.weight.data[:] = 1e38
-    broken = type(loaded)(loaded.spec, model, loaded.tokenizer, None, "", None)
+    broken = replace(open_tiny("gpt2"), network=fresh_model("gpt2"))
+    broken.anatomy.values[1].module.weight.data[:] = 1e38
     with pytest.raises(InputError, match="embedding at layer 1 of the text “"):
-        embed_pairs(broken, find_anatomy(model), PAIRS)
+        embed_pairs(broken, PAIRS)
 
 
 def test_a_batch_that_does_not_fit_is_halved_and_a_text_that_does_not_fit_is_an_input_error(monkeypatch):
     expected = embed()
     run, sizes = _run_batch, []
 
-    def scarce(loaded, anatomy, texts, layers, pool):
+    def scarce(model, texts, layers, pool):
         sizes.append(len(texts))
         if len(texts) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB.")
-        return run(loaded, anatomy, texts, layers, pool)
+        return run(model, texts, layers, pool)
 
     monkeypatch.setattr(embeddings, "_run_batch", scarce)
     found = embed()
@@ -273,8 +271,8 @@ def published_subspace(model, tokenizer, texts_toxic, texts_civil, layer):
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_on_texts_of_equal_length_the_result_is_the_published_one(layer):
-    loaded = loaded_tiny("gpt2")
-    tokenizer: PreTrainedTokenizerFast = loaded.tokenizer
+    model = open_tiny("gpt2")
+    tokenizer: PreTrainedTokenizerFast = model.tokenizer
     generator = torch.Generator().manual_seed(0)
 
     def text():
@@ -286,9 +284,9 @@ def test_on_texts_of_equal_length_the_result_is_the_published_one(layer):
 
     toxic, civil = [text() for _ in range(24)], [text() for _ in range(24)]
     pairs = [Pair("", *sides) for sides in zip(toxic, civil, strict=True)]
-    found = embed_pairs(loaded, find_anatomy(loaded.model), pairs)
+    found = embed_pairs(model, pairs)
     ours = fit_subspace(found.toxic[layer], found.civil[layer], keep=8)
-    values, rows = published_subspace(loaded.model, tokenizer, toxic, civil, layer)
+    values, rows = published_subspace(model.network, tokenizer, toxic, civil, layer)
     torch.testing.assert_close(ours.singular_values[:20], values[:20], rtol=1e-4, atol=1e-5)
     for rank in (1, 2, 4):
         assert principal_angles(ours.basis[:rank], rows[:rank]).max() < 0.1
@@ -296,10 +294,10 @@ def test_on_texts_of_equal_length_the_result_is_the_published_one(layer):
 
 def test_padding_would_have_changed_the_published_embeddings():
     """The fault itself, so that the test above cannot pass for a wrong reason: texts of unequal length differ."""
-    loaded = loaded_tiny("gpt2")
+    model = open_tiny("gpt2")
     found = embed()
     toxic, civil = [pair.toxic_text for pair in PAIRS], [pair.civil_text for pair in PAIRS]
-    values, _ = published_subspace(loaded.model, loaded.tokenizer, toxic, civil, 1)
+    values, _ = published_subspace(model.network, model.tokenizer, toxic, civil, 1)
     ours = fit_subspace(found.toxic[1], found.civil[1], keep=4)
     assert math.dist(ours.singular_values[:4].tolist(), values[:4].tolist()) > 0.05
 
@@ -310,7 +308,7 @@ def test_a_fit_is_that_of_a_float64_reference_text_by_text(family, streamed, mon
     monkeypatch.setitem(TOKEN_BUDGET, "cpu", 64)
     pairs = [Pair(one.prompt, one.toxic, other.civil) for one in PAIRS for other in PAIRS]
     found = embed(family, pairs)
-    reference = LoadedModel(**{**vars(loaded_tiny(family)), "model": fresh_model(family).double()})
+    reference = replace(open_tiny(family), network=fresh_model(family).double())
     toxic, civil = (
         torch.stack([block_states(reference, text).mean(1) for text in texts], dim=1)
         for texts in ([pair.toxic_text for pair in pairs], [pair.civil_text for pair in pairs])

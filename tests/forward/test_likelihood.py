@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,8 @@ from detox_engine.edit.in_weights import edited_weights
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import Cancelled, InputError
 from detox_engine.forward.likelihood import Span, cut_windows, read_likelihoods
-from detox_engine.model.anatomy import find_anatomy
 from detox_engine.model.head import check_head
-from tests.models import CONTEXT, FAMILIES, HIDDEN, SENTENCES, fresh_model, loaded_tiny
+from tests.models import CONTEXT, FAMILIES, HIDDEN, SENTENCES, fresh_model, open_tiny
 from tests.three_tokens import CONTEXT as TOY_CONTEXT
 from tests.three_tokens import swap_edit, three_tokens
 
@@ -26,36 +26,35 @@ def some_edits(seed: int = 0) -> tuple[LowRankEdit | None, ...]:
     return (None, *edits)
 
 
-def read_by_hand(loaded, anatomy, ids, scored, edit):
+def read_by_hand(model, ids, scored, edit):
     """Surprise of the last tokens and log-probabilities `[scored, vocab]`, one text and one edit at a time."""
 
     def run():
         with torch.no_grad():
-            return loaded.model(torch.tensor([ids])).logits[0, -scored - 1 : -1].double().log_softmax(-1)
+            return model.network(torch.tensor([ids])).logits[0, -scored - 1 : -1].double().log_softmax(-1)
 
     if edit is None:
         found = run()
     else:
-        with edited_weights(anatomy, edit):
+        with edited_weights(model.anatomy, edit):
             found = run()
     return -found[range(scored), ids[-scored:]].sum().item(), found
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_one_pass_equals_each_text_and_edit_by_itself(family: str):
-    loaded = loaded_tiny(family)
-    anatomy = find_anatomy(loaded.model)
+    model = open_tiny(family)
     spans = [
-        Span(tuple(loaded.tokenizer(text)["input_ids"]), scored)
+        Span(tuple(model.tokenizer(text)["input_ids"]), scored)
         for text, scored in zip(SENTENCES[:4], (9, 3, 1, 12), strict=True)
     ]
     edits = some_edits()
-    read = read_likelihoods(loaded, anatomy, spans, edits)
+    read = read_likelihoods(model, spans, edits)
     moved = 0
     for column, span in enumerate(spans):
-        _, first = read_by_hand(loaded, anatomy, span.ids, span.scored, None)
+        _, first = read_by_hand(model, span.ids, span.scored, None)
         for row, edit in enumerate(edits):
-            surprise, logs = read_by_hand(loaded, anatomy, span.ids, span.scored, edit)
+            surprise, logs = read_by_hand(model, span.ids, span.scored, edit)
             divergence = (first.exp() * (first - logs)).sum().item()
             assert read.surprise[row, column] == pytest.approx(surprise, rel=1e-4)
             assert read.divergence[row, column] == pytest.approx(divergence, rel=1e-3, abs=1e-4)
@@ -65,20 +64,19 @@ def test_one_pass_equals_each_text_and_edit_by_itself(family: str):
 
 
 def test_divergence_is_never_negative_and_zero_without_an_edit():
-    loaded = loaded_tiny("gpt2")
-    spans = cut_windows(loaded.tokenizer(" ".join(SENTENCES), verbose=False)["input_ids"], 32, 16)
+    model = open_tiny("gpt2")
+    spans = cut_windows(model.tokenizer(" ".join(SENTENCES), verbose=False)["input_ids"], 32, 16)
     slight = [LowRankEdit(edit.bases, 1e-4) for edit in some_edits()[1:]]
-    read = read_likelihoods(loaded, find_anatomy(loaded.model), spans, [None, None, *slight])
+    read = read_likelihoods(model, spans, [None, None, *slight])
     assert (read.divergence >= 0).all() and (read.divergence[:2] == 0).all() and read.divergence[2:].max() < 1e-3
 
 
 def test_chunks_of_positions_do_not_change_the_sums(monkeypatch):
-    loaded = loaded_tiny("llama")
-    anatomy = find_anatomy(loaded.model)
-    spans = cut_windows(loaded.tokenizer(SENTENCES[0])["input_ids"], 16, 8)
-    whole = read_likelihoods(loaded, anatomy, spans, some_edits())
+    model = open_tiny("llama")
+    spans = cut_windows(model.tokenizer(SENTENCES[0])["input_ids"], 16, 8)
+    whole = read_likelihoods(model, spans, some_edits())
     monkeypatch.setitem(read_likelihoods.__globals__["LOGITS_AT_ONCE"], "cpu", 1)
-    one_by_one = read_likelihoods(loaded, anatomy, spans, some_edits())
+    one_by_one = read_likelihoods(model, spans, some_edits())
     np.testing.assert_allclose(whole.surprise, one_by_one.surprise, rtol=1e-6)
     np.testing.assert_allclose(whole.divergence, one_by_one.divergence, rtol=1e-4, atol=1e-6)
 
@@ -93,15 +91,15 @@ def test_windows_score_every_token_but_the_first_exactly_once(tokens: int, windo
 
 
 def test_windowed_surprise_equals_a_loop_token_by_token():
-    loaded = loaded_tiny("gpt2")
-    ids = loaded.tokenizer(" ".join(SENTENCES), verbose=False)["input_ids"]
-    read = read_likelihoods(loaded, find_anatomy(loaded.model), cut_windows(ids, 64, 24), [None])
+    model = open_tiny("gpt2")
+    ids = model.tokenizer(" ".join(SENTENCES), verbose=False)["input_ids"]
+    read = read_likelihoods(model, cut_windows(ids, 64, 24), [None])
     total = 0.0
     for place in range(1, len(ids)):
         # The window that first reaches this token.
         begin = 0 if place < 64 else 24 * math.ceil((place - 63) / 24)
         with torch.no_grad():
-            logits = loaded.model(torch.tensor([ids[begin:place]])).logits[0, -1]
+            logits = model.network(torch.tensor([ids[begin:place]])).logits[0, -1]
         total -= logits.double().log_softmax(-1)[ids[place]].item()
     assert read.tokens.sum() == len(ids) - 1
     own = math.exp(read.surprise.sum() / read.tokens.sum())
@@ -109,8 +107,8 @@ def test_windowed_surprise_equals_a_loop_token_by_token():
 
 
 def test_windowed_perplexity_equals_the_recipe_of_the_transformers_documentation():
-    loaded = loaded_tiny("gpt2")
-    ids = torch.tensor([loaded.tokenizer("\n\n".join(SENTENCES * 4), verbose=False)["input_ids"]])
+    model = open_tiny("gpt2")
+    ids = torch.tensor([model.tokenizer("\n\n".join(SENTENCES * 4), verbose=False)["input_ids"]])
     window, stride, length = CONTEXT, CONTEXT // 2, ids.shape[1]
     sums, counts, previous = 0.0, 0, 0
     for begin in range(0, length, stride):
@@ -118,7 +116,7 @@ def test_windowed_perplexity_equals_the_recipe_of_the_transformers_documentation
         labels = ids[:, begin:end].clone()
         labels[:, : previous - end] = -100
         with torch.no_grad():
-            loss = loaded.model(ids[:, begin:end], labels=labels).loss.item()
+            loss = model.network(ids[:, begin:end], labels=labels).loss.item()
         # The documentation takes one token off the weight of every window, because labels shift by one; in fact only
         # the first window loses one, so its recipe and a count of every token differ by a hair.
         kept = int((labels != -100).sum())
@@ -130,39 +128,37 @@ def test_windowed_perplexity_equals_the_recipe_of_the_transformers_documentation
         previous = end
         if end == length:
             break
-    read = read_likelihoods(loaded, find_anatomy(loaded.model), cut_windows(ids[0].tolist(), window, stride), [None])
+    read = read_likelihoods(model, cut_windows(ids[0].tolist(), window, stride), [None])
     own = math.exp(read.surprise.sum() / read.tokens.sum())
     assert own == pytest.approx(math.exp(exact / exactly), rel=1e-5)
     assert own == pytest.approx(math.exp(sums / counts), rel=1e-4)
 
 
 def test_head_that_does_more_is_refused():
-    model = fresh_model("gpt2")
-    model.lm_head.register_forward_hook(lambda module, given, logits: logits)
-    check_head(model, find_anatomy(model))
-    forward = model.forward
+    model = replace(open_tiny("gpt2"), network=fresh_model("gpt2"))
+    model.network.lm_head.register_forward_hook(lambda module, given, logits: logits)
+    check_head(model)
+    forward = model.network.forward
 
     def louder(**given):
         output = forward(**given)
         output.logits = output.logits * 2
         return output
 
-    model.forward = louder
+    model.network.forward = louder
     with pytest.raises(InputError, match="GPT2LMHeadModel"):
-        check_head(model, find_anatomy(model))
+        check_head(model)
 
 
 def test_scores_that_are_no_numbers_are_refused():
-    loaded = three_tokens()
-    anatomy = find_anatomy(loaded.model)
-    loaded.model.transformer.h[0].mlp.c_proj.bias[0] = float("nan")
+    model = three_tokens()
+    model.network.transformer.h[0].mlp.c_proj.bias[0] = float("nan")
     with pytest.raises(InputError, match="not numbers"):
-        read_likelihoods(loaded, anatomy, [Span((0, 1), 1)], [None])
+        read_likelihoods(model, [Span((0, 1), 1)], [None])
 
 
 def test_reading_stops_from_its_progress_and_leaves_no_hook():
-    loaded = three_tokens()
-    anatomy = find_anatomy(loaded.model)
+    model = three_tokens()
     spans = cut_windows([0, 1, 2] * 40, TOY_CONTEXT, 4)
     seen = []
 
@@ -172,8 +168,8 @@ def test_reading_stops_from_its_progress_and_leaves_no_hook():
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        read_likelihoods(loaded, anatomy, spans, [None, swap_edit()], stop, "Reading neutral text")
+        read_likelihoods(model, spans, [None, swap_edit()], stop, "Reading neutral text")
     assert seen == [("Reading neutral text", 0, len(spans)), ("Reading neutral text", 1, len(spans))]
-    assert not any(module._forward_hooks for module in loaded.model.modules())
-    with loaded.turns:
+    assert not any(module._forward_hooks for module in model.network.modules())
+    with model.turns:
         pass

@@ -21,7 +21,7 @@ from transformers import BertConfig, BertForMaskedLM, GPT2Model
 from detox_engine.errors import Cancelled, InputError
 from detox_engine.model import load as loading
 from detox_engine.model.hub import reporting_bar
-from detox_engine.model.load import AutoTokenizer, __file__, load_model, pick_device, pick_dtype
+from detox_engine.model.load import AutoTokenizer, load_model, pick_device, pick_dtype
 from detox_engine.plans.sources import ModelSpec
 from tests.models import CONTEXT, FAMILIES, SENTENCES, save_tiny_model, tiny_model, tiny_tokenizer
 
@@ -46,19 +46,19 @@ def rewrite(path, **changes):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_folder_gives_back_the_model_that_was_saved(family, tmp_path):
-    loaded = load(save_tiny_model(family, tmp_path))
-    batch = loaded.tokenizer(list(SENTENCES[:2]), return_tensors="pt", padding=True)
+    model = load(save_tiny_model(family, tmp_path))
+    batch = model.tokenizer(list(SENTENCES[:2]), return_tensors="pt", padding=True)
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     with torch.no_grad():
-        assert torch.equal(loaded.model(**inputs).logits, tiny_model(family)[0](**inputs).logits)
-    assert loaded.context == (
+        assert torch.equal(model.network(**inputs).logits, tiny_model(family)[0](**inputs).logits)
+    assert model.context == (
         None if family in ("bloom", "falcon_sequential") else 2048 if "falcon" in family else CONTEXT
     )
-    assert loaded.revision is None
+    assert model.revision is None
 
 
 def test_the_model_is_frozen_in_evaluation_mode_and_in_float32_on_the_cpu(folder):
-    model = load(folder).model
+    model = load(folder).network
     assert not model.training
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
@@ -66,7 +66,7 @@ def test_the_model_is_frozen_in_evaluation_mode_and_in_float32_on_the_cpu(folder
 
 
 def test_the_number_format_can_be_chosen(folder):
-    model = load(folder, dtype="bfloat16").model
+    model = load(folder, dtype="bfloat16").network
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
 
 
@@ -93,9 +93,9 @@ def test_sharded_weights_load_like_whole_ones(tmp_path):
     tokenizer.save_pretrained(tmp_path)
     shards = sorted(tmp_path.glob("model-*.safetensors"))
     assert len(shards) > 1
-    loaded = load(tmp_path)
+    opened = load(tmp_path)
     assert all(
-        torch.equal(ours, theirs) for ours, theirs in zip(loaded.model.parameters(), model.parameters(), strict=True)
+        torch.equal(ours, theirs) for ours, theirs in zip(opened.network.parameters(), model.parameters(), strict=True)
     )
     shards[1].unlink()
     with pytest.raises(InputError, match=f"is not whole: {shards[1].name} is missing"):
@@ -104,18 +104,18 @@ def test_sharded_weights_load_like_whole_ones(tmp_path):
 
 def test_a_tokenizer_without_padding_gets_one_of_its_own_tokens(folder):
     assert tiny_tokenizer().pad_token_id is None
-    loaded = load(folder)
-    assert loaded.tokenizer.pad_token_id == loaded.tokenizer.eos_token_id
-    assert loaded.model.get_input_embeddings().weight.shape[0] == len(loaded.tokenizer) == len(tiny_tokenizer())
-    assert loaded.tokenizer([*SENTENCES], padding=True, return_tensors="pt")["attention_mask"].min() == 0
+    model = load(folder)
+    assert model.tokenizer.pad_token_id == model.tokenizer.eos_token_id
+    assert model.network.get_input_embeddings().weight.shape[0] == len(model.tokenizer) == len(tiny_tokenizer())
+    assert model.tokenizer([*SENTENCES], padding=True, return_tensors="pt")["attention_mask"].min() == 0
 
 
 def test_a_padding_token_that_the_model_does_not_have_is_replaced(folder):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_special_tokens({"pad_token": "<pad>"})
     tokenizer.save_pretrained(folder)
-    loaded = load(folder)
-    assert loaded.tokenizer.pad_token_id < loaded.model.get_input_embeddings().weight.shape[0]
+    model = load(folder)
+    assert model.tokenizer.pad_token_id < model.network.get_input_embeddings().weight.shape[0]
 
 
 def test_loading_is_silent_and_reports_its_stages(folder, capfd):
@@ -265,7 +265,7 @@ def test_a_trunk_without_its_head_loads_only_where_the_head_is_the_embedding(tmp
     assert isinstance(trunk, GPT2Model)
     trunk.save_pretrained(tmp_path / "tied")
     tiny_tokenizer().save_pretrained(tmp_path / "tied")
-    assert torch.equal(load(tmp_path / "tied").model.lm_head.weight, trunk.wte.weight)
+    assert torch.equal(load(tmp_path / "tied").network.lm_head.weight, trunk.wte.weight)
     tiny_model("llama")[0].model.save_pretrained(tmp_path / "untied")
     tiny_tokenizer().save_pretrained(tmp_path / "untied")
     with pytest.raises(InputError, match="1 of the weights it needs are not in its files .*, such as lm_head.weight"):
@@ -357,8 +357,8 @@ def refusal(kind):
 def test_a_hub_model_comes_with_its_commit_and_only_the_files_it_needs(hub):
     for name in ("pytorch_model.bin", "model.fp16.safetensors", "README.md"):
         (hub.folder / name).write_bytes(b"not wanted")
-    loaded = load("someone/model", revision="main")
-    assert loaded.revision == COMMIT
+    model = load("someone/model", revision="main")
+    assert model.revision == COMMIT
     small = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
     assert [set(files) for _, _, files, _ in hub.asked] == [small, small | {"model.safetensors"}]
     assert {(name, revision) for name, revision, *_ in hub.asked} == {("someone/model", "main")}

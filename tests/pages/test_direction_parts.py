@@ -145,7 +145,7 @@ def test_neurons_are_those_of_the_layer_nearest_to_the_direction(tiny_folder):
     key, study = study_of(session)
     bench = shelf.shelf().workbench(key.model)
     basis = study.subspaces[1].basis[0]
-    expected = find_value_vectors(bench.anatomy, bench.loaded.tokenizer, 1, basis)
+    expected = find_value_vectors(bench.model, 1, basis)
     shown = re.findall(r"<tr><td>(\d+)</td><td>([+−][\d.]+)</td>", texts(session))
     wanted = [*expected.toward[:4], *expected.away[:4]]
     assert [int(neuron) for neuron, _ in shown] == [one.neuron for one in wanted]

@@ -11,7 +11,7 @@ import torch
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sources import PairSpec
 from detox_engine.workbench import Workbench
-from tests.models import loaded_tiny
+from tests.models import open_tiny
 from ui.session import kept_study
 from ui.session.kept_study import WORDS, find_folder, keep_study, read_study
 from ui.words import rude_words, text
@@ -32,7 +32,7 @@ def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("changed", ["plan", "model/model.safetensors", "pairs.jsonl", "insults"])
 def test_a_kept_study_comes_back_as_it_was_and_only_for_its_own_question(demo, monkeypatch, changed):
-    study = Workbench(loaded_tiny("gpt2")).fit(PLAN)
+    study = Workbench(open_tiny("gpt2")).fit(PLAN)
     assert read_study(PLAN) is None
     keep_study(study)
     again = read_study(PLAN)
@@ -47,7 +47,7 @@ def test_a_kept_study_comes_back_as_it_was_and_only_for_its_own_question(demo, m
 
 @pytest.mark.parametrize("part", ["study.json", WORDS])
 def test_a_broken_kept_study_is_as_good_as_none(demo, part):
-    study = Workbench(loaded_tiny("gpt2")).fit(PLAN)
+    study = Workbench(open_tiny("gpt2")).fit(PLAN)
     keep_study(study)
     (find_folder(PLAN) / part).write_text("{")
     assert read_study(PLAN) is None
@@ -66,5 +66,5 @@ rude = text.find_rude_words(side for pair in study.pairs for side in (pair.promp
 assert len(rude) > 3, rude
 assert not {"transformers", "sklearn"} & set(sys.modules), sorted(sys.modules)
 """
-    keep_study(Workbench(loaded_tiny("gpt2")).fit(PLAN))
+    keep_study(Workbench(open_tiny("gpt2")).fit(PLAN))
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)

@@ -5,7 +5,6 @@ import torch
 
 from detox_engine.errors import InputError
 from detox_engine.forward.embed import embed_pairs
-from detox_engine.model.anatomy import find_anatomy
 from detox_engine.plans.fit import FitPlan
 from detox_engine.reading.across_layers import measure_angles, measure_cosines
 from detox_engine.reading.lens import read_tokens
@@ -13,7 +12,7 @@ from detox_engine.reading.neurons import expect_largest_cosine, find_value_vecto
 from detox_engine.reading.pairs import carry_pairs
 from detox_engine.study.subspace import ToxicSubspace, principal_angles
 from tests.forward.test_embed import PAIRS
-from tests.models import HIDDEN, INNER, loaded_tiny
+from tests.models import HIDDEN, INNER, open_tiny
 
 
 def draw_basis(rank: int, seed: int = 0) -> torch.Tensor:
@@ -28,13 +27,12 @@ def as_subspace(basis: torch.Tensor) -> ToxicSubspace:
 
 @pytest.mark.parametrize("pooling", ["mean", "continuation", "last"])
 def test_contributions_of_the_tokens_add_up_to_the_embeddings_projection(pooling):
-    loaded = loaded_tiny("gpt2")
-    anatomy = find_anatomy(loaded.model)
+    model = open_tiny("gpt2")
     plan, direction = FitPlan(max_length=12, pooling=pooling), draw_basis(1)[0]
     if pooling == "continuation":
         plan = FitPlan(max_length=40, pooling=pooling)
-    carried = carry_pairs(loaded, anatomy, PAIRS, 1, direction, plan)
-    embeddings = embed_pairs(loaded, anatomy, PAIRS, plan.max_length, pooling)
+    carried = carry_pairs(model, PAIRS, 1, direction, plan)
+    embeddings = embed_pairs(model, PAIRS, plan.max_length, pooling)
     assert len(carried) == len(PAIRS)
     for index, sides in enumerate(carried):
         for text, embedding in zip(sides, (embeddings.toxic, embeddings.civil), strict=True):
@@ -50,35 +48,33 @@ def test_contributions_of_the_tokens_add_up_to_the_embeddings_projection(pooling
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2"])
 def test_value_vectors_are_the_rows_with_the_largest_cosine(family):
-    loaded = loaded_tiny(family)
-    anatomy = find_anatomy(loaded.model)
-    value = anatomy.values[1]
+    model = open_tiny(family)
+    value = model.anatomy.values[1]
     assert (value.gain is not None) == (family == "gemma2")
     rows = value.rows.float() * (1 if value.gain is None else value.gain)
     cosines = torch.nn.functional.cosine_similarity(rows, draw_basis(1, seed=4), dim=-1)
-    found = find_value_vectors(anatomy, loaded.tokenizer, 1, 3 * draw_basis(1, seed=4)[0], top=6, tokens=4)
+    found = find_value_vectors(model, 1, 3 * draw_basis(1, seed=4)[0], top=6, tokens=4)
     assert [entry.neuron for entry in found.toward] == cosines.argsort(descending=True)[:6].tolist()
     assert [entry.neuron for entry in found.away] == cosines.argsort()[:6].tolist()
     best = found.toward[0]
     assert best.cosine == pytest.approx(float(cosines.max()), abs=1e-5)
     assert found.chance == expect_largest_cosine(*rows.shape)
     assert best.length == pytest.approx(float(rows[best.neuron].norm()), rel=1e-5)
-    (expected,) = read_tokens(rows[best.neuron][None], anatomy, loaded.tokenizer, 4)
+    (expected,) = read_tokens(rows[best.neuron][None], model, 4)
     for pole in ("toxic_pole", "civil_pole"):
         assert [end.token for end in getattr(best.reading, pole)] == [end.token for end in getattr(expected, pole)]
 
 
 def test_a_neurons_own_row_finds_that_neuron(monkeypatch):
-    loaded = loaded_tiny("gpt2")
-    anatomy = find_anatomy(loaded.model)
+    model = open_tiny("gpt2")
     monkeypatch.setattr("detox_engine.reading.neurons.ROWS_AT_ONCE", 7)
     for neuron in (0, 40, INNER - 1):
-        found = find_value_vectors(anatomy, loaded.tokenizer, 2, anatomy.values[2].rows[neuron], top=1)
+        found = find_value_vectors(model, 2, model.anatomy.values[2].rows[neuron], top=1)
         assert found.toward[0].neuron == neuron and found.toward[0].cosine == pytest.approx(1, abs=1e-5)
-        opposite = find_value_vectors(anatomy, loaded.tokenizer, 2, -anatomy.values[2].rows[neuron], top=1)
+        opposite = find_value_vectors(model, 2, -model.anatomy.values[2].rows[neuron], top=1)
         assert opposite.away[0].neuron == neuron and opposite.away[0].cosine == pytest.approx(-1, abs=1e-5)
     with pytest.raises(InputError, match="Layer 3 is outside the model: its layers are 0-2"):
-        find_value_vectors(anatomy, loaded.tokenizer, 3, anatomy.values[2].rows[0])
+        find_value_vectors(model, 3, model.anatomy.values[2].rows[0])
 
 
 @pytest.mark.parametrize(("vectors", "hidden"), [(640, 160), (100, 16), (8, 4)])

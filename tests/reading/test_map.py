@@ -10,7 +10,6 @@ from detox_engine.edit.low_rank import LowRankEdit, make_edit
 from detox_engine.errors import InputError
 from detox_engine.forward.embed import embed_pairs
 from detox_engine.forward.embeddings import Embeddings
-from detox_engine.model.anatomy import find_anatomy
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.map import MapPlan
@@ -28,7 +27,7 @@ from detox_engine.study.subspace import fit_subspace
 from detox_engine.workbench import Workbench
 from tests.factor_model import draw_factor_sample
 from tests.forward.test_embed import PAIRS
-from tests.models import FAMILIES, HIDDEN, loaded_tiny
+from tests.models import FAMILIES, HIDDEN, open_tiny
 
 
 def draw_basis(rank: int, hidden: int = HIDDEN, seed: int = 0) -> torch.Tensor:
@@ -43,12 +42,11 @@ def draw_sides(pairs: int = 60, seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_embeddings_after_the_edit_are_those_of_the_edited_weights(family):
-    loaded = loaded_tiny(family)
-    anatomy = find_anatomy(loaded.model)
+    model = open_tiny(family)
     edit = LowRankEdit({0: draw_basis(2), 2: draw_basis(3, seed=1)})
-    before, after = embed_pairs(loaded, anatomy, PAIRS), embed_pairs(loaded, anatomy, PAIRS, edit=edit)
-    with edited_weights(anatomy, edit):
-        expected = embed_pairs(loaded, anatomy, PAIRS)
+    before, after = embed_pairs(model, PAIRS), embed_pairs(model, PAIRS, edit=edit)
+    with edited_weights(model.anatomy, edit):
+        expected = embed_pairs(model, PAIRS)
     for name in ("toxic", "civil"):
         torch.testing.assert_close(getattr(after, name), getattr(expected, name), rtol=1e-4, atol=1e-4)
         assert not torch.allclose(getattr(after, name), getattr(before, name), atol=1e-2)
@@ -56,7 +54,7 @@ def test_embeddings_after_the_edit_are_those_of_the_edited_weights(family):
 
 @pytest.fixture(scope="module")
 def bench():
-    return Workbench(loaded_tiny("llama"))
+    return Workbench(open_tiny("llama"))
 
 
 @pytest.fixture(scope="module")
@@ -65,16 +63,16 @@ def study(bench):
 
 
 def test_a_study_is_embedded_as_it_was_fitted(bench, study):
-    loaded, anatomy = bench.loaded, bench.anatomy
-    assert embed_study(loaded, anatomy, study) is study.embeddings
-    again = embed_study(loaded, anatomy, replace(study, embeddings=None))
+    model = bench.model
+    assert embed_study(model, study) is study.embeddings
+    again = embed_study(model, replace(study, embeddings=None))
     torch.testing.assert_close(again.toxic, study.embeddings.toxic)
     edit = make_edit(study.subspaces, EditPlan((0, 1), 2))
-    after = embed_study(loaded, anatomy, study, edit)
-    expected = embed_pairs(loaded, anatomy, study.pairs, 128, "continuation", edit=edit)
+    after = embed_study(model, study, edit)
+    expected = embed_pairs(model, study.pairs, 128, "continuation", edit=edit)
     torch.testing.assert_close(after.civil, expected.civil)
     with pytest.raises(InputError, match="other weights"):
-        embed_study(loaded_tiny("gpt2"), anatomy, study)
+        embed_study(open_tiny("gpt2"), study)
 
 
 def test_on_paper_only_edited_layers_change_and_only_along_the_directions(bench, study):
@@ -85,7 +83,7 @@ def test_on_paper_only_edited_layers_change_and_only_along_the_directions(bench,
     torch.testing.assert_close(paper.toxic[1] @ basis.T, 0.5 * before.toxic[1] @ basis.T, rtol=1e-4, atol=1e-5)
     rest = torch.eye(HIDDEN) - basis.T @ basis
     torch.testing.assert_close(paper.civil[1] @ rest, before.civil[1] @ rest, rtol=1e-4, atol=1e-5)
-    run = embed_study(bench.loaded, bench.anatomy, study, edit)
+    run = embed_study(bench.model, study, edit)
     assert not torch.allclose(run.toxic[1], paper.toxic[1], atol=1e-2)
 
 

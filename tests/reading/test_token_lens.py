@@ -11,9 +11,9 @@ from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError
 from detox_engine.forward.tokens import encode_text, project_rows
 from detox_engine.model import batches
-from detox_engine.model.anatomy import block_output, find_anatomy
+from detox_engine.model.anatomy import block_output
 from detox_engine.reading.token_lens import find_scale, project_text
-from tests.models import CONTEXT, FAMILIES, HIDDEN, LAYERS, SENTENCES, fresh_model, loaded_tiny
+from tests.models import CONTEXT, FAMILIES, HIDDEN, LAYERS, SENTENCES, fresh_model, open_tiny
 
 TEXT = SENTENCES[3]
 
@@ -27,15 +27,15 @@ def every_layer(basis: torch.Tensor) -> dict[int, torch.Tensor]:
     return dict.fromkeys(range(LAYERS), basis)
 
 
-def states_of(loaded, ids) -> torch.Tensor:
+def states_of(model, ids) -> torch.Tensor:
     """`[layers, tokens, hidden]` from the blocks in a plain pass."""
-    anatomy, states = find_anatomy(loaded.model), []
+    states = []
     handles = [
         block.register_forward_hook(lambda module, given, output: states.append(block_output(output)[0].clone()))
-        for block in anatomy.blocks
+        for block in model.anatomy.blocks
     ]
     with torch.no_grad():
-        loaded.model(input_ids=torch.tensor([ids]))
+        model.network(input_ids=torch.tensor([ids]))
     for handle in handles:
         handle.remove()
     return torch.stack(states)
@@ -49,16 +49,16 @@ def plant(tokens: set[int], direction: torch.Tensor, height: float):
     for matrix in (trunk.wte.weight, trunk.wpe.weight, *(part for writer in writers for part in writer.parameters())):
         matrix -= (matrix @ direction)[..., None] * direction
     trunk.wte.weight[list(tokens)] += height * direction
-    return replace(loaded_tiny("gpt2"), model=model)
+    return replace(open_tiny("gpt2"), network=model)
 
 
 def test_a_planted_direction_lights_up_exactly_the_planted_tokens():
-    tokenizer = loaded_tiny("gpt2").tokenizer
+    tokenizer = open_tiny("gpt2").tokenizer
     ids = tokenizer(TEXT)["input_ids"]
     planted = {ids[4], ids[9]}
     basis = draw_basis(2)
-    loaded = plant(planted, basis[1], 3.0)
-    found = project_text(loaded, find_anatomy(loaded.model), TEXT, every_layer(basis))
+    model = plant(planted, basis[1], 3.0)
+    found = project_text(model, TEXT, every_layer(basis))
     lit = torch.tensor([id in planted for id in ids])
     assert 2 <= lit.sum() < len(ids)
     for layer in range(LAYERS):
@@ -68,15 +68,14 @@ def test_a_planted_direction_lights_up_exactly_the_planted_tokens():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_before_and_after_are_the_states_of_the_model_and_of_the_edited_model(family):
-    loaded = loaded_tiny(family)
-    anatomy = find_anatomy(loaded.model)
+    model = open_tiny(family)
     bases = {layer: draw_basis(3, layer) for layer in (0, 2)}
     edit = LowRankEdit({1: draw_basis(2, 7)})
-    found = project_text(loaded, anatomy, TEXT, bases, edit)
+    found = project_text(model, TEXT, bases, edit)
     assert found.layers == (0, 2) and found.before.shape == (2, len(found.text.ids), 3)
-    before = states_of(loaded, found.text.ids)
-    with edited_weights(anatomy, edit):
-        after = states_of(loaded, found.text.ids)
+    before = states_of(model, found.text.ids)
+    with edited_weights(model.anatomy, edit):
+        after = states_of(model, found.text.ids)
     for place, layer in enumerate((0, 2)):
         torch.testing.assert_close(found.before[place], before[layer] @ bases[layer].T, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(found.after[place], after[layer] @ bases[layer].T, rtol=1e-4, atol=1e-4)
@@ -85,24 +84,24 @@ def test_before_and_after_are_the_states_of_the_model_and_of_the_edited_model(fa
 
 
 def test_norms_and_signs_are_those_of_the_projection_on_the_subspace():
-    loaded = loaded_tiny("gpt2")
+    model = open_tiny("gpt2")
     basis = draw_basis(4)
     edit = LowRankEdit({0: basis[:1]})
-    found = project_text(loaded, find_anatomy(loaded.model), TEXT, every_layer(basis), edit)
-    states = states_of(loaded, found.text.ids)
+    found = project_text(model, TEXT, every_layer(basis), edit)
+    states = states_of(model, found.text.ids)
     torch.testing.assert_close(found.along(2), states @ basis[2], rtol=1e-4, atol=1e-4)
     onto = states @ basis[:3].T @ basis[:3]
     torch.testing.assert_close(found.norms(3), onto.norm(dim=-1), rtol=1e-4, atol=1e-4)
     assert torch.equal(found.norms(1, after=True), found.along(0, after=True).abs())
     with pytest.raises(ValueError, match="without an edit"):
-        project_text(loaded, find_anatomy(loaded.model), TEXT, every_layer(basis)).along(0, after=True)
+        project_text(model, TEXT, every_layer(basis)).along(0, after=True)
 
 
 def test_states_that_pass_by_are_those_of_each_side_without_padding():
-    loaded = loaded_tiny("llama")
+    model = open_tiny("llama")
     edit, seen = LowRankEdit({1: draw_basis(2, 7)}), {}
     found = project_text(
-        loaded, find_anatomy(loaded.model), TEXT, every_layer(draw_basis(2)), edit,
+        model, TEXT, every_layer(draw_basis(2)), edit,
         read=lambda after, layer, states: seen.update({(after, layer): states.clone()}),
     )  # fmt: skip
     assert set(seen) == {(after, layer) for after in (False, True) for layer in range(LAYERS)}
@@ -114,14 +113,14 @@ def test_states_that_pass_by_are_those_of_each_side_without_padding():
 
 
 def test_a_row_does_not_depend_on_its_batch(monkeypatch):
-    loaded = loaded_tiny("llama")
-    anatomy, bases = find_anatomy(loaded.model), every_layer(draw_basis(2))
+    model = open_tiny("llama")
+    bases = every_layer(draw_basis(2))
     edit = LowRankEdit({0: draw_basis(1, 5)})
-    rows = [(encode_text(loaded, text).ids, None if row % 2 else edit) for row, text in enumerate(SENTENCES)]
+    rows = [(encode_text(model, text).ids, None if row % 2 else edit) for row, text in enumerate(SENTENCES)]
     monkeypatch.setitem(batches.TOKEN_BUDGET, "cpu", 70)
-    small = project_rows(loaded, anatomy, rows, bases)
+    small = project_rows(model, rows, bases)
     for row, found in zip(rows, small, strict=True):
-        (alone,) = project_rows(loaded, anatomy, [row], bases)
+        (alone,) = project_rows(model, [row], bases)
         assert found.shape == (LAYERS, len(row[0]), 2)
         torch.testing.assert_close(found, alone, rtol=1e-4, atol=1e-5)
 
@@ -141,109 +140,108 @@ def test_a_row_does_not_depend_on_its_batch(monkeypatch):
 )
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_pieces_join_to_the_text_whatever_it_holds(family, text):
-    loaded = loaded_tiny(family)
-    encoded = encode_text(loaded, text)
+    model = open_tiny(family)
+    encoded = encode_text(model, text)
     assert "".join(encoded.pieces) == text and encoded.cut == 0
     assert len(encoded.pieces) == len(encoded.tokens) == len(encoded.ids)
     assert all(token.isprintable() and token for token in encoded.tokens)
-    found = project_text(loaded, find_anatomy(loaded.model), text, every_layer(draw_basis(1)))
+    found = project_text(model, text, every_layer(draw_basis(1)))
     assert found.before.isfinite().all()
 
 
 def test_a_character_of_several_tokens_belongs_to_the_last_of_them():
-    encoded = encode_text(loaded_tiny("gpt2"), "a日b")
+    encoded = encode_text(open_tiny("gpt2"), "a日b")
     assert encoded.pieces == ("a", "", "", "日", "b")
 
 
 def test_pieces_are_the_same_without_offsets():
-    loaded = loaded_tiny("gpt2")
+    model = open_tiny("gpt2")
 
     class Slow:
         is_fast = False
 
         def __getattr__(self, name):
-            return getattr(loaded.tokenizer, name)
+            return getattr(model.tokenizer, name)
 
         def __call__(self, text, return_offsets_mapping, **options):
             assert not return_offsets_mapping
-            return loaded.tokenizer(text, **options)
+            return model.tokenizer(text, **options)
 
     text = "You idiot, 日本 and a 👩‍🚒!"
-    assert encode_text(replace(loaded, tokenizer=Slow()), text) == encode_text(loaded, text)
+    assert encode_text(replace(model, tokenizer=Slow()), text) == encode_text(model, text)
 
 
 def test_tokens_that_the_tokenizer_adds_have_no_piece():
-    loaded = loaded_tiny("gpt2")
+    model = open_tiny("gpt2")
 
     class Framed:
         """Begins and ends every text, as Gemma's and BERT's tokenizers do."""
 
         def __getattr__(self, name):
-            return getattr(loaded.tokenizer, name)
+            return getattr(model.tokenizer, name)
 
         def __call__(self, text, **options):
-            encoded = loaded.tokenizer(text, **options)
-            end = loaded.tokenizer.eos_token_id
+            encoded = model.tokenizer(text, **options)
+            end = model.tokenizer.eos_token_id
             encoded["input_ids"] = [end, *encoded["input_ids"], end]
             encoded["special_tokens_mask"] = [1, *encoded["special_tokens_mask"], 1]
             encoded["offset_mapping"] = [(0, 0), *encoded["offset_mapping"], (0, 0)]
             return encoded
 
-    plain, framed = encode_text(loaded, TEXT), encode_text(replace(loaded, tokenizer=Framed()), TEXT)
+    plain, framed = encode_text(model, TEXT), encode_text(replace(model, tokenizer=Framed()), TEXT)
     assert framed.pieces == ("", *plain.pieces, "") and framed.tokens[0] == "<|endoftext|>"
 
 
 def test_ten_thousand_tokens_are_cut_to_the_context_and_say_so():
-    loaded = loaded_tiny("gpt2")
+    model = open_tiny("gpt2")
     text = " idiot" * 10_000
-    total = len(loaded.tokenizer(text, verbose=False)["input_ids"])
-    encoded = encode_text(loaded, text)
+    total = len(model.tokenizer(text, verbose=False)["input_ids"])
+    encoded = encode_text(model, text)
     assert total >= 10_000 and len(encoded.ids) == CONTEXT and encoded.cut == total - CONTEXT
     assert text.startswith("".join(encoded.pieces)) and "".join(encoded.pieces).endswith("i")
-    shorter = encode_text(loaded, text, longest=9)
+    shorter = encode_text(model, text, longest=9)
     assert shorter.ids == encoded.ids[:9] and shorter.pieces == encoded.pieces[:9] and shorter.cut == total - 9
-    assert len(encode_text(replace(loaded, context=None), text).ids) == 1024
+    assert len(encode_text(replace(model, context=None), text).ids) == 1024
 
 
 @pytest.mark.parametrize("text", ["", "  \n\t "])
 def test_an_empty_text_is_refused(text):
     with pytest.raises(InputError, match="empty: write some words"):
-        encode_text(loaded_tiny("gpt2"), text)
+        encode_text(open_tiny("gpt2"), text)
 
 
 def test_half_a_character_and_a_length_of_nothing_are_refused():
     with pytest.raises(InputError, match="not UTF-8"):
-        encode_text(loaded_tiny("gpt2"), "you \ud83d idiot")
+        encode_text(open_tiny("gpt2"), "you \ud83d idiot")
     with pytest.raises(InputError, match="1 token or more, not 0"):
-        encode_text(loaded_tiny("gpt2"), "you", longest=0)
+        encode_text(open_tiny("gpt2"), "you", longest=0)
 
 
 def test_states_that_are_not_finite_name_the_layer():
-    loaded = replace(loaded_tiny("gpt2"), model=fresh_model("gpt2"))
-    loaded.model.transformer.h[1].mlp.c_proj.bias[0] = float("nan")
+    model = replace(open_tiny("gpt2"), network=fresh_model("gpt2"))
+    model.network.transformer.h[1].mlp.c_proj.bias[0] = float("nan")
     with pytest.raises(InputError, match="after layer 1 are not finite"):
-        project_text(loaded, find_anatomy(loaded.model), TEXT, every_layer(draw_basis(1)))
+        project_text(model, TEXT, every_layer(draw_basis(1)))
 
 
 def test_too_little_memory_is_one_sentence(monkeypatch):
-    loaded = loaded_tiny("gpt2")
-    anatomy = find_anatomy(loaded.model)
+    model = open_tiny("gpt2")
 
     def fail(*args, **options):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("detox_engine.forward.tokens.run_trunk", fail)
     with pytest.raises(InputError, match="not enough memory for this text"):
-        project_text(loaded, anatomy, TEXT, every_layer(draw_basis(1)))
+        project_text(model, TEXT, every_layer(draw_basis(1)))
 
 
 def test_the_scale_is_the_99th_percentile_over_the_studys_texts_without_their_first_tokens():
-    loaded = loaded_tiny("gpt2")
-    anatomy, basis = find_anatomy(loaded.model), draw_basis(3)
+    model = open_tiny("gpt2")
+    basis = draw_basis(3)
     pairs = [Pair("", one, other) for one, other in zip(SENTENCES, SENTENCES[::-1], strict=True)]
-    scale = find_scale(loaded, anatomy, pairs, every_layer(basis))
+    scale = find_scale(model, pairs, every_layer(basis))
     assert scale.directions.shape == scale.norms.shape == (LAYERS, 3)
-    found = [project_text(loaded, anatomy, text, every_layer(basis)) for text in (*SENTENCES, *SENTENCES)]
+    found = [project_text(model, text, every_layer(basis)) for text in (*SENTENCES, *SENTENCES)]
     for layer in range(LAYERS):
         for direction in range(3):
             sizes = torch.cat([text.along(direction)[layer, 1:].abs() for text in found])
@@ -251,37 +249,36 @@ def test_the_scale_is_the_99th_percentile_over_the_studys_texts_without_their_fi
             assert 0.98 <= (sizes <= limit).float().mean() <= 0.995
             norms = torch.cat([text.norms(direction + 1)[layer, 1:] for text in found])
             assert 0.98 <= (norms <= scale.norms[layer, direction] + 1e-5).float().mean() <= 0.995
-    again = find_scale(loaded, anatomy, pairs, every_layer(basis), sample=4, seed=1)
-    assert torch.equal(again.norms, find_scale(loaded, anatomy, pairs, every_layer(basis), sample=4, seed=1).norms)
+    again = find_scale(model, pairs, every_layer(basis), sample=4, seed=1)
+    assert torch.equal(again.norms, find_scale(model, pairs, every_layer(basis), sample=4, seed=1).norms)
     assert not torch.equal(again.norms, scale.norms)
 
 
 def test_no_hook_is_left_even_after_a_failure(monkeypatch):
-    loaded = loaded_tiny("gpt2")
-    anatomy = find_anatomy(loaded.model)
+    model = open_tiny("gpt2")
 
     def count():
-        return sum(len(part._forward_hooks) for part in loaded.model.modules())
+        return sum(len(part._forward_hooks) for part in model.network.modules())
 
     before = count()
-    project_text(loaded, anatomy, TEXT, every_layer(draw_basis(1)), LowRankEdit({0: draw_basis(1)}))
+    project_text(model, TEXT, every_layer(draw_basis(1)), LowRankEdit({0: draw_basis(1)}))
     assert count() == before
     with pytest.raises(RuntimeError):
-        project_text(loaded, anatomy, TEXT, {0: torch.zeros(1, HIDDEN + 1)})
+        project_text(model, TEXT, {0: torch.zeros(1, HIDDEN + 1)})
     assert count() == before
 
 
 def test_spaces_that_a_tokenizer_passes_over_stay_in_the_pieces():
-    loaded = loaded_tiny("gpt2")
+    model = open_tiny("gpt2")
 
     class Trimming:
         """Leaves spaces out of the spans, as some tokenizers do."""
 
         def __getattr__(self, name):
-            return getattr(loaded.tokenizer, name)
+            return getattr(model.tokenizer, name)
 
         def __call__(self, text, **options):
             assert text == "  a b"
             return {"input_ids": [65, 66], "special_tokens_mask": [0, 0], "offset_mapping": [(2, 3), (4, 5)]}
 
-    assert encode_text(replace(loaded, tokenizer=Trimming()), "  a b").pieces == ("  a ", "b")
+    assert encode_text(replace(model, tokenizer=Trimming()), "  a b").pieces == ("  a ", "b")

@@ -11,12 +11,12 @@ from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sources import PairSpec, TextSpec
 from detox_engine.scoring.ablation import ABLATION_EVALUATION, ablate, plan_ablation
 from detox_engine.workbench import Workbench
-from tests.models import loaded_tiny
+from tests.models import open_tiny
 
 
 @pytest.fixture(scope="module")
 def bench():
-    return Workbench(loaded_tiny("gpt2"))
+    return Workbench(open_tiny("gpt2"))
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,11 @@ from detox_engine.edit.control import draw_controls
 from detox_engine.edit.in_weights import edited_weights
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError
-from detox_engine.model.anatomy import find_anatomy
 from detox_engine.plans.measure import TASKS, EvaluationPlan, SamplingPlan
 from detox_engine.scoring.scorers import find_scorers
 from detox_engine.scoring.scorers.capability import Capability
 from detox_engine.scoring.trial import Trial
-from tests.models import HIDDEN, SENTENCES, loaded_tiny
+from tests.models import HIDDEN, SENTENCES, open_tiny
 
 needs_harness = pytest.mark.skipif(
     find_spec("lm_eval") is None,
@@ -61,9 +60,9 @@ metric_list:
 
 @pytest.fixture
 def trial() -> Trial:
-    loaded = loaded_tiny("gpt2")
+    model = open_tiny("gpt2")
     edits = draw_controls(LowRankEdit({0: torch.eye(HIDDEN)[:4], 1: torch.eye(HIDDEN)[:4]}), 2, 0)
-    return Trial(loaded, find_anatomy(loaded.model), (None, *edits), (), SamplingPlan(), {})
+    return Trial(model, (None, *edits), (), SamplingPlan(), {})
 
 
 def questions() -> list[dict]:
@@ -86,7 +85,7 @@ def write_task(folder: Path, template: str, documents: list[dict], stop: str = "
 @needs_harness
 def test_accuracy_equals_choosing_by_hand_under_every_edit(trial: Trial, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
-    model, tokenizer = trial.loaded.model, trial.loaded.tokenizer
+    model, tokenizer = trial.model.network, trial.model.tokenizer
 
     def surprise(question: str, choice: str) -> float:
         given, ids = (tokenizer(text)["input_ids"] for text in (question, f"{question} {choice}"))
@@ -102,7 +101,7 @@ def test_accuracy_equals_choosing_by_hand_under_every_edit(trial: Trial, tmp_pat
 
     by_hand = [right()]
     for edit in trial.edits[1:]:
-        with edited_weights(trial.anatomy, edit):
+        with edited_weights(trial.model.anatomy, edit):
             by_hand.append(right())
     tally = Capability(write_task(tmp_path, CHOICES, questions())).measure(trial)
     assert tally.totals.tolist() == by_hand and (tally.counts == 1).all()
@@ -120,7 +119,7 @@ def test_written_answers_end_at_the_stop(trial: Trial, tmp_path: Path):
 
     plan = SamplingPlan(max_new_tokens=4, greedy=True)
     prompts = [entry["question"] for entry in questions()]
-    written = generate(trial.loaded, trial.anatomy, prompts, trial.edits, plan)
+    written = generate(trial.model, prompts, trial.edits, plan)
     stop = written[0][0][0].text[-1]
     documents = [
         {"question": prompt, "answer": samples[0][0].text.split(stop)[0]}

@@ -20,7 +20,7 @@ from detox_engine.plans.sources import PairSpec, TextSpec
 from detox_engine.scoring.evaluation import Evaluation, evaluate, prepare
 from detox_engine.study.study import Study
 from detox_engine.workbench import Workbench
-from tests.models import CONTEXT, HIDDEN, SENTENCES, loaded_tiny
+from tests.models import CONTEXT, HIDDEN, SENTENCES, open_tiny
 
 EDIT = EditPlan((1, 2), 2)
 
@@ -42,7 +42,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def bench() -> Workbench:
-    return Workbench(loaded_tiny("gpt2"))
+    return Workbench(open_tiny("gpt2"))
 
 
 @pytest.fixture(scope="module")
@@ -112,18 +112,18 @@ def test_proof_shows_what_changed_and_that_it_was_undone(bench: Workbench, evalu
     assert [change.layer for change in proof.changes] == [1, 2]
     for change in proof.changes:
         assert 0 < change.change < 1 and change.along_after < 1e-6 < change.along_before
-    assert hash_parameters(bench.loaded.model) == proof.before
+    assert hash_parameters(bench.model.network) == proof.before
 
 
 def test_hash_sees_one_bit_of_one_parameter(bench: Workbench):
-    parameter = bench.loaded.model.transformer.h[0].ln_1.bias
-    first, kept = hash_parameters(bench.loaded.model), parameter.clone()
+    parameter = bench.model.network.transformer.h[0].ln_1.bias
+    first, kept = hash_parameters(bench.model.network), parameter.clone()
     try:
         parameter[3] = torch.nextafter(parameter[3], torch.tensor(9.0))
-        assert hash_parameters(bench.loaded.model) != first
+        assert hash_parameters(bench.model.network) != first
     finally:
         parameter.copy_(kept)
-    assert hash_parameters(bench.loaded.model) == first
+    assert hash_parameters(bench.model.network) == first
 
 
 def test_controls_are_random_subspaces_of_the_same_shape(bench: Workbench, study: Study):
@@ -152,10 +152,10 @@ def test_lines_are_read_one_by_one_and_running_text_in_windows(bench: Workbench,
     source = str(folder / "neutral.txt")
     lines = read_text(TextSpec(source), folder)
     assert not lines.running and lines.lines == SENTENCES[:6]
-    assert len(cut_spans(bench.loaded, lines, 1024, 512)) == 6
+    assert len(cut_spans(bench.model, lines, 1024, 512)) == 6
     running = read_text(TextSpec(source, layout="text"), folder)
-    ids = bench.loaded.tokenizer((folder / "neutral.txt").read_text().rstrip("\n"))["input_ids"]
-    spans = cut_spans(bench.loaded, running, 1024, 512)
+    ids = bench.model.tokenizer((folder / "neutral.txt").read_text().rstrip("\n"))["input_ids"]
+    spans = cut_spans(bench.model, running, 1024, 512)
     assert sum(span.scored for span in spans) == len(ids) - 1
     assert max(len(span.ids) for span in spans) == CONTEXT
     assert read_text(TextSpec(source, limit=2), folder).lines == SENTENCES[:2]
@@ -239,7 +239,7 @@ def test_unusable_neutral_text_names_file_and_line(tmp_path: Path, name: str, co
 def test_text_without_two_tokens_is_refused(bench: Workbench, tmp_path: Path):
     (tmp_path / "short.txt").write_text("e\n", encoding="utf-8")
     with pytest.raises(InputError, match="two tokens"):
-        cut_spans(bench.loaded, read_text(TextSpec(str(tmp_path / "short.txt")), tmp_path), 64, 32)
+        cut_spans(bench.model, read_text(TextSpec(str(tmp_path / "short.txt")), tmp_path), 64, 32)
 
 
 def test_edit_that_changes_nothing_is_refused_before_anything_is_measured(bench, study, plan, monkeypatch):
@@ -257,8 +257,8 @@ def test_evaluation_without_writing_needs_no_prompts(bench: Workbench, study: St
 
 
 def test_stopped_evaluation_leaves_the_model_as_it_was(bench: Workbench, study: Study, plan: EvaluationPlan):
-    first = hash_parameters(bench.loaded.model)
-    hooks = [len(module._forward_hooks) for module in bench.loaded.model.modules()]
+    first = hash_parameters(bench.model.network)
+    hooks = [len(module._forward_hooks) for module in bench.model.network.modules()]
     stages = []
 
     def stop(stage: str, done: int, total: int) -> None:
@@ -268,5 +268,5 @@ def test_stopped_evaluation_leaves_the_model_as_it_was(bench: Workbench, study: 
 
     with pytest.raises(Cancelled):
         evaluate(bench, study, EDIT, plan, stop)
-    assert "continuations" in stages and hash_parameters(bench.loaded.model) == first
-    assert [len(module._forward_hooks) for module in bench.loaded.model.modules()] == hooks
+    assert "continuations" in stages and hash_parameters(bench.model.network) == first
+    assert [len(module._forward_hooks) for module in bench.model.network.modules()] == hooks

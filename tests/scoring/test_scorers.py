@@ -5,7 +5,6 @@ import pytest
 
 from detox_engine.estimates import INTERVAL, Effect, Tally, estimate_effect
 from detox_engine.forward.likelihood import Span
-from detox_engine.model.anatomy import find_anatomy
 from detox_engine.plans.measure import SCORERS, EvaluationPlan, SamplingPlan
 from detox_engine.scoring.scorers import find_scorers
 from detox_engine.scoring.scorers.distinct import Distinct
@@ -36,7 +35,7 @@ class KnownScorer:
 @pytest.fixture
 def trial() -> Trial:
     """The three tokens before and after the swap; greedy, so that before writes “a a a” and after “b b b”."""
-    loaded = three_tokens()
+    model = three_tokens()
     texts = {
         # Scored tokens: a a | b, with chances 1/2 1/2 | 1/4 before and 1/4 1/4 | 1/2 after.
         "neutral": (Span((2, 0, 0), 2), Span((0, 1), 1)),
@@ -44,7 +43,7 @@ def trial() -> Trial:
         "groups": (Span((0, 0), 1), Span((1, 1), 1)),
     }
     sampling = SamplingPlan(max_new_tokens=3, greedy=True)
-    return Trial(loaded, find_anatomy(loaded.model), (None, swap_edit()), ("c", "a b", "b"), sampling, texts)
+    return Trial(model, (None, swap_edit()), ("c", "a b", "b"), sampling, texts)
 
 
 def test_perplexity_of_the_three_tokens(trial: Trial):

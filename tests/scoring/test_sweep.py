@@ -16,7 +16,7 @@ from detox_engine.scoring.results import SweepPoint, keep_points, load_points
 from detox_engine.scoring.sweep import make_grid, run_sweep
 from detox_engine.study.study import Study
 from detox_engine.workbench import Workbench
-from tests.models import SENTENCES, loaded_tiny
+from tests.models import SENTENCES, open_tiny
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def bench() -> Workbench:
-    return Workbench(loaded_tiny("gpt2"))
+    return Workbench(open_tiny("gpt2"))
 
 
 @pytest.fixture(scope="module")

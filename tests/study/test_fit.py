@@ -18,7 +18,7 @@ from detox_engine.study import fit
 from detox_engine.study.study import Study
 from detox_engine.study.subspace import fit_subspaces, principal_angles
 from detox_engine.workbench import Workbench, extend_to_folder, fit_to_folder
-from tests.models import LAYERS, SENTENCES, loaded_tiny, save_tiny_model
+from tests.models import LAYERS, SENTENCES, open_tiny, save_tiny_model
 
 COUNT, SAMPLE, CHUNK = 150, 40, 16
 
@@ -32,7 +32,7 @@ def small(monkeypatch):
 
 @pytest.fixture(scope="module")
 def bench():
-    return Workbench(loaded_tiny("llama"))
+    return Workbench(open_tiny("llama"))
 
 
 def write_pairs(file, first: int, count: int):
@@ -64,7 +64,7 @@ def assert_same_subspaces(found, expected):
 def test_streamed_fit_equals_that_of_all_pairs_at_once(bench, plan, file):
     study = bench.fit(plan)
     pairs = read_pairs(plan.pairs, file)
-    embeddings = embed_pairs(bench.loaded, bench.anatomy, pairs.pairs)
+    embeddings = embed_pairs(bench.model, pairs.pairs)
     assert_same_subspaces(study.subspaces, fit_subspaces(embeddings.toxic, embeddings.civil, 6))
     assert (study.pair_count, study.pairs_hash, study.tokens) == (COUNT, pairs.hash, embeddings.tokens)
     assert len(study.moments) == LAYERS and int(study.moments[0].count) == COUNT
@@ -82,7 +82,7 @@ def test_sample_holds_different_pairs_in_their_order_each_with_its_own_embedding
     everything = read_pairs(plan.pairs, file).pairs
     places = [everything.index(pair) for pair in study.pairs]
     assert len(places) == SAMPLE and places == sorted(set(places))
-    own = embed_pairs(bench.loaded, bench.anatomy, study.pairs)
+    own = embed_pairs(bench.model, study.pairs)
     torch.testing.assert_close(study.embeddings.toxic, own.toxic, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(study.embeddings.civil, own.civil, rtol=1e-4, atol=1e-5)
     assert any("random 40 are kept" in warning for warning in study.warnings)
@@ -92,7 +92,7 @@ def test_every_pair_has_the_same_chance_to_be_in_the_sample(bench, plan, file):
     counts = torch.zeros(COUNT)
     pairs = read_pairs(plan.pairs, file).pairs
     states = torch.zeros(1, COUNT, 1)
-    anatomy = replace(bench.anatomy, blocks=bench.anatomy.blocks[:1])
+    anatomy = replace(bench.model.anatomy, blocks=bench.model.anatomy.blocks[:1])
     for seed in range(300):
         gathering = fit._Gathering(anatomy, replace(plan, pairs=replace(plan.pairs, seed=seed)), None)
         for start in range(0, COUNT, CHUNK):
@@ -205,9 +205,9 @@ def test_long_file_begins_at_once_and_few_of_its_pairs_are_held(tmp_path):
 def test_few_pairs_are_held_while_a_long_file_is_fitted(bench, tmp_path, monkeypatch):
     held = []
 
-    def count_pairs(loaded, anatomy, pairs, *arguments, **options):
+    def count_pairs(model, pairs, *arguments, **options):
         held.append(sum(type(found) is Pair for found in gc.get_objects()))
-        return fit.Embeddings(*torch.randn(2, LAYERS, len(pairs), anatomy.hidden), 2 * len(pairs), ())
+        return fit.Embeddings(*torch.randn(2, LAYERS, len(pairs), model.anatomy.hidden), 2 * len(pairs), ())
 
     gc.collect()
     before = sum(type(found) is Pair for found in gc.get_objects())

@@ -12,12 +12,12 @@ from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sources import PairSpec
 from detox_engine.study.study import Study
 from detox_engine.workbench import Workbench
-from tests.models import SENTENCES, loaded_tiny
+from tests.models import SENTENCES, open_tiny
 
 
 @pytest.fixture(scope="module")
 def bench():
-    return Workbench(loaded_tiny("gpt2"))
+    return Workbench(open_tiny("gpt2"))
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +107,10 @@ def test_a_broken_part_is_an_input_error(study, tmp_path, name):
 
 
 def test_a_study_of_other_weights_is_refused(study, bench):
-    study.require_fit(bench.loaded)
+    study.require_fit(bench.model)
     other = replace(study, model=replace(study.model, weights_hash="sha256:other"))
     with pytest.raises(InputError, match="other weights than the model at hand: “gpt2” .sha256:other. against “gpt2”"):
-        other.require_fit(bench.loaded)
+        other.require_fit(bench.model)
 
 
 def test_fits_are_the_same_every_time(study, bench):

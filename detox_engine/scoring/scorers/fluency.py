@@ -28,16 +28,14 @@ class Fluency:
         shape = len(trial.edits), len(trial.prompts)
         places: dict[Span, list[tuple[int, int]]] = {}
         for row, (prompt, samples) in enumerate(zip(trial.prompts, trial.continuations, strict=True)):
-            start = encode_prompt(trial.loaded, prompt, trial.sampling).ids
+            start = encode_prompt(trial.model, prompt, trial.sampling).ids
             for sides in samples:
                 for edit, side in enumerate(sides):
                     if side.ids:
                         places.setdefault(Span(start + side.ids, len(side.ids)), []).append((edit, row))
         surprise, tokens = np.zeros(shape), np.zeros(shape)
         if places:
-            read = read_likelihoods(
-                trial.loaded, trial.anatomy, list(places), (None,), trial.progress, "Reading continuations"
-            )
+            read = read_likelihoods(trial.model, list(places), (None,), trial.progress, "Reading continuations")
             for total, count, uses in zip(read.surprise[0], read.tokens, places.values(), strict=True):
                 for place in uses:
                     surprise[place] += total

@@ -30,7 +30,7 @@ class EditedModel(TemplateLM):
         super().__init__()
         self.trial = trial
         self.edit = 0
-        self.tokenizer = trial.loaded.tokenizer
+        self.tokenizer = trial.model.tokenizer
         self._read: dict[tuple[Span, ...], Likelihoods] = {}
         self._written: dict[tuple[str, int], tuple[str, ...]] = {}
 
@@ -45,7 +45,7 @@ class EditedModel(TemplateLM):
 
     @property
     def tokenizer_name(self) -> str:
-        return self.trial.loaded.spec.name
+        return self.trial.model.spec.name
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **settings: Any) -> list[int]:
         options = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
@@ -54,7 +54,7 @@ class EditedModel(TemplateLM):
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[Any, list[int], list[int]]], **settings: Any
     ) -> list[tuple[float, bool]]:
-        context = self.trial.loaded.context
+        context = self.trial.model.context
         spans = tuple(
             Span(ids, min(len(asked), len(ids) - 1))
             for _, given, asked in requests
@@ -62,9 +62,7 @@ class EditedModel(TemplateLM):
         )
         if spans not in self._read:
             trial = self.trial
-            self._read[spans] = read_likelihoods(
-                trial.loaded, trial.anatomy, spans, trial.edits, trial.progress, "Answering questions"
-            )
+            self._read[spans] = read_likelihoods(trial.model, spans, trial.edits, trial.progress, "Answering questions")
         read = self._read[spans]
         return list(zip((-read.surprise[self.edit]).tolist(), read.greedy[self.edit].tolist(), strict=True))
 
@@ -85,7 +83,7 @@ class EditedModel(TemplateLM):
         trial, plan = self.trial, SamplingPlan(max_new_tokens=length, greedy=True)
         new = [prompt for prompt in dict.fromkeys(prompts) if (prompt, length) not in self._written]
         if new:
-            written = generate(trial.loaded, trial.anatomy, new, trial.edits, plan, trial.progress)
+            written = generate(trial.model, new, trial.edits, plan, trial.progress)
             for prompt, samples in zip(new, written, strict=True):
                 self._written[prompt, length] = tuple(side.text for side in samples[0])
 
