@@ -2,34 +2,48 @@
 
 import streamlit as st
 
+from pages.compare.picks import ComparePicks
+from pages.directions.picks import DirectionsPicks
+from pages.evaluate.picks import EvaluatePicks
+from pages.map.picks import MapPicks
+from pages.spectrum.picks import SpectrumPicks
+from pages.token_lens.picks import TokenLensPicks
+from pages.trade_offs.picks import TradeOffsPicks
 from ui.frame import frame
 from ui.frame.page import run_page
+from ui.session.picks import Picks
+from ui.session.view import hold
 
 PAGES = {
     "Find": (
-        ("model_and_pairs", "Model & pairs", "dataset"),
-        ("spectrum", "Spectrum", "bar_chart"),
-        ("directions", "Directions", "explore"),
-        ("map", "Map", "scatter_plot"),
-        ("token_lens", "Token lens", "center_focus_strong"),
+        ("model_and_pairs", "Model & pairs", "dataset", Picks),
+        ("spectrum", "Spectrum", "bar_chart", SpectrumPicks),
+        ("directions", "Directions", "explore", DirectionsPicks),
+        ("map", "Map", "scatter_plot", MapPicks),
+        ("token_lens", "Token lens", "center_focus_strong", TokenLensPicks),
     ),
     "Edit": (
-        ("compare", "Compare", "compare_arrows"),
-        ("trade_offs", "Trade-offs", "balance"),
-        ("evaluate", "Evaluate", "fact_check"),
+        ("compare", "Compare", "compare_arrows", ComparePicks),
+        ("trade_offs", "Trade-offs", "balance", TradeOffsPicks),
+        ("evaluate", "Evaluate", "fact_check", EvaluatePicks),
     ),
 }
-"""By group: a page's folder, which is its address too, its title and its icon. The first page is the one at /."""
+"""By group: a page's folder, which is its address too, its title, its icon and its part of the view.
+
+The first page is the one at /.
+"""
+PICKS = {folder: picks for pages in PAGES.values() for folder, _, _, picks in pages if picks is not Picks}
 FIRST = PAGES["Find"][0][0]
 
 
-def declare_page(folder: str, title: str, icon: str) -> st.Page:
+def declare_page(folder: str, title: str, icon: str, _: type[Picks]) -> st.Page:
     return st.Page(
         f"{folder}/page.py", title=title, icon=f":material/{icon}:", url_path=folder, default=folder == FIRST
     )
 
 
 def main() -> None:
+    hold(PICKS)
     st.set_page_config("DeTox Explorer", frame.ICON, "wide", menu_items={"About": frame.ABOUT})
     run_page(st.navigation({group: [declare_page(*page) for page in pages] for group, pages in PAGES.items()}))
 

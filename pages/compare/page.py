@@ -58,7 +58,7 @@ def pick_request() -> work.Request | None:
                 st.html(side_by_side.prompts_html(prompts))
     with right:
         st.subheader("How it writes", anchor=False)
-        sampling = pick_sampling("compare")
+        sampling = pick_sampling("compare.sampling", "compare")
     if not prompts:
         return None
     return work.Request(view.study_key, study.made, edit.effective(view.edit), prompts, sampling)

@@ -9,7 +9,7 @@ import streamlit as st
 from pages.directions import poles, work
 from pages.directions.parts import draw_parts
 from ui.session import state
-from ui.session.view import Place
+from ui.session.picks import Place
 
 if TYPE_CHECKING:
     from detox_engine.reading.directions import DirectionReading
@@ -37,7 +37,7 @@ def draw_card(study: Study, entry: DirectionReading, pinned: bool = False) -> No
         st.html(poles.poles_html(entry.reading))
         if not pinned:
             draw_likeness(study, entry)
-        if not pinned and place in state.view().directions.pins:
+        if not pinned and place in state.view()["directions.pins"]:
             st.html('<p class="aside">More on it opens on its pinned card above.</p>')
         else:
             draw_parts(study, entry, pinned)
@@ -79,7 +79,7 @@ def draw_pick(place: Place, name: str, is_picked: bool) -> None:
 
 
 def draw_pin(place: Place, name: str) -> None:
-    held = state.view().directions.pins
+    held = state.view()["directions.pins"]
     is_pinned = place in held
     changed = tuple(pin for pin in held if pin != place) if is_pinned else (*held, place)
     st.button(
@@ -105,7 +105,7 @@ def find_evidence(study: Study, entry: DirectionReading) -> poles.Evidence:
 
 def draw_likeness(study: Study, entry: DirectionReading) -> None:
     """How nearly this direction is a pinned one; all layers write into one residual stream, so they compare."""
-    others = [pin for pin in state.view().directions.pins if pin != (entry.layer, entry.direction)]
+    others = [pin for pin in state.view()["directions.pins"] if pin != (entry.layer, entry.direction)]
     if not others:
         return
     own = study.subspaces[entry.layer].basis[entry.direction]

@@ -4,6 +4,7 @@ import streamlit as st
 
 from pages.directions import figures, poles, work
 from pages.directions.card import draw_card
+from pages.directions.picks import MEASURES
 from ui.frame import commands, page
 from ui.session import state
 from ui.show.chart import draw_chart
@@ -13,7 +14,6 @@ from ui.widgets import layer as layer_
 
 A_FEW, MANY = 4, 12
 """Cards drawn at first: as many as the rank, but no fewer and no more than these."""
-MEASURES = {"product": "Product", "cosine": "Cosine"}
 SUMMARIES = {"Mean angle": "mean", "Smallest angle": "min", "Largest angle": "max"}
 
 
@@ -156,7 +156,7 @@ def draw_mean() -> None:
 
 page.open_page("Directions", "What do they mean?")
 study = page.require_study()
-key, edit, picks = state.view().study_key, state.view().edit, state.view().directions
+key, edit, picks = state.view().study_key, state.view().edit, state.view()["directions"]
 layer = pick_layer()
 measure, through_norm = pick_reading()
 if edit.switched_off.issuperset((layer, direction) for layer in edit.layers for direction in range(edit.rank)):

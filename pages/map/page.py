@@ -117,7 +117,7 @@ def draw_picture() -> None:
     draw_chart(
         figure.update_layout(dragmode="select"),
         key="map_chart",
-        title=f"Texts at layer {layer}, {METHODS[view.map.layout]}",
+        title=f"Texts at layer {layer}, {METHODS[view['map.layout']]}",
         alt=describe_picture(drawn),
         table=lambda: work.list_points(study, found, tuple(states)),
         filename=f"map_layer_{layer}",
@@ -136,7 +136,7 @@ def draw_player(found: list, lines: str, together: bool) -> None:
     draw_chart(
         figures.play_figure(frames, labels_of(), colours, lines, together, layer),
         key="map_player",
-        title=f"Texts layer by layer, {METHODS[view.map.layout]}, layer {layer}",
+        title=f"Texts layer by layer, {METHODS[view['map.layout']]}, layer {layer}",
         alt=f"The map of all {study.layers} layers, one after the other. {describe_picture(oriented[layer])}",
         table=lambda: work.list_points(study, oriented, tuple(states)),
         filename="map_all_layers",

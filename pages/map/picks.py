@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import streamlit as st
 
-from detox_engine.plans.map import MapPlan
+from detox_engine.plans.map import Frame, MapPlan
 from detox_engine.plans.option import sentence
 from pages.map.work import BEFORE, TITLES
 from ui.session import state
+from ui.session.picks import Picks, pick
 
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
@@ -22,6 +24,21 @@ NUMBERS = {
     "spread": ("Least distance", 0.0, 1.0, 0.05),
     "seed": ("Seed", 0, 2**32 - 1, 1),
 }
+
+
+@dataclass(frozen=True)
+class MapPicks(Picks):
+    """How texts are laid out, and what is drawn of them."""
+
+    layout: Literal["pca", "umap", "directions"] = pick("pca", "map", words=METHODS)
+    frame: Frame = pick(MapPlan.frame, "map_frame", words=FRAMES)
+    neighbours: int = pick(MapPlan.neighbours, "neighbours", low=2, high=200, step=1)
+    spread: float = pick(MapPlan.spread, "spread", low=0.0, high=1.0, step=0.05)
+    seed: int = pick(MapPlan.seed, "map_seed", low=0, high=2**32 - 1, step=1)
+    states: tuple[Literal["before", "after", "on paper"], ...] = pick(("before", "after"), "states", words=TITLES)
+    lines: Literal["none", "pairs", "moves"] = pick("none", "lines", words=LINES)
+    together: bool = pick(False, "together")
+    play: bool = pick(False, "play")
 
 
 def pick_plan(study: Study) -> MapPlan | None:

@@ -4,6 +4,7 @@ import numpy as np
 import streamlit as st
 
 from pages.spectrum import figures
+from pages.spectrum.picks import SCALES
 from ui.frame import commands, page
 from ui.session import state
 from ui.show import notes
@@ -13,7 +14,6 @@ from ui.show.figures import palette
 from ui.widgets.layer import pick_layer
 from ui.work import jobs
 
-SCALES = {"shares": "Share", "cumulative": "Added up", "values": "Raw value"}
 SCALES_IN_FILES = ("values", "shares", "cumulative")
 SHOWN_DIRECTIONS = 32
 RESAMPLING = "resampling"
@@ -130,7 +130,7 @@ edit = state.view().edit
 colours = palette(st.context.theme.type)
 
 scale = st.segmented_control(
-    "Show", list(SCALES), format_func=SCALES.get, required=True, **state.bind("spectrum_scale", "scale")
+    "Show", list(SCALES), format_func=SCALES.get, required=True, **state.bind("spectrum_scale", "spectrum.scale")
 )
 values = np.stack([subspace.singular_values.numpy() for subspace in study.subspaces])
 heatmap, detail = st.container(), st.container()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import streamlit as st
 
@@ -11,6 +12,7 @@ from detox_engine.data.texts import read_prompts
 from detox_engine.errors import InputError
 from ui.frame import frame
 from ui.session import state
+from ui.session.picks import Picks, pick
 from ui.show import notes
 from ui.show.downloads import blur_rude
 from ui.words.rude_words import mask
@@ -23,11 +25,36 @@ MEASURES = {"direction": "Along one direction", "length": "Length on the subspac
 LONGEST_FIELD = 200_000
 
 
+@dataclass(frozen=True)
+class TokenLensPicks(Picks):
+    """The text that is looked at, and what colours it; the direction and the layer are the view's."""
+
+    kind: Literal["pair", "prompt", "own"] = pick("pair", "lens", words=KINDS)
+    pair: int = pick(1, "pair", low=1)
+    """Number of the pair, from 1."""
+    prompts: Literal["", "hostile", "plain", "everyday"] = pick("", "lens_prompts")
+    """A set of bundled prompts; empty stands for the first that suits the model."""
+    prompt: int = pick(1, "lens_prompt", low=1)
+    """Number of the prompt in its set, from 1."""
+    own: str = pick("", "text", written=True)
+    second: str = pick("", "second", written=True)
+    measure: Literal["direction", "length"] = pick("direction", "colour", words=MEASURES)
+    rank: int | None = pick(None, "lens_rank", low=1)
+    """Directions that the length is taken on; None stands for the study's suggestion."""
+
+    def within(self, study: Study) -> TokenLensPicks:
+        rank = None if self.rank is None else min(self.rank, study.kept)
+        return replace(self, pair=min(self.pair, len(study.pairs)), rank=rank)
+
+    def of_another_study(self) -> TokenLensPicks:
+        return replace(self, pair=1, rank=None)
+
+
 def pick_texts(study: Study) -> dict[str, str]:
     """One or two texts, by what they are called; none where nothing is written yet."""
     kind = st.segmented_control(
         "Kind of text", list(KINDS), format_func=KINDS.get, required=True, label_visibility="collapsed",
-        **state.bind("lens_kind", "lens.kind"),
+        **state.bind("lens_kind", "token_lens.kind"),
     )  # fmt: skip
     return {"pair": _pick_pair, "prompt": _pick_prompt, "own": _pick_own}[kind](study)
 
@@ -35,16 +62,16 @@ def pick_texts(study: Study) -> dict[str, str]:
 def _pick_own(study: Study) -> dict[str, str]:
     first = st.text_area(
         "Text", height=100, max_chars=LONGEST_FIELD, placeholder="What a day, you utter genius.",
-        **state.bind("lens_own", "lens.own"),
+        **state.bind("lens_own", "token_lens.own"),
     )  # fmt: skip
     blur_rude(first, "lens_own")
-    frame.note_long_text("lens.own")
+    frame.note_long_text("token_lens.own")
     second = st.text_area(
         "A second text to compare it with, if you like", height=68, max_chars=LONGEST_FIELD,
-        **state.bind("lens_second", "lens.second"),
+        **state.bind("lens_second", "token_lens.second"),
     )  # fmt: skip
     blur_rude(second, "lens_second")
-    frame.note_long_text("lens.second")
+    frame.note_long_text("token_lens.second")
     if not second.strip():
         return {"The text": first} if first.strip() else {}
     return {"The first text": first, "The second text": second}
@@ -54,7 +81,7 @@ def _pick_pair(study: Study) -> dict[str, str]:
     last = len(study.pairs)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         number = st.number_input(
-            f"Which of the {last:,} pairs", 1, last, width=220, **state.bind("lens_pair", "lens.pair")
+            f"Which of the {last:,} pairs", 1, last, width=220, **state.bind("lens_pair", "token_lens.pair")
         )
         pair = study.pairs[number - 1]
         _offer_editing(pair.toxic_text, pair.civil_text)
@@ -68,7 +95,7 @@ def _pick_prompt(study: Study) -> dict[str, str]:
         names = list(sets)
         name = st.selectbox(
             "Prompts", names, format_func=str.capitalize, width=160,
-            **state.bind(f"lens_prompts_{len(sets)}", "lens.prompts", options=names),
+            **state.bind(f"lens_prompts_{len(sets)}", "token_lens.prompts", options=names),
         )  # fmt: skip
         try:
             prompts = read_prompts(str(sets[name]), sets[name])
@@ -78,7 +105,7 @@ def _pick_prompt(study: Study) -> dict[str, str]:
         chosen = st.selectbox(
             "Prompt", range(1, len(prompts) + 1), width=520,
             format_func=lambda number: mask(prompts[number - 1], state.shows_words()),
-            **state.bind(f"lens_prompt_{name}", "lens.prompt", show=lambda number: min(number, len(prompts))),
+            **state.bind(f"lens_prompt_{name}", "token_lens.prompt", show=lambda number: min(number, len(prompts))),
         )  # fmt: skip
         _offer_editing(prompts[chosen - 1])
     return {"The prompt": prompts[chosen - 1]}
@@ -86,7 +113,7 @@ def _pick_prompt(study: Study) -> dict[str, str]:
 
 def _offer_editing(first: str, second: str = "") -> None:
     def take() -> None:
-        for path, value in (("lens.own", first), ("lens.second", second), ("lens.kind", "own")):
+        for path, value in (("token_lens.own", first), ("token_lens.second", second), ("token_lens.kind", "own")):
             state.put(path, value)
 
     st.button("Change the words", key="lens_edit", icon=":material/edit:", on_click=take)
@@ -97,12 +124,12 @@ def pick_measure(study: Study) -> tuple[bool, int]:
     kind = st.segmented_control(
         "Colour by", list(MEASURES), format_func=MEASURES.get, required=True,
         help="The projection on one direction has a sign: toward toxic or toward civil. The length on the subspace of "
-        "the first directions has none.", **state.bind("lens_measure", "lens.measure"),
+        "the first directions has none.", **state.bind("lens_measure", "token_lens.measure"),
     )  # fmt: skip
     if kind == "direction":
         bound = state.bind(
             "lens_direction", "direction", show=lambda direction: (direction or 0) + 1, take=lambda number: number - 1
         )
         return True, st.number_input("Direction", 1, study.kept, width=140, **bound) - 1
-    bound = state.bind("lens_rank", "lens.rank", show=lambda rank: min(rank or study.suggested_rank, study.kept))
+    bound = state.bind("lens_rank", "token_lens.rank", show=lambda rank: min(rank or study.suggested_rank, study.kept))
     return False, st.number_input("Directions", 1, study.kept, width=140, **bound)

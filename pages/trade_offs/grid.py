@@ -31,9 +31,9 @@ def pick_sweep_plan(study: Study) -> SweepPlan | None:
     """
     grid = _pick_grid(study)
     # A link that holds how continuations are written opens what says so.
-    st.session_state.setdefault("sweep_details", state.view().sweep.sampling != SamplingPlan())
+    st.session_state.setdefault("sweep_details", state.view()["trade_offs.sampling"] != SamplingPlan())
     if st.toggle("Choose what each setting is measured with", key="sweep_details", **_KEPT):
-        measured = evaluation.pick_evaluation_plan("sweep", SWEEP_EVALUATION)
+        measured = evaluation.pick_evaluation_plan("trade_offs.sampling", "sweep", SWEEP_EVALUATION)
         return None if measured is None else replace(grid, evaluation=measured)
     st.caption(
         f"Each setting writes after {SWEEP_EVALUATION.limit_prompts} prompts and reads "

@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from pages.navigation import PICKS
 from tests.models import save_tiny_model
+from ui.session.view import hold
+
+hold(PICKS)
 
 APP = Path(__file__).parents[2] / "pages" / "navigation.py"
 LIMIT = 40

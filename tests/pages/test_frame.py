@@ -62,7 +62,7 @@ def test_a_part_of_a_link_that_cannot_be_is_one_sentence_until_it_is_read(tiny_f
 def test_a_link_that_asks_for_more_than_the_study_has_says_which_parts(tiny_folder):
     session = fitted_app(tiny_folder, layer=99, direction=2, pins="0.1,7.0", layers="1-2", rank=2)
     view = session.session_state["view"]
-    assert (view.layer, view.direction, view.directions.pins, view.edit.rank) == (2, 1, ((0, 1),), 2)
+    assert (view.layer, view.direction, view["directions.pins"], view.edit.rank) == (2, 1, ((0, 1),), 2)
     assert len(session.error) == 1
     said = session.error[0].value
     assert "layer" in said and "pins" in said and "rank" not in said and "direction" not in said

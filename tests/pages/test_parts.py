@@ -13,11 +13,18 @@ from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.measure import SamplingPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec
+from pages.compare.picks import ComparePicks
+from pages.directions.picks import DirectionsPicks
+from pages.evaluate.picks import EvaluatePicks
+from pages.map.picks import MapPicks
 from pages.model_and_pairs.strip import steps_of_job, strip_html
 from pages.spectrum.figures import heatmap_figure, scaled, spectrum_figure, stability_figure
+from pages.spectrum.picks import SpectrumPicks
+from pages.token_lens.picks import TokenLensPicks
+from pages.trade_offs.picks import TradeOffsPicks
 from ui.session.folders import without_folder
 from ui.session.links import LINK, left_out, read_link, write_address, write_link
-from ui.session.view import ComparePicks, DirectionsPicks, LensPicks, MapPicks, MeasurePicks, StudyKey, View
+from ui.session.view import StudyKey, View
 from ui.show.figures import DARK, LIGHT, palette
 from ui.widgets.uploads import store_upload
 from ui.words import rude_words, text
@@ -69,25 +76,27 @@ EVERYTHING = View(
     EditPlan((2, 5, 6, 7), 3, 0.25, frozenset({(5, 1), (2, 0)})),
     layer=6,
     direction=0,
-    scale="values",
-    directions=DirectionsPicks("cosine", True, True, ((7, 0), (2, 3))),
-    map=MapPicks("umap", "both", 30, 0.25, 5, ("on paper",), "moves", True, True),
-    lens=LensPicks("own", 9, "plain", 4, WORDS, "second", "length", 5),
-    compare=ComparePicks("own", 12, 3, WORDS, SAMPLING),
-    sweep=MeasurePicks(replace(SAMPLING, seed=12)),
-    evaluate=MeasurePicks(replace(SAMPLING, samples=2)),
+    pages={
+        "spectrum": SpectrumPicks("values"),
+        "directions": DirectionsPicks("cosine", True, True, ((7, 0), (2, 3))),
+        "map": MapPicks("umap", "both", 30, 0.25, 5, ("on paper",), "moves", True, True),
+        "token_lens": TokenLensPicks("own", 9, "plain", 4, WORDS, "second", "length", 5),
+        "compare": ComparePicks("own", 12, 3, WORDS, SAMPLING),
+        "trade_offs": TradeOffsPicks(replace(SAMPLING, seed=12)),
+        "evaluate": EvaluatePicks(replace(SAMPLING, samples=2)),
+    },
 )
 """Everything in it is other than on a first visit."""
 
 
 def list_parts(value, before=""):
     """The path of every part of a view, and what is there."""
-    for field in fields(value):
-        part = getattr(value, field.name)
+    parts = {field.name: getattr(value, field.name) for field in fields(value)}
+    for name, part in (parts | parts.pop("pages", {})).items():
         if is_dataclass(part):
-            yield from list_parts(part, f"{before}{field.name}.")
+            yield from list_parts(part, f"{before}{name}.")
         else:
-            yield f"{before}{field.name}", part
+            yield f"{before}{name}", part
 
 
 def test_a_link_restores_every_part_of_a_view():
@@ -104,8 +113,13 @@ def test_every_part_of_a_view_is_in_the_link():
 
 
 def test_a_long_text_stays_out_of_the_link_and_everything_else_is_in_it():
-    view = View(layer=2).put("lens.own", "word " * 400).put("compare.own", "\u05e9" * 400).put("lens.second", "short")
-    assert left_out(view) == {"lens.own", "compare.own"}
+    view = (
+        View(layer=2)
+        .put("token_lens.own", "word " * 400)
+        .put("compare.own", "\u05e9" * 400)
+        .put("token_lens.second", "short")
+    )
+    assert left_out(view) == {"token_lens.own", "compare.own"}
     assert write_link(view) == {"layer": "2", "second": "short"}
 
 
@@ -153,9 +167,9 @@ def test_the_address_of_a_view_replaces_the_parameters_that_were_there():
 def test_another_study_lets_go_of_what_was_picked_of_the_first_and_keeps_the_rest():
     moved = EVERYTHING.move_to(StudyKey())
     assert moved.study_key == StudyKey() and moved.edit is moved.layer is moved.direction is None
-    assert moved.directions == replace(EVERYTHING.directions, pins=())
-    assert (moved.lens.pair, moved.lens.rank, moved.lens.own) == (1, None, WORDS)
-    assert moved.compare == EVERYTHING.compare
+    assert moved["directions"] == replace(EVERYTHING["directions"], pins=())
+    assert (moved["token_lens.pair"], moved["token_lens.rank"], moved["token_lens.own"]) == (1, None, WORDS)
+    assert moved["compare"] == EVERYTHING["compare"]
 
 
 def finish(job: Job) -> Job:

@@ -20,7 +20,7 @@ MOST_LAYERS = 1000
 """No model has more; a link's layers are read before its model is known."""
 LONGEST_TEXT = 1500
 """Characters that a text may take in a link, as they stand there; what is longer stays out of it."""
-TEXTS = ("lens.own", "lens.second", "compare.own")
+TEXTS = ("token_lens.own", "token_lens.second", "compare.own")
 """The paths of what people wrote."""
 LARGEST = 2**53 - 1
 """The largest whole number that a browser holds."""
@@ -131,7 +131,7 @@ LINK: Mapping[str, _Part] = {
     ),
     "layer": _whole("layer", 0, MOST_LAYERS - 1),
     "direction": _whole("direction", 1, place=1),
-    "scale": _one_of("scale", "shares", "cumulative", "values"),
+    "scale": _one_of("spectrum.scale", "shares", "cumulative", "values"),
     "measure": _one_of("directions.measure", "product", "cosine"),
     "norm": _flag("directions.through_norm"),
     "all": _flag("directions.show_all"),
@@ -145,20 +145,20 @@ LINK: Mapping[str, _Part] = {
     "lines": _one_of("map.lines", "none", "pairs", "moves"),
     "together": _flag("map.together"),
     "play": _flag("map.play"),
-    "lens": _one_of("lens.kind", "pair", "prompt", "own"),
-    "pair": _whole("lens.pair", 1),
-    "lens_prompts": _one_of("lens.prompts", "hostile", "plain", "everyday"),
-    "lens_prompt": _whole("lens.prompt", 1),
-    "text": _text("lens.own"),
-    "second": _text("lens.second"),
-    "colour": _one_of("lens.measure", "direction", "length"),
-    "lens_rank": _whole("lens.rank", 1),
+    "lens": _one_of("token_lens.kind", "pair", "prompt", "own"),
+    "pair": _whole("token_lens.pair", 1),
+    "lens_prompts": _one_of("token_lens.prompts", "hostile", "plain", "everyday"),
+    "lens_prompt": _whole("token_lens.prompt", 1),
+    "text": _text("token_lens.own"),
+    "second": _text("token_lens.second"),
+    "colour": _one_of("token_lens.measure", "direction", "length"),
+    "lens_rank": _whole("token_lens.rank", 1),
     "prompts": _one_of("compare.prompts", "hostile", "plain", "everyday", "own"),
     "count": _whole("compare.count", 1),
     "draw": _whole("compare.draw", 0),
     "own": _text("compare.own"),
     **_sampling("", "compare.sampling"),
-    **_sampling("sweep_", "sweep.sampling"),
+    **_sampling("sweep_", "trade_offs.sampling"),
     **_sampling("evaluate_", "evaluate.sampling"),
 }
 

@@ -5,86 +5,25 @@ A part of a view is named by its path, such as `edit.rank` or `compare.sampling.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from typing import TYPE_CHECKING, Any
 
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan
-from detox_engine.plans.map import Frame, MapPlan
-from detox_engine.plans.measure import SamplingPlan
 from detox_engine.plans.sources import ModelSpec
+from ui.session.picks import Picks
 
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
 
-Place = tuple[int, int]
-"""A direction: its layer, and its number in the layer from 0."""
+_PAGES: dict[str, type[Picks]] = {}
 
 
-@dataclass(frozen=True)
-class DirectionsPicks:
-    """How the Directions page reads tokens, and what it keeps in sight."""
-
-    measure: Literal["product", "cosine"] = "product"
-    through_norm: bool = False
-    show_all: bool = False
-    pins: tuple[Place, ...] = ()
-    """In the order they were pinned."""
-
-
-@dataclass(frozen=True)
-class MapPicks:
-    """How the Map lays texts out, and what it draws of them."""
-
-    layout: Literal["pca", "umap", "directions"] = "pca"
-    frame: Frame = MapPlan.frame
-    neighbours: int = MapPlan.neighbours
-    spread: float = MapPlan.spread
-    seed: int = MapPlan.seed
-    states: tuple[Literal["before", "after", "on paper"], ...] = ("before", "after")
-    lines: Literal["none", "pairs", "moves"] = "none"
-    together: bool = False
-    play: bool = False
-
-
-@dataclass(frozen=True)
-class LensPicks:
-    """The text in the Token lens, and what colours it; the direction and the layer are the view's."""
-
-    kind: Literal["pair", "prompt", "own"] = "pair"
-    pair: int = 1
-    """Number of the pair, from 1."""
-    prompts: Literal["", "hostile", "plain", "everyday"] = ""
-    """A set of bundled prompts; empty stands for the first that suits the model."""
-    prompt: int = 1
-    """Number of the prompt in its set, from 1."""
-    own: str = ""
-    second: str = ""
-    measure: Literal["direction", "length"] = "direction"
-    rank: int | None = None
-    """Directions that the length is taken on; None stands for the study's suggestion."""
-
-
-@dataclass(frozen=True)
-class ComparePicks:
-    """What Compare lets the model continue, and how."""
-
-    prompts: Literal["", "hostile", "plain", "everyday", "own"] = ""
-    """A set of bundled prompts or a person's own; empty stands for the first set that suits the model."""
-    count: int | None = None
-    """How many of a bundled set are drawn; None stands for as many as at first."""
-    draw: int = 0
-    """Seed of that draw."""
-    own: str = ""
-    """A person's own prompts, one a line."""
-    sampling: SamplingPlan = SamplingPlan()
-
-
-@dataclass(frozen=True)
-class MeasurePicks:
-    """What a page that scores edits keeps in the view."""
-
-    sampling: SamplingPlan = SamplingPlan()
+def hold(pages: Mapping[str, type[Picks]]) -> None:
+    """Give each of `pages` its part of every view, by its folder; called before the first view is made."""
+    _PAGES.update(pages)
 
 
 @dataclass(frozen=True)
@@ -99,25 +38,18 @@ class View:
     """The layer that was picked, on whatever page; None until then."""
     direction: int | None = None
     """The direction that was picked, from 0; None until then."""
-    scale: Literal["shares", "cumulative", "values"] = "shares"
-    """What the Spectrum shows."""
-    directions: DirectionsPicks = DirectionsPicks()
-    map: MapPicks = MapPicks()
-    lens: LensPicks = LensPicks()
-    compare: ComparePicks = ComparePicks()
-    sweep: MeasurePicks = MeasurePicks()
-    evaluate: MeasurePicks = MeasurePicks()
+    pages: Mapping[str, Picks] = field(default_factory=lambda: {name: picks() for name, picks in _PAGES.items()})
+    """What each page keeps of its own, by its folder."""
 
     @property
     def study_key(self) -> StudyKey:
         return StudyKey(self.model, self.fit)
 
     def __getitem__(self, path: str) -> Any:
-        part: Any = self
-        for name in path.split("."):
-            # Before a study has suggested an edit, its parts are those of the plain plan.
-            part = EditPlan() if part is self and name == "edit" and self.edit is None else getattr(part, name)
-        return part
+        first, *names = path.split(".")
+        part = self.pages[first] if first in self.pages else getattr(self, first)
+        # Before a study has suggested an edit, its parts are those of the plain plan.
+        return reduce(getattr, names, EditPlan() if first == "edit" and part is None else part)
 
     def put(self, path: str, value: Any) -> View:
         """This view with `value` at `path`.
@@ -126,28 +58,21 @@ class View:
             InputError: the part cannot be so.
         """
         whole, _, name = path.rpartition(".")
-        return self.put(whole, replace(self[whole], **{name: value})) if whole else replace(self, **{name: value})
+        if whole:
+            return self.put(whole, replace(self[whole], **{name: value}))
+        return replace(self, **({"pages": {**self.pages, name: value}} if name in self.pages else {name: value}))
 
     def move_to(self, key: StudyKey) -> View:
         """The view of another study; what was picked of this one's layers, directions and pairs is let go."""
-        moved = replace(self, model=key.model, fit=key.fit, edit=None, layer=None, direction=None)
-        lens = replace(self.lens, pair=1, rank=None)
-        return replace(moved, lens=lens, directions=replace(self.directions, pins=()))
+        pages = {name: picks.of_another_study() for name, picks in self.pages.items()}
+        return View(key.model, key.fit, pages=pages)
 
     def fit_to(self, study: Study) -> View:
         """This view within what `study` has; its suggested edit stands in for what is missing or outside."""
         deepest = None if self.layer is None else min(self.layer, study.layers - 1)
         last = None if self.direction is None else min(self.direction, study.kept - 1)
-        pins = tuple(
-            (layer, direction)
-            for layer, direction in self.directions.pins
-            if layer < study.layers and direction < study.subspaces[layer].kept
-        )
-        rank = None if self.lens.rank is None else min(self.lens.rank, study.kept)
-        lens = replace(self.lens, pair=min(self.lens.pair, len(study.pairs)), rank=rank)
-        directions = replace(self.directions, pins=pins)
-        edit = fitting_edit(self.edit, study)
-        return replace(self, edit=edit, layer=deepest, direction=last, lens=lens, directions=directions)
+        pages = {name: picks.within(study) for name, picks in self.pages.items()}
+        return replace(self, edit=fitting_edit(self.edit, study), layer=deepest, direction=last, pages=pages)
 
 
 def fitting_edit(edit: EditPlan | None, study: Study) -> EditPlan:

@@ -36,11 +36,12 @@ def _start_with(prefix: str, **values: object) -> None:
         st.session_state.setdefault(f"{prefix}_{name}", value)
 
 
-def pick_evaluation_plan(prefix: str, start: EvaluationPlan) -> EvaluationPlan | None:
+def pick_evaluation_plan(path: str, prefix: str, start: EvaluationPlan) -> EvaluationPlan | None:
     """What to measure with; None while a file or a name is missing. `start` is what the widgets show at first.
 
     Args:
-        prefix: of the widgets' keys, so that each page keeps its own; the name of the page's part of the view.
+        path: of how continuations are written, in the view.
+        prefix: of the widgets' keys, so that each page keeps its own.
 
     Raises:
         InputError: the choices do not go together.
@@ -57,7 +58,7 @@ def pick_evaluation_plan(prefix: str, start: EvaluationPlan) -> EvaluationPlan |
     with right:
         neutral = pick_neutral(prefix, start)
     with st.expander("How it writes, and how sure the numbers are", icon=":material/tune:"):
-        sampling = pick_sampling(prefix)
+        sampling = pick_sampling(path, prefix)
         settings |= pick_certainty(prefix, start)
     if prompts is None or neutral is None:
         return None

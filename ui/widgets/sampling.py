@@ -9,13 +9,12 @@ from detox_engine.plans.option import sentence
 from ui.session import state
 
 
-def pick_sampling(page: str) -> SamplingPlan:
-    """How the page whose part of the view is `page` writes; its widgets are bound to `<page>.sampling`."""
-    path = f"{page}.sampling"
+def pick_sampling(path: str, prefix: str) -> SamplingPlan:
+    """How continuations are written: the view's part `path`, by widgets whose keys begin with `prefix`."""
     greedy = state.view()[path].greedy
 
     def ask(column, label: str, name: str, low, high, step, disabled=greedy):
-        bound = state.bind(f"{page}_sampling_{name}", f"{path}.{name}")
+        bound = state.bind(f"{prefix}_sampling_{name}", f"{path}.{name}")
         help = sentence(SamplingPlan, name)
         return column.number_input(label, low, high, step=step, help=help, disabled=disabled, **bound)
 
@@ -28,7 +27,7 @@ def pick_sampling(page: str) -> SamplingPlan:
     st.toggle(
         "Always the most probable token",
         help=sentence(SamplingPlan, "greedy"),
-        **state.bind(f"{page}_sampling_greedy", f"{path}.greedy"),
+        **state.bind(f"{prefix}_sampling_greedy", f"{path}.greedy"),
     )
     if greedy:
         # One path has one sample, and none of the dice matter.

@@ -1,0 +1,13 @@
+"""The picks of Evaluate."""
+
+from dataclasses import dataclass
+
+from detox_engine.plans.measure import SamplingPlan
+from ui.session.picks import Picks, part
+
+
+@dataclass(frozen=True)
+class EvaluatePicks(Picks):
+    """What an edit is measured with."""
+
+    sampling: SamplingPlan = part(SamplingPlan(), "evaluate")
