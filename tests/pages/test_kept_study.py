@@ -14,7 +14,7 @@ from detox_engine.workbench import Workbench
 from tests.models import open_tiny
 from ui.session import kept_study
 from ui.session.kept_study import WORDS, find_folder, keep_study, read_study
-from ui.words import rude_words, text
+from ui.words import rude_words
 
 PLAN = FitPlan(pairs=PairSpec(limit=20), keep=3)
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ def test_a_kept_study_comes_back_as_it_was_and_only_for_its_own_question(demo, m
     assert again.made == study.made and torch.equal(again.subspaces[1].basis, study.subspaces[1].basis)
     assert torch.equal(again.embeddings.toxic, study.embeddings.toxic)
     if changed == "insults":
-        monkeypatch.setattr(text, "INSULTS", rude_words.INSULTS | {"lamp"})
+        monkeypatch.setattr(rude_words, "INSULTS", rude_words.INSULTS | {"lamp"})
     elif changed != "plan":
         (demo / changed).write_text("others")
     assert read_study(FitPlan(pairs=PairSpec(limit=21), keep=3) if changed == "plan" else PLAN) is None
@@ -59,10 +59,12 @@ def test_a_kept_study_and_its_blurred_words_need_neither_the_model_library_nor_t
     """What takes seconds to import is not between a person and the first page."""
     script = """
 import sys
-from detox_engine.specs import FitPlan, PairSpec
-from ui import kept_study, text
+from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.sources import PairSpec
+from ui.session import kept_study
+from ui.words import rude_words
 study = kept_study.read_study(FitPlan(pairs=PairSpec(limit=20), keep=3))
-rude = text.find_rude_words(side for pair in study.pairs for side in (pair.prompt, pair.toxic, pair.civil))
+rude = rude_words.find_rude_words(side for pair in study.pairs for side in (pair.prompt, pair.toxic, pair.civil))
 assert len(rude) > 3, rude
 assert not {"transformers", "sklearn"} & set(sys.modules), sorted(sys.modules)
 """
