@@ -2,9 +2,10 @@
 
 import os
 
-# Before torch is imported: tiny products on many threads spend their time waiting for one another.
-os.environ["OMP_NUM_THREADS"] = "1"
+# Before torch is imported: tiny products on many threads spend their time waiting for one
+# another. A run that asks for another number has it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch  # noqa: E402
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))

@@ -11,6 +11,7 @@ from typer.main import get_command
 
 from detox_engine.cli import main
 from detox_engine.cli import options as assess
+from detox_engine.cli.output import without_nan
 from detox_engine.estimates import Estimate
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.measure import SCORERS, SWEEP_EVALUATION, TASKS, EvaluationPlan, SamplingPlan, SweepPlan
@@ -23,6 +24,7 @@ from detox_engine.study.suggest import PAPER_EVALUATION, PUBLISHED, find_publish
 from detox_engine.workbench import Workbench
 from tests.cli.test_cli import PAIRS, picture, run, run_json, write_pairs
 from tests.models import SENTENCES, save_tiny_model
+from tests.rounding import assert_alike
 
 FAST = ("--max-new-tokens", 6, "--resamples", 100)
 
@@ -83,7 +85,7 @@ def test_command_and_engine_agree_to_the_digit(home: Path, given: tuple):
         resamples=100,
     )
     scores = record_scores(evaluate(bench, study, EditPlan((1,), 1), plan))
-    assert json.loads(json.dumps(found)) == json.loads(json.dumps(main.tables.without_nan(scores)))
+    assert_alike(found, json.loads(json.dumps(without_nan(scores))))
 
 
 def test_report_holds_every_prompt_and_the_proof(home: Path, given: tuple, tmp_path: Path):

@@ -20,6 +20,7 @@ from detox_engine.scoring.records import record_evaluation
 from pages.evaluate.figures import effect_figure, find_fates, prompt_figure, suppression_figure
 from pages.evaluate.parts import list_prompts
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
+from tests.rounding import assert_alike
 from ui.frame.commands import STUDY, evaluate_command
 from ui.session.view import StudyKey
 from ui.show.figures import DARK, LIGHT
@@ -140,7 +141,7 @@ def test_page_and_command_line_agree_to_the_digit(measured, tmp_path):
     told = json.loads(report.read_text())
     shown = json.loads(json.dumps(without_nan(record_evaluation(results(measured)[0]))))
     for part in ("edit", "plan", "sources", "scorers", "prompts", "proof"):
-        assert told[part] == shown[part], part
+        assert_alike(told[part], shown[part], part)
 
 
 @pytest.mark.parametrize(

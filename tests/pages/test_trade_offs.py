@@ -21,6 +21,7 @@ from detox_engine.scoring.results import SweepPoint
 from pages.trade_offs.figures import Axis, grid_figure, trade_off_figure
 from pages.trade_offs.work import describe_seconds, estimate_remaining
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
+from tests.rounding import assert_alike
 from ui.frame.commands import STUDY, sweep_command
 from ui.session.links import write_link
 from ui.session.shelf import find_results_file
@@ -190,7 +191,7 @@ def test_page_and_command_line_agree_to_the_digit(measured, tmp_path):
         command = [str(study) if part == STUDY else part for part in shlex.split(line)][1:]
         outcome = CliRunner().invoke(command_line, [*command, "--json"])
         assert outcome.exit_code == 0, outcome.output
-    assert json.loads(outcome.stdout) == json.loads(json.dumps(record_sweep(tried(measured))))
+    assert_alike(json.loads(outcome.stdout), json.loads(json.dumps(record_sweep(tried(measured)))))
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,9 @@ def test_layers_null_does_not_depend_on_the_other_layers():
     mixed = draw_samples(2, 60, 32, 0.1, 3)
     alone = Embeddings(mixed.toxic[1:2], mixed.civil[1:2], 0, ())
     together = draw_null_spectra(mixed, fit_subspaces(mixed.toxic, mixed.civil, 6))[1]
-    assert torch.equal(together.draws, draw_null_spectra(alone, fit_subspaces(alone.toxic, alone.civil, 6))[0].draws)
+    apart = draw_null_spectra(alone, fit_subspaces(alone.toxic, alone.civil, 6))[0]
+    # To rounding: a layer among others lies elsewhere in memory, where a product may be summed in another order.
+    torch.testing.assert_close(together.draws, apart.draws, rtol=1e-5, atol=1e-6)
 
 
 def test_progress_counts_draws_to_the_end_and_can_stop_them():

@@ -144,7 +144,10 @@ def test_every_layer_is_fitted_and_a_fit_can_be_stopped():
     subspaces = fit_subspaces(toxic, civil, 4, lambda *event: seen.append(event))
     assert [event[1:] for event in seen] == [(0, 3), (1, 3), (2, 3), (3, 3)]
     for subspace, sample in zip(subspaces, samples, strict=True):
-        assert torch.equal(subspace.basis, fit_subspace(sample.toxic, sample.civil, 4).basis)
+        # A layer among others lies elsewhere in memory, where a product may be summed in another order.
+        alone = fit_subspace(sample.toxic, sample.civil, 4)
+        torch.testing.assert_close(subspace.singular_values[:4], alone.singular_values[:4])
+        torch.testing.assert_close(subspace.basis, alone.basis, rtol=1e-4, atol=1e-4)
 
     def stop(stage, done, total):
         if done == 1:
