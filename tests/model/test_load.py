@@ -50,7 +50,11 @@ def test_a_folder_gives_back_the_model_that_was_saved(family, tmp_path):
     batch = model.tokenizer(list(SENTENCES[:2]), return_tensors="pt", padding=True)
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     with torch.no_grad():
-        assert torch.equal(model.network(**inputs).logits, tiny_model(family)[0](**inputs).logits)
+        found, expected = model.network(**inputs).logits, tiny_model(family)[0](**inputs).logits
+    # The weights are the same to the bit; they lie elsewhere in memory, where a product may be summed in another order.
+    saved = tiny_model(family)[0].state_dict()
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in model.network.state_dict().items())
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     assert model.context == (
         None if family in ("bloom", "falcon_sequential") else 2048 if "falcon" in family else CONTEXT
     )
