@@ -76,7 +76,7 @@ def draw_provenance() -> None:
         )
     )
     if not (same_study and written_by.edit == now):
-        tasks.draw_stale(
+        tasks.draw_stale_run(
             work.KIND,
             "write_again",
             f"{'The edit plan has' if same_study else 'The study has'} changed",

@@ -50,7 +50,7 @@ def draw_provenance(shown: Asked, asked: Asked) -> None:
     )
     if shown != asked:
         what = "The edit plan has" if shown.edit != asked.edit else "What to measure with has"
-        tasks.draw_stale(
+        tasks.draw_stale_run(
             work.KIND,
             "evaluate_now",
             f"{what} changed",

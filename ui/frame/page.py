@@ -1,23 +1,84 @@
-"""The one way in which a page runs: its head, its help, its study or what to do without one."""
+"""The one way in which a page runs: its head, what it draws, its help, and what to do where there is no study.
+
+A page is functions of a `Page` or `StudyPage` and, as its last line, one call of `show`.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import streamlit as st
 
 from detox_engine.errors import InputError
+from detox_engine.plans.edit import effective
 from ui.frame.frame import ASSETS, draw_frame
 from ui.session import state
+from ui.session.view import Fitted
+from ui.show.figures import palette
 from ui.show.notes import draw_error
 from ui.words.text import escape, plain
 from ui.words.verdicts import name_model, name_pairs
 from ui.work import fit, jobs
 
 if TYPE_CHECKING:
+    from detox_engine.plans.edit import EditPlan
     from detox_engine.study.study import Study
+    from ui.session.view import View
+    from ui.show.figures import Palette
 
 FIRST_PAGE = "model_and_pairs/page.py"
+P = TypeVar("P")
+"""A page's own part of the view."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a page says first: its title, and the one question that it answers."""
+
+    title: str
+    question: str
+    picks: str = ""
+    """The name of the page's own part of the view."""
+
+
+@dataclass(frozen=True)
+class Help:
+    """The expander “How to read this”: a picture from the assets where there is one, three sentences, the formula."""
+
+    words: str
+    formula: str
+    picture: str = ""
+    alt: str = ""
+
+
+@dataclass(frozen=True)
+class Page(Generic[P]):
+    """What a page draws from: what the session looks at, and how it is shown. One run sees one view."""
+
+    view: View
+    picks: P
+    """The page's own part of the view."""
+    colours: Palette
+    shows_words: bool
+    """Whether toxic words are shown rather than blurred."""
+
+
+@dataclass(frozen=True)
+class StudyPage(Page[P]):
+    """What a page that needs a study draws from."""
+
+    study: Study
+    edit: EditPlan
+    """The edit plan without switches that it does not reach."""
+    fitted: Fitted
+    """Which study this is: the key of every cache and the first part of every question."""
+
+    @property
+    def layer(self) -> int:
+        """The one picked layer of every page; what a slider that is drawn later holds already."""
+        return state.picked_layer(self.study)
 
 
 def run_page(page: st.Page) -> None:
@@ -31,28 +92,37 @@ def run_page(page: st.Page) -> None:
     fit.load_ahead()
 
 
-def open_page(title: str, question: str) -> None:
-    """A page's head: its title and the one question it answers."""
-    st.title(title, anchor=False)
-    st.html(f'<p class="question">{escape(question)}</p>')
+def show(draw: Callable[[Any], None], head: Head, help: Help | None = None, needs_study: bool = True) -> None:
+    """Run a page: its head, what `draw` draws of the page, and its help at the end.
+
+    Where a page needs a study and there is none, it is offered instead.
+
+    Args:
+        draw: a function of a `StudyPage`, or of a `Page` where no study is needed.
+        help: None where the page draws its help itself, at another place.
+    """
+    st.title(head.title, anchor=False)
+    st.html(f'<p class="question">{escape(head.question)}</p>')
+    view, study = state.view(), state.current_study()
+    picks = view[head.picks] if head.picks else None
+    page = Page(view, picks, palette(st.context.theme.type), state.shows_words())
+    if needs_study:
+        if study is None or view.edit is None:
+            _draw_empty_state()
+            return
+        same = {field.name: getattr(page, field.name) for field in fields(page)}
+        page = StudyPage(**same, study=study, edit=effective(view.edit), fitted=Fitted(view.study_key, study.made))
+    draw(page)
+    if help is not None:
+        draw_help(help)
 
 
-def explain(words: str, formula: str, picture: str = "", alt: str = "") -> None:
-    """The expander “How to read this”: a picture from the assets where there is one, three sentences, the formula."""
+def draw_help(help: Help) -> None:
     with st.expander("How to read this", icon=":material/help:"):
-        if picture:
-            st.image(ASSETS / picture, width=820, alt=alt)
-        st.markdown(words)
-        st.latex(formula)
-
-
-def require_study() -> Study:
-    """This view's study; where there is none, say what to do next, offer it, and end the page here."""
-    study = state.current_study()
-    if study is None:
-        _draw_empty_state()
-        st.stop()
-    return study
+        if help.picture:
+            st.image(ASSETS / help.picture, width=820, alt=help.alt)
+        st.markdown(help.words)
+        st.latex(help.formula)
 
 
 def _draw_empty_state() -> None:
@@ -83,3 +153,23 @@ def _offer_fit(job: jobs.Job | None) -> None:
         )
         if st.button("Choose a model and pairs", icon=":material/dataset:", key="choose_model"):
             st.switch_page(FIRST_PAGE)
+
+
+# What pages that are not yet functions of a page call; goes with the last of them.
+def open_page(title: str, question: str) -> None:
+    """A page's head: its title and the one question it answers."""
+    st.title(title, anchor=False)
+    st.html(f'<p class="question">{escape(question)}</p>')
+
+
+def explain(words: str, formula: str, picture: str = "", alt: str = "") -> None:
+    draw_help(Help(words, formula, picture, alt))
+
+
+def require_study() -> Study:
+    """This view's study; where there is none, say what to do next, offer it, and end the page here."""
+    study = state.current_study()
+    if study is None:
+        _draw_empty_state()
+        st.stop()
+    return study

@@ -95,3 +95,12 @@ class StudyKey:
 
     model: ModelSpec = ModelSpec()
     fit: FitPlan = FitPlan()
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Which study: what it answers, and which of the fits that answer it; the first part of every question."""
+
+    study: StudyKey
+    made: str
+    """Tells a study from an earlier one with the same specs."""

@@ -65,6 +65,12 @@ def draw_chart(
             )
 
 
+def clicked(key: str, field: str) -> list[Any]:
+    """What the points that are selected in the chart `key` hold as `field`; the next figure loses the selection."""
+    points = st.session_state[key]["selection"]["points"]
+    return [point[field] for point in points if point.get(field) is not None]
+
+
 def _pictures_html(title: str, filename: str) -> str:
     buttons = "".join(
         f'<button type="button" data-picture="{kind}" data-title="{escape(title)}" '
