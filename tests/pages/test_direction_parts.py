@@ -10,7 +10,7 @@ import pytest
 
 from detox_engine.errors import InputError
 from detox_engine.plans.fit import FitPlan
-from detox_engine.reading import neurons
+from detox_engine.reading import across_layers, neurons, pairs
 from detox_engine.reading.lens import Reading, TokenScore
 from detox_engine.reading.neurons import find_value_vectors
 from detox_engine.scoring import ablation
@@ -46,8 +46,12 @@ def read_view(session, *path: str):
 
 
 def test_nothing_is_worked_out_before_its_part_is_opened(tiny_folder, monkeypatch):
-    for name in ("carry_pairs", "find_value_vectors", "measure_cosines"):
-        monkeypatch.setattr(neurons, name, lambda *args: pytest.fail("worked out unasked"))
+    for module, name in (
+        (pairs, "carry_pairs"),
+        (neurons, "find_value_vectors"),
+        (across_layers, "measure_cosines"),
+    ):
+        monkeypatch.setattr(module, name, lambda *args: pytest.fail("worked out unasked"))
     work.value_vectors.clear()
     session = open_page(tiny_folder, layers="0-2", rank=6)
     assert len(heads(session)) == 6 and '<div class="pairs-apart">' not in texts(session) and not session.text_area
@@ -116,7 +120,7 @@ def test_pairs_are_shown_with_the_tokens_that_carry_them(tiny_folder):
 
 def test_pairs_that_were_read_are_not_read_again(tiny_folder, monkeypatch):
     session = open_pairs(open_page(tiny_folder, layers="0-2", rank=2, layer=2), "1")
-    monkeypatch.setattr(neurons, "carry_pairs", lambda *args: pytest.fail("read again"))
+    monkeypatch.setattr(pairs, "carry_pairs", lambda *args: pytest.fail("read again"))
     open_part(session, "neurons", "1")
     open_part(session, "pairs", "1")
     assert "Set apart most" in texts(session)
@@ -129,7 +133,7 @@ def test_a_failed_reading_of_pairs_says_why_and_can_be_repeated(tiny_folder, mon
         raise InputError("There is not enough memory for this text: shorten it.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(neurons, "carry_pairs", fail)
+        patched.setattr(pairs, "carry_pairs", fail)
         open_pairs(session, "2")
         assert len(session.error) == 1 and "not enough memory" in session.error[0].value
     session.button(key="again_pairs of 2.2").click().run()
