@@ -8,7 +8,6 @@ torch and what needs it are imported inside the commands, so that `detox --help`
 import io
 import subprocess
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,9 +16,8 @@ from typer.core import TyperGroup
 from detox_engine.cli import evaluate, fit, lens, map, output, sweep
 from detox_engine.cli.compare import compare
 from detox_engine.cli.directions import directions
+from detox_engine.data.bundled import APP
 from detox_engine.errors import InputError
-
-APP = Path(__file__).parents[2] / "app.py"
 
 
 class Journey(TyperGroup):

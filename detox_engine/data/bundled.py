@@ -7,7 +7,11 @@ from pathlib import Path
 
 from detox_engine.plans.sources import BUNDLED
 
-ASSETS = Path(__file__).parents[2] / "assets"
+_PACKAGE = Path(__file__).parents[1]
+HOME = _PACKAGE / "dashboard" if (_PACKAGE / "dashboard").is_dir() else _PACKAGE.parent
+"""Where the app and its assets are: inside an installed package, beside it in a copy of the repository."""
+APP = HOME / "app.py"
+ASSETS = HOME / "assets"
 EVERYDAY = ASSETS / "everyday"
 DEMO = ASSETS / "demo"
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import streamlit as st
 
+from detox_engine.data.bundled import ASSETS
 from ui.frame.sidebar import draw_sidebar
 from ui.session import state
 from ui.session.links import left_out
@@ -19,7 +19,6 @@ what they mean, and removes them.
 
 After Uppaal, Dey, He, Zhong and Hu, *DeTox: Toxic Subspace Projection for Model Editing* (arXiv 2405.13967).
 """
-ASSETS = Path(__file__).parents[2] / "assets"
 ICON = str(ASSETS / "icon.png")
 LOGO = str(ASSETS / "logo.svg")
 STYLE = ASSETS / "style.css"

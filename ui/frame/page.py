@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import streamlit as st
 
+from detox_engine.data.bundled import ASSETS
 from detox_engine.errors import InputError
 from detox_engine.plans.edit import effective
-from ui.frame.frame import ASSETS, draw_frame
+from ui.frame.frame import draw_frame
 from ui.session import state
 from ui.session.view import Fitted
 from ui.show.figures import palette

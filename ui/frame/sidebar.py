@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from detox_engine.data.bundled import ASSETS
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.layers import format_layers
 from detox_engine.plans.option import sentence
@@ -20,7 +20,7 @@ from ui.work import jobs
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
 
-SCRIPT = Path(__file__).parents[2] / "assets" / "link.js"
+SCRIPT = ASSETS / "link.js"
 
 
 def draw_sidebar() -> None:

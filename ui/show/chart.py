@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from detox_engine.data.bundled import ASSETS
 from ui.show.downloads import KINDS, Table, write_csv
 from ui.words.text import escape
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-SCRIPT = Path(__file__).parents[2] / "assets" / "save_chart.js"
+SCRIPT = ASSETS / "save_chart.js"
 PICTURES = ("svg", "png")
 STILL = {"displayModeBar": False}
 
