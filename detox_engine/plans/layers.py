@@ -20,7 +20,7 @@ def parse_layers(text: str, count: int) -> tuple[int, ...]:
         return tuple(range(count))
     layers: set[int] = set()
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:[-–]\s*(\d+)\s*)?", part)
+        match = re.fullmatch(r"\s*(\d{1,16})\s*(?:[-–]\s*(\d{1,16})\s*)?", part)
         if match is None:
             raise InputError(f"“{text}” is no list of layers: write 4-7, 3, all or 2,5-7.")
         first, last = int(match[1]), int(match[2] or match[1])

@@ -9,7 +9,7 @@ import streamlit as st
 from pages.directions import poles, work
 from pages.directions.parts import draw_parts
 from ui.session import state
-from ui.session.picks import Place
+from ui.session.view import Place
 
 if TYPE_CHECKING:
     from detox_engine.reading.directions import DirectionReading

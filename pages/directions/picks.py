@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from ui.session.picks import Picks, Place, pick
+from detox_engine.plans.layers import format_directions, parse_directions
+from detox_engine.plans.option import Form
+from ui.session.picks import Picks, pick
+from ui.session.view import Place
 
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
 
 MEASURES = {"product": "Product", "cosine": "Cosine"}
+PINS = Form(format_directions, lambda text: tuple(dict.fromkeys(parse_directions(text))))
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class DirectionsPicks(Picks):
     measure: Literal["product", "cosine"] = pick("product", "measure", words=MEASURES)
     through_norm: bool = pick(False, "norm")
     show_all: bool = pick(False, "all")
-    pins: tuple[Place, ...] = pick((), "pins")
+    pins: tuple[Place, ...] = pick((), "pins", form=PINS)
     """In the order they were pinned."""
 
     def within(self, study: Study) -> DirectionsPicks:

@@ -12,7 +12,7 @@ from detox_engine.data.texts import read_prompts
 from detox_engine.errors import InputError
 from ui.frame import frame
 from ui.session import state
-from ui.session.picks import Picks, pick
+from ui.session.picks import WRITTEN, Picks, pick
 from ui.show import notes
 from ui.show.downloads import blur_rude
 from ui.words.rude_words import mask
@@ -32,12 +32,12 @@ class TokenLensPicks(Picks):
     kind: Literal["pair", "prompt", "own"] = pick("pair", "lens", words=KINDS)
     pair: int = pick(1, "pair", low=1)
     """Number of the pair, from 1."""
-    prompts: Literal["", "hostile", "plain", "everyday"] = pick("", "lens_prompts")
-    """A set of bundled prompts; empty stands for the first that suits the model."""
+    prompts: Literal["hostile", "plain", "everyday"] | None = pick(None, "lens_prompts")
+    """A set of bundled prompts; None stands for the first that suits the model."""
     prompt: int = pick(1, "lens_prompt", low=1)
     """Number of the prompt in its set, from 1."""
-    own: str = pick("", "text", written=True)
-    second: str = pick("", "second", written=True)
+    own: str = pick("", "text", form=WRITTEN)
+    second: str = pick("", "second", form=WRITTEN)
     measure: Literal["direction", "length"] = pick("direction", "colour", words=MEASURES)
     rank: int | None = pick(None, "lens_rank", low=1)
     """Directions that the length is taken on; None stands for the study's suggestion."""

@@ -2,29 +2,15 @@
 
 import threading
 import time
-from dataclasses import fields, is_dataclass, replace
-from urllib.parse import parse_qsl, urlencode
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from detox_engine.errors import InputError
-from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.fit import FitPlan
-from detox_engine.plans.measure import SamplingPlan
-from detox_engine.plans.sources import ModelSpec, PairSpec
-from pages.compare.picks import ComparePicks
-from pages.directions.picks import DirectionsPicks
-from pages.evaluate.picks import EvaluatePicks
-from pages.map.picks import MapPicks
 from pages.model_and_pairs.strip import steps_of_job, strip_html
 from pages.spectrum.figures import heatmap_figure, scaled, spectrum_figure, stability_figure
-from pages.spectrum.picks import SpectrumPicks
-from pages.token_lens.picks import TokenLensPicks
-from pages.trade_offs.picks import TradeOffsPicks
 from ui.session.folders import without_folder
-from ui.session.links import LINK, left_out, read_link, write_address, write_link
-from ui.session.view import StudyKey, View
 from ui.show.figures import DARK, LIGHT, palette
 from ui.widgets.uploads import store_upload
 from ui.words import rude_words, text
@@ -66,110 +52,6 @@ def test_groups_of_people_and_everyday_words_are_never_blurred():
 
 def test_markdown_of_foreign_text_shows_its_characters():
     assert text.plain("**a** [b](c) $d$ <i>") == r"\*\*a\*\* \[b\]\(c\) \$d\$ \<i\>"
-
-
-WORDS = "Say «50% & more»\nto your #1 friend? \u05e9\u05dc\u05d5\u05dd \U0001f600 <b>"
-SAMPLING = SamplingPlan(7, 3, True, 0.65, 0.9, 11)
-EVERYTHING = View(
-    ModelSpec("owner/model", "v2", "cpu", "float32"),
-    FitPlan(PairSpec("a b&c.csv", "rude", "nice", "start", "en", "test", "v3", limit=30, seed=4), 64, "last", 12),
-    EditPlan((2, 5, 6, 7), 3, 0.25, frozenset({(5, 1), (2, 0)})),
-    layer=6,
-    direction=0,
-    pages={
-        "spectrum": SpectrumPicks("values"),
-        "directions": DirectionsPicks("cosine", True, True, ((7, 0), (2, 3))),
-        "map": MapPicks("umap", "both", 30, 0.25, 5, ("on paper",), "moves", True, True),
-        "token_lens": TokenLensPicks("own", 9, "plain", 4, WORDS, "second", "length", 5),
-        "compare": ComparePicks("own", 12, 3, WORDS, SAMPLING),
-        "trade_offs": TradeOffsPicks(replace(SAMPLING, seed=12)),
-        "evaluate": EvaluatePicks(replace(SAMPLING, samples=2)),
-    },
-)
-"""Everything in it is other than on a first visit."""
-
-
-def list_parts(value, before=""):
-    """The path of every part of a view, and what is there."""
-    parts = {field.name: getattr(value, field.name) for field in fields(value)}
-    for name, part in (parts | parts.pop("pages", {})).items():
-        if is_dataclass(part):
-            yield from list_parts(part, f"{before}{name}.")
-        else:
-            yield f"{before}{name}", part
-
-
-def test_a_link_restores_every_part_of_a_view():
-    written = write_link(EVERYTHING)
-    assert read_link(dict(parse_qsl(urlencode(written)))) == EVERYTHING
-    assert written.keys() == LINK.keys()
-
-
-def test_every_part_of_a_view_is_in_the_link():
-    parts = {path for path, _ in list_parts(EVERYTHING)}
-    assert parts - {part.path for part in LINK.values()} == {"fit.keep_embeddings", "edit.edit_bias"}, (
-        "give the new part of the view a row in LINK and a value in EVERYTHING"
-    )
-
-
-def test_a_long_text_stays_out_of_the_link_and_everything_else_is_in_it():
-    view = (
-        View(layer=2)
-        .put("token_lens.own", "word " * 400)
-        .put("compare.own", "\u05e9" * 400)
-        .put("token_lens.second", "short")
-    )
-    assert left_out(view) == {"token_lens.own", "compare.own"}
-    assert write_link(view) == {"layer": "2", "second": "short"}
-
-
-def test_a_first_visit_needs_no_parameters():
-    assert write_link(View()) == {}
-    assert read_link({}) == View()
-    assert read_link({"unknown": "1"}) == View()
-
-
-@pytest.mark.parametrize(
-    "parameters",
-    [
-        {"rank": "x"},
-        {"rank": "0"},
-        {"layers": "7-4"},
-        {"strength": "inf"},
-        {"off": "1"},
-        {"pooling": "sum"},
-        {"limit": "1"},
-        {"seed": "9" * 30},
-        {"layer": "-1"},
-        {"direction": "0"},
-        {"pins": "1.2,x"},
-        {"temperature": "nan"},
-        {"samples": "1e3"},
-        {"top_p": "0"},
-        {"greedy": "maybe"},
-        {"prompts": "<script>"},
-        {"states": "before,never"},
-        {"text": "x" * 2000},
-    ],
-)
-def test_a_link_that_cannot_be_restored_says_so_in_one_sentence(parameters):
-    with pytest.raises(InputError) as raised:
-        read_link(parameters)
-    assert str(raised.value).endswith(".") and "\n" not in str(raised.value)
-
-
-def test_the_address_of_a_view_replaces_the_parameters_that_were_there():
-    view = View(layer=2).put("compare.own", "a&b #c")
-    assert write_address("http://host/compare?layer=1&rank=3", view) == "http://host/compare?layer=2&own=a%26b+%23c"
-    assert write_address("http://host/compare?layer=1", View()) == "http://host/compare"
-
-
-def test_another_study_lets_go_of_what_was_picked_of_the_first_and_keeps_the_rest():
-    moved = EVERYTHING.move_to(StudyKey())
-    assert moved.study_key == StudyKey() and moved.edit is moved.layer is moved.direction is None
-    assert moved["directions"] == replace(EVERYTHING["directions"], pins=())
-    assert (moved["token_lens.pair"], moved["token_lens.rank"], moved["token_lens.own"]) == (1, None, WORDS)
-    assert moved["compare"] == EVERYTHING["compare"]
 
 
 def finish(job: Job) -> Job:

@@ -11,7 +11,7 @@ from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.layers import format_layers
 from detox_engine.plans.option import sentence
 from ui.session import state
-from ui.session.links import TEXTS, left_out, write_address
+from ui.session.links import left_out, list_texts, write_address
 from ui.words.rude_words import mask
 from ui.words.text import escape, plain
 from ui.words.verdicts import name_model, name_pairs
@@ -112,8 +112,7 @@ def _draw_link() -> None:
         link = write_address(st.context.url or "", state.view())
         # Words in a link run into its signs, so one that holds rude ones is blurred as a whole. The link's own words
         # are not asked for: what knows rude words takes seconds to load.
-        texts = [state.view()[path] for path in TEXTS]
-        kind = "rude" if any(mask(text, shown=False) != text for text in texts) else "clean"
+        kind = "rude" if any(mask(text, shown=False) != text for text in list_texts(state.view())) else "clean"
         st.html(
             f'<p class="link"><code class="{kind}">{escape(link)}</code>'
             f'<button type="button" aria-live="polite" data-copy="{escape(link)}">Copy the link</button></p>'

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import field
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote_plus
+
+from detox_engine.errors import InputError
+from detox_engine.plans.option import Form, option
 
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
 
-Place = tuple[int, int]
-"""A direction: its layer, and its number in the layer from 0."""
+LONGEST_TEXT = 1500
+"""Characters that a text may take in a link, as they stand there; what is longer stays out of it."""
 
 
 class Picks:
@@ -25,33 +27,21 @@ class Picks:
         return self
 
 
-def pick(
-    default: Any,
-    link: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    step: float | None = None,
-    words: Mapping[str, str] | None = None,
-    written: bool = False,
-    origin: int = 0,
-) -> Any:
-    """A field of picks.
-
-    Args:
-        default: on a first visit.
-        link: its name in a link.
-        low: the least number that it can be.
-        high: the greatest.
-        step: by which a widget changes it.
-        words: its values, and what a page calls them.
-        written: whether it holds a person's own words, which may be rude or long.
-        origin: what people call the number that the view counts as 0.
-    """
-    metadata = {"link": link, "low": low, "high": high, "step": step, "words": words}
-    return field(default=default, metadata=metadata | {"written": written, "origin": origin})
+def pick(default: Any, link: str, sentence: str = "", **settings: Any) -> Any:
+    """A field of picks, `link` in a link; `settings` are those of an option of a plan."""
+    return option(default, sentence, link=link, **settings)
 
 
 def part(default: Any, prefix: str = "") -> Any:
     """A field that is a plan, or picks, of its own; `prefix` stands before the names that its fields have in a link."""
-    return field(default=default, metadata={"prefix": prefix})
+    return option(default, "", prefix=prefix)
+
+
+def _read_text(text: str) -> str:
+    if max(len(text), len(quote_plus(text, errors="replace"))) > LONGEST_TEXT:
+        raise InputError(f"its text is longer than {LONGEST_TEXT:,} characters")
+    return text
+
+
+WRITTEN = Form(str, _read_text)
+"""A person's own words, which may be long or rude."""

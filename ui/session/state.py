@@ -14,7 +14,7 @@ import streamlit as st
 
 from detox_engine.errors import InputError
 from ui.session import shelf
-from ui.session.links import LINK, read_link, write_link
+from ui.session.links import list_names, read_link, write_link
 from ui.session.view import View
 
 if TYPE_CHECKING:
@@ -88,8 +88,6 @@ def current_study() -> Study | None:
 
 def write_address() -> None:
     """Keep the address bar such that it restores this view."""
-    wanted = write_link(view())
-    if {name: st.query_params[name] for name in st.query_params if name in LINK} != wanted:
-        st.query_params.from_dict(
-            {name: st.query_params[name] for name in st.query_params if name not in LINK} | wanted
-        )
+    wanted, names, now = write_link(view()), list_names(), st.query_params.to_dict()
+    if {name: now[name] for name in now if name in names} != wanted:
+        st.query_params.from_dict({name: now[name] for name in now if name not in names} | wanted)

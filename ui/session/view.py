@@ -12,12 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.layers import MOST_LAYERS
+from detox_engine.plans.option import Form, read_whole
 from detox_engine.plans.sources import ModelSpec
-from ui.session.picks import Picks
+from ui.session.picks import Picks, pick
 
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
 
+Place = tuple[int, int]
+"""A direction: its layer, and its number in the layer from 0."""
+COUNTED = Form(lambda place: str(place + 1), lambda text: read_whole(text, 1, None) - 1)
+"""A place that the view counts from 0, written as people count."""
 _PAGES: dict[str, type[Picks]] = {}
 
 
@@ -34,9 +40,9 @@ class View:
     fit: FitPlan = FitPlan()
     edit: EditPlan | None = None
     """None until a study has suggested one."""
-    layer: int | None = None
+    layer: int | None = pick(None, "layer", low=0, high=MOST_LAYERS - 1)
     """The layer that was picked, on whatever page; None until then."""
-    direction: int | None = None
+    direction: int | None = pick(None, "direction", form=COUNTED)
     """The direction that was picked, from 0; None until then."""
     pages: Mapping[str, Picks] = field(default_factory=lambda: {name: picks() for name, picks in _PAGES.items()})
     """What each page keeps of its own, by its folder."""

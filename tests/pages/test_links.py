@@ -1,0 +1,186 @@
+"""The link of a view: what it holds, that it restores all of it, and that nothing in it can do harm."""
+
+from dataclasses import replace
+from urllib.parse import parse_qsl, urlencode
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detox_engine.errors import InputError
+from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.measure import SamplingPlan
+from detox_engine.plans.option import LARGEST, Leaf
+from detox_engine.plans.sources import ModelSpec, PairSpec
+from pages.compare.picks import ComparePicks
+from pages.directions.picks import DirectionsPicks
+from pages.evaluate.picks import EvaluatePicks
+from pages.map.picks import MapPicks
+from pages.spectrum.picks import SpectrumPicks
+from pages.token_lens.picks import TokenLensPicks
+from pages.trade_offs.picks import TradeOffsPicks
+from ui.session.links import left_out, list_names, list_parts, read_link, write_address, write_link
+from ui.session.view import StudyKey, View
+
+WORDS = "Say «50% & more»\nto your #1 friend? \u05e9\u05dc\u05d5\u05dd \U0001f600 <b>"
+SAMPLING = SamplingPlan(7, 3, True, 0.65, 0.9, 11)
+EVERYTHING = View(
+    ModelSpec("owner/model", "v2", "cpu", "float32"),
+    FitPlan(
+        PairSpec("a b&c.csv", "rude", "nice", "start", "en", "test", "v3", limit=30, seed=4), 64, "last", 12, False
+    ),
+    EditPlan((2, 5, 6, 7), 3, 0.25, frozenset({(5, 1), (2, 0)}), True),
+    layer=6,
+    direction=0,
+    pages={
+        "spectrum": SpectrumPicks("values"),
+        "directions": DirectionsPicks("cosine", True, True, ((7, 0), (2, 3))),
+        "map": MapPicks("umap", "both", 30, 0.25, 5, ("on paper",), "moves", True, True),
+        "token_lens": TokenLensPicks("own", 9, "plain", 4, WORDS, "second", "length", 5),
+        "compare": ComparePicks("own", 12, 3, WORDS, SAMPLING),
+        "trade_offs": TradeOffsPicks(replace(SAMPLING, seed=12)),
+        "evaluate": EvaluatePicks(replace(SAMPLING, samples=2)),
+    },
+)
+"""Everything in it is other than on a first visit."""
+
+
+def test_a_link_restores_every_part_of_a_view():
+    written = write_link(EVERYTHING)
+    assert read_link(dict(parse_qsl(urlencode(written)))) == EVERYTHING
+    assert written.keys() == list_names(), "give the new part of the view a value in EVERYTHING"
+
+
+def test_every_part_of_a_view_has_a_name_of_its_own_in_the_link():
+    names = [leaf.link for leaf in list_parts(EVERYTHING)]
+    assert len(set(names)) == len(names)
+
+
+def test_a_long_text_stays_out_of_the_link_and_everything_else_is_in_it():
+    view = (
+        View(layer=2)
+        .put("token_lens.own", "word " * 400)
+        .put("compare.own", "\u05e9" * 400)
+        .put("token_lens.second", "short")
+    )
+    assert left_out(view) == {"token_lens.own", "compare.own"}
+    assert write_link(view) == {"layer": "2", "second": "short"}
+
+
+def test_a_first_visit_needs_no_parameters():
+    assert write_link(View()) == {}
+    assert read_link({}) == View()
+    assert read_link({"unknown": "1"}) == View()
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"rank": "x"},
+        {"rank": "0"},
+        {"layers": "7-4"},
+        {"strength": "inf"},
+        {"off": "1"},
+        {"pooling": "sum"},
+        {"limit": "1"},
+        {"seed": "9" * 30},
+        {"layer": "-1"},
+        {"direction": "0"},
+        {"pins": "1.2,x"},
+        {"temperature": "nan"},
+        {"samples": "1e3"},
+        {"top_p": "0"},
+        {"greedy": "maybe"},
+        {"prompts": "<script>"},
+        {"states": "before,never"},
+        {"text": "x" * 2000},
+    ],
+)
+def test_a_link_that_cannot_be_restored_says_so_in_one_sentence(parameters):
+    with pytest.raises(InputError) as raised:
+        read_link(parameters)
+    assert str(raised.value).endswith(".") and "\n" not in str(raised.value)
+
+
+def test_the_address_of_a_view_replaces_the_parameters_that_were_there():
+    view = View(layer=2).put("compare.own", "a&b #c")
+    assert write_address("http://host/compare?layer=1&rank=3", view) == "http://host/compare?layer=2&own=a%26b+%23c"
+    assert write_address("http://host/compare?layer=1", View()) == "http://host/compare"
+
+
+def test_another_study_lets_go_of_what_was_picked_of_the_first_and_keeps_the_rest():
+    moved = EVERYTHING.move_to(StudyKey())
+    assert moved.study_key == StudyKey() and moved.edit is moved.layer is moved.direction is None
+    assert moved["directions"] == replace(EVERYTHING["directions"], pins=())
+    assert (moved["token_lens.pair"], moved["token_lens.rank"], moved["token_lens.own"]) == (1, None, WORDS)
+    assert moved["compare"] == EVERYTHING["compare"]
+
+
+PLACES = st.tuples(st.integers(0, 999), st.integers(0, 999))
+OF_A_FORM = {
+    "layers": st.sets(st.integers(0, 999), min_size=1).map(lambda layers: tuple(sorted(layers))),
+    "off": st.frozensets(PLACES, min_size=1),
+    "direction": st.integers(0, LARGEST - 1),
+    "pins": st.lists(PLACES, unique=True, min_size=1).map(tuple),
+    **dict.fromkeys(("own", "text", "second"), st.text(max_size=80)),
+}
+"""Values of the parts that are no plain numbers, words or switches."""
+
+
+def values_of(leaf: Leaf) -> st.SearchStrategy:
+    """Whatever a part of a view can be."""
+    low, high = leaf.option.low, leaf.option.high
+    if leaf.link in OF_A_FORM:
+        return OF_A_FORM[leaf.link]
+    if leaf.form is not None:
+        return st.lists(st.sampled_from(leaf.choices), unique=True).map(tuple)
+    plain = {
+        bool: st.booleans(),
+        int: st.integers(-LARGEST if low is None else low, LARGEST if high is None else high),
+        float: st.floats(low, high),
+        str: st.text(min_size=1),
+    }
+    found = plain[leaf.kind] if leaf.kind in plain else st.sampled_from(leaf.choices)
+    return st.none() | found if leaf.optional else found
+
+
+@st.composite
+def views(draw) -> View:
+    view = View()
+    for leaf in list_parts(view):
+        if draw(st.booleans()):
+            view = view.put(leaf.path, draw(values_of(leaf)))
+    return view
+
+
+@settings(max_examples=60, deadline=None)
+@given(views())
+def test_a_link_restores_whatever_view_it_was_written_from(view):
+    query = urlencode(write_link(view))
+    assert read_link(dict(parse_qsl(query, keep_blank_values=True))) == view
+
+
+NASTY = (
+    "",
+    "all",
+    "nan",
+    "-inf",
+    "1e999",
+    "9" * 5000,
+    "0-" + "9" * 5000,
+    "1.1,",
+    "\x00",
+    "../../etc/passwd",
+    "-1",
+    "０",
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(st.sampled_from(sorted(list_names())), st.text() | st.sampled_from(NASTY), min_size=1))
+def test_no_text_in_a_link_is_worse_than_one_sentence(parameters):
+    try:
+        read_link(parameters)
+    except InputError as error:
+        assert str(error).startswith("The link could not be restored")
