@@ -9,7 +9,7 @@ from detox_engine.scoring.records import summarise
 from pages.compare import work
 from pages.compare.figure import toxicity_figure
 from pages.compare.prompts import pick_prompts
-from ui.frame import commands, frame, page
+from ui.frame import commands, page
 from ui.session import state
 from ui.show import figures, side_by_side
 from ui.show.chart import draw_chart
@@ -17,7 +17,7 @@ from ui.show.downloads import Table, draw_download, write_csv, write_json
 from ui.widgets.sampling import describe_sampling, pick_sampling
 from ui.words.rude_words import mask
 from ui.words.text import chart_label, plain
-from ui.words.verdicts import describe_edit
+from ui.words.verdicts import describe_edit, name_model
 from ui.work import tasks
 
 SHOWN = 20
@@ -71,7 +71,7 @@ def draw_provenance() -> None:
     now = edit.effective(view.edit)
     st.caption(
         plain(
-            f"Written by {frame.name_model(written_by.study.model)}; edit: {describe_edit(written_by.edit)}; "
+            f"Written by {name_model(written_by.study.model)}; edit: {describe_edit(written_by.edit)}; "
             f"{describe_sampling(written_by.sampling)}."
         )
     )

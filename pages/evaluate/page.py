@@ -10,7 +10,7 @@ from detox_engine.plans.edit import effective
 from detox_engine.plans.measure import EvaluationPlan
 from pages.evaluate import figures, parts, work
 from pages.evaluate.work import Asked
-from ui.frame import commands, frame, page
+from ui.frame import commands, page
 from ui.session import state
 from ui.show import notes
 from ui.show.chart import draw_chart
@@ -21,7 +21,7 @@ from ui.widgets import evaluation
 from ui.words import numbers, verdicts
 from ui.words.rude_words import mask
 from ui.words.text import chart_label, plain
-from ui.words.verdicts import describe_edit
+from ui.words.verdicts import describe_edit, name_model
 from ui.work import jobs, tasks
 
 SHOWN = 5
@@ -44,7 +44,7 @@ def draw_provenance(shown: Asked, asked: Asked) -> None:
     prompts = f" with {len(found.prompts):,} prompts" if found.prompts else ""
     st.caption(
         plain(
-            f"Measured: {describe_edit(shown.edit)}, on {frame.name_model(shown.study.model)}{prompts}, in "
+            f"Measured: {describe_edit(shown.edit)}, on {name_model(shown.study.model)}{prompts}, in "
             f"{found.seconds:.0f} s."
         )
     )
