@@ -9,9 +9,10 @@ import typer
 from detox_engine.errors import InputError, Progress
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.layers import format_layers, parse_directions, parse_layers
-from detox_engine.plans.measure import SCORERS, EvaluationPlan, SamplingPlan
+from detox_engine.plans.measure import EvaluationPlan, SamplingPlan
 from detox_engine.plans.option import sentence
 from detox_engine.plans.sources import Layout, ModelSpec, PairSpec, TextSpec
+from detox_engine.scoring.scorers import choose, scorers
 
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
@@ -111,7 +112,7 @@ def read_prompts_for(model: str, given: list[str] | None, source: str | None) ->
     return tuple(given)
 
 
-SCORER_LIST = "; ".join(f"{name}: {what}" for name, what in SCORERS.items())
+SCORER_LIST = "; ".join(f"{name}: {kind.sentence}" for name, kind in scorers().items())
 
 Scorers = Annotated[str, typer.Option("--scorers", help=f"Scorers to run, with commas between them. {SCORER_LIST}.")]
 Prompts = Annotated[str, option_of(EvaluationPlan, "prompts", "--prompts")]
@@ -168,12 +169,14 @@ def read_plan(ctx: typer.Context, base: EvaluationPlan) -> EvaluationPlan:
     neutral = {field: said[name] for name, field in TEXT_OPTIONS.items() if name in said}
     if "neutral" in said:  # another text has none of the preset's details
         neutral = {"limit": base.neutral.limit} | neutral
-    return replace(
+    plan = replace(
         base,
         sampling=replace(base.sampling, **{name: said[name] for name in SAMPLING_OPTIONS if name in said}),
         neutral=replace(TextSpec() if "neutral" in said else base.neutral, **neutral),
         **{field: said[name] for name, field in OTHER_OPTIONS.items() if name in said},
     )
+    choose(plan)  # before anything is loaded
+    return plan
 
 
 def read_numbers(text: str, kind: type, what: str) -> tuple[Any, ...]:

@@ -131,10 +131,10 @@ def sweep(
         return output.print_csv(*tabulate_sweep(found))
     if as_json:
         return output.print_json(record_sweep(found))
-    from detox_engine.scoring.recommend import recommend
+    from detox_engine.scoring.recommend import find_role, recommend
 
-    both = {"profanity", "perplexity"} <= {scorer.name for scorer in found.scorers}
-    choice = recommend(found.points, perplexity_limit) if both else None
+    harm, cost = find_role(found.scorers, "harm"), find_role(found.scorers, "cost")
+    choice = recommend(found.points, harm, cost, perplexity_limit) if harm and cost else None
     return output.show(evaluate.sweep_table(found, choice, str(results)))
 
 

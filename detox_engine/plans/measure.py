@@ -8,18 +8,6 @@ from detox_engine.plans.layers import LAYERS
 from detox_engine.plans.option import numbers, option
 from detox_engine.plans.sources import BUNDLED, TextSpec
 
-SCORERS = {
-    "profanity": "toxicity of what it writes, by words",
-    "classifier": "toxicity of what it writes, by a text-classification model",
-    "perplexity": "perplexity of neutral text",
-    "drift": "how far next-token predictions move on neutral text",
-    "fluency": "perplexity of what it writes, under the unedited model",
-    "distinct": "distinct words and word sequences in what it writes",
-    "suppression": "perplexity and drift on harmless text that looks rude",
-    "capability": "zero-shot tasks of lm-evaluation-harness",
-}
-"""Every scorer that a person can choose, and what it measures."""
-
 DEFAULT_SCORERS = ("profanity", "perplexity", "drift", "fluency", "distinct", "suppression")
 TASKS = ("boolq", "rte", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa")
 """The paper's seven zero-shot tasks, by their names in lm-evaluation-harness."""
@@ -143,11 +131,6 @@ class EvaluationPlan:
     )
 
     def __post_init__(self) -> None:
-        if not self.scorers:
-            raise InputError(f"An evaluation needs a scorer: choose among {', '.join(SCORERS)}.")
-        unknown = [name for name in self.scorers if name not in SCORERS]
-        if unknown:
-            raise InputError(f"There is no scorer “{unknown[0]}”: choose among {', '.join(SCORERS)}.")
         if self.controls < 1:
             raise InputError(
                 f"An effect is shown beside its control: draw 1 random subspace or more, not {self.controls}."

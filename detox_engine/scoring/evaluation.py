@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from detox_engine.data.bundled import GROUPS, HARMLESS, bundled_neutral, bundled_prompts
+from detox_engine.data.bundled import bundled_neutral, bundled_prompts
 from detox_engine.data.texts import hash_texts, read_any_prompts, read_text
 from detox_engine.edit.control import draw_controls
 from detox_engine.edit.proof import EditProof, prove_edit
@@ -20,8 +20,8 @@ from detox_engine.forward.write import encode_prompt
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.measure import EvaluationPlan
 from detox_engine.plans.sources import TextSpec
-from detox_engine.scoring.scorer import Scorer
-from detox_engine.scoring.scorers import find_scorers
+from detox_engine.scoring.scorer import Described, Scorer, describe
+from detox_engine.scoring.scorers import choose, make_scorers
 from detox_engine.scoring.toxicity import TOXIC, Toxicity
 from detox_engine.scoring.trial import Trial
 from detox_engine.study.study import ModelIdentity, Study, stamp
@@ -29,19 +29,11 @@ from detox_engine.study.study import ModelIdentity, Study, stamp
 if TYPE_CHECKING:
     from detox_engine.workbench import Workbench
 
-WRITING = {"profanity", "classifier", "fluency", "distinct"}
-READING = {"perplexity", "drift"}
 
-
-@dataclass(frozen=True)
-class Score:
+@dataclass(frozen=True, kw_only=True)
+class Score(Described):
     """One scorer's verdict on an edit."""
 
-    name: str
-    title: str
-    sentence: str
-    range: tuple[float, float]
-    lower_is_better: bool
     effect: Effect
 
 
@@ -78,6 +70,8 @@ class Evaluation:
     has nothing to count."""
     prompts: tuple[PromptOutcome, ...]
     """In the order of the prompts; empty where no toxicity was scored."""
+    prompts_scored: str
+    """Name of the score that the prompts' toxicity is; empty where there is none."""
     proof: EditProof
     sources: dict[str, str]
     """Hashes of the prompts and of each text read."""
@@ -105,20 +99,19 @@ def prepare(bench: "Workbench", plan: EvaluationPlan, progress: Progress = ignor
     Raises:
         InputError: a source or a scorer cannot be used; nothing has been measured yet.
     """
-    model, wanted = bench.model.spec.name, set(plan.scorers)
+    model, kinds = bench.model.spec.name, choose(plan)
     prompts: tuple[str, ...] = ()
     texts, sources = {}, {}
-    if wanted & WRITING:
+    if any("prompts" in kind.needs for kind in kinds):
         prompts = read_any_prompts(plan.prompts, bundled_prompts(model), plan.limit_prompts)
         sources["prompts"] = hash_texts(prompts)
-    named = {"neutral": plan.neutral} if wanted & READING else {}
-    if "suppression" in wanted:
-        named |= {"harmless": TextSpec(str(HARMLESS)), "groups": TextSpec(str(GROUPS))}
+    named = {"neutral": plan.neutral} if any("neutral" in kind.needs for kind in kinds) else {}
+    named |= {name: TextSpec(str(file)) for kind in kinds for name, file in kind.texts.items()}
     for name, spec in named.items():
         text = read_text(spec, bundled_neutral(model))
         texts[name] = cut_spans(bench.model, text, spec.window, spec.stride)
         sources[name] = hash_texts(text.lines)
-    return Materials(find_scorers(plan, str(bench.model.network.device), progress), prompts, texts, sources)
+    return Materials(make_scorers(plan, str(bench.model.network.device), progress), prompts, texts, sources)
 
 
 def evaluate(
@@ -141,13 +134,15 @@ def evaluate(
     trial = Trial(bench.model, edits, materials.prompts, plan.sampling, materials.texts, progress)
     tallies = {scorer.name: scorer.measure(trial) for scorer in materials.scorers}
     made, versions = stamp()
+    scored, prompts = _show_prompts(trial, materials.scorers)
     return Evaluation(
         model=bench.identity,
         edit=edit_plan,
         plan=plan,
         scores=tuple(judge(scorer, tallies[scorer.name], plan) for scorer in materials.scorers),
         items={name: tally.items for name, tally in tallies.items()},
-        prompts=_show_prompts(trial, materials.scorers),
+        prompts=prompts,
+        prompts_scored=scored,
         proof=proof,
         sources=materials.sources,
         seconds=perf_counter() - start,
@@ -159,15 +154,15 @@ def evaluate(
 def judge(scorer: Scorer, tally: Tally, plan: EvaluationPlan) -> Score:
     """A scorer's verdict from its tally of: unedited, edited, random draws."""
     effect = estimate_effect(tally, plan.resamples, plan.seed)
-    return Score(scorer.name, scorer.title, scorer.sentence, scorer.range, scorer.lower_is_better, effect)
+    return Score(**describe(scorer), effect=effect)
 
 
-def _show_prompts(trial: Trial, scorers: Sequence[Scorer]) -> tuple[PromptOutcome, ...]:
-    """Each prompt with its continuations and their toxicity by the first scorer of toxicity."""
-    scorer = next((each.scorer for each in scorers if isinstance(each, Toxicity)), None)
-    if scorer is None:
-        return ()
-    before, after = trial.score(scorer)[:2]
+def _show_prompts(trial: Trial, scorers: Sequence[Scorer]) -> tuple[str, tuple[PromptOutcome, ...]]:
+    """The first score of toxicity, and each prompt with its continuations and their toxicity by it."""
+    first = next((each for each in scorers if isinstance(each.by, Toxicity)), None)
+    if first is None:
+        return "", ()
+    before, after = trial.score(first.by.scorer)[:2]
     outcomes = []
     for row, (prompt, samples) in enumerate(zip(trial.prompts, trial.continuations, strict=True)):
         cut = encode_prompt(trial.model, prompt, trial.sampling).cut
@@ -176,4 +171,4 @@ def _show_prompts(trial: Trial, scorers: Sequence[Scorer]) -> tuple[PromptOutcom
             for number, sides in enumerate(samples)
         )
         outcomes.append(PromptOutcome(prompt, float(before[row].mean()), float(after[row].mean()), comparisons))
-    return tuple(outcomes)
+    return first.name, tuple(outcomes)

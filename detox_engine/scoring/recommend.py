@@ -7,9 +7,7 @@ import numpy as np
 
 from detox_engine.plans.layers import format_layers
 from detox_engine.scoring.results import SweepPoint
-
-IN_WORDS = {"profanity": "toxicity", "classifier": "toxicity by the classifier"}
-"""Scorers that a sentence calls by what they measure."""
+from detox_engine.scoring.scorer import Described, Role, ScorerKind
 
 
 @dataclass(frozen=True)
@@ -62,16 +60,20 @@ def find_knee(points: Sequence[tuple[float, float]], width: float = 0.0) -> int:
     return int(below.argmax())
 
 
-def recommend(
-    points: Sequence[SweepPoint], limit: float = 1.1, cost: str = "perplexity", harm: str = "profanity"
-) -> Choice:
-    """The setting at the knee of the frontier of `cost` and `harm`, both better when lower, within a limit.
+def find_role(scorers: Sequence[Described], role: Role) -> ScorerKind | None:
+    """Which of the kinds that were measured a recommendation takes for this; the first as lists of them go."""
+    return min((each.kind for each in scorers if each.plays(role)), key=lambda kind: kind.place, default=None)
+
+
+def recommend(points: Sequence[SweepPoint], harms: ScorerKind, costs: ScorerKind, limit: float = 1.1) -> Choice:
+    """The setting at the knee of the frontier of a cost and a harm, both better when lower, within a limit.
 
     Settings count whose cost stays within `limit` times that of the unedited model, whose harm falls beyond its
     interval, and falls further than under random subspaces of the same rank and layers.
     """
-    called = IN_WORDS.get(harm, harm)
-    allowed = f"{cost} rises by no more than {limit - 1:.0%}"
+    harm, cost = harms.name, costs.name
+    called, paying = (harms.called or harms.title).lower(), costs.title.lower()
+    allowed = f"{paying} rises by no more than {limit - 1:.0%}"
     within = [
         index
         for index, point in enumerate(points)
@@ -106,6 +108,6 @@ def recommend(
         within[picked],
         f"Rank {chosen.rank} at {where} with strength {chosen.strength:g} takes "
         f"{called} from {moved.before.mean:.3f} to {moved.after.mean:.3f} (random subspaces: "
-        f"{moved.control.mean:.3f}) and {cost} from {paid.before.mean:.2f} to {paid.after.mean:.2f}, a change of "
+        f"{moved.control.mean:.3f}) and {paying} from {paid.before.mean:.2f} to {paid.after.mean:.2f}, a change of "
         f"{rise:+.1%} where {limit - 1:.0%} is allowed; {why}.",
     )

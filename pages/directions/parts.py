@@ -16,7 +16,7 @@ from ui.show.figures import palette
 from ui.show.notes import draw_error
 from ui.words.numbers import interval, number, signed
 from ui.words.text import escape
-from ui.words.verdicts import judge, unit_of, way
+from ui.words.verdicts import judge, way
 from ui.work import jobs
 from ui.work.tasks import draw_run
 
@@ -167,7 +167,7 @@ def _score_html(score: Score) -> str:
     rows = "".join(
         f"<dt>{name}</dt><dd>{value}</dd>"
         for name, value in (
-            ("Before", f"{number(effect.before.mean)} {unit_of(score.name)}"),
+            ("Before", f"{number(effect.before.mean)} {score.unit}"),
             ("Change without it", interval(effect.difference, signed)),
             ("Without random ones", interval(effect.control_difference, signed)),
         )

@@ -11,7 +11,6 @@ from plotly.subplots import make_subplots
 
 from ui.show.figures import LOOK, Palette
 from ui.words.numbers import interval, number, signed
-from ui.words.verdicts import items_of, unit_of
 
 if TYPE_CHECKING:
     from detox_engine.estimates import Estimate
@@ -24,26 +23,25 @@ SYMBOLS = {"before": "circle", "after": "diamond", "control": "square-open"}
 def effect_figure(score: Score, colours: Palette) -> go.Figure:
     """One scorer: above before, after and control with their intervals, below the two paired changes.
 
-    Drift is a change by itself, measured from the unedited model, and has no second picture.
+    A score that is a change by itself, measured from the unedited model, has no second picture.
     """
-    effect, unit = score.effect, unit_of(score.name)
-    is_change = "drift" in score.name
-    heights = [1.0] if is_change else [0.56, 0.44]
-    figure = make_subplots(len(heights), 1, row_heights=heights, vertical_spacing=0 if is_change else 0.33)
+    effect, unit = score.effect, score.unit
+    heights = [1.0] if score.is_change else [0.56, 0.44]
+    figure = make_subplots(len(heights), 1, row_heights=heights, vertical_spacing=0 if score.is_change else 0.33)
     sides = (
         ("Before", "before", effect.before),
         ("After", "after", effect.after),
         (CONTROL, "control", effect.control),
     )
     for place, (label, side, estimate) in enumerate(sides):
-        _add_estimate(figure, 1, place, label, side, estimate, score.name, colours)
+        _add_estimate(figure, 1, place, label, side, estimate, score.items, colours)
     _add_draws(figure, 1, 2, effect.draws, colours)
     levels = [value for _, _, each in sides for value in (each.low, each.high)] + list(effect.draws)
     least = 0.02 if score.range[1] <= 1 else 0.01 * abs(effect.before.mean)
     _label_rows(figure, 1, [side[0] for side in sides], unit, _range(levels, least))
-    if not is_change:
+    if not score.is_change:
         _add_changes(figure, score, unit, least, colours)
-    return _finish(figure, 160 if is_change else 290, colours)
+    return _finish(figure, 160 if score.is_change else 290, colours)
 
 
 def _add_changes(figure: go.Figure, score: Score, unit: str, least: float, colours: Palette) -> None:
@@ -51,7 +49,7 @@ def _add_changes(figure: go.Figure, score: Score, unit: str, least: float, colou
     effect = score.effect
     changes = (("After", "after", effect.difference), (CONTROL, "control", effect.control_difference))
     for place, (label, side, estimate) in enumerate(changes):
-        _add_estimate(figure, 2, place, label, side, estimate, score.name, colours, change=True)
+        _add_estimate(figure, 2, place, label, side, estimate, score.items, colours, change=True)
     _add_draws(figure, 2, 1, [draw - effect.before.mean for draw in effect.draws], colours)
     figure.add_vline(x=0, row=2, col=1, line={"color": colours.quiet, "width": 1})
     moves = [0.0, *(value for _, _, each in changes for value in (each.low, each.high))]
@@ -67,7 +65,7 @@ def _label_rows(figure: go.Figure, row: int, labels: Sequence[str], title: str, 
 
 
 def _add_estimate(
-    figure: go.Figure, row: int, place: float, label: str, side: str, estimate: Estimate, name: str,
+    figure: go.Figure, row: int, place: float, label: str, side: str, estimate: Estimate, items: str,
     colours: Palette, change: bool = False,
 ) -> None:  # fmt: skip
     """A dot with its interval at height `place` of subplot `row`."""
@@ -82,7 +80,7 @@ def _add_estimate(
         mode="markers",
         marker={"color": colour, "symbol": SYMBOLS[side], "size": 11, "line": {"width": 2, "color": colour}},
         hovertemplate=f"{what}: {interval(estimate, signed if change else number)}<br>95 % interval over "
-        f"{estimate.n:,} {items_of(name)}<extra></extra>",
+        f"{estimate.n:,} {items}<extra></extra>",
         row=row,
         col=1,
     )
@@ -175,7 +173,7 @@ def _add_texts(
         ups.append(max(0.0, change.high - change.mean) * scale)
         downs.append(max(0.0, change.mean - change.low) * scale)
         level = effect.after if side == "after" else effect.control
-        hovers.append(f"{number(effect.before.mean)} before, {interval(level)} now<br>{change.n:,} {items_of(kind)}")
+        hovers.append(f"{number(effect.before.mean)} before, {interval(level)} now<br>{change.n:,} {score.items}")
     name = "Edit" if side == "after" else "Random subspaces"
     figure.add_scatter(
         x=means,

@@ -8,6 +8,7 @@ import streamlit as st
 from detox_engine.errors import InputError
 from detox_engine.plans.edit import effective
 from detox_engine.plans.measure import EvaluationPlan
+from detox_engine.scoring.scorer import SPARES_HARMLESS
 from pages.evaluate import figures, parts, work
 from pages.evaluate.work import Asked
 from ui.frame import commands, page
@@ -64,10 +65,7 @@ def draw_scores() -> None:
     """The main picture: a card for each scorer, by the question it answers."""
     st.html(parts.verdict_html(found))
     st.html(LEGEND)
-    for place, (question, beginnings) in enumerate(verdicts.GROUPS):
-        scores = [score for score in found.scores if score.name.startswith(beginnings)]
-        if not scores:
-            continue
+    for place, (question, scores) in enumerate(parts.group_scores(found.scores).items()):
         st.subheader(question, anchor=False)
         with st.container(key=f"score_cards_{place}"):
             for score in scores:
@@ -98,7 +96,7 @@ def draw_suppression() -> None:
     board = parts.hold_texts(found.scores)
     if not board.keys() - {parts.PLAIN}:
         return
-    st.subheader("Does it blunt harmless text?", anchor=False)
+    st.subheader(SPARES_HARMLESS, anchor=False)
     st.write(
         "Where predictions move further on harmless text than on plain text, the edit blunts more than toxic text."
     )
@@ -143,8 +141,7 @@ def draw_prompts() -> None:
     st.subheader("What became of each prompt?", anchor=False)
     from detox_engine.scoring.toxicity import TOXIC
 
-    name = next(score.name for score in found.scores if score.name in ("profanity", "classifier"))
-    items = found.items[name]
+    items = found.items[found.prompts_scored]
     counts = parts.count_fates(items, TOXIC)
     st.html(parts.fates_html(counts))
     shown = state.shows_words()
@@ -155,7 +152,7 @@ def draw_prompts() -> None:
         "prompt_scatter",
         title_of("Toxicity of each prompt"),
         f"Toxicity of each prompt before and after: {counts['better'][0]} got better, {counts['worse'][0]} got worse",
-        partial(parts.list_prompts, found, name),
+        partial(parts.list_prompts, found),
         "toxicity_of_prompts",
         on_select=take_prompt,
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from detox_engine.scoring.scorer import QUESTIONS, SPARES_HARMLESS
 from pages.evaluate.figures import find_fates
 from ui.show.downloads import Table
 from ui.words.numbers import interval, number, signed
@@ -17,12 +18,6 @@ if TYPE_CHECKING:
     from detox_engine.edit.proof import EditProof
     from detox_engine.scoring.evaluation import Evaluation, Score
 
-CALLED = {
-    "profanity": "Toxicity",
-    "classifier": "Toxicity by the classifier",
-    "perplexity": "Perplexity of neutral text",
-}
-"""Scores that the verdict begins with."""
 PLAIN = "Plain text"
 TEXTS = {
     PLAIN: ("perplexity", "drift"),
@@ -42,10 +37,9 @@ FATES = {
 def verdict_html(evaluation: Evaluation) -> str:
     """The scores that matter most, a sentence each."""
     rows = [
-        f'<li class="{judge(score.effect, score.lower_is_better).kind}">'
-        f"{escape(summarise_score(score, CALLED[score.name]))}</li>"
+        f'<li class="{judge(score.effect, score.lower_is_better).kind}">{escape(summarise_score(score))}</li>'
         for score in evaluation.scores
-        if score.name in CALLED
+        if score.kind.called and score.name == score.kind.name
     ]
     return f'<ul class="verdicts">{"".join(rows)}</ul>' if rows else ""
 
@@ -61,6 +55,13 @@ def score_html(score: Score) -> str:
         f"<dl><dt>Edit</dt><dd>{interval(effect.difference, signed)}</dd>"
         f"<dt>Random</dt><dd>{interval(effect.control_difference, signed)}</dd></dl></div>"
     )
+
+
+def group_scores(scores: Sequence[Score]) -> dict[str, list[Score]]:
+    """Question -> the scores that answer it, where there are any; harmless text has a picture of its own."""
+    questions = dict.fromkeys((*QUESTIONS, *(score.kind.question for score in scores)))
+    groups = {question: [score for score in scores if score.kind.question == question] for question in questions}
+    return {question: held for question, held in groups.items() if held and question != SPARES_HARMLESS}
 
 
 def hold_texts(scores: Sequence[Score]) -> dict[str, dict[str, Score]]:
@@ -106,9 +107,9 @@ def fates_html(counts: Mapping[str, tuple[int, float]]) -> str:
     return f'<div class="fates">{cells}</div>'
 
 
-def list_prompts(evaluation: Evaluation, scorer: str) -> Table:
-    """Heads and rows: each prompt with its toxicity by `scorer` before, after and under each random subspace."""
-    items = evaluation.items[scorer]
+def list_prompts(evaluation: Evaluation) -> Table:
+    """Heads and rows: each prompt with its toxicity before, after and under each random subspace."""
+    items = evaluation.items[evaluation.prompts_scored]
     heads = ("prompt", "fate", "before", "after", *(f"random subspace {draw}" for draw in range(1, len(items) - 1)))
     rows = [
         (outcome.prompt, outcome.fate, *values)

@@ -10,6 +10,7 @@ import streamlit as st
 from detox_engine.errors import InputError
 from detox_engine.plans.edit import EditPlan, effective
 from detox_engine.plans.measure import SweepPlan
+from detox_engine.scoring.recommend import find_role
 from detox_engine.scoring.results import SweepPoint
 from pages.trade_offs import work
 from pages.trade_offs.figures import Axis, describe_scores, grid_figure, shade_of, trade_off_figure
@@ -22,11 +23,10 @@ from ui.show.chart import draw_chart
 from ui.show.downloads import Table, draw_download, write_json
 from ui.words.numbers import interval, number
 from ui.words.text import plain
-from ui.words.verdicts import describe_edit, unit_of
+from ui.words.verdicts import describe_edit
 from ui.work import jobs, tasks
 
 SHADES = ("rank", "first layer", "last layer", "strength")
-HARMS = ("profanity", "classifier")
 LIMIT = 10.0
 """Percent that perplexity may rise by, unless the reader says otherwise."""
 _KEPT = {"persist_state": "session"}
@@ -92,15 +92,15 @@ def count_settings(asked: Asked) -> int:
 def pick_axes() -> tuple[Axis, Axis]:
     """Which two scores to hold against each other."""
     axes = {
-        scorer.name: Axis(scorer.name, scorer.title, unit_of(scorer.name), scorer.lower_is_better)
+        scorer.name: Axis(scorer.name, scorer.title, scorer.unit, scorer.lower_is_better)
         for scorer in tried.sweep.scorers
     }
     names = list(axes)
-    cost = "perplexity" if "perplexity" in names else names[-1]
-    harm = next((name for name in HARMS if name in names), names[0])
+    cost, harm = (find_role(tried.sweep.scorers, role) for role in ("cost", "harm"))
+    first, second = cost.name if cost else names[-1], harm.name if harm else names[0]
     chosen = []
     for column, (label, key, start) in zip(
-        st.columns(2), (("Across", "sweep_x", cost), ("Up", "sweep_y", harm)), strict=True
+        st.columns(2), (("Across", "sweep_x", first), ("Up", "sweep_y", second)), strict=True
     ):
         key = f"{key}_{'_'.join(names)}"
         st.session_state.setdefault(key, start)
@@ -152,12 +152,11 @@ def draw_recommendation(limit: float) -> int | None:
     """The knee under the limit with its reason; its index among the points, None where there is none."""
     from detox_engine.scoring.recommend import recommend
 
-    names = {scorer.name for scorer in tried.sweep.scorers}
-    harm = next((name for name in HARMS if name in names), None)
-    if harm is None or "perplexity" not in names:
+    harm, cost = find_role(tried.sweep.scorers, "harm"), find_role(tried.sweep.scorers, "cost")
+    if harm is None or cost is None:
         st.info("A setting is recommended where toxicity and perplexity are both measured.", icon=":material/info:")
         return None
-    choice = recommend(points, 1 + limit / 100, harm=harm)
+    choice = recommend(points, harm, cost, 1 + limit / 100)
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="recommendation"):
         icon = ":material/recommend:" if choice.index is not None else ":material/block:"
         so_far = "" if tried.sweep.whole else f"Of {len(points):,} settings so far: "
@@ -187,7 +186,8 @@ def draw_trade_off(x: Axis, y: Axis, recommended: int | None, limit: float) -> N
         shade = st.segmented_control(
             "Shade dots by", varied, format_func=str.capitalize, default=varied[0], key=key, required=True, **_KEPT
         )
-    bound = points[0].effects["perplexity"].before.mean * (1 + limit / 100) if x.name == "perplexity" else None
+    cost = find_role(tried.sweep.scorers, "cost")
+    bound = points[0].effects[x.name].before.mean * (1 + limit / 100) if cost and x.name == cost.name else None
     draw_chart(
         trade_off_figure(points, x, y, shade, colours, bound, recommended, current),
         "trade_off",

@@ -14,11 +14,12 @@ from detox_engine.cli import options as assess
 from detox_engine.cli.output import without_nan
 from detox_engine.estimates import Estimate
 from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.measure import SCORERS, SWEEP_EVALUATION, TASKS, EvaluationPlan, SamplingPlan, SweepPlan
+from detox_engine.plans.measure import SWEEP_EVALUATION, TASKS, EvaluationPlan, SamplingPlan, SweepPlan
 from detox_engine.plans.option import sentence
 from detox_engine.plans.sources import ModelSpec, TextSpec
 from detox_engine.scoring.evaluation import evaluate
 from detox_engine.scoring.records import record_scores
+from detox_engine.scoring.scorers import scorers
 from detox_engine.study.study import Study
 from detox_engine.study.suggest import PAPER_EVALUATION, PUBLISHED, find_published
 from detox_engine.workbench import Workbench
@@ -258,7 +259,7 @@ def test_every_option_has_the_sentence_and_default_of_its_plan():
             default = getattr(getattr(plan, inside) if inside else plan, field)
             assert params[name].help == sentence(kind, field)
             assert params[name].default == (",".join(default) if isinstance(default, tuple) else default), name
-        assert all(name in params["scorers"].help for name in SCORERS)
+        assert all(name in params["scorers"].help for name in scorers())
     offered = {(kind, field) for kind, field, _ in places.values()} | {(EvaluationPlan, "scorers")}
     for kind in (TextSpec, SamplingPlan, EvaluationPlan):
         assert all((kind, entry.name) in offered for entry in fields(kind) if entry.name not in ("sampling", "neutral"))

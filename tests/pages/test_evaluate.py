@@ -17,6 +17,7 @@ from detox_engine.plans.measure import EvaluationPlan, SamplingPlan
 from detox_engine.plans.sources import TextSpec
 from detox_engine.scoring.evaluation import Score
 from detox_engine.scoring.records import record_evaluation
+from detox_engine.scoring.scorers import scorers
 from pages.evaluate.figures import effect_figure, find_fates, prompt_figure, suppression_figure
 from pages.evaluate.parts import list_prompts
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
@@ -89,7 +90,18 @@ def make_score(name="profanity", before=0.5, after=0.3, control=0.49, half=0.05,
     sides = estimate(before), estimate(after), estimate(control)
     changes = estimate(after - before), estimate(control - before)
     effect = Effect(*sides, *changes, draws=(control - 0.01, control + 0.01))
-    return Score(name, "Toxicity", "How toxic.", (0, 1), lower_is_better, effect)
+    return Score(
+        kind=scorers()["profanity"],
+        name=name,
+        title="Toxicity",
+        sentence="How toxic.",
+        unit="toxicity, 0 to 1",
+        items="prompts",
+        lower_is_better=lower_is_better,
+        range=(0, 1),
+        is_change=name == "drift",
+        effect=effect,
+    )
 
 
 def test_without_a_study_the_page_offers_to_fit_one(tiny_folder):
@@ -177,7 +189,7 @@ def test_the_command_reads_back_as_the_plan(plan):
 
 def test_tables_to_save_hold_every_prompt_in_full(measured):
     found = results(measured)[0]
-    heads, rows = list_prompts(found, "profanity")
+    heads, rows = list_prompts(found)
     assert heads == ("prompt", "fate", "before", "after", "random subspace 1", "random subspace 2")
     assert [row[0] for row in rows] == [outcome.prompt for outcome in found.prompts]
     assert [row[2:4] for row in rows] == [(outcome.before, outcome.after) for outcome in found.prompts]
@@ -289,12 +301,12 @@ def test_a_verdict_needs_more_than_chance_and_more_than_the_control(changes, kin
 
 
 def test_a_summary_names_before_after_interval_and_control():
-    words = summarise_score(make_score(), "Toxicity")
+    words = summarise_score(make_score())
     assert words == (
         "Toxicity falls, from 0.500 to 0.300 (change −0.200, 95 % interval −0.250 to −0.150); with random subspaces "
         "removed instead it is 0.490."
     )
-    assert "stays about the same" in summarise_score(make_score(after=0.52), "Toxicity")
+    assert "stays about the same" in summarise_score(make_score(after=0.52))
 
 
 @pytest.mark.parametrize(

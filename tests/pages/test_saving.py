@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from detox_engine.estimates import Effect, Estimate
 from detox_engine.scoring.evaluation import Score
+from detox_engine.scoring.scorers import scorers
 from pages.evaluate.parts import PLAIN, count_fates, describe_texts, hold_texts
 from ui.show.downloads import write_csv, write_json
 from ui.words.verdicts import list_effects
@@ -59,7 +60,10 @@ def make_score(name: str, before: float, after: float, control: float) -> Score:
         return Estimate(mean, mean - 0.1, mean + 0.1, 9)
 
     sides = (estimate(value) for value in (before, after, control, after - before, control - before))
-    return Score(name, name.capitalize(), "", (0, 1), True, Effect(*sides, draws=(control, control + 1)))
+    effect = Effect(*sides, draws=(control, control + 1))
+    drift = scorers()["drift"]
+    described = {part: getattr(drift, part) for part in ("unit", "items", "lower_is_better", "range", "is_change")}
+    return Score(kind=drift, name=name, title=name.capitalize(), sentence="", **described, effect=effect)
 
 
 def test_the_table_of_a_score_has_every_side_its_interval_and_every_draw():

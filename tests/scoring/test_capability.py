@@ -13,7 +13,7 @@ from detox_engine.edit.in_weights import edited_weights
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError
 from detox_engine.plans.measure import TASKS, EvaluationPlan, SamplingPlan
-from detox_engine.scoring.scorers import find_scorers
+from detox_engine.scoring.scorers import make_scorers
 from detox_engine.scoring.scorers.capability import Capability
 from detox_engine.scoring.trial import Trial
 from tests.models import HIDDEN, SENTENCES, open_tiny
@@ -145,11 +145,11 @@ def test_unknown_and_unsuitable_tasks_get_one_sentence(trial: Trial, tmp_path: P
 def test_missing_harness_is_told_before_anything_is_measured(monkeypatch):
     monkeypatch.setattr("detox_engine.scoring.scorers.capability.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'detox-explorer\[capability\]'"):
-        find_scorers(EvaluationPlan(scorers=("capability",)))
+        make_scorers(EvaluationPlan(scorers=("capability",)))
 
 
 def test_each_task_is_a_scorer_with_a_name(monkeypatch):
-    monkeypatch.setattr("detox_engine.scoring.scorers.require_harness", lambda: None)
+    monkeypatch.setattr("detox_engine.scoring.scorers.capability.require_harness", lambda: None)
     plan = EvaluationPlan(scorers=("capability",), tasks=(*TASKS, "tasks/own.yaml"), limit_tasks=5)
-    names = [scorer.name for scorer in find_scorers(plan)]
+    names = [scorer.name for scorer in make_scorers(plan)]
     assert names == [f"capability_{task}" for task in TASKS] + ["capability_own"]

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from detox_engine.errors import Cancelled, InputError
-from detox_engine.scoring.scorers.classifier import find_head, load_classifier
+from detox_engine.scoring.text_classifier import find_head, load_classifier
 from tests.models import SENTENCES
 
 SIX = ("toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate")
@@ -99,7 +99,7 @@ def test_scores_do_not_depend_on_company_or_length(tmp_path: Path, monkeypatch, 
     scorer = load_classifier(str(folder), device="cpu")
     texts = ["", *SENTENCES, " ".join(SENTENCES * 9)]
     alone = [scorer.score([text])[0] for text in texts]
-    monkeypatch.setattr("detox_engine.scoring.scorers.classifier.TEXTS_AT_ONCE", 4)
+    monkeypatch.setattr("detox_engine.scoring.text_classifier.TEXTS_AT_ONCE", 4)
     assert scorer.score(texts) == pytest.approx(alone, abs=1e-6)
     assert scorer.score([]) == []
 
@@ -145,7 +145,7 @@ def test_classifier_that_the_hub_cannot_give_says_so_in_one_sentence(monkeypatch
     def unreachable(*args, **settings):
         raise ConnectionError("no network")
 
-    monkeypatch.setattr("detox_engine.scoring.scorers.classifier.huggingface_hub.model_info", unreachable)
+    monkeypatch.setattr("detox_engine.scoring.text_classifier.huggingface_hub.model_info", unreachable)
     with pytest.raises(InputError, match="could not be fetched") as refused:
         load_classifier("nobody/nothing")
     assert "profanity" in str(refused.value) and "\n" not in str(refused.value)

@@ -196,8 +196,6 @@ def test_hub_text_is_one_running_text_and_hub_prompts_are_the_challenging_ones(m
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"scorers": ("politeness",)}, "choose among profanity"),
-        ({"scorers": ()}, "needs a scorer"),
         ({"controls": 0}, "beside its control"),
         ({"resamples": 10}, "100 resamples"),
         ({"limit_prompts": 0}, "1 prompt"),

@@ -4,16 +4,17 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
+from detox_engine.errors import InputError
 from detox_engine.estimates import INTERVAL, Effect, Tally, estimate_effect
 from detox_engine.forward.likelihood import Span
-from detox_engine.plans.measure import SCORERS, EvaluationPlan, SamplingPlan
-from detox_engine.scoring.scorers import find_scorers
+from detox_engine.plans.measure import EvaluationPlan, SamplingPlan
+from detox_engine.scoring.scorers import choose, make_scorers, scorers
 from detox_engine.scoring.scorers.distinct import Distinct
 from detox_engine.scoring.scorers.drift import Drift
 from detox_engine.scoring.scorers.fluency import Fluency
 from detox_engine.scoring.scorers.perplexity import Perplexity
 from detox_engine.scoring.scorers.profanity import ProfanityScorer
-from detox_engine.scoring.scorers.suppression import PROBES, suppression_scorers
+from detox_engine.scoring.scorers.suppression import PROBES, measure_probes
 from detox_engine.scoring.toxicity import toxicity_scorers
 from detox_engine.scoring.trial import Trial
 from tests.rounding import assert_alike
@@ -74,7 +75,7 @@ def test_distinct_words_of_the_three_tokens(trial: Trial):
 
 
 def test_suppression_of_the_three_tokens(trial: Trial):
-    scores = {scorer.name: scorer.measure(trial).scores for scorer in suppression_scorers()}
+    scores = {scorer.name: scorer.measure(trial).scores for scorer in measure_probes()}
     assert list(scores) == ["harmless_perplexity", "harmless_drift", "groups_perplexity", "groups_drift"]
     assert scores["harmless_perplexity"] == pytest.approx([4, 4], rel=1e-5)
     assert scores["groups_perplexity"] == pytest.approx([math.sqrt(8), math.sqrt(8)], rel=1e-5)
@@ -98,9 +99,9 @@ def test_statistics_over_samples_are_those_of_real_toxicity_prompts():
         "known_expected_maximum": [(0.6 + 0.4) / 2, 0.5],
         "known_probability": [1 / 2, 1],
     }
-    scorers = toxicity_scorers(KnownScorer(), 4)
-    assert [scorer.name for scorer in scorers] == list(by_hand)
-    for scorer in scorers:
+    statistics = toxicity_scorers(KnownScorer(), 4)
+    assert [scorer.name for scorer in statistics] == list(by_hand)
+    for scorer in statistics:
         assert scorer.reduce(scores).mean(1) == pytest.approx(by_hand[scorer.name])
     assert len(toxicity_scorers(KnownScorer(), 1)) == 2
 
@@ -111,18 +112,26 @@ def test_profanity_tells_insults_from_thanks():
 
 
 def test_every_scorer_describes_itself(monkeypatch):
-    monkeypatch.setattr("detox_engine.scoring.scorers.load_classifier", lambda *_: KnownScorer())
-    monkeypatch.setattr("detox_engine.scoring.scorers.require_harness", lambda: None)
-    plan = EvaluationPlan(scorers=tuple(SCORERS), sampling=SamplingPlan(samples=2))
-    scorers = find_scorers(plan)
-    names = [scorer.name for scorer in scorers]
+    monkeypatch.setattr("detox_engine.scoring.text_classifier.load_classifier", lambda *_: KnownScorer())
+    monkeypatch.setattr("detox_engine.scoring.scorers.capability.require_harness", lambda: None)
+    made = make_scorers(EvaluationPlan(scorers=tuple(scorers()), sampling=SamplingPlan(samples=2)))
+    names = [scorer.name for scorer in made]
     assert len(set(names)) == len(names) == 4 + 4 + 1 + 1 + 1 + 3 + 4 + 7
-    for scorer in scorers:
+    for scorer in made:
         low, high = scorer.range
+        assert scorer.kind is scorers()[scorer.kind.name] and scorer.unit != "score"
         assert scorer.sentence.endswith(".") and scorer.title and low < high
         assert not set("<>*`[]") & set(scorer.title + scorer.sentence)
         higher = scorer.name.startswith(("distinct", "capability"))
         assert scorer.lower_is_better is not higher
+
+
+@pytest.mark.parametrize(
+    ("names", "says"), [(("politeness",), "no scorer “politeness”: choose among profanity"), ((), "needs a scorer")]
+)
+def test_an_unknown_scorer_is_refused_with_the_ones_that_there_are(names: tuple[str, ...], says: str):
+    with pytest.raises(InputError, match=says):
+        choose(EvaluationPlan(scorers=names))
 
 
 def effect_of(tally: Tally, resamples: int = 4000, seed: int = 0) -> Effect:

@@ -13,10 +13,14 @@ from detox_engine.plans.sources import PairSpec, TextSpec
 from detox_engine.scoring.evaluation import evaluate
 from detox_engine.scoring.recommend import find_frontier, find_knee, recommend
 from detox_engine.scoring.results import SweepPoint, keep_points, load_points
+from detox_engine.scoring.scorers import scorers
 from detox_engine.scoring.sweep import make_grid, run_sweep
 from detox_engine.study.study import Study
 from detox_engine.workbench import Workbench
 from tests.models import SENTENCES, open_tiny
+
+SIDES = scorers()["profanity"], scorers()["perplexity"]
+"""What is to fall, and what it may cost."""
 
 
 @pytest.fixture(scope="module")
@@ -233,27 +237,27 @@ def test_knee_is_where_the_frontier_bends():
 
 def test_recommendation_is_the_knee_within_the_limit_with_its_reason():
     points = [point(1, 10.1, 0.40), point(2, 10.3, 0.15), point(4, 10.9, 0.10), point(8, 12.0, 0.01)]
-    choice = recommend(points, limit=1.1)
+    choice = recommend(points, *SIDES, limit=1.1)
     assert choice.index == 1
     moved = "toxicity from 0.500 to 0.150"
     for words in ("Rank 2 at layers 1-2", moved, "10.00 to 10.30", "+3.0%", "10%", "bends most"):
         assert words in choice.reason
-    assert recommend(points, limit=1.015).index == 0
-    assert recommend(points, limit=1.3).index in (1, 3)
+    assert recommend(points, *SIDES, limit=1.015).index == 0
+    assert recommend(points, *SIDES, limit=1.3).index in (1, 3)
 
 
 def test_a_cost_far_below_what_is_allowed_is_worth_paying():
     points = [point(1, 10.02, 0.34), point(1, 10.16, 0.13)]
-    assert recommend(points, limit=1.1).index == 1
+    assert recommend(points, *SIDES, limit=1.1).index == 1
     # Where hardly more than that is allowed, the first half of the effect is nearly free and the rest is not.
-    assert recommend(points, limit=1.017).index == 0
+    assert recommend(points, *SIDES, limit=1.017).index == 0
 
 
 def test_nothing_is_recommended_beyond_the_limit_without_an_effect_or_no_better_than_chance():
     for hopeless in (point(1, 12, 0.1), point(1, 10.1, 0.4, high=0.02), point(1, 10.1, 0.4, control=0.35)):
-        choice = recommend([hopeless], limit=1.1)
+        choice = recommend([hopeless], *SIDES, limit=1.1)
         assert choice.index is None and "raise the limit" in choice.reason and choice.reason.count(". ") == 0
-    assert recommend([], limit=1.1).index is None
+    assert recommend([], *SIDES, limit=1.1).index is None
 
 
 def test_point_becomes_the_edit_plan():

@@ -7,26 +7,15 @@ from typing import Literal
 
 import streamlit as st
 
-from detox_engine.plans.measure import CLASSIFIERS, SCORERS, TASKS, EvaluationPlan
+from detox_engine.plans.measure import CLASSIFIERS, TASKS, EvaluationPlan
 from detox_engine.plans.option import sentence
 from detox_engine.plans.sources import BUNDLED, TextSpec
+from detox_engine.scoring.scorers import choose, scorers
 from ui.widgets.sampling import pick_sampling
 from ui.widgets.uploads import store_upload
 from ui.words.text import plain
 
 Source = Literal["Bundled", "Own file", "Hub data set"]
-
-TITLES = {
-    "profanity": "Toxicity, by words",
-    "classifier": "Toxicity, by a classifier",
-    "perplexity": "Perplexity",
-    "drift": "Drift",
-    "fluency": "Fluency",
-    "distinct": "Repetition",
-    "suppression": "Harmless text",
-    "capability": "Zero-shot tasks",
-}
-"""What a person picks among, by the engine's name."""
 
 _KEPT = {"persist_state": "session"}
 
@@ -46,11 +35,11 @@ def pick_evaluation_plan(path: str, prefix: str, start: EvaluationPlan) -> Evalu
     Raises:
         InputError: the choices do not go together.
     """
-    scorers = pick_scorers(prefix, start)
+    chosen = pick_scorers(prefix, start)
     settings = {}
-    if "classifier" in scorers:
+    if "classifier" in chosen:
         settings |= pick_classifier(prefix)
-    if "capability" in scorers:
+    if "capability" in chosen:
         settings |= pick_tasks(prefix)
     left, right = st.columns(2, gap="large")
     with left:
@@ -62,24 +51,26 @@ def pick_evaluation_plan(path: str, prefix: str, start: EvaluationPlan) -> Evalu
         settings |= pick_certainty(prefix, start)
     if prompts is None or neutral is None:
         return None
-    return EvaluationPlan(
-        scorers=scorers, prompts=prompts, limit_prompts=limit, neutral=neutral, sampling=sampling, **settings
+    plan = EvaluationPlan(
+        scorers=chosen, prompts=prompts, limit_prompts=limit, neutral=neutral, sampling=sampling, **settings
     )
+    choose(plan)
+    return plan
 
 
 def pick_scorers(prefix: str, start: EvaluationPlan) -> tuple[str, ...]:
     _start_with(prefix, scorers=list(start.scorers))
     chosen = st.pills(
         "Measure",
-        list(SCORERS),
+        list(scorers()),
         selection_mode="multi",
-        format_func=TITLES.get,
+        format_func=lambda name: scorers()[name].title,
         key=f"{prefix}_scorers",
-        help="\n".join(f"- **{TITLES[name]}**: {words}." for name, words in SCORERS.items()),
+        help="\n".join(f"- **{kind.title}**: {kind.sentence}." for kind in scorers().values()),
         **_KEPT,
     )
     # In the engine's order, so that the order of the clicks changes nothing.
-    return tuple(name for name in SCORERS if name in chosen)
+    return tuple(name for name in scorers() if name in chosen)
 
 
 def pick_classifier(prefix: str) -> dict[str, str | None]:

@@ -17,29 +17,6 @@ if TYPE_CHECKING:
     from detox_engine.plans.edit import EditPlan
     from detox_engine.scoring.evaluation import Score
 
-UNITS = (
-    ("capability", "share of questions answered right", "questions"),
-    ("distinct", "share of all", "prompts"),
-    ("fluency", "perplexity", "prompts"),
-    ("perplexity", "perplexity", "texts"),
-    ("drift", "nats per token", "texts"),
-    ("above_half", "share of continuations", "prompts"),
-    ("probability", "share of prompts", "prompts"),
-    ("expected_maximum", "toxicity, 0 to 1", "prompts"),
-    ("profanity", "toxicity, 0 to 1", "prompts"),
-    ("classifier", "toxicity, 0 to 1", "prompts"),
-)
-"""Part of a scorer's name, the unit of its scores, and what its items are; the first that fits."""
-
-GROUPS = (
-    ("Does it write less toxic text?", ("profanity", "classifier")),
-    ("Does it still write well?", ("fluency", "distinct")),
-    ("Does it still read as before?", ("perplexity", "drift")),
-    ("Can it still do tasks?", ("capability",)),
-)
-"""Questions and the beginnings of the names of the scorers that answer them."""
-
-
 SIDES = {
     "before": "before",
     "after": "after the edit",
@@ -71,15 +48,6 @@ def list_effects(scores: Sequence[Score]) -> tuple[tuple[str, ...], list[tuple]]
     return ("score", "side", *ESTIMATE), rows
 
 
-def unit_of(name: str) -> str:
-    return next((unit for part, unit, _ in UNITS if part in name), "score")
-
-
-def items_of(name: str) -> str:
-    """What a scorer's items are."""
-    return next((items for part, _, items in UNITS if part in name), "items")
-
-
 def way(lower_is_better: bool) -> str:
     return "lower is better" if lower_is_better else "higher is better"
 
@@ -107,16 +75,12 @@ def judge(effect: Effect, lower_is_better: bool) -> Verdict:
     return Verdict("better" if better else "worse", f"{'Better' if better else 'Worse'}, {against}")
 
 
-def summarise_score(score: Score, called: str) -> str:
-    """One sentence on a scorer: before, after, and what random subspaces do.
-
-    Args:
-        called: the score at the beginning of a sentence.
-    """
+def summarise_score(score: Score) -> str:
+    """One sentence on a score that its kind has words for: before, after, and what random subspaces do."""
     effect, verdict = score.effect, judge(score.effect, score.lower_is_better)
     moves = "stays about the same" if verdict.kind == "unclear" else "falls" if effect.difference.mean < 0 else "rises"
     return (
-        f"{called} {moves}, from {number(effect.before.mean)} to {number(effect.after.mean)} (change "
+        f"{score.kind.called} {moves}, from {number(effect.before.mean)} to {number(effect.after.mean)} (change "
         f"{signed(effect.difference.mean)}, 95 % interval {signed(effect.difference.low)} to "
         f"{signed(effect.difference.high)}); with random subspaces removed instead it is {number(effect.control.mean)}."
     )

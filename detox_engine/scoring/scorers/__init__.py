@@ -1,42 +1,46 @@
-"""Which scorers a plan asks for."""
+"""One scorer a file: a module here that has a `SCORER` is one, and that is all it takes."""
 
-from detox_engine.errors import Progress, ignore_progress
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+
+from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.plans.measure import EvaluationPlan
-from detox_engine.scoring.scorer import Scorer
-from detox_engine.scoring.scorers.capability import Capability, require_harness
-from detox_engine.scoring.scorers.classifier import load_classifier
-from detox_engine.scoring.scorers.distinct import NAMES, Distinct
-from detox_engine.scoring.scorers.drift import Drift
-from detox_engine.scoring.scorers.fluency import Fluency
-from detox_engine.scoring.scorers.perplexity import Perplexity
-from detox_engine.scoring.scorers.profanity import ProfanityScorer
-from detox_engine.scoring.scorers.suppression import suppression_scorers
-from detox_engine.scoring.toxicity import toxicity_scorers
+from detox_engine.scoring.scorer import Context, Scorer, ScorerKind
 
 
-def find_scorers(
-    plan: EvaluationPlan, device: str = "auto", progress: Progress = ignore_progress
-) -> tuple[Scorer, ...]:
-    """The scorers that `plan` names, in its order; whatever is missing is told before anything is measured.
+@cache
+def scorers() -> Mapping[str, ScorerKind]:
+    """Every scorer by its name, as lists of them go. Their modules are light: what is heavy is imported to measure."""
+    found = (import_module(f"{__name__}.{entry.name}") for entry in iter_modules(__path__))
+    kinds = [module.SCORER for module in found if hasattr(module, "SCORER")]
+    return {kind.name: kind for kind in sorted(kinds, key=lambda kind: (kind.place, kind.name))}
+
+
+def choose(plan: EvaluationPlan) -> tuple[ScorerKind, ...]:
+    """The scorers that a plan names, in its order.
 
     Raises:
-        InputError: the classifier cannot be used, or lm-evaluation-harness is asked for and not installed.
+        InputError: it names none, or one that there is not.
     """
-    samples = plan.sampling.samples
-    found: list[Scorer] = []
-    for name in dict.fromkeys(plan.scorers):
-        if name == "profanity":
-            found += toxicity_scorers(ProfanityScorer(), samples)
-        elif name == "classifier":
-            classifier = load_classifier(plan.classifier, plan.classifier_label, device, progress)
-            found += toxicity_scorers(classifier, samples)
-        elif name == "suppression":
-            found += suppression_scorers()
-        elif name == "distinct":
-            found += [Distinct(length) for length in NAMES]
-        elif name == "capability":
-            require_harness()
-            found += [Capability(task, plan.limit_tasks) for task in plan.tasks]
-        else:
-            found.append({"perplexity": Perplexity, "drift": Drift, "fluency": Fluency}[name]())
-    return tuple(found)
+    known = scorers()
+    among = f"choose among {', '.join(known)}"
+    if not plan.scorers:
+        raise InputError(f"An evaluation needs a scorer: {among}.")
+    unknown = [name for name in plan.scorers if name not in known]
+    if unknown:
+        raise InputError(f"There is no scorer “{unknown[0]}”: {among}.")
+    return tuple(known[name] for name in dict.fromkeys(plan.scorers))
+
+
+def make_scorers(
+    plan: EvaluationPlan, device: str = "auto", progress: Progress = ignore_progress
+) -> tuple[Scorer, ...]:
+    """What a plan measures with, in its order; whatever is missing is told before anything is measured.
+
+    Raises:
+        InputError: a scorer is not known or cannot be used, such as a classifier that is no classifier.
+    """
+    context = Context(plan.sampling.samples, device, progress)
+    return tuple(scorer for kind in choose(plan) for scorer in kind.make_scorers(plan, context))

@@ -1,15 +1,21 @@
 """Zero-shot tasks of EleutherAI's lm-evaluation-harness, on the edited model in memory."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from detox_engine.errors import Cancelled, InputError
 from detox_engine.estimates import Tally
-from detox_engine.scoring.trial import Trial
+from detox_engine.scoring.scorer import DOES_TASKS, ScorerKind
+
+if TYPE_CHECKING:
+    from detox_engine.scoring.trial import Trial
 
 HARNESS = "lm_eval"
 WAY_IN = "install it with: pip install 'detox-explorer[capability]'"
@@ -24,8 +30,6 @@ class Capability:
     task: str
     """A name in lm-evaluation-harness, or the path of a task file."""
     limit: int | None = None
-    range: tuple[float, float] = (0.0, 1.0)
-    lower_is_better: bool = False
 
     @property
     def label(self) -> str:
@@ -49,7 +53,7 @@ class Capability:
     def measure(self, trial: Trial) -> Tally:
         """Raises an InputError if the harness is not installed, or the task is not known or has no accuracy."""
         require_harness()
-        from detox_engine.scoring.scorers.harness import load_task, run_task
+        from detox_engine.scoring.harness import load_task, run_task
 
         task = load_task(self.task)
         rows = []
@@ -78,3 +82,22 @@ def _pick_metric(sample: dict, task: str) -> float:
         if isinstance(value, int | float | np.number) and math.isfinite(value):
             return float(value)
     raise InputError(f"The task “{task}” gives no number for each document: choose a task with an accuracy.")
+
+
+def make(options, context):
+    require_harness()
+    return [Capability(task, options.limit_tasks) for task in options.tasks]
+
+
+SCORER = ScorerKind(
+    name="capability",
+    title="Zero-shot tasks",
+    sentence="zero-shot tasks of lm-evaluation-harness",
+    question=DOES_TASKS,
+    unit="share of questions answered right",
+    items="questions",
+    lower_is_better=False,
+    range=(0.0, 1.0),
+    place=7,
+    make=make,
+)

@@ -1,11 +1,17 @@
 """How much an edited model repeats itself."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from detox_engine.estimates import Tally
-from detox_engine.scoring.trial import Trial
+from detox_engine.scoring.scorer import WRITES_WELL, ScorerKind
+
+if TYPE_CHECKING:
+    from detox_engine.scoring.trial import Trial
 
 NAMES = {1: "words", 2: "word pairs", 3: "word triples"}
 
@@ -19,8 +25,6 @@ class Distinct:
     """
 
     length: int
-    range: tuple[float, float] = (0.0, 1.0)
-    lower_is_better: bool = False
 
     @property
     def name(self) -> str:
@@ -49,3 +53,17 @@ class Distinct:
         """The n-grams of a text's words; a word is what stands between spaces, in small letters."""
         words = text.lower().split()
         return [tuple(words[start : start + self.length]) for start in range(len(words) - self.length + 1)]
+
+
+SCORER = ScorerKind(
+    name="distinct",
+    title="Repetition",
+    sentence="distinct words and word sequences in what it writes",
+    question=WRITES_WELL,
+    unit="share of all",
+    lower_is_better=False,
+    range=(0.0, 1.0),
+    needs=("prompts",),
+    place=5,
+    make=lambda options, context: [Distinct(length) for length in NAMES],
+)
