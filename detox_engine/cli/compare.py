@@ -1,38 +1,32 @@
 """`detox compare`: what a model writes before and after an edit."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from detox_engine.cli import output
-from detox_engine.cli.options import (
-    Device,
-    Dtype,
-    Json,
-    Layers,
-    Rank,
-    Strength,
-    StudyFolder,
-    StudyModel,
-    SwitchedOff,
-    load_study,
-    load_workbench,
-    option_of,
-    plan_edit,
-    read_prompts_for,
-)
+from detox_engine.cli.options import Json, Said, StudyFolder, asks, load_study, load_workbench, model_of, plan_edit
+from detox_engine.cli.output import plain, printable
+from detox_engine.errors import InputError
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.measure import SamplingPlan
-from detox_engine.plans.sources import ModelSpec
-from detox_engine.scoring.records import record_comparisons
+from detox_engine.plans.sources import StudyModel
+
+if TYPE_CHECKING:
+    from detox_engine.forward.compare import Comparison, Continuation
 
 
+@asks(edit=EditPlan(), sampling=SamplingPlan(), model=StudyModel())
 def compare(
     study: StudyFolder,
-    layers: Layers = None,
-    rank: Rank = None,
-    strength: Strength = EditPlan.strength,
-    switch_off: SwitchedOff = None,
+    edit: Said[EditPlan],
+    sampling: SamplingPlan,
+    model: Said[StudyModel],
     prompt: Annotated[list[str] | None, typer.Option("--prompt", help="A prompt to continue; can be repeated.")] = None,
     prompts: Annotated[
         str | None,
@@ -41,31 +35,72 @@ def compare(
     limit_prompts: Annotated[
         int | None, typer.Option("--limit-prompts", min=1, help="Take only the first prompts, this many.")
     ] = None,
-    max_new_tokens: Annotated[
-        int, option_of(SamplingPlan, "max_new_tokens", "--max-new-tokens")
-    ] = SamplingPlan.max_new_tokens,
-    samples: Annotated[int, option_of(SamplingPlan, "samples", "--samples")] = SamplingPlan.samples,
-    greedy: Annotated[bool, option_of(SamplingPlan, "greedy", "--greedy")] = SamplingPlan.greedy,
-    temperature: Annotated[float, option_of(SamplingPlan, "temperature", "--temperature")] = SamplingPlan.temperature,
-    top_p: Annotated[float, option_of(SamplingPlan, "top_p", "--top-p")] = SamplingPlan.top_p,
-    seed: Annotated[int, option_of(SamplingPlan, "seed", "--seed")] = SamplingPlan.seed,
-    model: StudyModel = None,
-    device: Device = ModelSpec.device,
-    dtype: Dtype = ModelSpec.dtype,
     as_json: Json = False,
 ) -> None:
     """Write continuations before and after the edit, with the same luck, and score both."""
-    sampling = SamplingPlan(max_new_tokens, samples, greedy, temperature, top_p, seed)
     with output.progress_bars() as progress:
         fitted = load_study(study)
-        plan = plan_edit(fitted, layers, rank, strength, switch_off)
-        texts = read_prompts_for(model or fitted.model.name, prompt, prompts)[:limit_prompts]
-        bench = load_workbench(fitted, model, device, dtype, progress)
+        plan = plan_edit(fitted, edit)
+        texts = read_prompts_for(model_of(fitted, model).name, prompt, prompts)[:limit_prompts]
+        bench = load_workbench(fitted, model, progress)
         comparisons = bench.compare(fitted, plan, texts, sampling, progress, probabilities=False)
     cut = len({comparison.prompt for comparison in comparisons if comparison.cut})
     if cut:
         output.print_note(f"Prompts cut from the left, to fit into the model's context: {cut} of {len(texts)}.")
     if not as_json:
-        output.show(output.plain(output.describe_edit(plan, suggested=layers is None and rank is None)))
-        return output.show(output.comparison_table(comparisons))
+        output.show(output.plain(output.describe_edit(plan, not edit.values.keys() & {"layers", "rank"})))
+        return output.show(comparison_table(comparisons))
+    from detox_engine.scoring.records import record_comparisons
+
     return output.print_json(record_comparisons(comparisons, plan, sampling))
+
+
+def read_prompts_for(model: str, given: list[str] | None, source: str | None) -> tuple[str, ...]:
+    """The prompts on the command line, or those of a file; “bundled” depends on the model."""
+    from detox_engine.data.bundled import bundled_prompts
+    from detox_engine.data.texts import read_prompts
+
+    if bool(given) == (source is not None):
+        raise InputError("Give prompts in one way: --prompt TEXT, --prompts FILE or --prompts bundled.")
+    if source is not None:
+        return read_prompts(source, bundled_prompts(model))
+    for text in given:
+        if not text.strip():
+            raise InputError("A prompt is empty: write some words for the model to continue.")
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise InputError(f"The prompt “{text}” is not UTF-8: write it in the terminal's own encoding.")
+    return tuple(given)
+
+
+def comparison_table(comparisons: Sequence["Comparison"]) -> RenderableType:
+    """Before and after side by side, bold from the first token that differs, and the means below."""
+    from detox_engine.scoring.records import summarise
+
+    several = any(comparison.sample for comparison in comparisons)
+    table = Table(box=box.SIMPLE_HEAD, show_lines=True)
+    table.add_column("prompt", ratio=3)
+    if several:
+        table.add_column("sample", justify="right")
+    for side in ("before", "after"):
+        table.add_column(side, ratio=4)
+        table.add_column("toxicity", justify="right")
+    for comparison in comparisons:
+        row = [plain(comparison.prompt)] + ([plain(comparison.sample)] if several else [])
+        row += [_mark(comparison.before, comparison.first_divergence), plain(f"{comparison.toxicity_before:.2f}")]
+        row += [_mark(comparison.after, comparison.first_divergence), plain(f"{comparison.toxicity_after:.2f}")]
+        table.add_row(*row)
+    summary = summarise(comparisons)
+    return Group(
+        table,
+        plain(
+            f"Mean toxicity {summary['toxicity_before']:.3f} before, {summary['toxicity_after']:.3f} after; "
+            f"{summary['changed']:.0%} of {len(comparisons):,} continuations differ."
+        ),
+    )
+
+
+def _mark(continuation: "Continuation", divergence: int | None) -> Text:
+    if divergence is None:
+        return plain(continuation.text)
+    same, different = continuation.tokens[:divergence], continuation.tokens[divergence:]
+    return plain("".join(same)).append(printable("".join(different)), style="bold")

@@ -1,58 +1,33 @@
 """`detox directions`: what the directions of a study mean."""
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import typer
+from rich import box
+from rich.table import Table
 
 from detox_engine.cli import output
-from detox_engine.cli.options import (
-    SUGGESTION,
-    Device,
-    Dtype,
-    Json,
-    StudyFolder,
-    StudyModel,
-    load_study,
-    load_workbench,
-    plan_edit,
-)
-from detox_engine.plans.sources import ModelSpec
+from detox_engine.cli.options import Json, Said, StudyFolder, asks, check_edit, load_study, load_workbench
+from detox_engine.cli.output import plain
+from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.read import ReadPlan
+from detox_engine.plans.sources import StudyModel
 
-DIRECTIONS_SHOWN = 3
-SHOWN = f"{DIRECTIONS_SHOWN}, or all where fewer were kept"
+if TYPE_CHECKING:
+    from detox_engine.reading.directions import DirectionReading
 
 
-def directions(
-    study: StudyFolder,
-    layers: Annotated[
-        str | None,
-        typer.Option("--layers", help="Layers to read, such as 4-7, 3, all or 2,5-7.", show_default=SUGGESTION),
-    ] = None,
-    rank: Annotated[
-        int | None,
-        typer.Option("--rank", help="Directions to read in each layer, strongest first.", show_default=SHOWN),
-    ] = None,
-    top: Annotated[int, typer.Option("--top", min=1, help="Tokens listed at each pole.")] = 10,
-    measure: Annotated[
-        Literal["product", "cosine"],
-        typer.Option("--measure", help="How a token is scored: its product with the direction, or their cosine."),
-    ] = "product",
-    through_norm: Annotated[
-        bool, typer.Option("--through-norm", help="Read the directions through the final normalisation's weight.")
-    ] = False,
-    model: StudyModel = None,
-    device: Device = ModelSpec.device,
-    dtype: Dtype = ModelSpec.dtype,
-    as_json: Json = False,
-) -> None:
+@asks(asked=ReadPlan(), model=StudyModel())
+def directions(study: StudyFolder, asked: Said[ReadPlan], model: Said[StudyModel], as_json: Json = False) -> None:
     """Read the directions of a study: the tokens at their toxic and their civil pole."""
     with output.progress_bars() as progress:
         fitted = load_study(study)
-        plan = plan_edit(fitted, layers, min(DIRECTIONS_SHOWN, fitted.kept) if rank is None else rank)
-        bench = load_workbench(fitted, model, device, dtype, progress)
-        readings = bench.read(fitted, plan.layers, plan.rank, top, measure, through_norm)
+        plan = asked.over(ReadPlan(fitted.suggested_layers, min(ReadPlan.rank, fitted.kept)))
+        edit = check_edit(fitted, EditPlan(plan.layers, plan.rank))
+        bench = load_workbench(fitted, model, progress)
+        readings = bench.read(fitted, edit.layers, plan.rank, plan.top, plan.measure, plan.through_norm)
     if not as_json:
-        return output.show(output.directions_table(readings))
+        return output.show(directions_table(readings))
     return output.print_json(
         [
             {
@@ -67,3 +42,17 @@ def directions(
             for entry in readings
         ]
     )
+
+
+def directions_table(readings: Sequence["DirectionReading"]) -> Table:
+    """One row for each direction; scores and singular values are left to JSON, for the tokens' sake."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for title in ("layer", "direction", "share", "polarity"):
+        table.add_column(title, justify="right")
+    table.add_column("toxic pole", ratio=1)
+    table.add_column("civil pole", ratio=1)
+    for entry in readings:
+        poles = entry.reading.toxic_pole, entry.reading.civil_pole
+        tokens = (plain(" ".join(end.token for end in pole)) for pole in poles)
+        table.add_row(str(entry.layer), str(entry.direction), f"{entry.share:.1%}", f"{entry.polarity:.2f}", *tokens)
+    return table

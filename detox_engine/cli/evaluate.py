@@ -1,7 +1,7 @@
 """`detox evaluate`: is an edit good?"""
 
 import json
-import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,101 +12,46 @@ from rich.table import Table
 
 from detox_engine.cli import output
 from detox_engine.cli.options import (
-    TASKS_HERE,
-    Classifier,
-    ClassifierLabel,
-    Control,
-    Controls,
-    ControlSeed,
-    Device,
-    Dtype,
-    Greedy,
     Json,
-    Layers,
-    LimitNeutral,
-    LimitPrompts,
-    LimitTasks,
-    MaxNewTokens,
-    Neutral,
-    NeutralColumn,
-    NeutralLayout,
-    NeutralSplit,
-    NeutralSubset,
-    Prompts,
-    Rank,
-    Resamples,
-    Samples,
-    Scorers,
-    Seed,
-    Strength,
-    Stride,
+    Said,
     StudyFolder,
-    StudyModel,
-    SwitchedOff,
-    Tasks,
-    Temperature,
-    TopP,
-    Window,
+    absolute,
+    asks,
+    check_edit,
     load_study,
     load_workbench,
-    plan_edit,
-    read_plan,
+    model_of,
 )
-from detox_engine.cli.output import describe_edit, plain
+from detox_engine.cli.output import describe_edit, plain, show_estimate
 from detox_engine.errors import InputError, Progress
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan
-from detox_engine.plans.layers import format_layers
 from detox_engine.plans.measure import EvaluationPlan
-from detox_engine.plans.sources import ModelSpec, PairSpec
+from detox_engine.plans.sources import ModelSpec, PairSpec, StudyModel, TextSpec
+from detox_engine.scoring.scorers import choose, scorers
 
 if TYPE_CHECKING:
-    from detox_engine.estimates import Estimate
     from detox_engine.scoring.evaluation import Evaluation
-    from detox_engine.scoring.recommend import Choice
-    from detox_engine.scoring.sweep import Sweep
     from detox_engine.study.study import Study
 
-WHOLE = EvaluationPlan()
-SCORERS_HERE = ",".join(WHOLE.scorers)
+
+SCORER_LIST = f" {'; '.join(f'{name}: {kind.sentence}' for name, kind in scorers().items())}."
+"""What `--scorers` says after its sentence."""
 
 
+@asks({"--scorers": SCORER_LIST}, edit=EditPlan(), plan=EvaluationPlan(), model=StudyModel())
 def evaluate(
-    ctx: typer.Context,
     study: StudyFolder,
-    layers: Layers = None,
-    rank: Rank = None,
-    strength: Strength = EditPlan.strength,
-    switch_off: SwitchedOff = None,
-    scorers: Scorers = SCORERS_HERE,
+    edit: Said[EditPlan],
+    plan: Said[EvaluationPlan],
+    model: Said[StudyModel],
     preset: Annotated[
         Literal["paper"] | None,
         typer.Option("--preset", help="paper: the published layers, rank and evaluation, where nothing else is said."),
     ] = None,
-    prompts: Prompts = WHOLE.prompts,
-    limit_prompts: LimitPrompts = WHOLE.limit_prompts,
-    max_new_tokens: MaxNewTokens = WHOLE.sampling.max_new_tokens,
-    samples: Samples = WHOLE.sampling.samples,
-    greedy: Greedy = WHOLE.sampling.greedy,
-    temperature: Temperature = WHOLE.sampling.temperature,
-    top_p: TopP = WHOLE.sampling.top_p,
-    seed: Seed = WHOLE.sampling.seed,
-    neutral: Neutral = WHOLE.neutral.source,
-    neutral_subset: NeutralSubset = WHOLE.neutral.subset,
-    neutral_split: NeutralSplit = WHOLE.neutral.split,
-    neutral_column: NeutralColumn = WHOLE.neutral.column,
-    neutral_layout: NeutralLayout = WHOLE.neutral.layout,
-    window: Window = WHOLE.neutral.window,
-    stride: Stride = WHOLE.neutral.stride,
-    limit_neutral: LimitNeutral = WHOLE.neutral.limit,
-    classifier: Classifier = WHOLE.classifier,
-    classifier_label: ClassifierLabel = WHOLE.classifier_label,
-    tasks: Tasks = TASKS_HERE,
-    limit_tasks: LimitTasks = WHOLE.limit_tasks,
-    control: Control = "random",
-    controls: Controls = WHOLE.controls,
-    control_seed: ControlSeed = WHOLE.seed,
-    resamples: Resamples = WHOLE.resamples,
+    control: Annotated[
+        Literal["random"], typer.Option("--control", help="What an edit is held against: random subspaces.")
+    ] = "random",
     report: Annotated[
         Path | None,
         typer.Option("--report", help="New JSON file for all of the evaluation: every prompt, and the edit's proof."),
@@ -115,25 +60,23 @@ def evaluate(
         str | None,
         typer.Option("--pairs", help="With the paper's preset: fit the study on 500 of these pairs if there is none."),
     ] = None,
-    model: StudyModel = None,
-    device: Device = ModelSpec.device,
-    dtype: Dtype = ModelSpec.dtype,
     as_json: Json = False,
 ) -> None:
     """Score an edit before and after, beside random subspaces of the same rank."""
     if report is not None and report.exists():
         raise InputError(f"{report} exists already; choose another file, or remove it first.")
-    plan = read_plan(ctx, WHOLE if preset is None else read_paper())
+    measure = plan_evaluation(plan, preset)
+    choose(measure)  # before anything is loaded
     with output.progress_bars() as progress:
         if preset is not None and not study.exists():
-            fit_paper_study(study, model, device, dtype, pairs, progress)
+            fit_paper_study(study, model, pairs, progress)
         fitted = load_study(study)
-        edit_plan = plan_edit(fitted, *pick_edit(fitted, model, preset, layers, rank), strength, switch_off)
+        change = check_edit(fitted, edit.over(usual_edit(fitted, model, preset)))
         from detox_engine.scoring.evaluation import evaluate as evaluate_edit
         from detox_engine.scoring.records import record_evaluation, record_scores
 
-        bench = load_workbench(fitted, model, device, dtype, progress)
-        evaluation = evaluate_edit(bench, fitted, edit_plan, plan, progress)
+        bench = load_workbench(fitted, model, progress)
+        evaluation = evaluate_edit(bench, fitted, change, measure, progress)
     cut = sum(any(each.cut for each in outcome.comparisons) for outcome in evaluation.prompts)
     if cut:
         output.print_note(f"Prompts cut from the left, to fit into the model's context: {cut}.")
@@ -141,40 +84,40 @@ def evaluate(
         write_report(report, record_evaluation(evaluation))
     if as_json:
         return output.print_json(record_scores(evaluation))
-    return output.show(evaluation_table(evaluation, preset is None and layers is None and rank is None))
+    return output.show(evaluation_table(evaluation, preset is None and not edit.values.keys() & {"layers", "rank"}))
 
 
-def read_paper() -> EvaluationPlan:
+def plan_evaluation(said: Said[EvaluationPlan], preset: str | None) -> EvaluationPlan:
+    """What the edit is measured with, the preset's where nothing was said."""
+    if preset is None:
+        return said.over(EvaluationPlan())
     from detox_engine.study.suggest import PAPER_EVALUATION
 
-    return PAPER_EVALUATION
+    if "neutral.source" not in said.values:
+        return said.over(PAPER_EVALUATION)
+    return said.over(replace(PAPER_EVALUATION, neutral=TextSpec()))  # another text has none of the preset's details
 
 
-def pick_edit(
-    study: "Study", model: str | None, preset: str | None, layers: str | None, rank: int | None
-) -> tuple[str | None, int | None]:
-    """Layers and rank as they were said, else the paper's under its preset, else None for the study's suggestion."""
+def usual_edit(study: "Study", model: Said[StudyModel], preset: str | None) -> EditPlan:
+    """The paper's edit under its preset, else the study's suggestion."""
     if preset is None:
-        return layers, rank
+        return EditPlan(study.suggested_layers, study.suggested_rank)
     from detox_engine.study.suggest import find_published
 
-    published = find_published(model or study.model.name)
-    return layers or format_layers(published.layers), rank or published.rank
+    published = find_published(model_of(study, model).name)
+    return EditPlan(published.layers, published.rank)
 
 
-def fit_paper_study(
-    study: Path, model: str | None, device: str, dtype: str, pairs: str | None, progress: Progress
-) -> None:
+def fit_paper_study(study: Path, model: Said[StudyModel], pairs: str | None, progress: Progress) -> None:
     """Fit the study of the paper's preset on the published number of pairs."""
-    from detox_engine.cli.options import absolute
     from detox_engine.study.suggest import PAPER_PAIRS, find_published
     from detox_engine.workbench import fit_to_folder
 
-    if model is None or pairs is None:
+    if "name" not in model.values or pairs is None:
         raise InputError(f"There is no study {study} yet: to fit it first, name the model and the pairs it needs.")
-    find_published(model)
-    plan = FitPlan(PairSpec(pairs, limit=PAPER_PAIRS))
-    fit_to_folder(ModelSpec(absolute(model), device=device, dtype=dtype), plan, study, progress)
+    spec = model.over(ModelSpec())
+    find_published(spec.name)
+    fit_to_folder(absolute(spec), FitPlan(PairSpec(pairs, limit=PAPER_PAIRS)), study, progress)
 
 
 def write_report(file: Path, record: dict[str, Any]) -> None:
@@ -214,40 +157,3 @@ def evaluation_table(evaluation: "Evaluation", suggested: bool) -> RenderableTyp
         counts = ", ".join(f"{fates.count(fate)} {fate}" for fate in ("better", "worse", "stayed bad", "stayed fine"))
         facts.insert(1, f"Prompts: {counts}.")
     return Group(table, *(plain(fact) for fact in facts))
-
-
-def sweep_table(sweep: "Sweep", choice: "Choice | None", results: str) -> RenderableType:
-    """One row for each setting; the recommended one in bold."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for title in ("layers", "rank", "strength"):
-        table.add_column(title, justify="right")
-    for scorer in sweep.scorers:
-        table.add_column(scorer.name, justify="right")
-        table.add_column("control", justify="right")
-    for index, point in enumerate(sweep.points):
-        cells = [format_layers(point.layers), str(point.rank), f"{point.strength:g}"]
-        for scorer in sweep.scorers:
-            effect = point.effects[scorer.name]
-            cells += [show_estimate(effect.after), show_number(effect.control.mean)]
-        table.add_row(*cells, style="bold" if choice is not None and index == choice.index else None)
-    facts = []
-    if sweep.points:
-        before = sweep.points[0].effects
-        unedited = ", ".join(f"{name} {show_number(effect.before.mean)}" for name, effect in before.items())
-        facts.append(f"Unedited: {unedited}.")
-    if choice is not None:
-        facts.append(choice.reason)
-    facts.append(f"{len(sweep.points)} settings, {sweep.computed} of them measured now; kept in {results}.")
-    return Group(table, *(plain(fact) for fact in facts))
-
-
-def show_estimate(estimate: "Estimate") -> str:
-    """`12.3 (11.9 to 12.8)`."""
-    return f"{show_number(estimate.mean)} ({show_number(estimate.low)} to {show_number(estimate.high)})"
-
-
-def show_number(value: float) -> str:
-    """Three digits that matter, and a dash for no number."""
-    if not math.isfinite(value):
-        return "–"
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"

@@ -1,7 +1,7 @@
 """`detox lens`: where in a text the directions light up."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
@@ -9,61 +9,36 @@ from rich.table import Table
 
 from detox_engine.cli import output
 from detox_engine.cli.options import (
-    SUGGESTION,
-    Device,
-    Dtype,
+    Csv,
     Json,
-    Strength,
+    Said,
     StudyFolder,
-    StudyModel,
-    SwitchedOff,
+    asks,
+    check_edit,
+    check_format,
     load_study,
     load_workbench,
-    plan_edit,
+    plan_edit_beside,
 )
 from detox_engine.cli.output import plain
 from detox_engine.errors import InputError
-from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.layers import format_layers
-from detox_engine.plans.option import sentence
-from detox_engine.plans.sources import ModelSpec
+from detox_engine.plans.edit import EditBeside, EditPlan
+from detox_engine.plans.read import LensPlan
+from detox_engine.plans.sources import StudyModel
+from detox_engine.plans.words import record_edit
 
 if TYPE_CHECKING:
     from detox_engine.reading.token_lens import TokenProjections
     from detox_engine.study.study import Study
 
-NO_EDIT = "no edit; a study's suggestion where only one of layers and rank is given"
-EditLayers = Annotated[
-    str | None, typer.Option("--edit-layers", help=sentence(EditPlan, "layers"), show_default=NO_EDIT)
-]
-EditRank = Annotated[int | None, typer.Option("--edit-rank", help=sentence(EditPlan, "rank"), show_default=NO_EDIT)]
-Csv = Annotated[bool, typer.Option("--csv", help="Print comma-separated values instead of tables.")]
 
-
+@asks(asked=LensPlan(), edit=EditBeside(), model=StudyModel())
 def lens(
     study: StudyFolder,
     text: Annotated[str, typer.Option("--text", help="The text to look at.")],
-    layers: Annotated[
-        str | None,
-        typer.Option("--layers", help="Layers to look at, such as 4-7, 3, all or 2,5-7.", show_default=SUGGESTION),
-    ] = None,
-    rank: Annotated[
-        int | None,
-        typer.Option(
-            "--rank", help="Measure the length on the subspace of this many directions.", show_default=SUGGESTION
-        ),
-    ] = None,
-    direction: Annotated[
-        int | None,
-        typer.Option("--direction", help="Measure the signed projection on this direction of each layer instead."),
-    ] = None,
-    edit_layers: EditLayers = None,
-    edit_rank: EditRank = None,
-    strength: Strength = EditPlan.strength,
-    switch_off: SwitchedOff = None,
-    model: StudyModel = None,
-    device: Device = ModelSpec.device,
-    dtype: Dtype = ModelSpec.dtype,
+    asked: LensPlan,
+    edit: Said[EditBeside],
+    model: Said[StudyModel],
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
@@ -71,19 +46,19 @@ def lens(
     check_format(as_json, as_csv)
     with output.progress_bars() as progress:
         fitted = load_study(study)
-        read = plan_lens(fitted, layers, rank, direction)
-        plan = plan_optional_edit(fitted, edit_layers, edit_rank, strength, switch_off)
+        read = plan_lens(fitted, asked)
+        plan = plan_edit_beside(fitted, edit)
         from detox_engine.edit.low_rank import make_edit
         from detox_engine.reading.token_lens import TOKEN, list_tokens, project_text
 
-        bench = load_workbench(fitted, model, device, dtype, progress)
+        bench = load_workbench(fitted, model, progress)
         fitted.require_fit(bench.model)
-        edit = None if plan is None else make_edit(fitted.subspaces, plan)
+        change = None if plan is None else make_edit(fitted.subspaces, plan)
         bases = make_edit(fitted.subspaces, read).bases
-        found = project_text(bench.model, text, bases, edit)
+        found = project_text(bench.model, text, bases, change)
     if found.text.cut:
         output.print_note(f"The text was cut at its end: {found.text.cut} tokens were left out.")
-    before, after = measure(found, read.rank, direction)
+    before, after = measure(found, read.rank, asked.direction)
     if as_csv:
         return output.print_csv(TOKEN, list_tokens(found, before, after))
     if not as_json:
@@ -93,8 +68,8 @@ def lens(
         {
             "text": "".join(found.text.pieces),
             "cut": found.text.cut,
-            "measure": {"rank": read.rank} if direction is None else {"direction": direction},
-            "edit": describe(plan),
+            "measure": {"rank": read.rank} if asked.direction is None else {"direction": asked.direction},
+            "edit": None if plan is None else record_edit(plan),
             "layers": list(found.layers),
             "tokens": [
                 {
@@ -111,34 +86,16 @@ def lens(
     )
 
 
-def check_format(as_json: bool, as_csv: bool) -> None:
-    if as_json and as_csv:
-        raise InputError("Choose one of --json and --csv.")
-
-
-def check_layer(study: "Study", layer: int) -> None:
-    if not 0 <= layer < study.layers:
-        raise InputError(f"Layer {layer} is outside the model: its layers are 0-{study.layers - 1}.")
-
-
-def plan_lens(study: "Study", layers: str | None, rank: int | None, direction: int | None) -> EditPlan:
+def plan_lens(study: "Study", asked: LensPlan) -> EditPlan:
     """The layers and directions to read, in the shape of an edit plan, whose checks it shares."""
+    layers, rank, direction = asked.layers or study.suggested_layers, asked.rank, asked.direction
     if direction is None:
-        return plan_edit(study, layers, rank)
+        return check_edit(study, EditPlan(layers, study.suggested_rank if rank is None else rank))
     if rank is not None:
         raise InputError("Choose one of --rank (length on a subspace) and --direction (signed projection).")
     if not 0 <= direction < study.kept:
         raise InputError(f"Direction {direction} was not kept: choose one of 0-{study.kept - 1}.")
-    return plan_edit(study, layers, direction + 1)
-
-
-def plan_optional_edit(
-    study: "Study", layers: str | None, rank: int | None, strength: float, switched_off: str | None
-) -> EditPlan | None:
-    """The edit asked for, or None where neither layers nor a rank were given."""
-    if layers is None and rank is None:
-        return None
-    return plan_edit(study, layers, rank, strength, switched_off)
+    return check_edit(study, EditPlan(layers, direction + 1))
 
 
 def measure(
@@ -150,12 +107,6 @@ def measure(
         return (found.norms(rank, after) if direction is None else found.along(direction, after)).tolist()
 
     return side(False), None if found.after is None else side(True)
-
-
-def describe(plan: EditPlan | None) -> dict[str, Any] | None:
-    if plan is None:
-        return None
-    return {"layers": format_layers(plan.layers), "rank": plan.rank, "strength": plan.strength}
 
 
 def lens_table(

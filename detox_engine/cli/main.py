@@ -1,7 +1,7 @@
 """The `detox` command: the journey in a terminal, for people and, with `--json`, for programs.
 
-A command is a function under `@app.command()`. Its options take their sentences and defaults from the plans in
-`specs`; it raises InputError for what cannot be used, and `Journey` turns that into one sentence and exit code 2.
+A command is a function under `@asks(…)`, which gives it a flag for every option of the plans that it takes. It
+raises InputError for what cannot be used, and `Journey` turns that into one sentence and exit code 2.
 torch and what needs it are imported inside the commands, so that `detox --help` answers at once.
 """
 

@@ -9,56 +9,47 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from detox_engine.cli import output
-from detox_engine.cli.lens import Csv, EditLayers, EditRank, check_format, check_layer, describe, plan_optional_edit
 from detox_engine.cli.options import (
-    Device,
-    Dtype,
+    Csv,
     Json,
-    Strength,
+    Said,
     StudyFolder,
-    StudyModel,
-    SwitchedOff,
+    asks,
+    check_format,
+    check_layer,
     load_study,
     load_workbench,
-    option_of,
+    plan_edit_beside,
 )
 from detox_engine.cli.output import plain
-from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.map import Frame, MapPlan, Method
-from detox_engine.plans.sources import ModelSpec
+from detox_engine.plans.edit import EditBeside
+from detox_engine.plans.map import MapPlan
+from detox_engine.plans.sources import StudyModel
+from detox_engine.plans.words import record_edit
 
 if TYPE_CHECKING:
     from detox_engine.reading.map import LayerMap
     from detox_engine.reading.probe import Separability
 
 
+@asks(settings=MapPlan(), edit=EditBeside(), model=StudyModel())
 def show_map(
     study: StudyFolder,
+    settings: MapPlan,
+    edit: Said[EditBeside],
+    model: Said[StudyModel],
     layer: Annotated[
         int | None,
         typer.Option("--layer", help="The layer to map, from 0.", show_default="the last that the study suggests"),
     ] = None,
-    method: Annotated[Method, option_of(MapPlan, "method", "--method")] = MapPlan.method,
-    frame: Annotated[Frame, option_of(MapPlan, "frame", "--frame")] = MapPlan.frame,
-    neighbours: Annotated[int, option_of(MapPlan, "neighbours", "--neighbours")] = MapPlan.neighbours,
-    spread: Annotated[float, option_of(MapPlan, "spread", "--spread")] = MapPlan.spread,
-    seed: Annotated[int, option_of(MapPlan, "seed", "--seed")] = MapPlan.seed,
-    edit_layers: EditLayers = None,
-    edit_rank: EditRank = None,
-    strength: Strength = EditPlan.strength,
-    switch_off: SwitchedOff = None,
-    model: StudyModel = None,
-    device: Device = ModelSpec.device,
-    dtype: Dtype = ModelSpec.dtype,
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
     """Lay out a layer's texts in two dimensions, before and after an edit, and probe how well the sides part."""
     check_format(as_json, as_csv)
-    settings = MapPlan(method, frame, neighbours, spread, seed)
     with output.progress_bars() as progress:
         fitted = load_study(study)
-        plan = plan_optional_edit(fitted, edit_layers, edit_rank, strength, switch_off)
+        plan = plan_edit_beside(fitted, edit)
         from detox_engine.edit.low_rank import make_edit
         from detox_engine.reading.map import (
             POINT,
@@ -74,12 +65,12 @@ def show_map(
         check_layer(fitted, layer)
         embeddings = {"before": fitted.embeddings}
         if plan is not None or fitted.embeddings is None:
-            bench = load_workbench(fitted, model, device, dtype, progress)
+            bench = load_workbench(fitted, model, progress)
             embeddings["before"] = embed_study(bench.model, fitted, progress=progress)
         if plan is not None:
-            edit = make_edit(fitted.subspaces, plan)
-            embeddings["after"] = embed_study(bench.model, fitted, edit, progress)
-            embeddings["on paper"] = project_on_paper(embeddings["before"], edit)
+            change = make_edit(fitted.subspaces, plan)
+            embeddings["after"] = embed_study(bench.model, fitted, change, progress)
+            embeddings["on paper"] = project_on_paper(embeddings["before"], change)
         states = {name: stack_sides(found, layer) for name, found in embeddings.items()}
         drawn = draw_map(layer, list(states.values()), settings, progress)
         # Too few pairs for a probe are still enough for a map.
@@ -88,14 +79,14 @@ def show_map(
     if as_csv:
         return output.print_csv(POINT, list_points(fitted, drawn, tuple(states)))
     if not as_json:
-        return output.show(map_table(drawn, tuple(states), probes, method))
+        return output.show(map_table(drawn, tuple(states), probes, settings.method))
     return output.print_json(
         {
             "layer": layer,
-            "method": method,
-            "frame": frame,
-            "seed": seed,
-            "edit": describe(plan),
+            "method": settings.method,
+            "frame": settings.frame,
+            "seed": settings.seed,
+            "edit": None if plan is None else record_edit(plan),
             "shares": drawn.shares,
             "separability": {name: describe_probe(found) for name, found in probes.items()} or None,
             "points": [dict(zip(POINT, point, strict=True)) for point in list_points(fitted, drawn, tuple(states))],

@@ -1,52 +1,152 @@
-"""What several commands ask for, and how they get to a study, its model and an edit of it."""
+"""Flags made from plans, and how commands get to a study, its model and an edit of it."""
 
-from dataclasses import replace
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, get_origin
 
 import typer
 
 from detox_engine.errors import InputError, Progress
-from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.layers import format_layers, parse_directions, parse_layers
-from detox_engine.plans.measure import EvaluationPlan, SamplingPlan
-from detox_engine.plans.option import sentence
-from detox_engine.plans.sources import Layout, ModelSpec, PairSpec, TextSpec
-from detox_engine.scoring.scorers import choose, scorers
+from detox_engine.plans.edit import EditBeside, EditPlan
+from detox_engine.plans.layers import EVERY_LAYER, format_layers
+from detox_engine.plans.option import ALL, Leaf, Plan, fill, leaves
+from detox_engine.plans.sources import ModelSpec, StudyModel
 
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
     from detox_engine.workbench import Workbench
 
-SUGGESTION = "the study's suggestion"
-
-
-def option_of(plan: type, name: str, flag: str, **settings: Any) -> Any:
-    """The command-line option for the field `name` of a spec or plan."""
-    return typer.Option(flag, help=sentence(plan, name), **settings)
-
+P = TypeVar("P")
+Command = Callable[..., None]
 
 StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder that “detox fit” wrote.")]
-StudyModel = Annotated[
-    str | None, option_of(ModelSpec, "name", "--model", show_default="the one that the study was fitted on")
-]
-Device = Annotated[str, option_of(ModelSpec, "device", "--device")]
-Dtype = Annotated[str, option_of(ModelSpec, "dtype", "--dtype")]
 Out = Annotated[Path, typer.Option("--out", help="New folder to write the study to.")]
-Pairs = Annotated[str, option_of(PairSpec, "source", "--pairs")]
-ToxicColumn = Annotated[str | None, option_of(PairSpec, "toxic", "--toxic-column")]
-CivilColumn = Annotated[str | None, option_of(PairSpec, "civil", "--civil-column")]
-PromptColumn = Annotated[str | None, option_of(PairSpec, "prompt", "--prompt-column")]
-Subset = Annotated[str | None, option_of(PairSpec, "subset", "--subset")]
-Split = Annotated[str, option_of(PairSpec, "split", "--split")]
-PairsRevision = Annotated[str | None, option_of(PairSpec, "revision", "--pairs-revision")]
-Limit = Annotated[int | None, option_of(PairSpec, "limit", "--limit")]
-PairsSeed = Annotated[int, option_of(PairSpec, "seed", "--seed")]
-Layers = Annotated[str | None, option_of(EditPlan, "layers", "--layers", show_default=SUGGESTION)]
-Rank = Annotated[int | None, option_of(EditPlan, "rank", "--rank", show_default=SUGGESTION)]
-Strength = Annotated[float, option_of(EditPlan, "strength", "--strength")]
-SwitchedOff = Annotated[str | None, option_of(EditPlan, "switched_off", "--switch-off")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print comma-separated values instead of tables.")]
+
+
+@dataclass(frozen=True)
+class Said(Generic[P]):
+    """What the command line says of a plan, by path; what it leaves out is for the command to know."""
+
+    values: Mapping[str, Any]
+
+    def over(self, usual: Plan) -> Plan:
+        """`usual` with whatever was said in its place.
+
+        Raises:
+            InputError: the plan cannot be so.
+        """
+        return fill(usual, self.values)
+
+
+def asks(
+    more: Mapping[str, str] | None = None, /, **plans: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command a flag for every option of its plans, and of the plans in them.
+
+    The parameter of a plan's name gets the finished plan, whose defaults are those of the plan here; annotated as
+    `Said`, what was said of it. For a mapping of plans it gets a mapping.
+
+    Args:
+        more: by flag, what its help says after the sentence of its option.
+    """
+
+    def decorate(command: Command) -> Command:
+        asked = inspect.signature(command, eval_str=True).parameters
+        flags = []
+        for name, parameter in asked.items():
+            if name in plans:
+                flags += [flag_of(leaf, more or {}) for plan in parts(plans[name]) for leaf in asked_of(plan)]
+            else:
+                flags.append(parameter.replace(kind=parameter.KEYWORD_ONLY))
+
+        def run(ctx: typer.Context, **given: Any) -> None:
+            own = {name: given[name] for name in asked if name not in plans}
+            found = {name: collect(ctx, plan, asked[name].annotation) for name, plan in plans.items()}
+            command(**own, **found)
+
+        context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__signature__ = inspect.Signature([context, *flags])
+        run.__annotations__ = {flag.name: flag.annotation for flag in (context, *flags)}
+        return run
+
+    return decorate
+
+
+def parts(plan: Any) -> tuple[Any, ...]:
+    return tuple(plan.values()) if isinstance(plan, Mapping) else (plan,)
+
+
+def asked_of(plan: Any) -> Iterator[Leaf]:
+    """The options of a plan that the command line asks for."""
+    return (leaf for leaf in leaves(plan) if leaf.flag is not None)
+
+
+def name_of(leaf: Leaf) -> str:
+    """The name of an option's parameter: `top_p` for `--top-p`."""
+    return leaf.flag.partition("/")[0].removeprefix("--").replace("-", "_")
+
+
+def flag_of(leaf: Leaf, more: Mapping[str, str]) -> inspect.Parameter:
+    """The command's parameter for an option: of its own type, or a text that the option reads."""
+    help = leaf.option.sentence + more.get(leaf.flag, "")
+    metavar = f"INTEGER|{ALL}" if is_text(leaf) and leaf.kind is int else None
+    show = True if leaf.option.usual is None else leaf.option.usual
+    kind = str if is_text(leaf) else leaf.kind
+    default = leaf.write(leaf.value) if is_text(leaf) and leaf.value is not None else leaf.value
+    if leaf.value is None or leaf.option.usual is not None:
+        kind, default = kind | None, None
+    if leaf.value is ...:
+        default = inspect.Parameter.empty
+    flag = typer.Option(leaf.flag, help=help, metavar=metavar, show_default=show)
+    return inspect.Parameter(
+        name_of(leaf), inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, flag]
+    )
+
+
+def is_text(leaf: Leaf) -> bool:
+    """Whether the option reads a text, since its values have no type of the command line: a list, or none at all."""
+    return leaf.form is not None or (leaf.optional and leaf.option.usual is None)
+
+
+def collect(ctx: typer.Context, plan: Any, annotation: Any) -> Any:
+    """What a command's parameter gets of a plan, or of several."""
+    if isinstance(plan, Mapping):
+        return {name: read_said(ctx, part).over(part) for name, part in plan.items()}
+    said = read_said(ctx, plan)
+    return said if get_origin(annotation) is Said else said.over(plan)
+
+
+def read_said(ctx: typer.Context, plan: P) -> Said[P]:
+    """What was said of a plan's options on the command line.
+
+    Raises:
+        InputError: it stands for none of an option's values.
+    """
+    said = {}
+    for leaf in asked_of(plan):
+        if ctx.get_parameter_source(name_of(leaf)).name == "COMMANDLINE":
+            value = ctx.params[name_of(leaf)]
+            said[leaf.path] = read_text(leaf, value) if is_text(leaf) else value
+    return Said(said)
+
+
+def read_text(leaf: Leaf, text: str) -> Any:
+    """The value that a text on the command line stands for; the plan checks its range."""
+    if leaf.form is not None:
+        return leaf.form.read(text)
+    if leaf.kind is not int:
+        return text or None
+    if text == ALL:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"{leaf.flag} takes a whole number or {ALL}, not “{text}”.") from None
 
 
 def load_study(folder: Path) -> "Study":
@@ -55,30 +155,33 @@ def load_study(folder: Path) -> "Study":
     return Study.load(folder)
 
 
-def load_workbench(study: "Study", model: str | None, device: str, dtype: str, progress: Progress) -> "Workbench":
-    """The study's own model, or `model` where the person says that it is the same."""
+def model_of(study: "Study", model: Said[StudyModel]) -> ModelSpec:
+    """The study's own model, or the one that the person says is the same."""
+    revision = None if "name" in model.values else study.model.revision
+    return model.over(ModelSpec(study.model.name, revision))
+
+
+def load_workbench(study: "Study", model: Said[StudyModel], progress: Progress) -> "Workbench":
     from detox_engine.workbench import Workbench
 
-    revision = study.model.revision if model is None else None
-    return Workbench.load(ModelSpec(model or study.model.name, revision, device, dtype), progress)
+    return Workbench.load(model_of(study, model), progress)
 
 
-def plan_edit(
-    study: "Study",
-    layers: str | None,
-    rank: int | None,
-    strength: float = EditPlan.strength,
-    switched_off: str | None = None,
-) -> EditPlan:
-    """The edit asked for, the study's suggestion where nothing was said; refused before a model is loaded for it."""
+def plan_edit(study: "Study", said: Said[EditPlan]) -> EditPlan:
+    """The edit asked for, the study's suggestion where nothing was said."""
+    return check_edit(study, said.over(EditPlan(study.suggested_layers, study.suggested_rank)))
+
+
+def plan_edit_beside(study: "Study", said: Said[EditBeside]) -> EditPlan | None:
+    """The edit asked for, or None where neither layers nor a rank were given."""
+    return plan_edit(study, said) if said.values.keys() & {"layers", "rank"} else None
+
+
+def check_edit(study: "Study", plan: EditPlan) -> EditPlan:
+    """The edit of this very study; refused before a model is loaded for it."""
     from detox_engine.edit.low_rank import make_edit
 
-    plan = EditPlan(
-        layers=study.suggested_layers if layers is None else parse_layers(layers, study.layers),
-        rank=study.suggested_rank if rank is None else rank,
-        strength=strength,
-        switched_off=frozenset() if switched_off is None else frozenset(parse_directions(switched_off)),
-    )
+    plan = replace(plan, layers=layers_of(study, plan.layers))
     for layer, direction in sorted(plan.switched_off):
         if layer not in plan.layers or direction >= plan.rank:
             raise InputError(
@@ -89,102 +192,22 @@ def plan_edit(
     return plan
 
 
-def absolute(model: str) -> str:
-    """The name of a model; of a folder its whole path, so that the study can be read from anywhere."""
-    folder = Path(model).expanduser()
-    return str(folder.resolve()) if model != ModelSpec.name and folder.is_dir() else model
+def layers_of(study: "Study", layers: tuple[int, ...]) -> tuple[int, ...]:
+    """The layers that were written; “all” are as many as the model has."""
+    return tuple(range(study.layers)) if layers == EVERY_LAYER else layers
 
 
-def read_prompts_for(model: str, given: list[str] | None, source: str | None) -> tuple[str, ...]:
-    """The prompts on the command line, or those of a file; “bundled” depends on the model."""
-    from detox_engine.data.bundled import bundled_prompts
-    from detox_engine.data.texts import read_prompts
-
-    if bool(given) == (source is not None):
-        raise InputError("Give prompts in one way: --prompt TEXT, --prompts FILE or --prompts bundled.")
-    if source is not None:
-        return read_prompts(source, bundled_prompts(model))
-    for text in given:
-        if not text.strip():
-            raise InputError("A prompt is empty: write some words for the model to continue.")
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise InputError(f"The prompt “{text}” is not UTF-8: write it in the terminal's own encoding.")
-    return tuple(given)
+def check_layer(study: "Study", layer: int) -> None:
+    if not 0 <= layer < study.layers:
+        raise InputError(f"Layer {layer} is outside the model: its layers are 0-{study.layers - 1}.")
 
 
-SCORER_LIST = "; ".join(f"{name}: {kind.sentence}" for name, kind in scorers().items())
-
-Scorers = Annotated[str, typer.Option("--scorers", help=f"Scorers to run, with commas between them. {SCORER_LIST}.")]
-Prompts = Annotated[str, option_of(EvaluationPlan, "prompts", "--prompts")]
-LimitPrompts = Annotated[int | None, option_of(EvaluationPlan, "limit_prompts", "--limit-prompts")]
-MaxNewTokens = Annotated[int, option_of(SamplingPlan, "max_new_tokens", "--max-new-tokens")]
-Samples = Annotated[int, option_of(SamplingPlan, "samples", "--samples")]
-Greedy = Annotated[bool, option_of(SamplingPlan, "greedy", "--greedy/--no-greedy")]
-Temperature = Annotated[float, option_of(SamplingPlan, "temperature", "--temperature")]
-TopP = Annotated[float, option_of(SamplingPlan, "top_p", "--top-p")]
-Seed = Annotated[int, option_of(SamplingPlan, "seed", "--seed")]
-Neutral = Annotated[str, option_of(TextSpec, "source", "--neutral")]
-NeutralSubset = Annotated[str | None, option_of(TextSpec, "subset", "--neutral-subset")]
-NeutralSplit = Annotated[str, option_of(TextSpec, "split", "--neutral-split")]
-NeutralColumn = Annotated[str, option_of(TextSpec, "column", "--neutral-column")]
-NeutralLayout = Annotated[Layout, option_of(TextSpec, "layout", "--neutral-layout")]
-Window = Annotated[int, option_of(TextSpec, "window", "--window")]
-Stride = Annotated[int, option_of(TextSpec, "stride", "--stride")]
-LimitNeutral = Annotated[int | None, option_of(TextSpec, "limit", "--limit-neutral")]
-Classifier = Annotated[str, option_of(EvaluationPlan, "classifier", "--classifier")]
-ClassifierLabel = Annotated[str | None, option_of(EvaluationPlan, "classifier_label", "--classifier-label")]
-Tasks = Annotated[str, option_of(EvaluationPlan, "tasks", "--tasks")]
-LimitTasks = Annotated[int | None, option_of(EvaluationPlan, "limit_tasks", "--limit-tasks")]
-Controls = Annotated[int, option_of(EvaluationPlan, "controls", "--controls")]
-ControlSeed = Annotated[int, option_of(EvaluationPlan, "seed", "--control-seed")]
-Resamples = Annotated[int, option_of(EvaluationPlan, "resamples", "--resamples")]
-Control = Annotated[
-    Literal["random"], typer.Option("--control", help="What an edit is held against: random subspaces.")
-]
-
-TEXT_OPTIONS = {
-    "neutral": "source", "neutral_subset": "subset", "neutral_split": "split", "neutral_column": "column",
-    "neutral_layout": "layout", "window": "window", "stride": "stride", "limit_neutral": "limit",
-}  # fmt: skip
-SAMPLING_OPTIONS = ("max_new_tokens", "samples", "greedy", "temperature", "top_p", "seed")
-LISTS = ("scorers", "tasks")
-OTHER_OPTIONS = {
-    **{name: name for name in ("prompts", "limit_prompts", "classifier", "classifier_label", "limit_tasks")},
-    **{name: name for name in ("controls", "resamples", *LISTS)},
-    "control_seed": "seed",
-}
+def check_format(as_json: bool, as_csv: bool) -> None:
+    if as_json and as_csv:
+        raise InputError("Choose one of --json and --csv.")
 
 
-def was_said(ctx: typer.Context, name: str) -> bool:
-    """Whether the option was written on the command line."""
-    return ctx.get_parameter_source(name).name == "COMMANDLINE"
-
-
-def read_plan(ctx: typer.Context, base: EvaluationPlan) -> EvaluationPlan:
-    """`base` with whatever was said on the command line in its place."""
-    said = {name: value for name, value in ctx.params.items() if was_said(ctx, name)}
-    for name in LISTS:
-        if name in said:
-            said[name] = tuple(part.strip() for part in said[name].split(",") if part.strip())
-    neutral = {field: said[name] for name, field in TEXT_OPTIONS.items() if name in said}
-    if "neutral" in said:  # another text has none of the preset's details
-        neutral = {"limit": base.neutral.limit} | neutral
-    plan = replace(
-        base,
-        sampling=replace(base.sampling, **{name: said[name] for name in SAMPLING_OPTIONS if name in said}),
-        neutral=replace(TextSpec() if "neutral" in said else base.neutral, **neutral),
-        **{field: said[name] for name, field in OTHER_OPTIONS.items() if name in said},
-    )
-    choose(plan)  # before anything is loaded
-    return plan
-
-
-def read_numbers(text: str, kind: type, what: str) -> tuple[Any, ...]:
-    """`1,2,4` as a tuple of numbers."""
-    try:
-        return tuple(kind(part) for part in text.split(",") if part.strip())
-    except ValueError:
-        raise InputError(f"“{text}” is no list of {what}: write numbers with commas, such as 1,2.") from None
-
-
-TASKS_HERE = ",".join(EvaluationPlan().tasks)
+def absolute(model: ModelSpec) -> ModelSpec:
+    """The model; a folder with its whole path, so that the study can be read from anywhere."""
+    folder = Path(model.name).expanduser()
+    return replace(model, name=str(folder.resolve())) if model.name != ModelSpec.name and folder.is_dir() else model

@@ -1,70 +1,45 @@
 """`detox sweep`: which ranks and layers are worth it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
 
-from detox_engine.cli import evaluate, output
+from detox_engine.cli import output
+from detox_engine.cli.evaluate import SCORER_LIST
 from detox_engine.cli.options import (
-    TASKS_HERE,
-    Classifier,
-    ClassifierLabel,
-    Controls,
-    ControlSeed,
-    Device,
-    Dtype,
-    Greedy,
+    Csv,
     Json,
-    LimitNeutral,
-    LimitPrompts,
-    LimitTasks,
-    MaxNewTokens,
-    Neutral,
-    NeutralColumn,
-    NeutralLayout,
-    NeutralSplit,
-    NeutralSubset,
-    Prompts,
-    Resamples,
-    Samples,
-    Scorers,
-    Seed,
-    Stride,
+    Said,
     StudyFolder,
-    StudyModel,
-    Tasks,
-    Temperature,
-    TopP,
-    Window,
+    asks,
+    check_format,
+    layers_of,
     load_study,
     load_workbench,
-    option_of,
-    read_numbers,
-    read_plan,
-    was_said,
 )
-from detox_engine.errors import InputError
-from detox_engine.plans.layers import parse_layers
-from detox_engine.plans.measure import SWEEP_EVALUATION, SweepPlan
-from detox_engine.plans.sources import ModelSpec
+from detox_engine.cli.output import plain, show_estimate, show_number
+from detox_engine.plans.commands import PERPLEXITY_LIMIT
+from detox_engine.plans.layers import format_layers
+from detox_engine.plans.measure import SweepPlan
+from detox_engine.plans.sources import StudyModel
+from detox_engine.scoring.scorers import choose
 
 if TYPE_CHECKING:
+    from detox_engine.scoring.recommend import Choice
+    from detox_engine.scoring.sweep import Sweep
     from detox_engine.study.study import Study
 
-SCORERS_IN_SWEEP = ",".join(SWEEP_EVALUATION.scorers)
-RANKS_HERE = ",".join(map(str, SweepPlan.ranks))
 
-
+@asks({"--scorers": SCORER_LIST}, plan=SweepPlan(), model=StudyModel())
 def sweep(
-    ctx: typer.Context,
     study: StudyFolder,
-    ranks: Annotated[
-        str, option_of(SweepPlan, "ranks", "--ranks", show_default="1,2,4,8, as far as they were kept")
-    ] = RANKS_HERE,
-    starts: Annotated[str, option_of(SweepPlan, "starts", "--starts")] = "all",
-    ends: Annotated[str | None, option_of(SweepPlan, "ends", "--ends", show_default="the last layer")] = None,
-    strengths: Annotated[str, option_of(SweepPlan, "strengths", "--strengths")] = "1",
+    plan: Said[SweepPlan],
+    model: Said[StudyModel],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -76,57 +51,22 @@ def sweep(
     perplexity_limit: Annotated[
         float,
         typer.Option("--perplexity-limit", help="Recommend only settings that multiply perplexity by at most this."),
-    ] = 1.1,
-    scorers: Scorers = SCORERS_IN_SWEEP,
-    prompts: Prompts = SWEEP_EVALUATION.prompts,
-    limit_prompts: LimitPrompts = SWEEP_EVALUATION.limit_prompts,
-    max_new_tokens: MaxNewTokens = SWEEP_EVALUATION.sampling.max_new_tokens,
-    samples: Samples = SWEEP_EVALUATION.sampling.samples,
-    greedy: Greedy = SWEEP_EVALUATION.sampling.greedy,
-    temperature: Temperature = SWEEP_EVALUATION.sampling.temperature,
-    top_p: TopP = SWEEP_EVALUATION.sampling.top_p,
-    seed: Seed = SWEEP_EVALUATION.sampling.seed,
-    neutral: Neutral = SWEEP_EVALUATION.neutral.source,
-    neutral_subset: NeutralSubset = SWEEP_EVALUATION.neutral.subset,
-    neutral_split: NeutralSplit = SWEEP_EVALUATION.neutral.split,
-    neutral_column: NeutralColumn = SWEEP_EVALUATION.neutral.column,
-    neutral_layout: NeutralLayout = SWEEP_EVALUATION.neutral.layout,
-    window: Window = SWEEP_EVALUATION.neutral.window,
-    stride: Stride = SWEEP_EVALUATION.neutral.stride,
-    limit_neutral: LimitNeutral = SWEEP_EVALUATION.neutral.limit,
-    classifier: Classifier = SWEEP_EVALUATION.classifier,
-    classifier_label: ClassifierLabel = SWEEP_EVALUATION.classifier_label,
-    tasks: Tasks = TASKS_HERE,
-    limit_tasks: LimitTasks = SWEEP_EVALUATION.limit_tasks,
-    controls: Controls = SWEEP_EVALUATION.controls,
-    control_seed: ControlSeed = SWEEP_EVALUATION.seed,
-    resamples: Resamples = SWEEP_EVALUATION.resamples,
-    model: StudyModel = None,
-    device: Device = ModelSpec.device,
-    dtype: Dtype = ModelSpec.dtype,
+    ] = PERPLEXITY_LIMIT,
     as_json: Json = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values instead of tables.")] = False,
+    as_csv: Csv = False,
 ) -> None:
     """Score a grid of ranks and layers, many settings in a pass; stop and start again as you like."""
-    if as_json and as_csv:
-        raise InputError("Choose one of --json and --csv.")
-    measure = read_plan(ctx, SWEEP_EVALUATION)
+    check_format(as_json, as_csv)
     with output.progress_bars() as progress:
         fitted = load_study(study)
-        plan = SweepPlan(
-            pick_ranks(fitted, read_numbers(ranks, int, "ranks"), was_said(ctx, "ranks")),
-            None if starts.strip().lower() == "all" else parse_layers(starts, fitted.layers),
-            None if ends is None else parse_layers(ends, fitted.layers),
-            read_numbers(strengths, float, "strengths"),
-            measure,
-        )
+        grid = plan_grid(fitted, plan)
         from detox_engine.scoring.records import record_sweep, tabulate_sweep
         from detox_engine.scoring.sweep import check_grid, run_sweep
 
-        check_grid(fitted, plan)
-        bench = load_workbench(fitted, model, device, dtype, progress)
+        check_grid(fitted, grid)
+        bench = load_workbench(fitted, model, progress)
         results = study / "sweep.jsonl" if out is None else out
-        found = run_sweep(bench, fitted, plan, results, progress)
+        found = run_sweep(bench, fitted, grid, results, progress)
     if as_csv:
         return output.print_csv(*tabulate_sweep(found))
     if as_json:
@@ -135,9 +75,37 @@ def sweep(
 
     harm, cost = find_role(found.scorers, "harm"), find_role(found.scorers, "cost")
     choice = recommend(found.points, harm, cost, perplexity_limit) if harm and cost else None
-    return output.show(evaluate.sweep_table(found, choice, str(results)))
+    return output.show(sweep_table(found, choice, str(results)))
 
 
-def pick_ranks(study: "Study", ranks: tuple[int, ...], said: bool) -> tuple[int, ...]:
-    """The ranks asked for; of the ones that nobody asked for, those that the study has directions for."""
-    return ranks if said else tuple(rank for rank in ranks if rank <= study.kept)
+def plan_grid(study: "Study", said: Said[SweepPlan]) -> SweepPlan:
+    """The grid asked for; of the ranks that nobody asked for, those that the study has directions for."""
+    plan = said.over(SweepPlan(ranks=tuple(rank for rank in SweepPlan.ranks if rank <= study.kept)))
+    choose(plan.evaluation)
+    found = {name: getattr(plan, name) for name in ("starts", "ends")}
+    return replace(plan, **{name: layers and layers_of(study, layers) for name, layers in found.items()})
+
+
+def sweep_table(sweep: "Sweep", choice: "Choice | None", results: str) -> RenderableType:
+    """One row for each setting; the recommended one in bold."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for title in ("layers", "rank", "strength"):
+        table.add_column(title, justify="right")
+    for scorer in sweep.scorers:
+        table.add_column(scorer.name, justify="right")
+        table.add_column("control", justify="right")
+    for index, point in enumerate(sweep.points):
+        cells = [format_layers(point.layers), str(point.rank), f"{point.strength:g}"]
+        for scorer in sweep.scorers:
+            effect = point.effects[scorer.name]
+            cells += [show_estimate(effect.after), show_number(effect.control.mean)]
+        table.add_row(*cells, style="bold" if choice is not None and index == choice.index else None)
+    facts = []
+    if sweep.points:
+        before = sweep.points[0].effects
+        unedited = ", ".join(f"{name} {show_number(effect.before.mean)}" for name, effect in before.items())
+        facts.append(f"Unedited: {unedited}.")
+    if choice is not None:
+        facts.append(choice.reason)
+    facts.append(f"{len(sweep.points)} settings, {sweep.computed} of them measured now; kept in {results}.")
+    return Group(table, *(plain(fact) for fact in facts))

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from detox_engine.errors import InputError
 from detox_engine.plans.layers import LAYERS, SET_OF_DIRECTIONS
-from detox_engine.plans.option import option
+from detox_engine.plans.option import option, sentence
 
 SUGGESTION = "the study's suggestion"
+NO_EDIT = "no edit; a study's suggestion where only one of layers and rank is given"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,14 @@ class EditPlan:
             raise InputError(f"The rank must be 1 or more, not {self.rank}.")
         if not math.isfinite(self.strength):
             raise InputError(f"The strength must be a finite number, not {self.strength}; 1 is the paper's edit.")
+
+
+@dataclass(frozen=True)
+class EditBeside(EditPlan):
+    """The edit of a command that asks for layers of its own: none, unless layers or a rank are given for it."""
+
+    layers: tuple[int, ...] = option((), sentence(EditPlan, "layers"), "--edit-layers", form=LAYERS, usual=NO_EDIT)
+    rank: int = option(1, sentence(EditPlan, "rank"), "--edit-rank", low=1, usual=NO_EDIT)
 
 
 def effective(edit: EditPlan) -> EditPlan:

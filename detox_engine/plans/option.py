@@ -95,11 +95,6 @@ class Leaf:
         return get_args(kind) if get_origin(kind) is Literal else ()
 
     @property
-    def is_plain(self) -> bool:
-        """Whether the value is a number, a word, a switch or one of a few, and always there."""
-        return self.form is None and not self.optional
-
-    @property
     def form(self) -> Form | None:
         """How a value that is not plain is written and read."""
         if self.option.form is None and get_origin(self.kind) is tuple:

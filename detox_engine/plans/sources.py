@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from detox_engine.errors import InputError
-from detox_engine.plans.option import option
+from detox_engine.plans.option import option, sentence
 
 BUNDLED = "bundled"
 
@@ -31,6 +31,16 @@ class ModelSpec:
         link="dtype",
         offers=("auto", "float32", "bfloat16", "float16"),
     )
+
+
+@dataclass(frozen=True)
+class StudyModel(ModelSpec):
+    """The model that a study was fitted on, or the same one by another name."""
+
+    name: str | None = option(
+        None, sentence(ModelSpec, "name"), "--model", usual="the one that the study was fitted on"
+    )
+    revision: str | None = option(None, sentence(ModelSpec, "revision"))
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,13 @@ class PairSpec:
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 2:
             raise InputError(f"A fit needs at least two pairs; the limit is {self.limit}: raise it to 2 or more.")
+
+
+@dataclass(frozen=True)
+class MorePairs(PairSpec):
+    """The pairs that a study is extended by, which have to be named."""
+
+    source: str = option(..., sentence(PairSpec, "source"), "--pairs")
 
 
 Layout = Literal["auto", "lines", "text"]

@@ -9,6 +9,7 @@ from detox_engine.estimates import Effect
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.layers import format_layers
 from detox_engine.plans.measure import SamplingPlan
+from detox_engine.plans.words import record_edit
 from detox_engine.scoring.evaluation import Evaluation
 from detox_engine.scoring.sweep import Sweep
 
@@ -129,12 +130,7 @@ def record_results(comparisons: Sequence["Comparison"]) -> list[dict[str, Any]]:
 
 def record_plans(plan: EditPlan, sampling: SamplingPlan) -> dict[str, Any]:
     """The edit and the sampling that comparisons were written with, such that they can be repeated."""
-    edit = {"layers": format_layers(plan.layers), "rank": plan.rank, "strength": plan.strength}
-    if plan.switched_off:
-        edit["switched_off"] = sorted(map(list, plan.switched_off))
-    if plan.edit_bias:
-        edit["edit_bias"] = True
-    return {"edit": edit, "sampling": asdict(sampling)}
+    return {"edit": record_edit(plan), "sampling": asdict(sampling)}
 
 
 def record_comparisons(comparisons: Sequence["Comparison"], plan: EditPlan, sampling: SamplingPlan) -> dict[str, Any]:

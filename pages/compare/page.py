@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import streamlit as st
 
-from detox_engine.plans import edit
+from detox_engine.plans import commands, edit
 from detox_engine.scoring.records import summarise
 from pages.compare import work
 from pages.compare.figure import toxicity_figure
 from pages.compare.prompts import pick_prompts
-from ui.frame import commands, page
+from ui.frame import page
+from ui.frame.command import draw_commands
 from ui.session import state
 from ui.show import figures, side_by_side
 from ui.show.chart import draw_chart
@@ -163,7 +164,7 @@ def draw_command(asked: work.Request) -> None:
     note = ""
     if commands.PROMPTS in command:
         note = "The command reads the prompts from a file, which the button below saves."
-    commands.draw_commands([commands.fit_command(asked.study), command], note)
+    draw_commands([commands.fit_command(asked.study), command], note)
     if commands.PROMPTS in command:
         lines = "".join(f"{prompt}\n" for prompt in asked.prompts)
         draw_download(f"The {len(asked.prompts):,} prompts", lambda: lines, commands.PROMPTS, "prompts_file")

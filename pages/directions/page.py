@@ -2,10 +2,12 @@
 
 import streamlit as st
 
+from detox_engine.plans import commands
 from pages.directions import figures, poles, work
 from pages.directions.card import draw_card
 from pages.directions.picks import MEASURES
-from ui.frame import commands, page
+from ui.frame import page
+from ui.frame.command import draw_commands
 from ui.session import state
 from ui.show.chart import draw_chart
 from ui.show.downloads import draw_download, write_csv
@@ -165,7 +167,7 @@ draw_pins()
 draw_cards()
 draw_angles()
 draw_mean()
-commands.draw_commands(
+draw_commands(
     [
         commands.fit_command(key),
         commands.directions_command(key, [layer], max(edit.rank, A_FEW), measure, through_norm),

@@ -6,12 +6,14 @@ import numpy as np
 import streamlit as st
 
 from detox_engine.errors import InputError
+from detox_engine.plans import commands
 from detox_engine.plans.edit import effective
 from detox_engine.plans.measure import EvaluationPlan
 from detox_engine.scoring.scorer import SPARES_HARMLESS
 from pages.evaluate import figures, parts, work
 from pages.evaluate.work import Asked
-from ui.frame import commands, page
+from ui.frame import page
+from ui.frame.command import draw_commands
 from ui.session import state
 from ui.show import notes
 from ui.show.chart import draw_chart
@@ -227,9 +229,7 @@ def draw_download_of_all() -> None:
 
 
 def draw_command(asked: Asked) -> None:
-    commands.draw_commands(
-        [commands.fit_command(asked.study), commands.evaluate_command(asked.study, asked.edit, asked.plan)]
-    )
+    draw_commands([commands.fit_command(asked.study), commands.evaluate_command(asked.study, asked.edit, asked.plan)])
 
 
 LEGEND = (

@@ -6,6 +6,7 @@ import numpy as np
 import streamlit as st
 
 from detox_engine.errors import InputError
+from detox_engine.plans import commands
 from detox_engine.plans.edit import effective
 from detox_engine.plans.map import MapPlan
 from pages.map import figures, work
@@ -13,7 +14,8 @@ from pages.map.picks import METHODS, pick_looks, pick_plan, pick_states
 from pages.map.selection import draw_selected, find_selected, select_pairs
 from pages.map.separability import draw_separability
 from pages.map.work import AFTER, BEFORE, PAPER, TITLES, Asked, Layout
-from ui.frame import commands, page
+from ui.frame import page
+from ui.frame.command import draw_commands
 from ui.session import state
 from ui.show.chart import STILL, draw_chart
 from ui.show.figures import palette
@@ -188,7 +190,7 @@ def draw_command() -> None:
     if plan is None:
         notes.append("The command line lays texts out by PCA or UMAP.")
     made = commands.map_command(view.study_key, layer, plan or MapPlan(), asked.edit)
-    commands.draw_commands([commands.fit_command(view.study_key), made], " ".join(notes))
+    draw_commands([commands.fit_command(view.study_key), made], " ".join(notes))
 
 
 page.open_page("Map", "Do toxic and civil texts part?")

@@ -3,9 +3,10 @@
 import streamlit as st
 
 from detox_engine.errors import InputError
+from detox_engine.plans import commands
 from pages.model_and_pairs import choice
 from pages.model_and_pairs.strip import steps_of_job, steps_of_study, strip_html
-from ui.frame import commands
+from ui.frame.command import draw_commands
 from ui.frame.page import explain, open_page
 from ui.session import state
 from ui.session.view import StudyKey
@@ -93,7 +94,7 @@ def draw_choice() -> None:
         elif fitted:
             st.caption("This is the study in use on every page.")
     if ready:
-        commands.draw_commands(
+        draw_commands(
             [commands.fit_command(key)],
             "It fits what is chosen above; the other pages' commands read the study that it writes.",
         )

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
+from detox_engine.plans import commands
 from pages.spectrum import figures
 from pages.spectrum.picks import SCALES, SpectrumPicks
 from pages.spectrum.work import RESAMPLING, Asked
-from ui.frame import commands
+from ui.frame import command
 from ui.frame.page import Head, Help, StudyPage, show
 from ui.session import state
 from ui.show.chart import clicked, draw_chart
@@ -216,7 +217,7 @@ def list_turns(stability: Stability) -> Table:
 def draw_commands(page: StudyPage[SpectrumPicks]) -> None:
     study = page.fitted.study
     read = commands.directions_command(study, range(page.study.layers), page.study.kept, as_json=True)
-    commands.draw_commands(
+    command.draw_commands(
         [commands.fit_command(study), read],
         "The second command gives the singular value and the share of every kept direction, and its tokens; what "
         "chance gives, and the pairs drawn anew, are on this page only.",

@@ -3,11 +3,13 @@
 import numpy as np
 import streamlit as st
 
+from detox_engine.plans import commands
 from detox_engine.plans.edit import effective
 from pages.token_lens import picture, work
 from pages.token_lens.picks import pick_measure, pick_texts
 from pages.token_lens.picture import Lit
-from ui.frame import commands, page
+from ui.frame import page
+from ui.frame.command import draw_commands
 from ui.session import state
 from ui.show import figures
 from ui.show.chart import draw_chart
@@ -156,7 +158,7 @@ def draw_command() -> None:
     if signed:
         notes.append("The command line counts directions from 0.")
     written = [commands.lens_command(key, mask(text, shown), *chosen, edit) for text in texts.values()]
-    commands.draw_commands([commands.fit_command(key), *written], " ".join(notes))
+    draw_commands([commands.fit_command(key), *written], " ".join(notes))
 
 
 def draw_result() -> None:

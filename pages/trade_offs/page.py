@@ -8,6 +8,7 @@ from functools import partial
 import streamlit as st
 
 from detox_engine.errors import InputError
+from detox_engine.plans import commands
 from detox_engine.plans.edit import EditPlan, effective
 from detox_engine.plans.measure import SweepPlan
 from detox_engine.scoring.recommend import find_role
@@ -16,7 +17,8 @@ from pages.trade_offs import work
 from pages.trade_offs.figures import Axis, describe_scores, grid_figure, shade_of, trade_off_figure
 from pages.trade_offs.grid import pick_sweep_plan
 from pages.trade_offs.work import Asked
-from ui.frame import commands, page
+from ui.frame import page
+from ui.frame.command import draw_commands
 from ui.session import state
 from ui.show import figures, notes
 from ui.show.chart import draw_chart
@@ -300,9 +302,7 @@ def draw_download_of_all() -> None:
 
 
 def draw_command(asked: Asked, limit: float) -> None:
-    commands.draw_commands(
-        [commands.fit_command(asked.study), commands.sweep_command(asked.study, asked.plan, 1 + limit / 100)]
-    )
+    draw_commands([commands.fit_command(asked.study), commands.sweep_command(asked.study, asked.plan, 1 + limit / 100)])
 
 
 page.open_page("Trade-offs", "Which rank and layers are worth it?")

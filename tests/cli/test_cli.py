@@ -18,6 +18,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from detox_engine.cli import main, output
+from detox_engine.cli.compare import read_prompts_for
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.measure import SamplingPlan
@@ -168,7 +169,7 @@ def test_same_seed_writes_the_same_and_another_seed_something_else(home: Path):
 
 
 def test_bundled_prompts_depend_on_the_model(home: Path):
-    bundled = main.read_prompts_for(str(home / "model"), None, BUNDLED)
+    bundled = read_prompts_for(str(home / "model"), None, BUNDLED)
     assert bundled == tuple((ROOT / "assets/everyday/challenge_prompts.txt").read_text(encoding="utf-8").splitlines())
     from detox_engine.data.bundled import bundled_prompts
 

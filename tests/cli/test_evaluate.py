@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from detox_engine.cli import main
-from detox_engine.cli import options as assess
-from detox_engine.cli.output import without_nan
+from detox_engine.cli import main, output
 from detox_engine.estimates import Estimate
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.measure import SWEEP_EVALUATION, TASKS, EvaluationPlan, SamplingPlan, SweepPlan
@@ -86,7 +84,7 @@ def test_command_and_engine_agree_to_the_digit(home: Path, given: tuple):
         resamples=100,
     )
     scores = record_scores(evaluate(bench, study, EditPlan((1,), 1), plan))
-    assert_alike(found, json.loads(json.dumps(without_nan(scores))))
+    assert_alike(found, json.loads(json.dumps(output.without_nan(scores))))
 
 
 def test_report_holds_every_prompt_and_the_proof(home: Path, given: tuple, tmp_path: Path):
@@ -247,26 +245,51 @@ def test_what_is_said_stands_before_the_preset(home: Path, tmp_path: Path, monke
     assert plan.sampling == SamplingPlan(max_new_tokens=20, greedy=True) and plan.prompts == PAPER_EVALUATION.prompts
 
 
+OPTIONS = {
+    "--neutral": (TextSpec, "source"),
+    "--neutral-subset": (TextSpec, "subset"),
+    "--neutral-split": (TextSpec, "split"),
+    "--neutral-column": (TextSpec, "column"),
+    "--neutral-layout": (TextSpec, "layout"),
+    "--window": (TextSpec, "window"),
+    "--stride": (TextSpec, "stride"),
+    "--limit-neutral": (TextSpec, "limit"),
+    "--max-new-tokens": (SamplingPlan, "max_new_tokens"),
+    "--samples": (SamplingPlan, "samples"),
+    "--greedy": (SamplingPlan, "greedy"),
+    "--temperature": (SamplingPlan, "temperature"),
+    "--top-p": (SamplingPlan, "top_p"),
+    "--seed": (SamplingPlan, "seed"),
+    "--scorers": (EvaluationPlan, "scorers"),
+    "--prompts": (EvaluationPlan, "prompts"),
+    "--limit-prompts": (EvaluationPlan, "limit_prompts"),
+    "--classifier": (EvaluationPlan, "classifier"),
+    "--classifier-label": (EvaluationPlan, "classifier_label"),
+    "--tasks": (EvaluationPlan, "tasks"),
+    "--limit-tasks": (EvaluationPlan, "limit_tasks"),
+    "--controls": (EvaluationPlan, "controls"),
+    "--control-seed": (EvaluationPlan, "seed"),
+    "--resamples": (EvaluationPlan, "resamples"),
+}
+
+
 def test_every_option_has_the_sentence_and_default_of_its_plan():
-    places = {
-        **{name: (TextSpec, field, "neutral") for name, field in assess.TEXT_OPTIONS.items()},
-        **{name: (SamplingPlan, name, "sampling") for name in assess.SAMPLING_OPTIONS},
-        **{name: (EvaluationPlan, field, "") for name, field in assess.OTHER_OPTIONS.items() if name != "scorers"},
-    }
     for command, plan in (("evaluate", EvaluationPlan()), ("sweep", SWEEP_EVALUATION)):
-        params = {param.name: param for param in get_command(main.app).commands[command].params}
-        for name, (kind, field, inside) in places.items():
-            default = getattr(getattr(plan, inside) if inside else plan, field)
-            assert params[name].help == sentence(kind, field)
-            assert params[name].default == (",".join(default) if isinstance(default, tuple) else default), name
-        assert all(name in params["scorers"].help for name in scorers())
-    offered = {(kind, field) for kind, field, _ in places.values()} | {(EvaluationPlan, "scorers")}
+        params = {flag: param for param in get_command(main.app).commands[command].params for flag in param.opts}
+        parts = {TextSpec: plan.neutral, SamplingPlan: plan.sampling, EvaluationPlan: plan}
+        for flag, (kind, name) in OPTIONS.items():
+            default = getattr(parts[kind], name)
+            assert params[flag].help.startswith(sentence(kind, name))
+            shown = ",".join(default) if isinstance(default, tuple) else str(default)
+            assert str(params[flag].default) == shown, flag
+        assert all(name in params["--scorers"].help for name in scorers())
     for kind in (TextSpec, SamplingPlan, EvaluationPlan):
-        assert all((kind, entry.name) in offered for entry in fields(kind) if entry.name not in ("sampling", "neutral"))
-    assert params["ranks"].help == sentence(SweepPlan, "ranks")
+        names = {entry.name for entry in fields(kind)} - {"sampling", "neutral"}
+        assert names == {name for plan, name in OPTIONS.values() if plan is kind}
+    assert params["--ranks"].help == sentence(SweepPlan, "ranks")
 
 
 def test_numbers_show_three_digits_that_matter():
-    from detox_engine.cli.evaluate import show_estimate
+    from detox_engine.cli.output import show_estimate
 
     assert show_estimate(Estimate(12.345, 1.23456, float("nan"), 3)) == "12.3 (1.235 to –)"

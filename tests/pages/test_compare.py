@@ -10,13 +10,13 @@ from typer.testing import CliRunner
 
 from detox_engine.cli.main import app as command_line
 from detox_engine.forward.compare import Comparison, Continuation
+from detox_engine.plans.commands import STUDY
 from detox_engine.plans.edit import EditPlan, effective
 from detox_engine.plans.measure import SamplingPlan
 from detox_engine.scoring.records import record_comparisons, summarise
 from pages.compare.figure import toxicity_figure
 from pages.compare.work import list_written, record_written
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
-from ui.frame.commands import STUDY
 from ui.show.downloads import write_csv, write_json
 from ui.show.figures import LIGHT
 from ui.show.side_by_side import chip_html, comparisons_html, describe_change, percent, summary_html

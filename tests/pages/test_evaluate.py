@@ -7,11 +7,14 @@ import threading
 
 import numpy as np
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from detox_engine.cli.main import app as command_line
+from detox_engine.cli.options import read_said
 from detox_engine.cli.output import without_nan
 from detox_engine.estimates import Effect, Estimate
+from detox_engine.plans.commands import STUDY, evaluate_command
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.measure import EvaluationPlan, SamplingPlan
 from detox_engine.plans.sources import TextSpec
@@ -22,7 +25,6 @@ from pages.evaluate.figures import effect_figure, find_fates, prompt_figure, sup
 from pages.evaluate.parts import list_prompts
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
 from tests.rounding import assert_alike
-from ui.frame.commands import STUDY, evaluate_command
 from ui.session.view import StudyKey
 from ui.show.figures import DARK, LIGHT
 from ui.words.numbers import interval, number, signed
@@ -176,15 +178,10 @@ def test_page_and_command_line_agree_to_the_digit(measured, tmp_path):
     ],
 )
 def test_the_command_reads_back_as_the_plan(plan):
-    import typer
-
-    from detox_engine.cli.evaluate import WHOLE
-    from detox_engine.cli.options import read_plan
-
     command = evaluate_command(StudyKey(), EditPlan((1, 2, 5), 3, 0.5), plan)
-    context = typer.main.get_command(command_line).commands["evaluate"].make_context("evaluate", command[2:])
-    assert read_plan(context, WHOLE) == plan
-    assert [context.params[name] for name in ("layers", "rank", "strength")] == ["1-2,5", 3, 0.5]
+    context = get_command(command_line).commands["evaluate"].make_context("evaluate", command[2:])
+    assert read_said(context, EvaluationPlan()).over(EvaluationPlan()) == plan
+    assert read_said(context, EditPlan()).over(EditPlan()) == EditPlan((1, 2, 5), 3, 0.5)
 
 
 def test_tables_to_save_hold_every_prompt_in_full(measured):

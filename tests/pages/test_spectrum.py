@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from detox_engine.cli.main import app as command_line
+from detox_engine.plans.commands import STUDY
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
-from ui.frame.commands import STUDY
 
 
 def test_without_a_study_the_page_offers_to_fit_one(tiny_folder):

@@ -11,10 +11,11 @@ import typer
 from typer.testing import CliRunner
 
 from detox_engine.cli.main import app as command_line
-from detox_engine.cli.options import read_plan
+from detox_engine.cli.options import read_said
 from detox_engine.estimates import Effect, Estimate
+from detox_engine.plans.commands import STUDY, sweep_command
 from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.measure import SWEEP_EVALUATION, EvaluationPlan, SweepPlan
+from detox_engine.plans.measure import EvaluationPlan, SweepPlan
 from detox_engine.plans.sources import TextSpec
 from detox_engine.scoring.records import record_sweep
 from detox_engine.scoring.results import SweepPoint
@@ -22,7 +23,6 @@ from pages.trade_offs.figures import Axis, grid_figure, trade_off_figure
 from pages.trade_offs.work import describe_seconds, estimate_remaining
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
 from tests.rounding import assert_alike
-from ui.frame.commands import STUDY, sweep_command
 from ui.session.links import write_link
 from ui.session.shelf import find_results_file
 from ui.session.view import StudyKey
@@ -204,13 +204,8 @@ def test_page_and_command_line_agree_to_the_digit(measured, tmp_path):
 def test_the_command_reads_back_as_the_plan(plan):
     command = sweep_command(StudyKey(), plan, 1.25)
     context = typer.main.get_command(command_line).commands["sweep"].make_context("sweep", command[2:])
-    measured = read_plan(context, SWEEP_EVALUATION)
-    assert measured.scorers == plan.evaluation.scorers and measured.neutral.source == plan.evaluation.neutral.source
-    # “All” cannot be said where the command has a limit of its own: a number beyond any file stands for it.
-    wanted = plan.evaluation.limit_prompts
-    assert measured.limit_prompts == wanted if wanted else measured.limit_prompts >= 100_000
-    assert context.params["ranks"] == ",".join(map(str, plan.ranks)) and context.params["perplexity_limit"] == 1.25
-    assert context.params["starts"] == ("all" if plan.starts is None else "0,2")
+    assert read_said(context, SweepPlan()).over(SweepPlan()) == plan
+    assert context.params["perplexity_limit"] == 1.25
 
 
 @pytest.mark.parametrize(

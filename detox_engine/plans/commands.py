@@ -1,0 +1,118 @@
+"""A plan as the words of a command line, and the commands that do what a page did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+from detox_engine.plans.edit import EditBeside, EditPlan
+from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.layers import EVERY_LAYER
+from detox_engine.plans.map import MapPlan
+from detox_engine.plans.measure import EvaluationPlan, SamplingPlan, SweepPlan
+from detox_engine.plans.option import Leaf, leaves
+from detox_engine.plans.read import LensPlan, Measure, ReadPlan
+from detox_engine.plans.sources import ModelSpec, StudyModel
+
+STUDY = "my-study"
+"""The folder that the commands write the study to and read it from."""
+PROMPTS = "my-prompts.txt"
+"""The file that stands for prompts which are too many to be spelled out."""
+MOST_SPELLED = 20
+PERPLEXITY_LIMIT = 1.1
+"""What a recommended setting multiplies perplexity by at most, unless a person says otherwise."""
+
+
+class StudyKey(Protocol):
+    """A model, and how a study of it is fitted."""
+
+    @property
+    def model(self) -> ModelSpec: ...
+
+    @property
+    def fit(self) -> FitPlan: ...
+
+
+def spell(plan: Any, usual: Any) -> list[str]:
+    """The words of a command line that turn `usual` into `plan`.
+
+    An option for which something else than its default stands in where nothing is said is always said.
+    """
+    pairs = zip(leaves(plan), leaves(usual), strict=True)
+    return [word for leaf, other in pairs if _is_said(leaf, other.value) for word in _words(leaf)]
+
+
+def _is_said(leaf: Leaf, usual: Any) -> bool:
+    always = leaf.option.usual is not None and leaf.value not in (None, ())
+    return leaf.flag is not None and (always or leaf.value != usual)
+
+
+def _words(leaf: Leaf) -> Iterator[str]:
+    if leaf.kind is bool:
+        yes, _, no = leaf.flag.partition("/")
+        yield yes if leaf.value else no
+    else:
+        yield from (leaf.flag, leaf.write(leaf.value))
+
+
+def fit_command(key: StudyKey) -> list[str]:
+    """Fits the study of a view."""
+    return ["detox", "fit", *spell(key.model, ModelSpec()), *spell(key.fit, FitPlan()), "--out", STUDY]
+
+
+def directions_command(
+    key: StudyKey,
+    layers: Iterable[int],
+    rank: int,
+    measure: Measure = "product",
+    through_norm: bool = False,
+    as_json: bool = False,
+) -> list[str]:
+    """Reads the first `rank` directions of `layers`; with `as_json` every number of theirs and nothing else."""
+    plan = ReadPlan(tuple(layers), rank, measure=measure, through_norm=through_norm)
+    return [*_begin("directions", key), *spell(plan, ReadPlan()), *["--json"] * as_json]
+
+
+def compare_command(key: StudyKey, edit: EditPlan, prompts: Sequence[str], sampling: SamplingPlan) -> list[str]:
+    """Writes before and after an edit.
+
+    More than `MOST_SPELLED` prompts are read from the file `PROMPTS`, one a line.
+    """
+    if len(prompts) <= MOST_SPELLED:
+        asked = [part for prompt in prompts for part in ("--prompt", prompt)]
+    else:
+        asked = ["--prompts", PROMPTS]
+    return [*_begin("compare", key), *spell(edit, EditPlan()), *asked, *spell(sampling, SamplingPlan())]
+
+
+def evaluate_command(key: StudyKey, edit: EditPlan, plan: EvaluationPlan) -> list[str]:
+    """Evaluates an edit of the fitted study."""
+    return [*_begin("evaluate", key), *spell(edit, EditPlan()), *spell(plan, EvaluationPlan())]
+
+
+def sweep_command(key: StudyKey, plan: SweepPlan, limit: float) -> list[str]:
+    """Runs a grid of the fitted study; `limit` is what perplexity may be multiplied by at most."""
+    words = [] if limit == PERPLEXITY_LIMIT else ["--perplexity-limit", f"{limit:g}"]
+    return [*_begin("sweep", key), *spell(plan, SweepPlan()), *words]
+
+
+def map_command(key: StudyKey, layer: int, plan: MapPlan, edit: EditPlan) -> list[str]:
+    """Lays out the texts of a layer."""
+    told = plan if plan.method == "umap" else MapPlan(frame=plan.frame)
+    return [*_begin("map", key), "--layer", str(layer), *spell(told, MapPlan()), *_spell_beside(edit)]
+
+
+def lens_command(key: StudyKey, text: str, rank: int | None, direction: int | None, edit: EditPlan | None) -> list[str]:
+    """Shows where `text` lights up in every layer: its length on `rank` directions, or along one `direction` from 0."""
+    plan = LensPlan(EVERY_LAYER, rank, direction)
+    beside = [] if edit is None else _spell_beside(edit)
+    return [*_begin("lens", key), "--text", text, *spell(plan, LensPlan()), *beside]
+
+
+def _spell_beside(edit: EditPlan) -> list[str]:
+    return spell(EditBeside(**vars(edit)), EditBeside())
+
+
+def _begin(command: str, key: StudyKey) -> list[str]:
+    model = StudyModel(device=key.model.device, dtype=key.model.dtype)
+    return ["detox", command, STUDY, *spell(model, StudyModel())]

@@ -1,0 +1,29 @@
+"""The same from the command line: the exact commands that do what a page did."""
+
+import shlex
+from collections.abc import Sequence
+from itertools import pairwise
+
+import streamlit as st
+
+from ui.show.downloads import blur_rude
+
+
+def draw_commands(commands: Sequence[Sequence[str]], note: str = "") -> None:
+    """The expander with commands to copy."""
+    words = "\n".join(write_command(command) for command in commands)
+    with st.expander("The same from the command line", icon=":material/terminal:"), st.container(key="commands"):
+        # Blurred or not, the button in its corner copies it in full. Only what people wrote can be rude: to ask for
+        # the other words would hold up a first page until the scorer is loaded.
+        texts = [
+            after for command in commands for option, after in pairwise(command) if option in ("--prompt", "--text")
+        ]
+        blur_rude("\n".join(texts), "commands", "pre")
+        st.code(words, language="bash", wrap_lines=True)
+        if note:
+            st.caption(note)
+
+
+def write_command(command: Sequence[str]) -> str:
+    """A command as a person types it."""
+    return shlex.join(command)
