@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from detox_engine.model.anatomy import Anatomy
+from detox_engine.model.head import read_head
 from detox_engine.model.load import OpenModel
 from detox_engine.model.tokens import show_token
 
@@ -94,16 +95,13 @@ TOKENS_READ_AT_ONCE = 64
 def read_predictions(model: OpenModel, states: Tensor, top: int = 5) -> tuple[tuple[TokenScore, ...], ...]:
     """The logit lens at each of `states` `[tokens, hidden]`, as a block left them: the `top` most probable next tokens.
 
-    The states go through the final normalisation and the unembedding, as if the blocks above did not exist; after
+    The states go through the final normalisation and the head, as if the blocks above did not exist; after
     the last layer these are the model's own predictions. Scores are probabilities.
     """
-    cap = getattr(model.network.config.get_text_config(), "final_logit_softcapping", None)
     found: list[tuple[list[int], list[float]]] = []
     for part in states.split(TOKENS_READ_AT_ONCE):
         with model.turns:
-            logits = model.anatomy.unembedding(model.anatomy.final_norm(part.to(model.network.device))).float()
-        if cap:
-            logits = cap * (logits / cap).tanh()
+            logits = read_head(model, model.anatomy.final_norm(part.to(model.network.device))).float()
         best = logits.softmax(-1)[:, : len(model.tokenizer)].topk(min(top, len(model.tokenizer)))
         found += zip(best.indices.tolist(), best.values.tolist(), strict=True)
     shown = {id: show_token(model.tokenizer, id) for ids, _ in found for id in ids}

@@ -8,6 +8,7 @@ from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.forward.tokens import encode_text
 from detox_engine.reading.lens import read_predictions
 from detox_engine.reading.token_lens import project_text
+from tests.model.test_head import SCALED, open_scaled
 from tests.models import FAMILIES, HIDDEN, LAYERS, SENTENCES, open_tiny
 
 
@@ -22,9 +23,9 @@ def states_of(model, text: str, edit: LowRankEdit | None = None) -> dict[tuple[b
     return states
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *SCALED])
 def test_after_the_last_layer_it_is_what_the_model_predicts(family):
-    model = open_tiny(family)
+    model = open_scaled(family) if family in SCALED else open_tiny(family)
     text = encode_text(model, SENTENCES[0])
     basis = torch.linalg.qr(torch.randn(HIDDEN, 4, generator=torch.Generator().manual_seed(0))).Q.T
     edit = LowRankEdit({0: basis, 1: basis})
