@@ -48,7 +48,7 @@ def compare(
     if cut:
         output.print_note(f"Prompts cut from the left, to fit into the model's context: {cut} of {len(texts)}.")
     if not as_json:
-        output.show(output.plain(output.describe_edit(plan, not edit.values.keys() & {"layers", "rank"})))
+        output.show(output.plain(output.tell_edit(plan, not edit.values.keys() & {"layers", "rank"})))
         return output.show(comparison_table(comparisons))
     from detox_engine.scoring.records import record_comparisons
 

@@ -22,7 +22,7 @@ from detox_engine.cli.options import (
     load_workbench,
     model_of,
 )
-from detox_engine.cli.output import describe_edit, plain, show_estimate
+from detox_engine.cli.output import plain, show_estimate, tell_edit
 from detox_engine.errors import InputError, Progress
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan
@@ -148,7 +148,7 @@ def evaluation_table(evaluation: "Evaluation", suggested: bool) -> RenderableTyp
     left = max(entry.along_after for entry in proof.changes)
     fates = [outcome.fate for outcome in evaluation.prompts]
     facts = [
-        describe_edit(evaluation.edit, suggested),
+        tell_edit(evaluation.edit, suggested),
         "In brackets 95 % intervals; the control is random subspaces of the same rank on the same layers.",
         f"The edit changes a layer's weights by up to {change:.2%} of their norm, leaves {left:.1e} of it along the "
         f"removed directions, and was undone {'bit for bit' if proof.before == proof.undone else 'INCOMPLETELY'}.",

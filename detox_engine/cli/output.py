@@ -17,7 +17,7 @@ from rich.text import Text
 from detox_engine.errors import Progress as ProgressCallback
 from detox_engine.errors import ignore_progress
 from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.layers import format_layers
+from detox_engine.plans.words import describe_edit
 
 if TYPE_CHECKING:
     from detox_engine.estimates import Estimate
@@ -92,9 +92,9 @@ def progress_bars() -> Iterator[ProgressCallback]:
         yield show
 
 
-def describe_edit(plan: EditPlan, suggested: bool) -> str:
+def tell_edit(plan: EditPlan, suggested: bool) -> str:
     source = " (suggested by the study)" if suggested else ""
-    return f"Edit: layers {format_layers(plan.layers)}, rank {plan.rank}, strength {plan.strength:g}{source}."
+    return f"Edit: {describe_edit(plan)}{source}."
 
 
 def print_csv(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

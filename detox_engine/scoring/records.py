@@ -31,16 +31,9 @@ def record_scores(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
 
 def record_evaluation(evaluation: Evaluation) -> dict[str, Any]:
     """All of an evaluation: what was measured with what, the scores, every prompt, and the proof."""
-    edit = evaluation.edit
     return {
         "model": asdict(evaluation.model),
-        "edit": {
-            "layers": format_layers(edit.layers),
-            "rank": edit.rank,
-            "strength": edit.strength,
-            "switched_off": sorted(edit.switched_off),
-            "edit_bias": edit.edit_bias,
-        },
+        "edit": record_edit(evaluation.edit),
         "plan": asdict(evaluation.plan),
         "sources": evaluation.sources,
         "scorers": {

@@ -5,6 +5,7 @@ from dataclasses import replace
 import streamlit as st
 
 from detox_engine.plans import commands, edit
+from detox_engine.plans.words import describe_edit, name_model
 from detox_engine.scoring.records import summarise
 from pages.compare import work
 from pages.compare.figure import toxicity_figure
@@ -18,7 +19,6 @@ from ui.show.downloads import Table, draw_download, write_csv, write_json
 from ui.widgets.sampling import describe_sampling, pick_sampling
 from ui.words.rude_words import mask
 from ui.words.text import chart_label, plain
-from ui.words.verdicts import describe_edit, name_model
 from ui.work import tasks
 
 SHOWN = 20

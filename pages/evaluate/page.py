@@ -9,6 +9,7 @@ from detox_engine.errors import InputError
 from detox_engine.plans import commands
 from detox_engine.plans.edit import effective
 from detox_engine.plans.measure import EvaluationPlan
+from detox_engine.plans.words import describe_edit, name_model
 from detox_engine.scoring.scorer import SPARES_HARMLESS
 from pages.evaluate import figures, parts, work
 from pages.evaluate.work import Asked
@@ -24,7 +25,6 @@ from ui.widgets import evaluation
 from ui.words import numbers, verdicts
 from ui.words.rude_words import mask
 from ui.words.text import chart_label, plain
-from ui.words.verdicts import describe_edit, name_model
 from ui.work import jobs, tasks
 
 SHOWN = 5

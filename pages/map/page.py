@@ -9,6 +9,7 @@ from detox_engine.errors import InputError
 from detox_engine.plans import commands
 from detox_engine.plans.edit import effective
 from detox_engine.plans.map import MapPlan
+from detox_engine.plans.words import describe_edit
 from pages.map import figures, work
 from pages.map.picks import METHODS, pick_looks, pick_plan, pick_states
 from pages.map.selection import draw_selected, find_selected, select_pairs
@@ -21,7 +22,6 @@ from ui.show.chart import STILL, draw_chart
 from ui.show.figures import palette
 from ui.show.notes import draw_error
 from ui.widgets.layer import pick_layer
-from ui.words.verdicts import describe_edit
 from ui.work import jobs
 
 MOST_DRAWN = 1000

@@ -4,6 +4,7 @@ import streamlit as st
 
 from detox_engine.errors import InputError
 from detox_engine.plans import commands
+from detox_engine.plans.words import name_model, name_pairs
 from pages.model_and_pairs import choice
 from pages.model_and_pairs.strip import steps_of_job, steps_of_study, strip_html
 from ui.frame.command import draw_commands
@@ -14,7 +15,6 @@ from ui.show import notes
 from ui.show.pair_list import filter_pairs, pairs_html
 from ui.words.rude_words import mask
 from ui.words.text import plain
-from ui.words.verdicts import name_model, name_pairs
 from ui.work import fit, jobs
 
 SHOWN_PAIRS = 12

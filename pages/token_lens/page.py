@@ -5,6 +5,7 @@ import streamlit as st
 
 from detox_engine.plans import commands
 from detox_engine.plans.edit import effective
+from detox_engine.plans.words import describe_edit
 from pages.token_lens import picture, work
 from pages.token_lens.picks import pick_measure, pick_texts
 from pages.token_lens.picture import Lit
@@ -18,7 +19,6 @@ from ui.show.notes import draw_error
 from ui.widgets.layer import pick_layer
 from ui.words.rude_words import mask
 from ui.words.text import plain
-from ui.words.verdicts import describe_edit
 from ui.work import jobs
 
 SIDES = ("Before the edit", "After the edit")

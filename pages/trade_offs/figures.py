@@ -11,10 +11,11 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from detox_engine.plans.words import describe_edit
 from detox_engine.scoring.recommend import find_frontier
 from ui.show.figures import LIGHT, LOOK, Palette
 from ui.words.numbers import interval, number
-from ui.words.verdicts import describe_edit, way
+from ui.words.verdicts import way
 
 if TYPE_CHECKING:
     from detox_engine.scoring.results import SweepPoint

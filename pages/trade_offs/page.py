@@ -11,6 +11,7 @@ from detox_engine.errors import InputError
 from detox_engine.plans import commands
 from detox_engine.plans.edit import EditPlan, effective
 from detox_engine.plans.measure import SweepPlan
+from detox_engine.plans.words import describe_edit
 from detox_engine.scoring.recommend import find_role
 from detox_engine.scoring.results import SweepPoint
 from pages.trade_offs import work
@@ -25,7 +26,6 @@ from ui.show.chart import draw_chart
 from ui.show.downloads import Table, draw_download, write_json
 from ui.words.numbers import interval, number
 from ui.words.text import plain
-from ui.words.verdicts import describe_edit
 from ui.work import jobs, tasks
 
 SHADES = ("rank", "first layer", "last layer", "strength")

@@ -16,6 +16,7 @@ from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.map import MapPlan
 from detox_engine.plans.option import sentence
 from detox_engine.plans.sources import ModelSpec, PairSpec
+from detox_engine.plans.words import record_edit
 from detox_engine.reading.map import draw_map, embed_study, project_on_paper, stack_sides
 from detox_engine.reading.token_lens import project_text
 from detox_engine.workbench import Workbench, fit_to_folder
@@ -66,13 +67,14 @@ def test_lens_answers_with_the_projections_of_the_engine(home, bench):
     study = load_study(home / "study")
     found = run_json(
         "lens", home / "study", "--text", TEXT, "--layers", "0,2", "--direction", 1, "--edit-layers", 1,
-        "--edit-rank", 2, "--strength", 0.5,
+        "--edit-rank", 2, "--strength", 0.5, "--switch-off", "1.0",
     )  # fmt: skip
     assert list(found) == ["text", "cut", "measure", "edit", "layers", "tokens"]
     assert (found["text"], found["cut"], found["layers"]) == (TEXT, 0, [0, 2])
-    assert found["measure"] == {"direction": 1} and found["edit"] == {"layers": "1", "rank": 2, "strength": 0.5}
+    plan = EditPlan((1,), 2, 0.5, frozenset({(1, 0)}))
+    assert found["measure"] == {"direction": 1} and found["edit"] == record_edit(plan)
     bases = {layer: study.subspaces[layer].basis[:2] for layer in (0, 2)}
-    edit = make_edit(study.subspaces, EditPlan((1,), 2, 0.5))
+    edit = make_edit(study.subspaces, plan)
     expected = project_text(bench.model, TEXT, bases, edit)
     assert list(found["tokens"][0]) == ["position", "id", "token", "piece", "before", "after"]
     for place, token in enumerate(found["tokens"]):

@@ -230,7 +230,7 @@ def test_the_downloads_hold_the_texts_the_edit_and_the_sampling(tiny_folder):
     assert {"download_json", "download_csv"} <= {button.key for button in session.get("download_button")}
     written = session.session_state["written"]
     whole = json.loads(write_json(record_written(written)))
-    assert whole["edit"] == {"layers": "0-2", "rank": 8, "strength": 1.0, "switched_off": [[1, 0]]}
+    assert whole["edit"] == {"layers": "0-2", "rank": 8, "strength": 1.0, "switched_off": [[1, 0]], "edit_bias": False}
     assert whole["sampling"]["max_new_tokens"] == 6
     assert whole["model"]["weights_hash"].startswith("sha256:")
     assert [entry["prompt"] for entry in whole["results"]] == ["The soup is", "The train is"]
@@ -322,7 +322,13 @@ def test_numbers_are_told_in_words():
 def test_the_document_repeats_the_edit_and_the_sampling():
     plan, sampling = EditPlan((4, 5), 2, switched_off=frozenset({(4, 1)})), SamplingPlan(seed=3)
     written = record_comparisons([make_comparison((" a",), (" b",))], plan, sampling)
-    assert written["edit"] == {"layers": "4-5", "rank": 2, "strength": 1.0, "switched_off": [[4, 1]]}
+    assert written["edit"] == {
+        "layers": "4-5",
+        "rank": 2,
+        "strength": 1.0,
+        "switched_off": [[4, 1]],
+        "edit_bias": False,
+    }
     assert written["sampling"]["seed"] == 3
     assert set(written["results"][0]) == {
         "prompt",

@@ -14,13 +14,13 @@ import streamlit as st
 from detox_engine.data.bundled import ASSETS
 from detox_engine.errors import InputError
 from detox_engine.plans.edit import effective
+from detox_engine.plans.words import name_model, name_pairs
 from ui.frame.frame import draw_frame
 from ui.session import state
 from ui.session.view import Fitted
 from ui.show.figures import palette
 from ui.show.notes import draw_error
 from ui.words.text import escape, plain
-from ui.words.verdicts import name_model, name_pairs
 from ui.work import fit, jobs
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from detox_engine.data.bundled import ASSETS
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.layers import format_layers
 from detox_engine.plans.option import sentence
+from detox_engine.plans.words import name_model, name_pairs
 from ui.session import state
 from ui.session.links import left_out, list_texts, write_address
 from ui.words.rude_words import mask
 from ui.words.text import escape, plain
-from ui.words.verdicts import name_model, name_pairs
 from ui.work import jobs
 
 if TYPE_CHECKING:

@@ -5,16 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from detox_engine.plans.layers import format_layers
-from detox_engine.plans.sources import BUNDLED, ModelSpec, PairSpec
 from ui.words.numbers import number, signed
 
 if TYPE_CHECKING:
     from detox_engine.estimates import Effect
-    from detox_engine.plans.edit import EditPlan
     from detox_engine.scoring.evaluation import Score
 
 SIDES = {
@@ -26,13 +22,6 @@ SIDES = {
 }
 """Sides of an effect, as tables call them."""
 ESTIMATE = ("mean", "low", "high", "n")
-
-
-def describe_edit(edit: EditPlan) -> str:
-    """An edit plan in a few words."""
-    layers = ("layer " if len(edit.layers) == 1 else "layers ") + format_layers(edit.layers)
-    off = f", {len(edit.switched_off)} switched off" if edit.switched_off else ""
-    return f"{layers}, rank {edit.rank}, strength {edit.strength:g}{off}"
 
 
 def list_effects(scores: Sequence[Score]) -> tuple[tuple[str, ...], list[tuple]]:
@@ -84,15 +73,3 @@ def summarise_score(score: Score) -> str:
         f"{signed(effect.difference.mean)}, 95 % interval {signed(effect.difference.low)} to "
         f"{signed(effect.difference.high)}); with random subspaces removed instead it is {number(effect.control.mean)}."
     )
-
-
-def name_model(spec: ModelSpec) -> str:
-    if spec.name == BUNDLED:
-        return "the bundled model"
-    return Path(spec.name).name if Path(spec.name).expanduser().is_dir() else spec.name
-
-
-def name_pairs(spec: PairSpec) -> str:
-    if spec.source == BUNDLED:
-        return "the bundled pairs"
-    return Path(spec.source).name if Path(spec.source).expanduser().is_file() else spec.source

@@ -1,0 +1,22 @@
+"""An edit reads the same everywhere, and its record holds all of it."""
+
+from dataclasses import fields
+
+from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.layers import parse_layers
+from detox_engine.plans.words import describe_edit, record_edit
+
+EDIT = EditPlan((4, 5, 7), 2, 0.5, frozenset({(5, 1), (4, 0)}), True)
+
+
+def test_a_record_gives_the_edit_back():
+    record = record_edit(EDIT)
+    assert list(record) == [field.name for field in fields(EditPlan)]
+    off = frozenset(map(tuple, record["switched_off"]))
+    again = EditPlan(**record | {"layers": parse_layers(record["layers"], 8), "switched_off": off})
+    assert again == EDIT
+
+
+def test_an_edit_in_words_tells_what_it_leaves_in_place_and_what_it_takes_besides():
+    assert describe_edit(EDIT) == "layers 4-5,7, rank 2, strength 0.5, 2 switched off, biases too"
+    assert describe_edit(EditPlan((3,), 1)) == "layer 3, rank 1, strength 1"
