@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
 import torch
 import transformers
@@ -21,6 +22,10 @@ from detox_engine.model.turns import Turns
 from detox_engine.plans.sources import BUNDLED, ModelSpec
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+_LOADING = Lock()
+"""The library swaps functions of its own and of torch while it loads a model, such as the one that ties weights: of two
+loads at once the second finds weights missing, or leaves every later one without its ties."""
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 
@@ -70,7 +75,7 @@ def load_model(spec: ModelSpec, progress: Progress = ignore_progress) -> OpenMod
     files = find_weights(folder, shown)
     progress("Loading the model", 0, 1)
     settle_threads()
-    with ThreadPoolExecutor(max_workers=1) as reader, quiet():
+    with ThreadPoolExecutor(max_workers=1) as reader, loading_alone(progress):
         weights_hash = reader.submit(hash_weights, files)
         model = read_model(folder, config, pick_dtype(spec.dtype, device, config), shown)
         model = move(model, device, shown)
@@ -201,8 +206,13 @@ def pick_dtype(name: str, device: torch.device, config: PreTrainedConfig) -> tor
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the library's own bars and notes off standard error; what matters is raised as an InputError."""
+def loading_alone(progress: Progress) -> Iterator[None]:
+    """Let one thread at a time load a model, and keep the library's own bars and notes off standard error.
+
+    Waiting reports progress, so that it can be stopped like any work; what matters is raised as an InputError.
+    """
+    while not _LOADING.acquire(timeout=0.5):
+        progress("Waiting for another model to be loaded", 0, 0)
     log = transformers.utils.logging
     verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity(log.CRITICAL)
@@ -213,3 +223,4 @@ def quiet() -> Iterator[None]:
         log.set_verbosity(verbosity)
         if bars:
             log.enable_progress_bar()
+        _LOADING.release()

@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 from detox_engine.errors import Cancelled, InputError, Progress, ignore_progress
 from detox_engine.model.checkpoint import check_weight_names, find_weights, first_line, weight_names
 from detox_engine.model.hub import SECONDS_TO_ANSWER, find_in_cache, reporting_bar
-from detox_engine.model.load import pick_device, quiet
+from detox_engine.model.load import loading_alone, pick_device
 
 TOXIC_NAMES = ("toxic", "toxicity")
 CIVIL_NAMES = ("nontoxic", "nottoxic", "neutral", "civil", "clean", "safe", "normal", "nothate", "ok")
@@ -63,7 +63,7 @@ def load_classifier(
     find_weights(folder, shown)
     progress("Loading the classifier", 0, 1)
     try:
-        with quiet():
+        with loading_alone(progress):
             model, found = AutoModelForSequenceClassification.from_pretrained(
                 folder, use_safetensors=True, local_files_only=True, trust_remote_code=False, output_loading_info=True
             )

@@ -8,12 +8,11 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
-from playwright.sync_api import TimeoutError as PlaywrightTimeout
+from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = next(
@@ -148,15 +147,6 @@ def settle(page: Page) -> None:
     """Wait until the script has begun for what was just changed, and has ended."""
     page.wait_for_timeout(400)
     wait_until_still(page)
-
-
-def press(button: Locator) -> None:
-    """Click a button that goes away once it is pressed: one that is drawn anew as it is clicked can miss the click."""
-    for _ in range(4):
-        button.click()
-        with suppress(PlaywrightTimeout):
-            button.wait_for(state="hidden", timeout=5000)
-            return
 
 
 def move_slider(page: Page, label: str, key: str, times: int = 1, thumb: int = 0) -> None:

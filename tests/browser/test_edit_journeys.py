@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.browser.conftest import press, wait_until_ready, wait_until_still
+from tests.browser.conftest import wait_until_ready, wait_until_still
 from tests.models import save_tiny_model
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -43,7 +43,7 @@ def open_tiny(open_page, tiny_folder):
         fit.or_(page.locator("[class*=st-key-edit_rank]")).first.wait_for()
         wait_until_still(page)
         if fit.count():
-            press(fit)
+            fit.click()
         wait_until_ready(page)
         return page
 

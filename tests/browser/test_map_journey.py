@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.browser.conftest import press, settle, wait_until_ready
+from tests.browser.conftest import settle, wait_until_ready
 
 CHART = ".st-key-map_chart .js-plotly-plot"
 
@@ -37,7 +37,7 @@ def run_edited_model(page) -> None:
     """Or find that another session of the server has run it."""
     button = page.get_by_role("button", name="Run the edited model")
     if button.count():
-        press(button)
+        button.click()
     page.locator(".st-key-map_probe_auc .main-svg").first.wait_for()
     settle(page)
 
@@ -55,7 +55,7 @@ def drag_a_box(page) -> None:
 def test_the_edited_model_is_run_and_stands_beside_the_texts_before(open_page):
     # A few pairs, whose texts are read in seconds also beside other tests.
     page = open_page("/map?limit=60")
-    press(page.get_by_role("button", name="Fit it now"))
+    page.get_by_role("button", name="Fit it now").click()
     wait_until_ready(page)
     run_edited_model(page)
     assert chart(page, "plot.layout.annotations.map(note => note.text)")[:2] == ["Before", "After, really run"]

@@ -1,6 +1,8 @@
 import json
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -104,6 +106,33 @@ def test_sharded_weights_load_like_whole_ones(tmp_path):
     shards[1].unlink()
     with pytest.raises(InputError, match=f"is not whole: {shards[1].name} is missing"):
         load(tmp_path)
+
+
+def test_models_are_loaded_one_at_a_time_and_waiting_can_be_stopped(tmp_path, monkeypatch):
+    # At once, tied weights such as GPT-2's are missing from one of them or from all later ones.
+    folders = [save_tiny_model(family, tmp_path / family) for family in ("gpt2", "gemma2", "opt")]
+    read, inside, counts = loading.AutoModelForCausalLM.from_pretrained, [], []
+
+    def watch(*given, **options):
+        inside.append(given)
+        counts.append(len(inside))
+        time.sleep(0.1)
+        try:
+            return read(*given, **options)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", watch)
+    with ThreadPoolExecutor(3) as threads:
+        assert len(list(threads.map(load, folders))) == 3
+    assert counts == [1, 1, 1]
+
+    def stop(stage, done, total):
+        if stage.startswith("Waiting"):
+            raise Cancelled
+
+    with loading.loading_alone(stop), pytest.raises(Cancelled):
+        load_model(ModelSpec(str(folders[0]), device="cpu"), stop)
 
 
 def test_a_tokenizer_without_padding_gets_one_of_its_own_tokens(folder):
