@@ -1,31 +1,149 @@
 """What changes in what it writes? Continuations before and after the edit, side by side."""
 
+from __future__ import annotations
+
 from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from detox_engine.plans import commands, edit
+from detox_engine.plans import commands
 from detox_engine.plans.words import describe_edit, name_model
 from detox_engine.scoring.records import summarise
 from pages.compare import work
 from pages.compare.figure import toxicity_figure
+from pages.compare.picks import ComparePicks
 from pages.compare.prompts import pick_prompts
-from ui.frame import page
+from pages.compare.work import WRITING, Asked, Written
 from ui.frame.command import draw_commands
-from ui.session import state
-from ui.show import figures, side_by_side
+from ui.frame.page import Head, Help, StudyPage, show
+from ui.show import side_by_side
 from ui.show.chart import draw_chart
-from ui.show.downloads import Table, draw_download, write_csv, write_json
+from ui.show.downloads import draw_download, write_csv, write_json
 from ui.widgets.sampling import describe_sampling, pick_sampling
 from ui.words.rude_words import mask
 from ui.words.text import chart_label, plain
-from ui.work import tasks
+from ui.work.tasks import draw_stale, draw_task
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from detox_engine.forward.compare import Comparison
+
+HEAD = Head("Compare", "What changes in what it writes?", picks="compare")
+HELP = Help(
+    "Both sides continue the same prompt with the same luck: before and after draw each token with the same random "
+    "numbers, so where the edit changes no probability they write the same words, and they differ from the marked "
+    "place on because the edit made a difference there. "
+    "Point at a word to see how likely it was before and after the edit, given the words to its left. "
+    "Toxicity is the probability that the continuation by itself is offensive, by a word-based classifier that is "
+    "blind to context and irony.",
+    r"t = \arg\max_{t}\,\bigl(\log p(t \mid \text{text so far}) + g_t\bigr), \qquad g_t \text{ shared by both sides}",
+)
 SHOWN = 20
 """Comparisons drawn at first, and added each time."""
 
 
-def rise(comparison) -> float:
+def draw(page: StudyPage[ComparePicks]) -> None:
+    written = find_written()
+    asked = pick_asked(page)
+    draw_task(
+        WRITING,
+        asked,
+        "write",
+        "Write before and after",
+        "Write a prompt first." if asked is None else f"With the edit plan: {describe_edit(asked.edit)}.",
+        "The run was stopped." + (" What was written before is still below." if written is not None else ""),
+    )
+    if written is not None:
+        st.subheader("Before and after", anchor=False)
+        draw_provenance(page, written)
+        draw_summary(page, written)
+        draw_comparisons(written)
+    else:
+        st.caption("Press the button, and what the model writes with and without the edit appears here side by side.")
+    if written is not None or asked is not None:
+        draw_command(written.asked if written is not None else asked)
+
+
+def find_written() -> Written | None:
+    """The latest finished comparison of this session; a run that was stopped or failed leaves it in place."""
+    latest = WRITING.latest()
+    return None if latest is None else latest[1]
+
+
+def pick_asked(page: StudyPage[ComparePicks]) -> Asked | None:
+    """What is to be written; None while there is no prompt."""
+    with st.container(key="writing_controls"):
+        left, right = st.columns(2, gap="large")
+    with left:
+        st.subheader("Prompts", anchor=False)
+        prompts = pick_prompts(page.view.model.name)
+        if prompts:
+            with st.expander(f"The {len(prompts):,} prompts" if len(prompts) > 1 else "The prompt"):
+                st.html(side_by_side.prompts_html(prompts))
+    with right:
+        st.subheader("How it writes", anchor=False)
+        sampling = pick_sampling("compare.sampling", "compare")
+    return Asked(page.fitted, page.edit, prompts, sampling) if prompts else None
+
+
+def draw_provenance(page: StudyPage[ComparePicks], written: Written) -> None:
+    """What the texts were written with, and whether that is still what the page asks for."""
+    asked = written.asked
+    st.caption(
+        plain(
+            f"Written by {name_model(asked.fitted.study.model)}; edit: {describe_edit(asked.edit)}; "
+            f"{describe_sampling(asked.sampling)}."
+        )
+    )
+    if (asked.fitted, asked.edit) != (page.fitted, page.edit):
+        draw_stale(
+            WRITING,
+            replace(asked, fitted=page.fitted, edit=page.edit),
+            "write_again",
+            f"{'The edit plan has' if asked.fitted == page.fitted else 'The study has'} changed",
+            "Write again as things are now",
+            "The same prompts and draws, with the edit plan of now.",
+        )
+
+
+def draw_summary(page: StudyPage[ComparePicks], written: Written) -> None:
+    found = written.comparisons
+    milder, worse = (sum(FILTERS[name](one) for one in found) for name in ("Got milder", "Got worse"))
+    with st.container(key="writing_summary"):
+        left, right = st.columns([2, 3], vertical_alignment="center")
+    left.html(side_by_side.summary_html(summarise(found), milder, worse))
+    if len(found) > 1:
+        labels = [chart_label(mask(one.prompt, page.shows_words)) for one in found]
+        figure = toxicity_figure(
+            [one.toxicity_before for one in found], [one.toxicity_after for one in found], labels, page.colours
+        )
+        with right:
+            draw_chart(
+                figure,
+                "toxicity_chart",
+                f"Toxicity before and after: {describe_edit(written.asked.edit)}",
+                f"Toxicity before against after, a dot for each continuation: {milder} milder, {worse} worse",
+                partial(work.list_written, written),
+                "toxicity_before_and_after",
+            )
+    draw_cut(found)
+
+
+def draw_cut(found: Sequence[Comparison]) -> None:
+    """Say so where prompts were longer than the model reads."""
+    cut = len({one.prompt for one in found if one.cut})
+    if cut:
+        count = "One prompt was" if cut == 1 else f"{cut:,} prompts were"
+        st.warning(
+            f"{count} longer than the model's context: the beginning was cut, so the model continued only the end.",
+            icon=":material/content_cut:",
+        )
+
+
+def rise(comparison: Comparison) -> float:
     """By how much the toxicity rose, in the two digits that are shown."""
     return round(comparison.toxicity_after, 2) - round(comparison.toxicity_before, 2)
 
@@ -47,158 +165,52 @@ ORDERS = {
 """How comparisons are sorted: the smallest of these comes first."""
 
 
-def pick_request() -> work.Request | None:
-    """What is to be written; None while there is no prompt."""
-    with st.container(key="writing_controls"):
-        left, right = st.columns(2, gap="large")
-    with left:
-        st.subheader("Prompts", anchor=False)
-        prompts = pick_prompts(view.model.name)
-        if prompts:
-            with st.expander(f"The {len(prompts):,} prompts" if len(prompts) > 1 else "The prompt"):
-                st.html(side_by_side.prompts_html(prompts))
-    with right:
-        st.subheader("How it writes", anchor=False)
-        sampling = pick_sampling("compare.sampling", "compare")
-    if not prompts:
-        return None
-    return work.Request(view.study_key, study.made, edit.effective(view.edit), prompts, sampling)
-
-
-def draw_provenance() -> None:
-    """What the texts were written with, and whether that is still what the page asks for."""
-    written_by = written.request
-    same_study = (written_by.study, written_by.made) == (view.study_key, study.made)
-    now = edit.effective(view.edit)
-    st.caption(
-        plain(
-            f"Written by {name_model(written_by.study.model)}; edit: {describe_edit(written_by.edit)}; "
-            f"{describe_sampling(written_by.sampling)}."
-        )
-    )
-    if not (same_study and written_by.edit == now):
-        tasks.draw_stale_run(
-            work.KIND,
-            "write_again",
-            f"{'The edit plan has' if same_study else 'The study has'} changed",
-            "Write again as things are now",
-            work.begin_writing,
-            replace(written_by, study=view.study_key, made=study.made, edit=now),
-            "The same prompts and draws, with the edit plan of now.",
-        )
-
-
-def draw_summary() -> None:
-    found = written.comparisons
-    milder, worse = (sum(FILTERS[name](one) for one in found) for name in ("Got milder", "Got worse"))
-    with st.container(key="writing_summary"):
-        left, right = st.columns([2, 3], vertical_alignment="center")
-    left.html(side_by_side.summary_html(summarise(found), milder, worse))
-    if len(found) > 1:
-        shown = state.shows_words()
-        labels = [chart_label(mask(one.prompt, shown)) for one in found]
-        figure = toxicity_figure(
-            [one.toxicity_before for one in found],
-            [one.toxicity_after for one in found],
-            labels,
-            figures.palette(st.context.theme.type),
-        )
-        with right:
-            draw_chart(
-                figure,
-                "toxicity_chart",
-                f"Toxicity before and after: {describe_edit(written.request.edit)}",
-                f"Toxicity before against after, a dot for each continuation: {milder} milder, {worse} worse",
-                list_rows,
-                "toxicity_before_and_after",
-            )
-    cut = len({one.prompt for one in found if one.cut})
-    if cut:
-        count = "One prompt was" if cut == 1 else f"{cut:,} prompts were"
-        st.warning(
-            f"{count} longer than the model's context: the beginning was cut, so the model continued only the end.",
-            icon=":material/content_cut:",
-        )
-
-
-def draw_comparisons() -> None:
+def draw_comparisons(written: Written) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.segmented_control(
             "Show", list(FILTERS), default="All", key="written_filter", required=True, persist_state="session"
         )
         order = st.selectbox("Order", list(ORDERS), key="written_order", persist_state="session", width=240)
-        draw_downloads()
+        draw_downloads(written)
     found = sorted(filter(FILTERS[chosen], written.comparisons), key=ORDERS[order])
     if not found:
         st.caption("No continuation is of this kind.")
         return
-    count = st.session_state.get("written_shown", SHOWN)
+    # Others that are written begin with as few as at first.
+    of, count = st.session_state.get("written_shown", (written, SHOWN))
+    count = count if of is written else SHOWN
     several = any(one.sample for one in written.comparisons)
     st.html(side_by_side.comparisons_html(found[:count], several))
     if len(found) > count:
         st.button(
             f"Show {min(SHOWN, len(found) - count)} more of {len(found):,}",
             key="show_more",
-            on_click=lambda: st.session_state.update(written_shown=count + SHOWN),
+            on_click=st.session_state.update,
+            kwargs={"written_shown": (written, count + SHOWN)},
         )
 
 
-def list_rows() -> Table:
-    return work.list_written(written)
-
-
-def draw_downloads() -> None:
+def draw_downloads(written: Written) -> None:
     """The texts in full, whatever is blurred on the page."""
     files = {
         "json": lambda: write_json(work.record_written(written)),
-        "csv": lambda: write_csv(*list_rows()),
+        "csv": lambda: write_csv(*work.list_written(written)),
     }
     for ending, make in files.items():
         help = f"Everything written, with the edit and the sampling, as {ending.upper()}."
         draw_download(ending.upper(), make, f"before_and_after.{ending}", f"download_{ending}", help)
 
 
-def draw_command(asked: work.Request) -> None:
+def draw_command(asked: Asked) -> None:
     """The command that writes the same; prompts that are too many for it come as a file."""
-    command = commands.compare_command(asked.study, asked.edit, asked.prompts, asked.sampling)
+    command = commands.compare_command(asked.fitted.study, asked.edit, asked.prompts, asked.sampling)
     note = ""
     if commands.PROMPTS in command:
         note = "The command reads the prompts from a file, which the button below saves."
-    draw_commands([commands.fit_command(asked.study), command], note)
+    draw_commands([commands.fit_command(asked.fitted.study), command], note)
     if commands.PROMPTS in command:
         lines = "".join(f"{prompt}\n" for prompt in asked.prompts)
         draw_download(f"The {len(asked.prompts):,} prompts", lambda: lines, commands.PROMPTS, "prompts_file")
 
 
-page.open_page("Compare", "What changes in what it writes?")
-study = page.require_study()
-view = state.view()
-written = work.settle_writing()
-request = pick_request()
-tasks.draw_run(
-    work.KIND,
-    "write",
-    "Write before and after",
-    work.begin_writing,
-    request,
-    "Write a prompt first." if request is None else f"With the edit plan: {describe_edit(request.edit)}.",
-    "The run was stopped." + (" What was written before is still below." if written is not None else ""),
-)
-if written is not None:
-    st.subheader("Before and after", anchor=False)
-    draw_provenance()
-    draw_summary()
-    draw_comparisons()
-else:
-    st.caption("Press the button, and what the model writes with and without the edit appears here side by side.")
-if written is not None or request is not None:
-    draw_command(written.request if written is not None else request)
-page.explain(
-    "Both sides continue the same prompt with the same luck: before and after draw each token with the same random "
-    "numbers, so where the edit changes no probability they write the same words, and they differ from the marked "
-    "place on because the edit made a difference there. "
-    "Point at a word to see how likely it was before and after the edit, given the words to its left. "
-    "Toxicity is the probability that the continuation by itself is offensive, by a word-based classifier that is "
-    "blind to context and irony.",
-    r"t = \arg\max_{t}\,\bigl(\log p(t \mid \text{text so far}) + g_t\bigr), \qquad g_t \text{ shared by both sides}",
-)
+show(draw, HEAD, HELP)

@@ -15,7 +15,7 @@ from detox_engine.plans.edit import EditPlan, effective
 from detox_engine.plans.measure import SamplingPlan
 from detox_engine.scoring.records import record_comparisons, summarise
 from pages.compare.figure import toxicity_figure
-from pages.compare.work import list_written, record_written
+from pages.compare.work import Written, list_written, record_written
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
 from ui.show.downloads import write_csv, write_json
 from ui.show.figures import LIGHT
@@ -46,8 +46,14 @@ def write_own(folder: str, prompts: str, tokens: int = 6, **link: object):
     return write(session)
 
 
+def find_written(session) -> Written:
+    """The latest of this session."""
+    ((written, _),) = session.session_state["answers of writing"].all().values()
+    return written
+
+
 def results(session) -> tuple[Comparison, ...]:
-    return session.session_state["written"].comparisons
+    return find_written(session).comparisons
 
 
 def make_side(*tokens: str, own: float = 0.5, other: float = 0.25) -> Continuation:
@@ -150,7 +156,7 @@ def test_the_most_probable_token_leaves_no_room_for_luck(tiny_folder):
     assert session.number_input(key="compare_sampling_temperature").disabled
     session.number_input(key="prompts_count_everyday").set_value(1).run()
     write(session)
-    assert session.session_state["written"].request.sampling == SamplingPlan(greedy=True)
+    assert find_written(session).asked.sampling == SamplingPlan(greedy=True)
     assert "always the most probable one" in texts(session)
 
 
@@ -228,7 +234,7 @@ def test_many_prompts_come_as_a_file_that_the_command_reads(tiny_folder):
 def test_the_downloads_hold_the_texts_the_edit_and_the_sampling(tiny_folder):
     session = write_own(tiny_folder, "The soup is\nThe train is", off="1.0")
     assert {"download_json", "download_csv"} <= {button.key for button in session.get("download_button")}
-    written = session.session_state["written"]
+    written = find_written(session)
     whole = json.loads(write_json(record_written(written)))
     assert whole["edit"] == {"layers": "0-2", "rank": 8, "strength": 1.0, "switched_off": [[1, 0]], "edit_bias": False}
     assert whole["sampling"]["max_new_tokens"] == 6

@@ -106,6 +106,10 @@ class Task(Generic[A, R]):
         self._settle(None)
         return {asked: found for asked, (found, _) in self._kept().all().items()}
 
+    def latest(self) -> tuple[A, R] | None:
+        """The latest question that has an answer, and its answer."""
+        return next(reversed(self.answers().items()), None)
+
     def job(self, asked: A | None = None) -> jobs.Job | None:
         """This session's latest job of the kind; None before there is one, and once its answer has been looked up."""
         return jobs.find_job(self._kind_of(asked))
