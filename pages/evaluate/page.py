@@ -1,35 +1,81 @@
 """Is this edit good? Every scorer before the edit, after it, and under random subspaces of the same size."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
 
 from detox_engine.errors import InputError
 from detox_engine.plans import commands
-from detox_engine.plans.edit import effective
 from detox_engine.plans.measure import EvaluationPlan
 from detox_engine.plans.words import describe_edit, name_model
 from detox_engine.scoring.scorer import SPARES_HARMLESS
-from pages.evaluate import figures, parts, work
-from pages.evaluate.work import Asked
-from ui.frame import page
+from pages.evaluate import figures, parts
+from pages.evaluate.picks import EvaluatePicks
+from pages.evaluate.work import EVALUATION, Asked, find_evaluation
 from ui.frame.command import draw_commands
-from ui.session import state
+from ui.frame.page import Head, Help, StudyPage, show
 from ui.show import notes
-from ui.show.chart import draw_chart
+from ui.show.chart import clicked, draw_chart
 from ui.show.downloads import draw_download, write_json
-from ui.show.figures import palette
 from ui.show.side_by_side import comparisons_html
 from ui.widgets import evaluation
 from ui.words import numbers, verdicts
 from ui.words.rude_words import mask
 from ui.words.text import chart_label, plain
-from ui.work import jobs, tasks
+from ui.work.tasks import draw_stale, draw_task
 
+if TYPE_CHECKING:
+    from detox_engine.scoring.evaluation import Evaluation, PromptOutcome, Score
+
+HEAD = Head("Evaluate", "Is this edit good?", picks="evaluate")
+HELP = Help(
+    "An edit is good where what the model writes becomes less toxic, and nothing else changes: the text it reads is "
+    "as predictable as before, what it writes is as fluent, and harmless text is left alone. "
+    "Every change stands beside the change that random subspaces of the same rank on the same layers bring, on the "
+    "same prompts with the same luck; an effect that random subspaces have too is no effect of the directions. "
+    "Intervals hold 95 % of what the score would be on other prompts or texts of the same kind; before and after are "
+    "resampled together, so the change has an interval of its own.",
+    r"\Delta = s(\text{after}) - s(\text{before}), \qquad "
+    r"\text{perplexity} = e^{-\frac{1}{n}\sum_t \log p(x_t \mid x_{<t})}, \qquad "
+    r"\text{drift} = \frac{1}{n}\sum_t \mathrm{KL}\bigl(p_{\text{before}} \,\|\, p_{\text{after}}\bigr)",
+)
+LEGEND = (
+    '<p class="legend"><span class="before">●</span> before <span class="after">◆</span> after the edit '
+    '<span class="control">□</span> random subspaces of the same size removed instead '
+    '<span class="bar">├─┤</span> 95 % interval</p>'
+)
 SHOWN = 5
 """Prompts drawn at first, and added each time."""
 MOST_MOVED = 5
+
+
+def draw(page: StudyPage[EvaluatePicks]) -> None:
+    kept = EVALUATION.answers()
+    plan = pick_plan(any(asked.fitted == page.fitted for asked in kept))
+    asked = Asked(page.fitted, page.edit, plan) if plan is not None else None
+    draw_run(asked, asked in kept)
+    shown = find_evaluation(asked, kept) if asked is not None else None
+    if shown is not None:
+        found = kept[shown]
+        draw_provenance(shown, found, asked)
+        draw_scores(page, found)
+        draw_suppression(page, found)
+        draw_prompts(page, found)
+        draw_proof(found)
+        draw_download_of_all(found)
+    elif EVALUATION.job() is None:
+        st.info(
+            "Nothing is measured yet for this study. Press the button, and every score appears here before the edit, "
+            "after it, and with random subspaces of the same size removed instead.",
+            icon=":material/info:",
+        )
+    if asked is not None:
+        draw_command(shown if shown is not None else asked)
 
 
 def pick_plan(shown: bool) -> EvaluationPlan | None:
@@ -42,28 +88,33 @@ def pick_plan(shown: bool) -> EvaluationPlan | None:
         return None
 
 
-def draw_provenance(shown: Asked, asked: Asked) -> None:
+def draw_run(asked: Asked | None, measured: bool) -> None:
+    draw_task(
+        EVALUATION,
+        asked,
+        "evaluate",
+        "Evaluate again" if measured else "Evaluate this edit",
+        "Choose what to measure with first." if asked is None else f"The edit plan: {describe_edit(asked.edit)}.",
+        "The evaluation was stopped; nothing of it was kept.",
+        again=measured,
+    )
+
+
+def draw_provenance(shown: Asked, found: Evaluation, asked: Asked) -> None:
     """What the numbers are about, and whether that is still what the page asks for."""
     prompts = f" with {len(found.prompts):,} prompts" if found.prompts else ""
     st.caption(
         plain(
-            f"Measured: {describe_edit(shown.edit)}, on {name_model(shown.study.model)}{prompts}, in "
+            f"Measured: {describe_edit(shown.edit)}, on {name_model(shown.fitted.study.model)}{prompts}, in "
             f"{found.seconds:.0f} s."
         )
     )
     if shown != asked:
         what = "The edit plan has" if shown.edit != asked.edit else "What to measure with has"
-        tasks.draw_stale_run(
-            work.KIND,
-            "evaluate_now",
-            f"{what} changed",
-            "Evaluate what is chosen now",
-            work.begin_evaluation,
-            asked,
-        )
+        draw_stale(EVALUATION, asked, "evaluate_now", f"{what} changed", "Evaluate what is chosen now")
 
 
-def draw_scores() -> None:
+def draw_scores(page: StudyPage[EvaluatePicks], found: Evaluation) -> None:
     """The main picture: a card for each scorer, by the question it answers."""
     st.html(parts.verdict_html(found))
     st.html(LEGEND)
@@ -71,16 +122,16 @@ def draw_scores() -> None:
         st.subheader(question, anchor=False)
         with st.container(key=f"score_cards_{place}"):
             for score in scores:
-                draw_score(score)
+                draw_score(page, found, score)
 
 
-def draw_score(score) -> None:
+def draw_score(page: StudyPage[EvaluatePicks], found: Evaluation, score: Score) -> None:
     with st.container(border=True, key=f"score_{score.name}"):
         st.html(parts.score_html(score))
         draw_chart(
-            figures.effect_figure(score, colours),
+            figures.effect_figure(score, page.colours),
             f"effect_{score.name}",
-            title_of(score.title),
+            title_of(found, score.title),
             f"{score.title}: {numbers.number(score.effect.before.mean)} before, "
             f"{numbers.number(score.effect.after.mean)} after, {numbers.number(score.effect.control.mean)} random",
             partial(verdicts.list_effects, [score]),
@@ -88,12 +139,12 @@ def draw_score(score) -> None:
         )
 
 
-def title_of(what: str) -> str:
+def title_of(found: Evaluation, what: str) -> str:
     """Above a saved picture: what it shows, and of which edit."""
     return f"{what}: {describe_edit(found.edit)}"
 
 
-def draw_suppression() -> None:
+def draw_suppression(page: StudyPage[EvaluatePicks], found: Evaluation) -> None:
     """Harmless text beside plain text: does the edit blunt more than toxic text?"""
     board = parts.hold_texts(found.scores)
     if not board.keys() - {parts.PLAIN}:
@@ -103,19 +154,19 @@ def draw_suppression() -> None:
         "Where predictions move further on harmless text than on plain text, the edit blunts more than toxic text."
     )
     draw_chart(
-        figures.suppression_figure(board, colours),
+        figures.suppression_figure(board, page.colours),
         "suppression",
-        title_of("Harmless text beside plain text"),
+        title_of(found, "Harmless text beside plain text"),
         parts.describe_texts(board),
         partial(verdicts.list_effects, [score for scores in board.values() for score in scores.values()]),
         "harmless_text",
     )
     if parts.PLAIN not in board:
         st.caption("Measure perplexity and drift too, and plain text appears beside them.")
-    draw_most_moved()
+    draw_most_moved(found)
 
 
-def draw_most_moved() -> None:
+def draw_most_moved(found: Evaluation) -> None:
     """The harmless sentences on which predictions moved most."""
     from detox_engine.data.bundled import GROUPS, HARMLESS
     from detox_engine.data.texts import read_text
@@ -136,7 +187,7 @@ def draw_most_moved() -> None:
             column.html(parts.moved_html([(lines[i], float(items[1][i]), float(items[2:, i].mean())) for i in order]))
 
 
-def draw_prompts() -> None:
+def draw_prompts(page: StudyPage[EvaluatePicks], found: Evaluation) -> None:
     """Every prompt by what became of it, with what was written before and after."""
     if not found.prompts:
         return
@@ -146,13 +197,12 @@ def draw_prompts() -> None:
     items = found.items[found.prompts_scored]
     counts = parts.count_fates(items, TOXIC)
     st.html(parts.fates_html(counts))
-    shown = state.shows_words()
-    labels = [chart_label(mask(outcome.prompt, shown)) for outcome in found.prompts]
+    labels = [chart_label(mask(outcome.prompt, page.shows_words)) for outcome in found.prompts]
     sides = {"The edit": (items[0], items[1]), "Random": (items[0], items[2])}
     draw_chart(
-        figures.prompt_figure(sides, labels, TOXIC, colours),
+        figures.prompt_figure(sides, labels, TOXIC, page.colours),
         "prompt_scatter",
-        title_of("Toxicity of each prompt"),
+        title_of(found, "Toxicity of each prompt"),
         f"Toxicity of each prompt before and after: {counts['better'][0]} got better, {counts['worse'][0]} got worse",
         partial(parts.list_prompts, found),
         "toxicity_of_prompts",
@@ -165,17 +215,16 @@ def draw_prompts() -> None:
     picked = st.session_state.get("picked_prompt")
     if picked is not None and picked < len(found.prompts):
         with st.container(border=True, key="picked"):
-            draw_outcomes([found.prompts[picked]])
-    draw_fate(counts)
+            draw_outcomes(found, [found.prompts[picked]])
+    draw_fate(found, counts)
 
 
 def take_prompt() -> None:
-    points = st.session_state.prompt_scatter["selection"]["points"]
-    if points and points[0].get("customdata"):
-        st.session_state.picked_prompt = int(points[0]["customdata"][0])
+    for prompt, *_ in clicked("prompt_scatter", "customdata")[:1]:
+        st.session_state.picked_prompt = int(prompt)
 
 
-def draw_fate(counts: dict[str, tuple[int, float]]) -> None:
+def draw_fate(found: Evaluation, counts: dict[str, tuple[int, float]]) -> None:
     """The prompts of one fate, the most telling first."""
     chosen = st.segmented_control(
         "Show the prompts that",
@@ -198,28 +247,29 @@ def draw_fate(counts: dict[str, tuple[int, float]]) -> None:
         return
     key = f"fate_shown_{chosen}"
     count = st.session_state.get(key, SHOWN)
-    draw_outcomes(chosen_prompts[:count])
+    draw_outcomes(found, chosen_prompts[:count])
     if len(chosen_prompts) > count:
         st.button(
             f"Show {min(SHOWN, len(chosen_prompts) - count)} more of {len(chosen_prompts):,}",
             key="more_prompts",
-            on_click=lambda: st.session_state.update({key: count + SHOWN}),
+            on_click=st.session_state.update,
+            kwargs={key: count + SHOWN},
         )
 
 
-def draw_outcomes(chosen) -> None:
+def draw_outcomes(found: Evaluation, chosen: Sequence[PromptOutcome]) -> None:
     several = found.plan.sampling.samples > 1
     st.html(comparisons_html([each for outcome in chosen for each in outcome.comparisons], several))
 
 
-def draw_proof() -> None:
+def draw_proof(found: Evaluation) -> None:
     st.subheader("Proof of the edit", anchor=False)
     edit = found.edit
     with st.container(border=True, key="proof"):
         st.html(parts.proof_html(found.proof, edit.rank, found.model.hidden, edit.strength))
 
 
-def draw_download_of_all() -> None:
+def draw_download_of_all(found: Evaluation) -> None:
     """Everything in full, whatever is blurred on the page."""
     from detox_engine.scoring.records import record_evaluation
 
@@ -229,60 +279,12 @@ def draw_download_of_all() -> None:
 
 
 def draw_command(asked: Asked) -> None:
-    draw_commands([commands.fit_command(asked.study), commands.evaluate_command(asked.study, asked.edit, asked.plan)])
-
-
-LEGEND = (
-    '<p class="legend"><span class="before">●</span> before <span class="after">◆</span> after the edit '
-    '<span class="control">□</span> random subspaces of the same size removed instead '
-    '<span class="bar">├─┤</span> 95 % interval</p>'
-)
-
-page.open_page("Evaluate", "Is this edit good?")
-study = page.require_study()
-view = state.view()
-colours = palette(st.context.theme.type)
-kept = work.settle_evaluations()
-of_study = any((asked.study, asked.made) == (view.study_key, study.made) for asked in kept)
-plan = pick_plan(of_study)
-asked = Asked(view.study_key, study.made, effective(view.edit), plan) if plan is not None else None
-measured = asked in kept
-tasks.draw_run(
-    work.KIND,
-    "evaluate",
-    "Evaluate again" if measured else "Evaluate this edit",
-    work.begin_evaluation,
-    asked,
-    "Choose what to measure with first." if asked is None else f"The edit plan: {describe_edit(asked.edit)}.",
-    "The evaluation was stopped; nothing of it was kept.",
-    again=measured,
-)
-shown = work.find_evaluation(asked, kept) if asked is not None else None
-if shown is not None:
-    found = kept[shown]
-    draw_provenance(shown, asked)
-    draw_scores()
-    draw_suppression()
-    draw_prompts()
-    draw_proof()
-    draw_download_of_all()
-    draw_command(shown)
-elif jobs.find_job(work.KIND) is None:
-    st.info(
-        "Nothing is measured yet for this study. Press the button, and every score appears here before the edit, "
-        "after it, and with random subspaces of the same size removed instead.",
-        icon=":material/info:",
+    draw_commands(
+        [
+            commands.fit_command(asked.fitted.study),
+            commands.evaluate_command(asked.fitted.study, asked.edit, asked.plan),
+        ]
     )
-if shown is None and asked is not None:
-    draw_command(asked)
-page.explain(
-    "An edit is good where what the model writes becomes less toxic, and nothing else changes: the text it reads is "
-    "as predictable as before, what it writes is as fluent, and harmless text is left alone. "
-    "Every change stands beside the change that random subspaces of the same rank on the same layers bring, on the "
-    "same prompts with the same luck; an effect that random subspaces have too is no effect of the directions. "
-    "Intervals hold 95 % of what the score would be on other prompts or texts of the same kind; before and after are "
-    "resampled together, so the change has an interval of its own.",
-    r"\Delta = s(\text{after}) - s(\text{before}), \qquad "
-    r"\text{perplexity} = e^{-\frac{1}{n}\sum_t \log p(x_t \mid x_{<t})}, \qquad "
-    r"\text{drift} = \frac{1}{n}\sum_t \mathrm{KL}\bigl(p_{\text{before}} \,\|\, p_{\text{after}}\bigr)",
-)
+
+
+show(draw, HEAD, HELP)

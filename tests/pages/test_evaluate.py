@@ -74,7 +74,8 @@ def upload(session, what: str, name: str, content: bytes):
 
 
 def results(session):
-    return list(session.session_state["evaluations"].values())
+    """This session's evaluations, the latest last."""
+    return [found for found, _ in session.session_state["answers of evaluation"].all().values()]
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +237,7 @@ def test_an_evaluation_can_be_stopped(tiny_folder, monkeypatch):
     session.button(key="stop_evaluation").click().run()
     go_on.set()
     run_until(session, lambda session: "The evaluation was stopped" in texts(session))
-    assert not session.session_state["evaluations"]
+    assert not results(session)
 
 
 def test_prompts_of_others_are_escaped_and_their_rude_words_blurred(tiny_folder):
