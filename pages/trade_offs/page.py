@@ -1,9 +1,12 @@
 """Which rank and layers are worth it? Two scores for every setting of a grid, the frontier, and the random control."""
 
+from __future__ import annotations
+
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -13,28 +16,81 @@ from detox_engine.plans.edit import EditPlan, effective
 from detox_engine.plans.measure import SweepPlan
 from detox_engine.plans.words import describe_edit
 from detox_engine.scoring.recommend import find_role
-from detox_engine.scoring.results import SweepPoint
-from pages.trade_offs import work
 from pages.trade_offs.figures import Axis, describe_scores, grid_figure, shade_of, trade_off_figure
 from pages.trade_offs.grid import pick_sweep_plan
-from pages.trade_offs.work import Asked
-from ui.frame import page
+from pages.trade_offs.picks import TradeOffsPicks
+from pages.trade_offs.work import SWEEP, Asked, draw_progress
 from ui.frame.command import draw_commands
+from ui.frame.page import Head, Help, StudyPage, show
 from ui.session import state
-from ui.show import figures, notes
-from ui.show.chart import draw_chart
+from ui.show import notes
+from ui.show.chart import clicked, draw_chart
 from ui.show.downloads import Table, draw_download, write_json
 from ui.words.numbers import interval, number
 from ui.words.text import plain
-from ui.work import jobs, tasks
+from ui.work.tasks import draw_task
 
+if TYPE_CHECKING:
+    from detox_engine.scoring.results import SweepPoint
+    from detox_engine.scoring.scorer import Scorer
+    from detox_engine.scoring.sweep import Sweep
+    from detox_engine.study.study import Study
+
+HEAD = Head("Trade-offs", "Which rank and layers are worth it?", picks="trade_offs")
+HELP = Help(
+    "Each dot is an edit of one rank, layers and strength: how toxic what the model then writes is, against how well "
+    "it still predicts neutral text. "
+    "The frontier joins the settings that no other beats in both; where it bends, more cost buys little more. "
+    "Squares are random subspaces of the same sizes: what an edit does no better than they do is not the work of "
+    "its directions.",
+    r"W_\ell \leftarrow W_\ell - \alpha\, W_\ell V_\ell^{\top} V_\ell \quad "
+    r"\text{for } \ell \text{ from the first layer to the last, } V_\ell \in \mathbb{R}^{\text{rank} \times "
+    r"\text{hidden}}",
+)
 SHADES = ("rank", "first layer", "last layer", "strength")
 LIMIT = 10.0
 """Percent that perplexity may rise by, unless the reader says otherwise."""
 _KEPT = {"persist_state": "session"}
 
 
-def pick_plan(shown: bool) -> SweepPlan | None:
+def draw(page: StudyPage[TradeOffsPicks]) -> None:
+    answered, sweep = SWEEP.latest() or (None, None)
+    if answered is not None and answered.fitted != page.fitted:
+        answered, sweep = None, None
+    plan = pick_plan(page.study, sweep is not None)
+    asked = Asked(page.fitted, plan) if plan is not None else None
+    draw_run(page, asked, answered, sweep)
+    limit = LIMIT
+    if sweep is not None:
+        if asked is not None and asked != answered:
+            st.caption("What is chosen above has changed since; below is what was measured last.")
+        limit = draw_sweep(page, sweep)
+    elif SWEEP.job() is None:
+        st.info(
+            "Nothing is tried yet for this study. Press the button, and every setting appears here with its toxicity "
+            "and its perplexity, beside a random subspace of the same size.",
+            icon=":material/info:",
+        )
+    if answered is not None or asked is not None:
+        draw_command(answered or asked, limit)
+
+
+def draw_sweep(page: StudyPage[TradeOffsPicks], sweep: Sweep) -> float:
+    """What was measured of a grid; returns by how many percent the reader lets perplexity rise."""
+    limit = st.number_input(
+        "Perplexity may rise by at most, in %", 0.0, None, LIMIT, step=1.0, key="sweep_most_cost", width=280, **_KEPT
+    )
+    recommended = draw_recommendation(sweep, find_current(sweep.points, page.edit), limit)
+    draw_taken(page.edit)
+    axes = pick_axes(sweep.scorers)
+    draw_trade_off(page, sweep, axes, recommended, limit)
+    draw_grid(page, sweep, axes)
+    draw_table(sweep)
+    draw_download_of_all(sweep)
+    return limit
+
+
+def pick_plan(study: Study, shown: bool) -> SweepPlan | None:
     """What to try; folded away once there is something to see."""
     try:
         with st.expander("What to try", icon=":material/grid_on:", expanded=not shown):
@@ -44,61 +100,51 @@ def pick_plan(shown: bool) -> SweepPlan | None:
         return None
 
 
-def draw_run(asked: Asked | None) -> None:
+def draw_run(page: StudyPage[TradeOffsPicks], asked: Asked | None, answered: Asked | None, sweep: Sweep | None) -> None:
     """The button with the size of the grid, and what becomes of a run."""
-    size = count_settings(asked) if asked is not None else 0
-    same = tried is not None and tried.asked == asked
-    left = tried.sweep.total - len(tried.sweep.points) if same else 0
-    job = jobs.find_job(work.KIND)
+    size = count_settings(page.study, asked.plan) if asked is not None else 0
+    same = sweep is not None and answered == asked
+    left = sweep.total - len(sweep.points) if same else 0
+    job = SWEEP.job()
     stopped = left > 0 and not (job is not None and job.running)
     if asked is None:
         note = "Choose what to try first."
     elif stopped:
-        note = f"Stopped: {left:,} of {tried.sweep.total:,} settings are still to be measured."
+        note = f"Stopped: {left:,} of {sweep.total:,} settings are still to be measured."
     elif size and not same:
         note = "Settings that were measured before are kept, and only what is missing is computed."
     else:
         note = ""
-    tasks.draw_run(
-        work.KIND,
+    measured = sweep is not None and job is not None and answered == job.key
+    draw_task(
+        SWEEP,
+        asked if size else None,
         "sweep",
         "Go on with the rest" if stopped else f"Try {size:,} setting{'s' if size != 1 else ''}",
-        work.begin_sweep,
-        asked if size else None,
         note,
-        "The run was stopped before its first settings were measured.",
+        "" if measured else "The run was stopped before its first settings were measured.",
         again=same and not left,
-        draw=draw_progress,
+        draw=lambda snapshot: draw_progress(snapshot, time.monotonic()),
         stop_label="Stop and keep what is done",
     )
 
 
-def draw_progress(snapshot: jobs.Snapshot) -> None:
-    """The bar; the whole page is drawn anew when more settings are measured than it shows."""
-    work.draw_progress(snapshot, time.monotonic())
-    if work.count_found() > (len(tried.sweep.points) if tried is not None else 0):
-        st.rerun()
-
-
-def count_settings(asked: Asked) -> int:
+def count_settings(study: Study, plan: SweepPlan) -> int:
     """Settings in the grid; 0 with a sentence where it cannot be made."""
     from detox_engine.scoring.sweep import check_grid
 
     try:
-        return len(check_grid(study, asked.plan))
+        return len(check_grid(study, plan))
     except InputError as error:
         notes.draw_error(str(error))
         return 0
 
 
-def pick_axes() -> tuple[Axis, Axis]:
+def pick_axes(scorers: Sequence[Scorer]) -> tuple[Axis, Axis]:
     """Which two scores to hold against each other."""
-    axes = {
-        scorer.name: Axis(scorer.name, scorer.title, scorer.unit, scorer.lower_is_better)
-        for scorer in tried.sweep.scorers
-    }
+    axes = {scorer.name: Axis(scorer.name, scorer.title, scorer.unit, scorer.lower_is_better) for scorer in scorers}
     names = list(axes)
-    cost, harm = (find_role(tried.sweep.scorers, role) for role in ("cost", "harm"))
+    cost, harm = (find_role(scorers, role) for role in ("cost", "harm"))
     first, second = cost.name if cost else names[-1], harm.name if harm else names[0]
     chosen = []
     for column, (label, key, start) in zip(
@@ -110,16 +156,14 @@ def pick_axes() -> tuple[Axis, Axis]:
     return chosen[0], chosen[1]
 
 
-def take_point(chart: str) -> None:
+def take_point(points: Sequence[SweepPoint], chart: str) -> None:
     """A click on a setting makes it the edit plan; the selection itself is lost with the next figure."""
-    points = st.session_state[chart]["selection"]["points"]
-    if points and points[0].get("customdata"):
-        take_setting(int(points[0]["customdata"][0]))
+    for index, *_ in clicked(chart, "customdata")[:1]:
+        take_setting(points[int(index)].edit)
 
 
-def take_setting(index: int) -> None:
+def take_setting(edit: EditPlan) -> None:
     """Make a setting the edit plan, and remember what changed."""
-    edit = st.session_state.tried.sweep.points[index].edit
     before = state.view().edit
     state.change_edit(
         layers=edit.layers,
@@ -140,28 +184,27 @@ def describe_change(before: EditPlan, after: EditPlan) -> str:
     return f"The edit plan is now {describe_edit(after)}; it was {describe_edit(effective(before))}.{switched}"
 
 
-def draw_taken() -> None:
+def draw_taken(now: EditPlan) -> None:
     """What the latest click changed; the same room before it, so that the charts stay where they are."""
     edit, sentence = st.session_state.get("sweep_taken", (None, ""))
-    now = effective(view.edit)
     if edit == now:
         st.success(plain(sentence), icon=":material/check:")
     else:
         st.info(plain(f"The edit plan: {describe_edit(now)}."), icon=":material/tune:")
 
 
-def draw_recommendation(limit: float) -> int | None:
+def draw_recommendation(sweep: Sweep, current: int | None, limit: float) -> int | None:
     """The knee under the limit with its reason; its index among the points, None where there is none."""
     from detox_engine.scoring.recommend import recommend
 
-    harm, cost = find_role(tried.sweep.scorers, "harm"), find_role(tried.sweep.scorers, "cost")
+    harm, cost = find_role(sweep.scorers, "harm"), find_role(sweep.scorers, "cost")
     if harm is None or cost is None:
         st.info("A setting is recommended where toxicity and perplexity are both measured.", icon=":material/info:")
         return None
-    choice = recommend(points, harm, cost, 1 + limit / 100)
+    choice = recommend(sweep.points, harm, cost, 1 + limit / 100)
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="recommendation"):
         icon = ":material/recommend:" if choice.index is not None else ":material/block:"
-        so_far = "" if tried.sweep.whole else f"Of {len(points):,} settings so far: "
+        so_far = "" if sweep.whole else f"Of {len(sweep.points):,} settings so far: "
         st.markdown(f"{icon} {so_far}{plain(choice.reason)}", width="stretch")
         if choice.index is not None:
             st.button(
@@ -169,18 +212,22 @@ def draw_recommendation(limit: float) -> int | None:
                 key="take_recommended",
                 disabled=current == choice.index,
                 on_click=take_setting,
-                args=(choice.index,),
+                args=(sweep.points[choice.index].edit,),
             )
     return choice.index
 
 
-def find_current() -> int | None:
+def find_current(points: Sequence[SweepPoint], edit: EditPlan) -> int | None:
     """The point that is the edit plan now."""
-    edit = effective(state.view().edit)
     return next((index for index, point in enumerate(points) if point.edit == edit), None)
 
 
-def draw_trade_off(x: Axis, y: Axis, recommended: int | None, limit: float) -> None:
+def draw_trade_off(
+    page: StudyPage[TradeOffsPicks], sweep: Sweep, axes: tuple[Axis, Axis], recommended: int | None, limit: float
+) -> None:
+    """The main picture: a dot for each setting; a click makes one the edit plan."""
+    (x, y), points = axes, sweep.points
+    current = find_current(points, page.edit)
     varied = [shade for shade in SHADES if len({shade_of(point, shade) for point in points}) > 1] or ["rank"]
     key = f"sweep_shade_{'_'.join(varied)}"
     shade = varied[0]
@@ -188,16 +235,16 @@ def draw_trade_off(x: Axis, y: Axis, recommended: int | None, limit: float) -> N
         shade = st.segmented_control(
             "Shade dots by", varied, format_func=str.capitalize, default=varied[0], key=key, required=True, **_KEPT
         )
-    cost = find_role(tried.sweep.scorers, "cost")
+    cost = find_role(sweep.scorers, "cost")
     bound = points[0].effects[x.name].before.mean * (1 + limit / 100) if cost and x.name == cost.name else None
     draw_chart(
-        trade_off_figure(points, x, y, shade, colours, bound, recommended, current),
+        trade_off_figure(points, x, y, shade, page.colours, bound, recommended, current),
         "trade_off",
         f"{y.title} against {x.title.lower()} for {len(points):,} edits",
-        describe_trade_off(x, y, recommended),
-        partial(tabulate, points),
+        describe_trade_off(points, x, y, {"recommended": recommended, "the edit plan now": current}),
+        partial(tabulate, sweep, points),
         "trade_offs",
-        on_select=lambda: take_point("trade_off"),
+        on_select=partial(take_point, points, "trade_off"),
     )
     st.caption(
         "A click on a dot makes it the edit plan. Bars are 95 % intervals of the change from the unedited model, for "
@@ -205,11 +252,10 @@ def draw_trade_off(x: Axis, y: Axis, recommended: int | None, limit: float) -> N
     )
 
 
-def describe_trade_off(x: Axis, y: Axis, recommended: int | None) -> str:
-    """The picture in words: the unedited model, and the ends of the frontier."""
+def describe_trade_off(points: Sequence[SweepPoint], x: Axis, y: Axis, named: Mapping[str, int | None]) -> str:
+    """The picture in words: the unedited model, and the settings that have a name, by their index."""
     unedited = ", ".join(f"{axis.title.lower()} {number(points[0].effects[axis.name].before.mean)}" for axis in (x, y))
     words = [f"{y.title} against {x.title.lower()} for {len(points):,} settings", f"unedited: {unedited}"]
-    named = {"recommended": recommended, "the edit plan now": current}
     words += [
         f"{name}: {', '.join(describe_scores(points[index], x, y))}"
         for name, index in named.items()
@@ -218,16 +264,17 @@ def describe_trade_off(x: Axis, y: Axis, recommended: int | None) -> str:
     return "; ".join(words)
 
 
-def tabulate(chosen: Sequence[SweepPoint]) -> Table:
+def tabulate(sweep: Sweep, chosen: Sequence[SweepPoint]) -> Table:
     """Every score of these settings, with its interval and its control."""
     from detox_engine.scoring.records import tabulate_sweep
 
-    return tabulate_sweep(replace(tried.sweep, points=tuple(chosen)))
+    return tabulate_sweep(replace(sweep, points=tuple(chosen)))
 
 
-def draw_grid(axes: tuple[Axis, Axis]) -> None:
+def draw_grid(page: StudyPage[TradeOffsPicks], sweep: Sweep, axes: tuple[Axis, Axis]) -> None:
     """Rank × first layer for one score, of one last layer and strength."""
     st.subheader("Rank by first layer", anchor=False)
+    points = sweep.points
     slices = sorted({(point.layers[-1], point.strength) for point in points})
     controls = st.container(horizontal=True, vertical_alignment="bottom", gap="large")
     by_title = {axis.title: axis for axis in axes[::-1]}
@@ -251,13 +298,13 @@ def draw_grid(axes: tuple[Axis, Axis]) -> None:
         )
     inside = [index for index, point in enumerate(points) if (point.layers[-1], point.strength) == chosen]
     draw_chart(
-        grid_figure(points, inside, axis, colours, current),
+        grid_figure(points, inside, axis, page.colours, find_current(points, page.edit)),
         "sweep_grid",
         f"{axis.title} by rank and first layer, to layer {chosen[0]} with strength {chosen[1]:g}",
         f"{axis.title} by rank and first layer, under the edit and under random subspaces",
-        partial(tabulate, [points[index] for index in inside]),
+        partial(tabulate, sweep, [points[index] for index in inside]),
         "rank_by_first_layer",
-        on_select=lambda: take_point("sweep_grid"),
+        on_select=partial(take_point, points, "sweep_grid"),
     )
     st.caption(
         f"Layers run from the first layer to layer {chosen[0]}. Warmer is worse; both halves share one "
@@ -265,19 +312,20 @@ def draw_grid(axes: tuple[Axis, Axis]) -> None:
     )
 
 
-def draw_table() -> None:
+def draw_table(sweep: Sweep) -> None:
+    points = sweep.points
     with st.expander(f"All {len(points):,} settings as a table", icon=":material/table:"):
         rows = []
         for point in points:
             row = {"Setting": describe_edit(point.edit)}
-            for scorer in tried.sweep.scorers:
+            for scorer in sweep.scorers:
                 effect = point.effects[scorer.name]
                 row[scorer.title] = interval(effect.after)
                 row[f"{scorer.title}, random"] = number(effect.control.mean)
             rows.append(row)
         st.dataframe(rows, hide_index=True, alt="All settings with their scores and their random control")
         before = points[0].effects
-        unedited = "; ".join(f"{scorer.title} {interval(before[scorer.name].before)}" for scorer in tried.sweep.scorers)
+        unedited = "; ".join(f"{scorer.title} {interval(before[scorer.name].before)}" for scorer in sweep.scorers)
         st.caption(plain(f"Unedited: {unedited}. 95 % intervals in brackets."))
         with st.container(horizontal=True, vertical_alignment="bottom"):
             index = st.selectbox(
@@ -286,15 +334,15 @@ def draw_table() -> None:
                 format_func=lambda index: describe_edit(points[index].edit).capitalize(),
                 key=f"sweep_setting_{len(points)}",
             )
-            st.button("Make it the edit plan", key="take_setting", on_click=take_setting, args=(index,))
+            st.button("Make it the edit plan", key="take_setting", on_click=take_setting, args=(points[index].edit,))
 
 
-def draw_download_of_all() -> None:
+def draw_download_of_all(sweep: Sweep) -> None:
     from detox_engine.scoring.records import record_sweep
 
     draw_download(
         "Everything as JSON",
-        lambda: write_json(record_sweep(tried.sweep)),
+        lambda: write_json(record_sweep(sweep)),
         "trade_offs.json",
         "download_sweep",
         "Every setting with all scores, intervals and controls.",
@@ -302,50 +350,12 @@ def draw_download_of_all() -> None:
 
 
 def draw_command(asked: Asked, limit: float) -> None:
-    draw_commands([commands.fit_command(asked.study), commands.sweep_command(asked.study, asked.plan, 1 + limit / 100)])
+    draw_commands(
+        [
+            commands.fit_command(asked.fitted.study),
+            commands.sweep_command(asked.fitted.study, asked.plan, 1 + limit / 100),
+        ]
+    )
 
 
-page.open_page("Trade-offs", "Which rank and layers are worth it?")
-study = page.require_study()
-view = state.view()
-colours = figures.palette(st.context.theme.type)
-tried = work.settle_sweep()
-if tried is not None and (tried.asked.study, tried.asked.made) != (view.study_key, study.made):
-    tried = None
-plan = pick_plan(tried is not None)
-asked = Asked(view.study_key, study.made, plan) if plan is not None else None
-draw_run(asked)
-if tried is not None:
-    points = tried.sweep.points
-    current = find_current()
-    if asked is not None and asked != tried.asked:
-        st.caption("What is chosen above has changed since; below is what was measured last.")
-    limit = st.number_input(
-        "Perplexity may rise by at most, in %", 0.0, None, LIMIT, step=1.0, key="sweep_most_cost", width=280, **_KEPT
-    )
-    recommended = draw_recommendation(limit)
-    draw_taken()
-    axes = pick_axes()
-    draw_trade_off(*axes, recommended, limit)
-    draw_grid(axes)
-    draw_table()
-    draw_download_of_all()
-    draw_command(tried.asked, limit)
-elif jobs.find_job(work.KIND) is None:
-    st.info(
-        "Nothing is tried yet for this study. Press the button, and every setting appears here with its toxicity and "
-        "its perplexity, beside a random subspace of the same size.",
-        icon=":material/info:",
-    )
-if tried is None and asked is not None:
-    draw_command(asked, LIMIT)
-page.explain(
-    "Each dot is an edit of one rank, layers and strength: how toxic what the model then writes is, against how well "
-    "it still predicts neutral text. "
-    "The frontier joins the settings that no other beats in both; where it bends, more cost buys little more. "
-    "Squares are random subspaces of the same sizes: what an edit does no better than they do is not the work of "
-    "its directions.",
-    r"W_\ell \leftarrow W_\ell - \alpha\, W_\ell V_\ell^{\top} V_\ell \quad "
-    r"\text{for } \ell \text{ from the first layer to the last, } V_\ell \in \mathbb{R}^{\text{rank} \times "
-    r"\text{hidden}}",
-)
+show(draw, HEAD, HELP)

@@ -1,80 +1,56 @@
-"""The worker that tries a grid of edits, and the grid of this session."""
+"""The grid of edits that is tried, and how a run of it is going."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from detox_engine.plans.measure import SweepPlan
-from ui.session import shelf as cache
-from ui.session.shelf import find_results_file
-from ui.session.view import StudyKey
+from ui.session.folders import cache_folder
+from ui.session.view import Fitted
 from ui.work import jobs
 from ui.work.jobs import Snapshot, Stage
+from ui.work.tasks import Task, Tell
 
 if TYPE_CHECKING:
+    from detox_engine.errors import Progress
     from detox_engine.scoring.sweep import Sweep
+    from detox_engine.study.study import Study
+    from detox_engine.workbench import Workbench
 
-KIND = "sweep"
 COUNTED = "Trying settings"
 """The stage under which the engine counts settings."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a sweep answers."""
+    """Which grid of edits of which study, measured with what."""
 
-    study: StudyKey
-    made: str
-    """Tells a study from an earlier one with the same specs."""
+    fitted: Fitted
     plan: SweepPlan
 
 
-@dataclass(frozen=True, eq=False)
-class Tried:
-    """A grid and what was measured of it; less than the whole where it was stopped."""
+def answer(bench: Workbench, study: Study, asked: Asked, progress: Progress, tell: Tell) -> Sweep:
+    """The grid, told as it grows; a part without a setting is no answer yet."""
+    from detox_engine.scoring.sweep import run_sweep
 
-    asked: Asked
-    sweep: Sweep
+    def grow(sweep: Sweep) -> None:
+        if sweep.points:
+            tell(sweep)
 
-
-def begin_sweep(asked: Asked) -> None:
-    """Try the grid in a worker; `settle_sweep` takes over what comes of it, while it runs and where it is stopped."""
-    shelf = cache.shelf()
-    found: list[Tried] = []
-
-    def work(progress):
-        study = shelf.fit(asked.study, progress)
-        bench = shelf.workbench(asked.study.model, progress)
-        from detox_engine.scoring.sweep import run_sweep
-
-        results = find_results_file(study.model.weights_hash)
-        run_sweep(bench, study, asked.plan, results, progress, lambda sweep: found.append(Tried(asked, sweep)))
-
-    st.session_state.found_by_sweep = found
-    jobs.start_job(KIND, asked, work)
+    return run_sweep(bench, study, asked.plan, find_results_file(study.model.weights_hash), progress, grow)
 
 
-def settle_sweep() -> Tried | None:
-    """The latest grid of this session, as far as it is measured; a run without a setting leaves the last in place."""
-    job = jobs.find_job(KIND)
-    # Before what was found, which a worker still adds to until it has ended.
-    ended = job.snapshot.state if job is not None else ""
-    measured = count_found() > 0
-    if measured:
-        st.session_state.tried = st.session_state.found_by_sweep[-1]
-    if ended == "done" or (ended == "stopped" and measured):
-        jobs.forget_job(KIND)
-    return st.session_state.get("tried")
+SWEEP = Task("sweep", answer, keep=1, private=True)
 
 
-def count_found() -> int:
-    """Settings of the latest run that are there."""
-    found = st.session_state.get("found_by_sweep")
-    return len(found[-1].sweep.points) if found else 0
+def find_results_file(weights_hash: str) -> Path:
+    """Where measured settings of a model are kept for later runs, each with all that its numbers depend on."""
+    return cache_folder() / "sweeps" / f"{weights_hash.removeprefix('sha256:')[:16]}.jsonl"
 
 
 def estimate_remaining(stages: Sequence[Stage], now: float) -> float | None:

@@ -20,11 +20,10 @@ from detox_engine.plans.sources import TextSpec
 from detox_engine.scoring.records import record_sweep
 from detox_engine.scoring.results import SweepPoint
 from pages.trade_offs.figures import Axis, grid_figure, trade_off_figure
-from pages.trade_offs.work import describe_seconds, estimate_remaining
+from pages.trade_offs.work import describe_seconds, estimate_remaining, find_results_file
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
 from tests.rounding import assert_alike
 from ui.session.links import write_link
-from ui.session.shelf import find_results_file
 from ui.session.view import StudyKey
 from ui.show.figures import DARK, LIGHT
 from ui.work.jobs import Stage
@@ -58,7 +57,9 @@ def sweep(session):
 
 
 def tried(session):
-    return session.session_state["tried"].sweep
+    """The latest grid of this session, as far as it is measured."""
+    ((sweep, _),) = session.session_state["answers of sweep"].all().values()
+    return sweep
 
 
 @pytest.fixture(scope="module")
@@ -160,13 +161,14 @@ def test_a_stopped_grid_keeps_what_is_done_and_goes_on_with_the_rest(tiny_folder
     assert "settings so far" in texts(session) or "No setting lowers" in texts(session)
     session.button(key="stop_sweep").click().run()
     go_on.set()
-    run_until(session, lambda session: "sweep" not in session.session_state["jobs"])
+    run_until(session, lambda session: "still to be measured" in texts(session))
+    assert "before its first settings" not in texts(session)
     assert len(tried(session).points) == 4 and not tried(session).whole
     assert "2 of 6 settings are still to be measured" in texts(session)
     assert session.button(key="sweep").label == "Go on with the rest"
     sweep(session)
     assert tried(session).whole and tried(session).computed == 2 and batches == [4, 2, 2]
-    assert find_results_file(session.session_state["tried"].asked.made and _hash(session)).is_file()
+    assert find_results_file(_hash(session)).is_file()
 
 
 def _hash(session) -> str:

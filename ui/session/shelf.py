@@ -18,7 +18,6 @@ import streamlit as st
 from detox_engine.errors import Progress, ignore_progress
 from detox_engine.plans.sources import BUNDLED, ModelSpec
 from ui.session import kept_study
-from ui.session.folders import cache_folder
 from ui.session.view import StudyKey
 
 if TYPE_CHECKING:
@@ -108,8 +107,3 @@ class Shelf:
 @st.cache_resource(max_entries=1, show_spinner=False)
 def shelf() -> Shelf:
     return Shelf()
-
-
-def find_results_file(weights_hash: str) -> Path:
-    """Where measured settings of a model are kept for later runs, each with all that its numbers depend on."""
-    return cache_folder() / "sweeps" / f"{weights_hash.removeprefix('sha256:')[:16]}.jsonl"
