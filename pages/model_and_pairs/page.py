@@ -1,5 +1,9 @@
 """What are we looking at? The model, the pairs, and the fit that joins them."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import streamlit as st
 
 from detox_engine.errors import InputError
@@ -8,7 +12,7 @@ from detox_engine.plans.words import name_model, name_pairs
 from pages.model_and_pairs import choice
 from pages.model_and_pairs.strip import steps_of_job, steps_of_study, strip_html
 from ui.frame.command import draw_commands
-from ui.frame.page import explain, open_page
+from ui.frame.page import Head, Help, Page, draw_help, show
 from ui.session import state
 from ui.session.view import StudyKey
 from ui.show import notes
@@ -17,13 +21,36 @@ from ui.words.rude_words import mask
 from ui.words.text import plain
 from ui.work import fit, jobs
 
+if TYPE_CHECKING:
+    from detox_engine.study.study import Study
+    from ui.session.view import View
+
+HEAD = Head("Model & pairs", "What are we looking at?")
+HELP = Help(
+    "Every pair is a toxic text and its civil twin, and the model reads both. "
+    "The mean of the model's states over a text's tokens stands for the text at each layer, so every pair gives one "
+    "difference vector at each layer. "
+    "What these differences share, once the direction of everyday words is taken out, is the toxic subspace.",
+    r"T = E^{+} - E^{-}, \qquad T \leftarrow T - (T\mu)\,\mu^{\top}, \qquad T = U S V",
+    picture="method.svg",
+    alt="Pairs of texts, their differences, the direction they share, and states projected off it",
+)
 SHOWN_PAIRS = 12
 KEPT = {"persist_state": "session"}
 
 
-def draw_strip() -> None:
+def draw(page: Page) -> None:
+    study = state.current_study()
+    draw_strip(page.view, study)
+    draw_help(HELP)
+    draw_choice(page.view, study)
+    if study is not None:
+        draw_pairs(page, study)
+
+
+def draw_strip(view: View, study: Study | None) -> None:
     """The main picture: a fit that runs, or what the last one came to, or the study that is there."""
-    job, study = jobs.find_job("fit"), state.current_study()
+    job = jobs.find_job("fit")
     if job is not None:
         names = (name_model(job.key.model).removeprefix("the "), name_pairs(job.key.fit.pairs).removeprefix("the "))
         if job.running:
@@ -34,11 +61,9 @@ def draw_strip() -> None:
             notes.draw_error(job.snapshot.error)
         draw_way_back(stopped=job.snapshot.state == "stopped", has_study=study is not None)
     elif study is not None:
-        view = state.view()
         names = (name_model(view.model).removeprefix("the "), name_pairs(view.fit.pairs).removeprefix("the "))
         st.html(strip_html(steps_of_study(study, *names, st.session_state.get("fit_stages", ()))))
     else:
-        view = state.view()
         st.info(
             plain(
                 f"Nothing is fitted yet for {name_model(view.model)} on {name_pairs(view.fit.pairs)}. "
@@ -57,7 +82,7 @@ def draw_way_back(stopped: bool, has_study: bool) -> None:
             st.button("Show it", key="show_study", type="tertiary", on_click=jobs.forget_job, args=("fit",))
 
 
-def draw_choice() -> None:
+def draw_choice(view: View, study: Study | None) -> None:
     """Pick a model, pairs and options, and fit."""
     left, right = st.columns(2, gap="large")
     with left:
@@ -77,7 +102,7 @@ def draw_choice() -> None:
     ready = model is not None and plan is not None
     key = StudyKey(model, plan) if ready else None
     job = jobs.find_job("fit")
-    fitted = state.current_study() is not None and key == state.view().study_key
+    fitted = study is not None and key == view.study_key
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(
             "Fit again" if fitted else "Fit",
@@ -100,15 +125,12 @@ def draw_choice() -> None:
         )
 
 
-def draw_pairs() -> None:
+def draw_pairs(page: Page, study: Study) -> None:
     """The study's pairs, what was noticed about them, and a filter."""
-    study = state.current_study()
-    if study is None:
-        return
     st.subheader("The pairs in use", anchor=False)
     for warning in study.warnings:
-        st.warning(plain(mask(warning, state.shows_words())), icon=":material/warning:")
-    flaws = choice.flaws(state.view().study_key, study.made)
+        st.warning(plain(mask(warning, page.shows_words)), icon=":material/warning:")
+    flaws = choice.flaws(page.view.study_key, study.made)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         words = st.text_input("Filter", key="pairs_filter", placeholder="Words in any of the texts", **KEPT)
         only_flawed = any(flaws) and st.toggle("Only those with something odd", key="pairs_flawed", **KEPT)
@@ -117,8 +139,8 @@ def draw_pairs() -> None:
         st.caption("No pair holds all of these words.")
         return
     pages = -(-len(chosen) // SHOWN_PAIRS)
-    page = st.session_state.get("pairs_page", 1) if pages > 1 else 1
-    start = SHOWN_PAIRS * (min(page, pages) - 1)
+    number = st.session_state.get("pairs_page", 1) if pages > 1 else 1
+    start = SHOWN_PAIRS * (min(number, pages) - 1)
     st.html(pairs_html([(study.pairs[index], flaws[index]) for index in chosen[start : start + SHOWN_PAIRS]]))
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         last = min(start + SHOWN_PAIRS, len(chosen))
@@ -129,16 +151,4 @@ def draw_pairs() -> None:
             st.pagination(pages, key="pairs_page")
 
 
-open_page("Model & pairs", "What are we looking at?")
-draw_strip()
-explain(
-    "Every pair is a toxic text and its civil twin, and the model reads both. "
-    "The mean of the model's states over a text's tokens stands for the text at each layer, so every pair gives one "
-    "difference vector at each layer. "
-    "What these differences share, once the direction of everyday words is taken out, is the toxic subspace.",
-    r"T = E^{+} - E^{-}, \qquad T \leftarrow T - (T\mu)\,\mu^{\top}, \qquad T = U S V",
-    picture="method.svg",
-    alt="Pairs of texts, their differences, the direction they share, and states projected off it",
-)
-draw_choice()
-draw_pairs()
+show(draw, HEAD, needs_study=False)
