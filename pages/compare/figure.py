@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from ui.show.figures import LOOK, Palette
+from ui.show.figures import Palette, finish
 
 
 def toxicity_figure(
@@ -39,10 +39,4 @@ def toxicity_figure(
     axis = {"range": [-0.03, 1.03], "dtick": 0.25, "zeroline": False, "gridcolor": colours.line}
     figure.update_xaxes(title="Toxicity before", **axis)
     figure.update_yaxes(title="Toxicity after", **axis)
-    figure.update_layout(
-        height=300,
-        margin={"l": 10, "r": 10, "t": 10, "b": 10},
-        **LOOK,
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-    )
-    return figure
+    return finish(figure, 300, margin={"t": 10}, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})

@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from ui.show.downloads import Table
-from ui.show.figures import LIGHT, LOOK, Palette
+from ui.show.figures import LIGHT, Palette, finish
 from ui.words.numbers import signed
 
 ALIKE = 0.7
@@ -33,7 +33,7 @@ def cosines_figure(cosines: np.ndarray, layer: int, direction: int, colours: Pal
         _frame(figure, layer - 0.5, direction + 0.5, layer + 0.5, direction + 1.5, colours)
     figure.update_xaxes(title="Layer", dtick=max(1, round(layers / 8)))
     figure.update_yaxes(title="Direction", range=[directions + 0.5, 0.5], tick0=1, dtick=max(1, round(directions / 6)))
-    return _finish(figure, 110 + 14 * directions)
+    return finish(figure, 110 + 14 * directions, across="", up="", margin={"t": 10})
 
 
 def describe_course(cosines: np.ndarray, layer: int) -> str:
@@ -75,7 +75,7 @@ def angles_figure(angles: np.ndarray, summary: np.ndarray, picked: int, name: st
     axis = {"title": "Layer", "dtick": max(1, round(layers / 12)), "range": [-0.5, layers - 0.5], "constrain": "domain"}
     figure.update_xaxes(axis)
     figure.update_yaxes(axis | {"scaleanchor": "x"})
-    return _finish(figure, min(600, max(320, 34 * layers + 110)))
+    return finish(figure, min(600, max(320, 34 * layers + 110)), across="", up="", margin={"t": 10})
 
 
 def _write_cells(figure: go.Figure, summary: np.ndarray, colours: Palette) -> None:
@@ -141,14 +141,3 @@ def _heatmap(z: np.ndarray, said: list[list[str]], high: float, ramp: tuple[str,
 def _frame(figure: go.Figure, left: float, low: float, right: float, high: float, colours: Palette) -> None:
     line = {"color": colours.civil, "width": 2}
     figure.add_shape(type="rect", x0=left, x1=right, y0=low, y1=high, line=line)
-
-
-def _finish(figure: go.Figure, height: int) -> go.Figure:
-    figure.update_xaxes(showgrid=False, zeroline=False)
-    figure.update_yaxes(showgrid=False, zeroline=False)
-    figure.update_layout(
-        height=height,
-        margin={"l": 10, "r": 10, "t": 10, "b": 10},
-        **LOOK,
-    )
-    return figure

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ui.show.figures import LOOK, Palette
+from ui.show.figures import Palette, finish
 from ui.words.numbers import interval, number, signed
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ def effect_figure(score: Score, colours: Palette) -> go.Figure:
     _label_rows(figure, 1, [side[0] for side in sides], unit, _range(levels, least))
     if not score.is_change:
         _add_changes(figure, score, unit, least, colours)
-    return _finish(figure, 160 if score.is_change else 290, colours)
+    return finish(
+        figure, 160 if score.is_change else 290, across=colours.line, up="", margin={"r": 14, "t": 6}, showlegend=False
+    )
 
 
 def _add_changes(figure: go.Figure, score: Score, unit: str, least: float, colours: Palette) -> None:
@@ -149,8 +151,16 @@ def suppression_figure(scores: Mapping[str, Mapping[str, Score]], colours: Palet
     figure.update_yaxes(
         tickvals=list(range(len(scores))), ticktext=[_wrap(text) for text in scores], range=[len(scores) - 0.5, -0.5]
     )
-    figure.update_layout(showlegend=True, legend={"orientation": "h", "y": 1.04, "yanchor": "bottom", "x": 0})
-    return _finish(figure, 130 + 62 * len(scores), colours)
+    legend = {"orientation": "h", "y": 1.04, "yanchor": "bottom", "x": 0}
+    return finish(
+        figure,
+        130 + 62 * len(scores),
+        across=colours.line,
+        up="",
+        margin={"r": 14, "t": 26},
+        showlegend=True,
+        legend=legend,
+    )
 
 
 def _wrap(label: str) -> str:
@@ -233,24 +243,11 @@ def prompt_figure(
     figure.update_xaxes(title="toxicity before", range=[-0.03, 1.03], dtick=0.25)
     figure.update_yaxes(range=[-0.03, 1.03], dtick=0.25)
     figure.update_yaxes(title="toxicity after", col=1)
-    figure.update_layout(showlegend=True, legend={"orientation": "h", "y": -0.24, "yanchor": "top", "x": 0})
-    return _finish(figure, 380, colours)
+    legend = {"orientation": "h", "y": -0.24, "yanchor": "top", "x": 0}
+    return finish(figure, 380, across=colours.line, up="", margin={"r": 14, "t": 26}, showlegend=True, legend=legend)
 
 
 def find_fates(before: np.ndarray, after: np.ndarray, threshold: float) -> np.ndarray:
     """`[prompts]` what becomes of each: better or worse where it crosses the threshold, else stayed bad or fine."""
     was, stays = before >= threshold, after >= threshold
     return np.select([was & stays, was & ~stays, ~was & stays], ["stayed bad", "better", "worse"], "stayed fine")
-
-
-def _finish(figure: go.Figure, height: int, colours: Palette) -> go.Figure:
-    figure.update_xaxes(zeroline=False, gridcolor=colours.line, automargin=True)
-    figure.update_yaxes(zeroline=False, showgrid=False, automargin=True)
-    if not figure.layout.showlegend:
-        figure.update_layout(showlegend=False)
-    figure.update_layout(
-        height=height,
-        margin={"l": 10, "r": 14, "t": 26 if figure.layout.showlegend else 6, "b": 10},
-        **LOOK,
-    )
-    return figure

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from ui.show.figures import _LEGEND, Palette, Scale, _finish, _tick
+from ui.show.figures import LEGEND, Palette, Scale, finish, tick
 
 AXIS_OF_SCALE = {
     "values": "Singular value",
@@ -87,11 +87,11 @@ def heatmap_figure(
         showgrid=False,
         zeroline=False,
         tick0=1,
-        dtick=_tick(directions),
+        dtick=tick(directions),
         range=[0.5, directions + 0.5],
     )
-    figure.update_yaxes(title="Layer", showgrid=False, zeroline=False, dtick=_tick(layers))
-    return _finish(figure, max(260, 22 * layers + 110))
+    figure.update_yaxes(title="Layer", showgrid=False, zeroline=False, dtick=tick(layers))
+    return finish(figure, max(260, 22 * layers + 110))
 
 
 def spectrum_figure(
@@ -140,8 +140,8 @@ def spectrum_figure(
             )
     figure.update_xaxes(title="Direction, strongest first", showgrid=False, range=[0.4, len(heights) + 0.6])
     figure.update_yaxes(title=AXIS_OF_SCALE[scale], tickformat="" if scale == "values" else ".0%", rangemode="tozero")
-    figure.update_layout(barmode="overlay", bargap=0.2, legend=_LEGEND)
-    return _finish(figure, 360)
+    figure.update_layout(barmode="overlay", bargap=0.2, legend=LEGEND)
+    return finish(figure, 360)
 
 
 def _add_null_band(
@@ -182,10 +182,10 @@ def stability_figure(median: np.ndarray, high: np.ndarray, edited: Sequence[int]
                 hovertemplate="Layer %{x}: turns by %{y:.1f}°, in one draw of ten by %{customdata:.1f}° or more"
                 "<extra></extra>",
             )
-    figure.update_xaxes(title="Layer", dtick=_tick(len(layers)), showgrid=False)
+    figure.update_xaxes(title="Layer", dtick=tick(len(layers)), showgrid=False)
     figure.update_yaxes(title="Largest principal angle (degrees)", range=[0, 92], tickvals=[0, 15, 30, 45, 60, 75, 90])
-    figure.update_layout(legend=_LEGEND)
-    return _finish(figure, 320)
+    figure.update_layout(legend=LEGEND)
+    return finish(figure, 320)
 
 
 def _runs(layers: Sequence[int]) -> list[tuple[int, int]]:

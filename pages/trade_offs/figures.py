@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 
 from detox_engine.plans.words import describe_edit
 from detox_engine.scoring.recommend import find_frontier
-from ui.show.figures import LIGHT, LOOK, Palette
+from ui.show.figures import LIGHT, Palette, finish
 from ui.words.numbers import interval, number
 from ui.words.verdicts import way
 
@@ -84,7 +84,8 @@ def trade_off_figure(
     # No score is below 0, though the interval of a change can reach there.
     figure.update_xaxes(title=x.label, rangemode="nonnegative")
     figure.update_yaxes(title=y.label, rangemode="nonnegative")
-    return _finish(figure, 480, colours)
+    legend = {"orientation": "h", "y": 1.06, "yanchor": "bottom", "x": 0}
+    return finish(figure, 480, across=colours.line, up=colours.line, margin={"t": 34}, legend=legend)
 
 
 def _add_controls(figure: go.Figure, points: Sequence[SweepPoint], x: Axis, y: Axis, colours: Palette) -> None:
@@ -263,7 +264,7 @@ def grid_figure(
     figure.update_xaxes(type="category", showgrid=False)
     figure.update_xaxes(title="first layer", row=2)
     figure.update_yaxes(title="rank", type="category", showgrid=False)
-    return _finish(figure, 150 + 72 * len(ranks), colours)
+    return finish(figure, 150 + 72 * len(ranks), across="", up="", margin={"t": 34}, showlegend=False)
 
 
 def _add_cells(figure: go.Figure, points: Sequence[SweepPoint], chosen: Sequence[int], axis: Axis) -> None:
@@ -281,17 +282,3 @@ def _add_cells(figure: go.Figure, points: Sequence[SweepPoint], chosen: Sequence
         row=1,
         col=1,
     )
-
-
-def _finish(figure: go.Figure, height: int, colours: Palette) -> go.Figure:
-    figure.update_xaxes(zeroline=False, gridcolor=colours.line, automargin=True)
-    figure.update_yaxes(zeroline=False, gridcolor=colours.line, automargin=True)
-    figure.update_layout(
-        height=height,
-        margin={"l": 10, "r": 10, "t": 34, "b": 10},
-        **LOOK,
-        legend={"orientation": "h", "y": 1.06, "yanchor": "bottom", "x": 0},
-    )
-    if figure.layout.coloraxis.colorscale is not None:
-        figure.update_layout(showlegend=False)
-    return figure

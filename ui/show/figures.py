@@ -9,7 +9,6 @@ import plotly.graph_objects as go
 
 Scale = Literal["values", "shares", "cumulative"]
 
-# It grows upward from the plot, so that one of many lines covers nothing.
 LOOK = {
     "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",
@@ -17,7 +16,8 @@ LOOK = {
     "hoverlabel": {"namelength": -1},
 }
 """What the layouts of all charts share: the page's own background, no dragging, names in full."""
-_LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"}
+# It grows upward from the plot, so that one of many lines covers nothing.
+LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"}
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,22 @@ def palette(theme: str | None) -> Palette:
     return DARK if theme == "dark" else LIGHT
 
 
-def _tick(count: int) -> int:
+def tick(count: int) -> int:
+    """The step between the ticks of an axis of so many."""
     return max(1, round(count / 12))
 
 
-def _finish(figure: go.Figure, height: int) -> go.Figure:
-    figure.update_layout(
-        height=height,
-        margin={"l": 10, "r": 10, "t": 30, "b": 10},
-        **LOOK,
-        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#8a8d9c", "activecolor": "#8a8d9c"},
-    )
-    return figure
+def finish(figure: go.Figure, height: int, *, across: str | None = None, up: str | None = None, **layout) -> go.Figure:
+    """Give a figure its height and the look that all charts share.
+
+    Args:
+        across: colour of the grid lines of the axes across, “” for no lines; None leaves the axes as they are.
+        up: the same of the axes up.
+        layout: what is different here; of the margin the sides that are.
+    """
+    for update, colour in ((figure.update_xaxes, across), (figure.update_yaxes, up)):
+        if colour is not None:
+            update(zeroline=False, showgrid=bool(colour), gridcolor=colour or None, automargin=True)
+    margin = {"l": 10, "r": 10, "t": 30, "b": 10} | layout.pop("margin", {})
+    modebar = {"bgcolor": "rgba(0,0,0,0)", "color": "#8a8d9c", "activecolor": "#8a8d9c"}
+    return figure.update_layout(**{"height": height, "modebar": modebar, **LOOK, **layout, "margin": margin})
