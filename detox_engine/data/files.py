@@ -6,7 +6,7 @@ What is read stays text: nothing is evaluated, unpickled or run.
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -14,8 +14,6 @@ from detox_engine.data.table import Lines, Row, Table
 from detox_engine.errors import InputError
 
 JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
-CSV_ENDINGS = (".csv", ".tsv")
-PARQUET_ENDINGS = (".parquet", ".pq")
 PEEKED_ROWS = 100
 STREAMED_ROWS = 20_000
 
@@ -39,7 +37,7 @@ def read_json_lines(lines: Lines) -> Iterator[Row]:
                 yield Row(lines.number, {}, "no JSON object", f"{kind} instead of an object", lines.done)
 
 
-def _open_json_lines(path: Path, shown: str) -> Table:
+def open_json_lines(path: Path, shown: str) -> Table:
     # a single record may lack an optional column, so the first few name the columns together
     first, columns = None, {}
     readable = 0
@@ -60,7 +58,7 @@ def _open_json_lines(path: Path, shown: str) -> Table:
     return Table(shown, tuple(columns), "line", size, lambda _: read_json_lines(Lines(path, shown)))
 
 
-def _open_csv(path: Path, shown: str) -> Table:
+def open_csv(path: Path, shown: str) -> Table:
     header = next((text for text in Lines(path, shown) if text.strip()), None)
     if header is None:
         raise InputError(f"{shown} is empty: give a file with a header and at least two rows.")
@@ -110,7 +108,7 @@ def _read_csv(path: Path, shown: str, delimiter: str, columns: tuple[str, ...]) 
             yield Row(row.number, dict(zip(columns, row.cells.values(), strict=False)), done=row.done)
 
 
-def _open_parquet(path: Path, shown: str) -> Table:
+def open_parquet(path: Path, shown: str) -> Table:
     import pyarrow  # slow to import, and needed by this format alone
     import pyarrow.parquet
 
@@ -141,3 +139,11 @@ def _check_names(shown: str, names: Sequence[str]) -> tuple[str, ...]:
     if twice is not None:
         raise InputError(f"{shown} has two columns named “{twice}”: rename one of them.")
     return tuple(names)
+
+
+READERS: Mapping[str, Callable[[Path, str], Table]] = {
+    **dict.fromkeys(JSON_ENDINGS, open_json_lines),
+    **dict.fromkeys((".csv", ".tsv"), open_csv),
+    **dict.fromkeys((".parquet", ".pq"), open_parquet),
+}
+"""A file's ending, in small letters -> what opens it, from its path and the name that messages call it by."""

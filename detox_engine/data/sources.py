@@ -3,14 +3,7 @@
 import re
 from pathlib import Path
 
-from detox_engine.data.files import (
-    CSV_ENDINGS,
-    JSON_ENDINGS,
-    PARQUET_ENDINGS,
-    _open_csv,
-    _open_json_lines,
-    _open_parquet,
-)
+from detox_engine.data.files import READERS
 from detox_engine.data.table import Table, find_file
 from detox_engine.errors import InputError
 from detox_engine.plans.sources import PairSpec
@@ -28,12 +21,8 @@ def open_table(spec: PairSpec) -> Table:
         return open_hub(spec)
     path = find_file(spec.source)
     ending = path.suffix.lower()
-    if ending in JSON_ENDINGS:
-        return _open_json_lines(path, spec.source)
-    if ending in CSV_ENDINGS:
-        return _open_csv(path, spec.source)
-    if ending in PARQUET_ENDINGS:
-        return _open_parquet(path, spec.source)
+    if ending in READERS:
+        return READERS[ending](path, spec.source)
     ends = f"ends in “{ending}”" if ending else "has no file ending"
     raise InputError(f"{spec.source} {ends}: pairs are read from .jsonl, .csv, .tsv or .parquet files.")
 
@@ -43,5 +32,5 @@ def names_hub(source: str) -> bool:
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", source):
         return False
     path = Path(source)
-    endings = (*JSON_ENDINGS, *CSV_ENDINGS, *PARQUET_ENDINGS, ".txt", ".gz", ".zip", ".xlsx")
+    endings = (*READERS, ".txt", ".gz", ".zip", ".xlsx")
     return not path.parent.exists() and path.suffix.lower() not in endings

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detox_engine.data.columns import UnusableRow, check_text
-from detox_engine.data.files import CSV_ENDINGS, JSON_ENDINGS, PARQUET_ENDINGS, read_json_lines
+from detox_engine.data.files import JSON_ENDINGS, READERS, read_json_lines
 from detox_engine.data.sources import names_hub, open_table
 from detox_engine.data.table import Lines, Row, Table, find_file
 from detox_engine.errors import InputError
@@ -36,7 +36,7 @@ def read_text(spec: TextSpec, bundled: Path) -> Text:
     shown = str(bundled) if spec.source == BUNDLED else spec.source
     hub = names_hub(shown)
     running = hub if spec.layout == "auto" else spec.layout == "text"
-    table = hub or Path(shown).suffix.lower() in (*JSON_ENDINGS, *CSV_ENDINGS, *PARQUET_ENDINGS)
+    table = hub or Path(shown).suffix.lower() in READERS
     lines = tuple(_read_column(spec) if table else (line.rstrip("\r\n") for line in Lines(find_file(shown), shown)))
     lines = lines[: spec.limit] if running else tuple(line.strip() for line in lines if line.strip())[: spec.limit]
     if not any(line.strip() for line in lines):
@@ -108,7 +108,7 @@ def read_prompts(source: str, bundled: Path) -> tuple[str, ...]:
     shown = str(bundled) if source == BUNDLED else source
     path = find_file(shown)
     ending = path.suffix.lower()
-    if ending in (*CSV_ENDINGS, *PARQUET_ENDINGS):
+    if ending in READERS and ending not in JSON_ENDINGS:
         raise InputError(f"{shown} is a table: give prompts as a text file, one a line, or as .jsonl.")
     lines = Lines(path, shown)
     if ending in JSON_ENDINGS:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from detox_engine.data.files import READERS
 from detox_engine.data.pairs import Preview
 from detox_engine.errors import InputError
 from detox_engine.plans.fit import FitPlan
@@ -106,7 +107,7 @@ def pick_pairs() -> PairSpec | None:
 def _pick_upload() -> PairSpec | None:
     upload = st.file_uploader(
         "JSONL, CSV or Parquet with a toxic and a civil text in each row",
-        type=["jsonl", "ndjson", "json", "csv", "tsv", "parquet", "pq"],
+        type=[ending.removeprefix(".") for ending in READERS],
         key="pairs_upload",
     )
     try:

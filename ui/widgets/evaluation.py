@@ -7,6 +7,7 @@ from typing import Literal
 
 import streamlit as st
 
+from detox_engine.data.files import READERS
 from detox_engine.plans.measure import CLASSIFIERS, TASKS, EvaluationPlan
 from detox_engine.plans.option import sentence
 from detox_engine.plans.sources import BUNDLED, TextSpec
@@ -174,7 +175,7 @@ def pick_neutral(prefix: str, start: EvaluationPlan) -> TextSpec | None:
     settings = {}
     source: str | None = BUNDLED
     if kind == "Own file":
-        types = ["txt", "jsonl", "ndjson", "csv", "tsv", "parquet", "pq"]
+        types = ["txt", *(ending.removeprefix(".") for ending in READERS)]
         source = _pick_file(prefix, "neutral", "A text file with a text a line, or a table", types)
         if source is not None and not source.endswith(".txt"):
             settings["column"] = _pick_text(prefix, "neutral_column", "Column", "column")
