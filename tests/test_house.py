@@ -1,4 +1,4 @@
-"""The plan of the house holds: what may import what, how much a room holds, and what stays light."""
+"""The plan of the house holds: what may import what, how much a room holds, what stays light, what docs say of it."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ MODULES = 11
 """As many modules as a folder may hold: more are two rooms."""
 FOLDERS = sorted({file.parent for part in ("detox_engine", "ui", "pages") for file in (ROOT / part).rglob("*.py")})
 HEAVY = {"torch", "transformers", "pandas", "streamlit"}
-LIGHT = ("detox_engine.plans", "ui.words")
+LIGHT = ("detox_engine.plans", "detox_engine.scoring.scorers", "ui.words")
 """Packages that declare and describe: a help text and a first page do not wait for what computes."""
 IMPORT_ALL = """
 import importlib, pkgutil, sys
@@ -41,3 +41,8 @@ def test_what_declares_is_imported_without_what_computes(package):
     told = subprocess.run([sys.executable, "-c", IMPORT_ALL, package], cwd=ROOT, capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
     assert not HEAVY & set(told.stdout.split())
+
+
+def test_the_plan_names_every_room():
+    plan = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert [folder.name for folder in FOLDERS if f"{folder.name}/" not in plan] == []
