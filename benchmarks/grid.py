@@ -35,7 +35,7 @@ def benchmark_grid(plan: SweepPlan, rounds: int) -> Figure:
     for setting in settings:
         alone = SweepPlan((setting.rank,), (setting.layers[0],), evaluation=plan.evaluation)
         sides[f"rank {setting.rank} from layer {setting.layers[0]}"] = partial(run_sweep, bench, study, alone)
-    run_sweep(bench, study, alone)
+    run_sweep(bench.model, study, alone)
     seconds = time_sides(sides, rounds, warm=False)
     medians = {name: statistics.median(taken) for name, taken in seconds.items()}
     together = medians["grid"] / (sum(medians.values()) - medians["grid"])

@@ -12,7 +12,8 @@ from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.measure import SamplingPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec
-from detox_engine.workbench import Workbench, fit_to_folder
+from detox_engine.study.fit import fit_to_folder
+from detox_engine.workbench import Workbench
 from tests.models import SENTENCES, open_tiny, save_tiny_model
 
 PLAN = FitPlan(pairs=PairSpec(limit=40), keep=6)

@@ -76,7 +76,7 @@ def evaluate(
         from detox_engine.scoring.records import record_evaluation, record_scores
 
         bench = load_workbench(fitted, model, progress)
-        evaluation = evaluate_edit(bench, fitted, change, measure, progress)
+        evaluation = evaluate_edit(bench.model, fitted, change, measure, progress)
     cut = sum(any(each.cut for each in outcome.comparisons) for outcome in evaluation.prompts)
     if cut:
         output.print_note(f"Prompts cut from the left, to fit into the model's context: {cut}.")
@@ -110,8 +110,8 @@ def usual_edit(study: "Study", model: Said[StudyModel], preset: str | None) -> E
 
 def fit_paper_study(study: Path, model: Said[StudyModel], pairs: str | None, progress: Progress) -> None:
     """Fit the study of the paper's preset on the published number of pairs."""
+    from detox_engine.study.fit import fit_to_folder
     from detox_engine.study.suggest import PAPER_PAIRS, find_published
-    from detox_engine.workbench import fit_to_folder
 
     if "name" not in model.values or pairs is None:
         raise InputError(f"There is no study {study} yet: to fit it first, name the model and the pairs it needs.")

@@ -66,7 +66,7 @@ def sweep(
         check_grid(fitted, grid)
         bench = load_workbench(fitted, model, progress)
         results = study / "sweep.jsonl" if out is None else out
-        found = run_sweep(bench, fitted, grid, results, progress)
+        found = run_sweep(bench.model, fitted, grid, results, progress)
     if as_csv:
         return output.print_csv(*tabulate_sweep(found))
     if as_json:

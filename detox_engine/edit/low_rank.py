@@ -11,6 +11,7 @@ in the residual stream, orthonormal rows V and strength α:
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import torch
@@ -20,10 +21,17 @@ from detox_engine.errors import InputError
 from detox_engine.model.anatomy import Anatomy, ValueLayer
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.layers import format_layers
-from detox_engine.study.subspace import ToxicSubspace
 
 ROUNDING = 4 * torch.finfo(torch.float32).eps
 """A change of the weights below this share of their norm is rounding, not an edit."""
+
+
+class Directions(Protocol):
+    """What directions of a layer are taken from, such as a fitted subspace."""
+
+    @property
+    def basis(self) -> Tensor:
+        """`[kept, hidden]` orthonormal float32 rows, strongest first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +96,7 @@ def _join_basis(basis: Tensor, gain: Tensor | None, hidden: int) -> Tensor:
     return spanning[sizes > ROUNDING * sizes[0]].float()
 
 
-def make_edit(subspaces: Sequence[ToxicSubspace], plan: EditPlan) -> LowRankEdit:
+def make_edit(subspaces: Sequence[Directions], plan: EditPlan) -> LowRankEdit:
     """The edit that `plan` describes, from the fitted subspaces of every layer, layer 0 first.
 
     Raises:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
+from time import perf_counter
 
 import torch
 import transformers
@@ -52,6 +53,9 @@ class OpenModel:
     context: int | None
     """Longest input in tokens; None where the architecture has no limit."""
 
+    load_seconds: float = field(default=0.0, compare=False)
+    """What loading took."""
+
     anatomy: Anatomy = field(init=False, compare=False, repr=False)
 
     turns: Turns = field(default_factory=Turns, compare=False, repr=False)
@@ -67,6 +71,7 @@ def load_model(spec: ModelSpec, progress: Progress = ignore_progress) -> OpenMod
     Raises:
         InputError: the model cannot be found, reached or used; nothing is left half loaded.
     """
+    start = perf_counter()
     shown = "The bundled model" if spec.name == BUNDLED else f"“{spec.name}”"
     device = pick_device(spec.device)
     check_dtype(spec.dtype)
@@ -81,7 +86,8 @@ def load_model(spec: ModelSpec, progress: Progress = ignore_progress) -> OpenMod
         model = move(model, device, shown)
         tokenizer = read_tokenizer(folder, model, shown)
     progress("Loading the model", 1, 1)
-    return OpenModel(spec, model, tokenizer, revision, weights_hash.result(), find_context(config))
+    took = perf_counter() - start
+    return OpenModel(spec, model, tokenizer, revision, weights_hash.result(), find_context(config), took)
 
 
 def find_folder(spec: ModelSpec, progress: Progress) -> tuple[Path, str | None]:

@@ -1,8 +1,13 @@
 """A direction in numbers and in tokens."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from detox_engine.reading.lens import Reading
+from detox_engine.edit.low_rank import make_edit
+from detox_engine.model.load import OpenModel
+from detox_engine.plans.edit import EditPlan
+from detox_engine.reading.lens import Measure, Reading, read_tokens
+from detox_engine.study.study import Study
 
 
 @dataclass(frozen=True)
@@ -16,3 +21,37 @@ class DirectionReading:
     """Of the variance of the layer's centred differences."""
     polarity: float
     reading: Reading
+
+
+def read_directions(
+    model: OpenModel,
+    study: Study,
+    layers: Sequence[int],
+    rank: int,
+    top: int = 10,
+    measure: Measure = "product",
+    through_norm: bool = False,
+) -> tuple[DirectionReading, ...]:
+    """The first `rank` directions of each of `layers` in tokens, layer by layer, strongest first.
+
+    Raises:
+        InputError: the study is of another model, or has no such layer or direction.
+    """
+    study.require_fit(model)
+    bases = make_edit(study.subspaces, EditPlan(tuple(layers), rank)).bases
+    found = []
+    for layer, basis in bases.items():
+        subspace = study.subspaces[layer]
+        shares = subspace.shares
+        found.extend(
+            DirectionReading(
+                layer,
+                direction,
+                float(subspace.singular_values[direction]),
+                float(shares[direction]),
+                float(subspace.polarity[direction]),
+                reading,
+            )
+            for direction, reading in enumerate(read_tokens(basis, model, top, measure, through_norm))
+        )
+    return tuple(found)

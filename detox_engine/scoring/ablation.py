@@ -8,9 +8,9 @@ from detox_engine.plans.measure import EvaluationPlan, SamplingPlan
 from detox_engine.plans.sources import TextSpec
 
 if TYPE_CHECKING:
+    from detox_engine.model.load import OpenModel
     from detox_engine.scoring.evaluation import Evaluation
     from detox_engine.study.study import Study
-    from detox_engine.workbench import Workbench
 
 ABLATION_EVALUATION = EvaluationPlan(
     scorers=("profanity", "drift"),
@@ -38,7 +38,7 @@ def plan_ablation(study: "Study", layer: int, direction: int, strength: float = 
 
 
 def ablate(
-    bench: "Workbench",
+    model: "OpenModel",
     study: "Study",
     layer: int,
     direction: int,
@@ -53,4 +53,4 @@ def ablate(
     # An evaluation brings all scorers with it, which a page that only plans an ablation does not need.
     from detox_engine.scoring.evaluation import evaluate
 
-    return evaluate(bench, study, plan_ablation(study, layer, direction), plan, progress)
+    return evaluate(model, study, plan_ablation(study, layer, direction), plan, progress)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +10,14 @@ from numpy.typing import NDArray
 from detox_engine.data.bundled import bundled_neutral, bundled_prompts
 from detox_engine.data.texts import hash_texts, read_any_prompts, read_text
 from detox_engine.edit.control import draw_controls
+from detox_engine.edit.low_rank import make_edit
 from detox_engine.edit.proof import EditProof, prove_edit
 from detox_engine.errors import Progress, ignore_progress
 from detox_engine.estimates import Effect, Tally, estimate_effect
 from detox_engine.forward.compare import Comparison
 from detox_engine.forward.likelihood import Span, cut_spans
 from detox_engine.forward.write import encode_prompt
+from detox_engine.model.load import OpenModel
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.measure import EvaluationPlan
 from detox_engine.plans.sources import TextSpec
@@ -24,10 +25,7 @@ from detox_engine.scoring.scorer import Described, Scorer, describe
 from detox_engine.scoring.scorers import choose, make_scorers
 from detox_engine.scoring.toxicity import TOXIC, Toxicity
 from detox_engine.scoring.trial import Trial
-from detox_engine.study.study import ModelIdentity, Study, stamp
-
-if TYPE_CHECKING:
-    from detox_engine.workbench import Workbench
+from detox_engine.study.study import ModelIdentity, Study, identify, stamp
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,29 +91,29 @@ class Materials:
     sources: dict[str, str]
 
 
-def prepare(bench: "Workbench", plan: EvaluationPlan, progress: Progress = ignore_progress) -> Materials:
+def prepare(model: OpenModel, plan: EvaluationPlan, progress: Progress = ignore_progress) -> Materials:
     """Read the prompts and texts that the plan's scorers need.
 
     Raises:
         InputError: a source or a scorer cannot be used; nothing has been measured yet.
     """
-    model, kinds = bench.model.spec.name, choose(plan)
+    name_of_model, kinds = model.spec.name, choose(plan)
     prompts: tuple[str, ...] = ()
     texts, sources = {}, {}
     if any("prompts" in kind.needs for kind in kinds):
-        prompts = read_any_prompts(plan.prompts, bundled_prompts(model), plan.limit_prompts)
+        prompts = read_any_prompts(plan.prompts, bundled_prompts(name_of_model), plan.limit_prompts)
         sources["prompts"] = hash_texts(prompts)
     named = {"neutral": plan.neutral} if any("neutral" in kind.needs for kind in kinds) else {}
     named |= {name: TextSpec(str(file)) for kind in kinds for name, file in kind.texts.items()}
     for name, spec in named.items():
-        text = read_text(spec, bundled_neutral(model))
-        texts[name] = cut_spans(bench.model, text, spec.window, spec.stride)
+        text = read_text(spec, bundled_neutral(name_of_model))
+        texts[name] = cut_spans(model, text, spec.window, spec.stride)
         sources[name] = hash_texts(text.lines)
-    return Materials(make_scorers(plan, str(bench.model.network.device), progress), prompts, texts, sources)
+    return Materials(make_scorers(plan, str(model.network.device), progress), prompts, texts, sources)
 
 
 def evaluate(
-    bench: "Workbench",
+    model: OpenModel,
     study: Study,
     edit_plan: EditPlan,
     plan: EvaluationPlan = EvaluationPlan(),  # noqa: B008
@@ -127,16 +125,17 @@ def evaluate(
         InputError: the edit changes nothing or does not fit the study, or a source or scorer cannot be used.
     """
     start = perf_counter()
-    edit = bench.edit(study, edit_plan)
-    materials = prepare(bench, plan, progress)
-    proof = prove_edit(bench.model, edit)
+    study.require_fit(model)
+    edit = make_edit(study.subspaces, edit_plan)
+    materials = prepare(model, plan, progress)
+    proof = prove_edit(model, edit)
     edits = (None, edit, *draw_controls(edit, plan.controls, plan.seed))
-    trial = Trial(bench.model, edits, materials.prompts, plan.sampling, materials.texts, progress)
+    trial = Trial(model, edits, materials.prompts, plan.sampling, materials.texts, progress)
     tallies = {scorer.name: scorer.measure(trial) for scorer in materials.scorers}
     made, versions = stamp()
     scored, prompts = _show_prompts(trial, materials.scorers)
     return Evaluation(
-        model=bench.identity,
+        model=identify(model),
         edit=edit_plan,
         plan=plan,
         scores=tuple(judge(scorer, tallies[scorer.name], plan) for scorer in materials.scorers),

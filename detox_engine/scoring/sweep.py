@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from detox_engine.edit.control import draw_controls
 from detox_engine.edit.low_rank import make_edit
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.estimates import Tally
+from detox_engine.model.load import OpenModel
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.measure import SweepPlan
 from detox_engine.scoring.evaluation import Materials, judge, prepare
@@ -19,9 +20,6 @@ from detox_engine.scoring.results import SweepPoint, keep_points, load_points
 from detox_engine.scoring.scorer import Scorer
 from detox_engine.scoring.trial import Trial
 from detox_engine.study.study import Study
-
-if TYPE_CHECKING:
-    from detox_engine.workbench import Workbench
 
 SETTINGS_AT_ONCE = 16
 """Settings that share a forward pass, what they share of it computed once. A sweep that is stopped loses as many, and
@@ -82,7 +80,7 @@ def check_grid(study: Study, plan: SweepPlan) -> tuple[EditPlan, ...]:
 
 
 def run_sweep(
-    bench: "Workbench",
+    model: OpenModel,
     study: Study,
     plan: SweepPlan = SweepPlan(),  # noqa: B008
     results: Path | None = None,
@@ -102,10 +100,10 @@ def run_sweep(
         InputError: a rank or layer out of range, or a source, scorer or the results file cannot be used.
     """
     grid = check_grid(study, plan)
-    study.require_fit(bench.model)
+    study.require_fit(model)
     kept = load_points(results) if results is not None else {}
-    materials = prepare(bench, plan.evaluation, progress)
-    common = _describe(bench, plan, materials)
+    materials = prepare(model, plan.evaluation, progress)
+    common = _describe(model, plan, materials)
     keys = {setting: _hash_setting(study, setting, common) for setting in grid}
     missing = [setting for setting in grid if keys[setting] not in kept]
 
@@ -122,7 +120,7 @@ def run_sweep(
         todo = [setting for setting in batch if setting in set(missing)]
         if not todo:
             continue
-        points = _measure(bench, study, todo, plan, materials, progress)
+        points = _measure(model, study, todo, plan, materials, progress)
         measured = {keys[setting]: point for setting, point in zip(todo, points, strict=True)}
         kept |= measured
         if results is not None:
@@ -144,7 +142,7 @@ def _batches(grid: Sequence[EditPlan], controls: int, materials: Materials) -> l
 
 
 def _measure(
-    bench: "Workbench",
+    model: OpenModel,
     study: Study,
     settings: Sequence[EditPlan],
     plan: SweepPlan,
@@ -155,7 +153,7 @@ def _measure(
     measure = plan.evaluation
     edits = [make_edit(study.subspaces, setting) for setting in settings]
     rows = [None, *(row for edit in edits for row in (edit, *draw_controls(edit, measure.controls, measure.seed)))]
-    trial = Trial(bench.model, rows, materials.prompts, measure.sampling, materials.texts, progress)
+    trial = Trial(model, rows, materials.prompts, measure.sampling, materials.texts, progress)
     tallies = {scorer.name: scorer.measure(trial) for scorer in materials.scorers}
     width = 1 + measure.controls
     points = []
@@ -173,12 +171,12 @@ def _select(tally: Tally, rows: Sequence[int]) -> Tally:
     return Tally(tally.totals[rows], tally.counts[rows], tally.exponential)
 
 
-def _describe(bench: "Workbench", plan: SweepPlan, materials: Materials) -> dict[str, Any]:
+def _describe(model: OpenModel, plan: SweepPlan, materials: Materials) -> dict[str, Any]:
     """Everything besides the setting itself that a measured number depends on."""
     return {
         "format": FORMAT,
-        "weights": bench.model.weights_hash,
-        "dtype": str(bench.model.network.dtype),
+        "weights": model.weights_hash,
+        "dtype": str(model.network.dtype),
         "evaluation": asdict(plan.evaluation),
         "sources": materials.sources,
     }

@@ -8,27 +8,32 @@ texts and embeddings: the map, the cards, the probes.
 import ctypes
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 from time import perf_counter
 
 import torch
 from torch import Tensor
 
+from detox_engine.data.bundled import bundled_pairs
 from detox_engine.data.columns import Pair
 from detox_engine.data.pairs import collect_pairs
-from detox_engine.data.stream import PairStream, Reservoir, hash_pairs
+from detox_engine.data.stream import PairStream, Reservoir, hash_pairs, open_pairs
 from detox_engine.errors import Progress, ignore_progress
 from detox_engine.forward.embed import embed_pairs
 from detox_engine.forward.embeddings import Embeddings
 from detox_engine.model.anatomy import Anatomy
-from detox_engine.model.load import OpenModel
+from detox_engine.model.load import OpenModel, load_model
 from detox_engine.model.threads import run_side_by_side
 from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.sources import ModelSpec, PairSpec
 from detox_engine.study.moments import Moments, fit_subspaces_of
-from detox_engine.study.rank import NullSpectrum, draw_null_spectra
+from detox_engine.study.rank import NullSpectrum, count_dominant_directions, draw_null_spectra
 from detox_engine.study.rank_streamed import draw_null_spectra_of
+from detox_engine.study.study import Study, identify, require_new, stamp
 from detox_engine.study.subspace import ToxicSubspace, fit_subspaces
+from detox_engine.study.suggest import suggest
 
 SAMPLE = 768
 """Pairs that are kept of a stream, with their embeddings: enough for a map and for probes, and never the larger part
@@ -62,6 +67,106 @@ class Fit:
     null_spectra: tuple[NullSpectrum, ...]
     seconds: dict[str, float]
     """Wall time of the steps `embed` and `subspace`."""
+
+
+def fit_study(
+    model: OpenModel,
+    plan: FitPlan = FitPlan(),  # noqa: B008
+    progress: Progress = ignore_progress,
+    pairs: PairStream | None = None,
+    keep_moments: bool = True,
+) -> Study:
+    """Steps 1–5 of the method: from pairs to the toxic subspace of every layer.
+
+    Args:
+        pairs: those that the plan names, where their reading has begun already.
+        keep_moments: with a study of streamed pairs, so that more can be added to it.
+
+    Raises:
+        InputError: the pairs cannot be used, or the embeddings cannot be taken (see `PairStream`, `embed_pairs`).
+    """
+    if pairs is None:
+        pairs = open_pairs(plan.pairs, bundled_pairs(model.spec.name))
+    study = _make_study(model, plan, fit_pairs(model, plan, pairs, progress))
+    return study if keep_moments else replace(study, moments=None)
+
+
+def extend_study(
+    model: OpenModel,
+    study: Study,
+    more: PairSpec,
+    progress: Progress = ignore_progress,
+    pairs: PairStream | None = None,
+) -> Study:
+    """The study of its pairs and `more` of them, fitted by its own plan; only these are embedded.
+
+    Raises:
+        InputError: the study is of another model or can take no more pairs, or as `fit_study`.
+    """
+    study.require_fit(model)
+    study.require_extensible()
+    plan = study.plan
+    if pairs is None:
+        pairs = open_pairs(more, bundled_pairs(model.spec.name))
+    embeddings = study.embeddings or embed_pairs(model, study.pairs, plan.max_length, plan.pooling, progress=progress)
+    sample = PairSample(study.pairs, embeddings, study.pair_count, study.pairs_hash, study.tokens, study.warnings)
+    before = sample, study.moments or sum_moments(embeddings)
+    fit = fit_stream(model, plan, pairs, progress, before)
+    return replace(_make_study(model, plan, fit), added=(*study.added, more))
+
+
+def _make_study(model: OpenModel, plan: FitPlan, fit: Fit) -> Study:
+    subspaces, sample = fit.subspaces, fit.sample
+    ranks = tuple(
+        null.suggest_rank(subspace.singular_values) for null, subspace in zip(fit.null_spectra, subspaces, strict=True)
+    )
+    begin = suggest(model.spec.name, len(subspaces), count_dominant_directions(fit.null_spectra, subspaces))
+    made, versions = stamp()
+    return Study(
+        model=identify(model),
+        plan=plan,
+        pairs=sample.pairs,
+        pair_count=sample.count,
+        pairs_hash=sample.pairs_hash,
+        warnings=sample.warnings,
+        subspaces=subspaces,
+        embeddings=sample.embeddings if plan.keep_embeddings else None,
+        tokens=sample.tokens,
+        seconds={"load": model.load_seconds, **fit.seconds},
+        null_spectra=fit.null_spectra,
+        suggested_ranks=ranks,
+        suggested_layers=begin.layers,
+        suggested_rank=min(begin.rank, min(subspace.kept for subspace in subspaces)),
+        made=made,
+        versions=versions,
+        moments=fit.moments,
+    )
+
+
+def fit_to_folder(spec: ModelSpec, plan: FitPlan, folder: Path, progress: Progress = ignore_progress) -> Study:
+    """Fit a study and write it to a new folder; the folder and the pairs are checked before the model is loaded.
+
+    Of more pairs than are held in memory the first are.
+    """
+    require_new(folder)
+    pairs = open_pairs(plan.pairs, bundled_pairs(spec.name))
+    pairs.ahead(SAMPLE, progress)
+    study = fit_study(load_model(spec, progress), plan, progress, pairs)
+    study.save(folder)
+    return study
+
+
+def extend_to_folder(
+    study: Study, spec: ModelSpec, more: PairSpec, folder: Path, progress: Progress = ignore_progress
+) -> Study:
+    """Add pairs to a study and write the whole to a new folder; checked as `fit_to_folder` does."""
+    require_new(folder)
+    study.require_extensible()
+    pairs = open_pairs(more, bundled_pairs(spec.name))
+    pairs.ahead(SAMPLE, progress)
+    extended = extend_study(load_model(spec, progress), study, more, progress, pairs)
+    extended.save(folder)
+    return extended
 
 
 def fit_pairs(model: OpenModel, plan: FitPlan, stream: PairStream, progress: Progress = ignore_progress) -> Fit:

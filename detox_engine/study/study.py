@@ -18,7 +18,7 @@ from detox_engine.errors import InputError
 from detox_engine.forward.embeddings import Embeddings
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.layers import format_layers, parse_layers
-from detox_engine.plans.sources import PairSpec
+from detox_engine.plans.sources import BUNDLED, PairSpec
 from detox_engine.study.moments import Moments, load_moments, save_moments
 from detox_engine.study.rank import NullSpectrum, count_dominant_directions
 from detox_engine.study.subspace import ToxicSubspace
@@ -241,6 +241,15 @@ def require_new(folder: Path) -> None:
     above = next(parent for parent in folder.absolute().parents if parent.exists())
     if not (above.is_dir() and os.access(above, os.W_OK)):
         raise InputError(f"{folder} cannot be written: {above} takes no new folder; choose another one.")
+
+
+def identify(model: "OpenModel") -> ModelIdentity:
+    """Which model a study is of; a folder by its whole path, so that the study finds it from anywhere."""
+    name = model.spec.name
+    folder = Path(name).expanduser()
+    if name != BUNDLED and model.revision is None and folder.is_dir():
+        name = str(folder.absolute())
+    return ModelIdentity(name, model.revision, model.weights_hash, model.anatomy.layers, model.anatomy.hidden)
 
 
 def stamp() -> tuple[str, dict[str, str]]:

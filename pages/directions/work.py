@@ -126,7 +126,7 @@ def begin_effect(asked: Asked) -> None:
         progress("Reading prompts and texts", 0, 0)
         from detox_engine.scoring.ablation import ablate
 
-        found = ablate(bench, study, asked.layer, asked.direction, progress=progress)
+        found = ablate(bench.model, study, asked.layer, asked.direction, progress=progress)
         kept.keep(asked, Effect(found.scores, len(found.prompts), found.seconds))
 
     jobs.start_job(effect_job(asked), asked, work)

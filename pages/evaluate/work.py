@@ -30,7 +30,7 @@ class Asked:
 def answer(bench: Workbench, study: Study, asked: Asked, progress: Progress, tell: Tell) -> Evaluation:
     from detox_engine.scoring.evaluation import evaluate
 
-    return evaluate(bench, study, asked.edit, asked.plan, progress)
+    return evaluate(bench.model, study, asked.edit, asked.plan, progress)
 
 
 def words_of(evaluation: Evaluation) -> Iterator[str]:

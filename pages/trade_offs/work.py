@@ -42,7 +42,7 @@ def answer(bench: Workbench, study: Study, asked: Asked, progress: Progress, tel
         if sweep.points:
             tell(sweep)
 
-    return run_sweep(bench, study, asked.plan, find_results_file(study.model.weights_hash), progress, grow)
+    return run_sweep(bench.model, study, asked.plan, find_results_file(study.model.weights_hash), progress, grow)
 
 
 SWEEP = Task("sweep", answer, keep=1, private=True)

@@ -309,7 +309,7 @@ def test_study_that_is_missing_or_broken_gets_one_sentence(refuse, tmp_path: Pat
 
 
 def test_fit_refuses_a_folder_that_exists_before_any_work(refuse, home: Path, monkeypatch):
-    monkeypatch.setattr("detox_engine.workbench.load_model", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("detox_engine.study.fit.load_model", lambda *_: pytest.fail("the model was loaded"))
     refuse("fit", "--model", home / "model", "--out", home / "study", says="exists already")
 
 

@@ -83,7 +83,7 @@ def test_command_and_engine_agree_to_the_digit(home: Path, given: tuple):
         sampling=SamplingPlan(max_new_tokens=6),
         resamples=100,
     )
-    scores = record_scores(evaluate(bench, study, EditPlan((1,), 1), plan))
+    scores = record_scores(evaluate(bench.model, study, EditPlan((1,), 1), plan))
     assert_alike(found, json.loads(json.dumps(output.without_nan(scores))))
 
 

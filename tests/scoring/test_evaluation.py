@@ -62,7 +62,7 @@ def plan(folder: Path) -> EvaluationPlan:
 
 @pytest.fixture(scope="module")
 def evaluation(bench: Workbench, study: Study, plan: EvaluationPlan) -> Evaluation:
-    return evaluate(bench, study, EDIT, plan)
+    return evaluate(bench.model, study, EDIT, plan)
 
 
 def test_every_scorer_has_before_after_and_control_with_intervals(evaluation: Evaluation):
@@ -91,7 +91,7 @@ def test_numbers_are_those_of_each_side_by_itself(bench: Workbench, study: Study
 
 
 def test_the_same_plan_gives_the_same_digits(bench: Workbench, study: Study, plan, evaluation: Evaluation):
-    again = evaluate(bench, study, EDIT, plan)
+    again = evaluate(bench.model, study, EDIT, plan)
     assert again.scores == evaluation.scores and again.sources == evaluation.sources
 
 
@@ -243,15 +243,15 @@ def test_text_without_two_tokens_is_refused(bench: Workbench, tmp_path: Path):
 def test_edit_that_changes_nothing_is_refused_before_anything_is_measured(bench, study, plan, monkeypatch):
     monkeypatch.setattr("detox_engine.scoring.evaluation.Trial", lambda *_: pytest.fail("something was measured"))
     with pytest.raises(InputError, match="changes nothing"):
-        evaluate(bench, study, EditPlan((1,), 1, 0.0), plan)
+        evaluate(bench.model, study, EditPlan((1,), 1, 0.0), plan)
 
 
 def test_evaluation_without_writing_needs_no_prompts(bench: Workbench, study: Study, plan: EvaluationPlan):
     reading = replace(plan, scorers=("perplexity",), prompts="/nowhere/prompts.txt")
-    found = evaluate(bench, study, EDIT, reading)
+    found = evaluate(bench.model, study, EDIT, reading)
     assert found.prompts == () and list(found.items) == ["perplexity"] and found.items["perplexity"].shape == (5, 6)
     with pytest.raises(InputError, match="prompts.txt"):
-        prepare(bench, replace(plan, prompts="/nowhere/prompts.txt"))
+        prepare(bench.model, replace(plan, prompts="/nowhere/prompts.txt"))
 
 
 def test_stopped_evaluation_leaves_the_model_as_it_was(bench: Workbench, study: Study, plan: EvaluationPlan):
@@ -265,6 +265,6 @@ def test_stopped_evaluation_leaves_the_model_as_it_was(bench: Workbench, study: 
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        evaluate(bench, study, EDIT, plan, stop)
+        evaluate(bench.model, study, EDIT, plan, stop)
     assert "continuations" in stages and hash_parameters(bench.model.network) == first
     assert [len(module._forward_hooks) for module in bench.model.network.modules()] == hooks

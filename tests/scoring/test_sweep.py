@@ -95,15 +95,15 @@ def test_plans_out_of_range_get_one_sentence(settings: dict, says: str):
 
 def test_rank_above_what_was_kept_is_refused_before_anything_is_measured(bench, study, plan, tmp_path: Path):
     with pytest.raises(InputError, match="1 to 4"):
-        run_sweep(bench, study, replace(plan, ranks=(1, 9)), tmp_path / "results.jsonl")
+        run_sweep(bench.model, study, replace(plan, ranks=(1, 9)), tmp_path / "results.jsonl")
     assert not any(tmp_path.iterdir())
 
 
 def test_settings_in_one_pass_score_as_each_does_alone(bench: Workbench, study: Study, plan: SweepPlan):
-    sweep = run_sweep(bench, study, plan)
+    sweep = run_sweep(bench.model, study, plan)
     assert sweep.whole and sweep.computed == sweep.total == len(sweep.points) == 12
     for point in (sweep.points[0], sweep.points[7], sweep.points[-1]):
-        alone = evaluate(bench, study, point.edit, plan.evaluation)
+        alone = evaluate(bench.model, study, point.edit, plan.evaluation)
         for score in alone.scores:
             effect = point.effects[score.name]
             for side in ("before", "after", "control", "difference"):
@@ -119,7 +119,7 @@ def test_stopped_and_resumed_sweep_gives_the_same_table(
     bench: Workbench, study: Study, plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("detox_engine.scoring.sweep.SETTINGS_AT_ONCE", 4)
-    whole = run_sweep(bench, study, plan, tmp_path / "whole.jsonl")
+    whole = run_sweep(bench.model, study, plan, tmp_path / "whole.jsonl")
     counts, parts = [], []
 
     def stop(stage: str, done: int, total: int) -> None:
@@ -129,23 +129,23 @@ def test_stopped_and_resumed_sweep_gives_the_same_table(
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        run_sweep(bench, study, plan, tmp_path / "stopped.jsonl", stop, parts.append)
+        run_sweep(bench.model, study, plan, tmp_path / "stopped.jsonl", stop, parts.append)
     assert counts == [(0, 12), (4, 12), (8, 12)]
     assert [(len(part.points), part.total, part.computed, part.whole) for part in parts] == [
         (0, 12, 0, False), (4, 12, 4, False), (8, 12, 8, False)
     ]  # fmt: skip
     assert parts[-1].points == tuple(point for point in whole.points if point in parts[-1].points)
-    resumed = run_sweep(bench, study, plan, tmp_path / "stopped.jsonl")
+    resumed = run_sweep(bench.model, study, plan, tmp_path / "stopped.jsonl")
     assert resumed.computed == 4 and resumed.points == whole.points
-    again = run_sweep(bench, study, plan, tmp_path / "stopped.jsonl")
+    again = run_sweep(bench.model, study, plan, tmp_path / "stopped.jsonl")
     assert again.computed == 0 and again.points == whole.points
     assert sorted(path.name for path in tmp_path.iterdir()) == ["stopped.jsonl", "whole.jsonl"]
 
 
 def test_wider_grid_computes_only_what_is_missing(bench: Workbench, study: Study, plan, tmp_path: Path):
     results = tmp_path / "results.jsonl"
-    first = run_sweep(bench, study, replace(plan, ranks=(1,)), results)
-    wider = run_sweep(bench, study, plan, results)
+    first = run_sweep(bench.model, study, replace(plan, ranks=(1,)), results)
+    wider = run_sweep(bench.model, study, plan, results)
     assert (first.computed, wider.computed) == (6, 6) and wider.whole
     assert wider.points[:6] == first.points
 
@@ -158,7 +158,7 @@ def test_what_changes_the_numbers_is_measured_anew(bench, study, folder, tmp_pat
     prompts.write_text((folder / "prompts.txt").read_text())
     neutral.write_text((folder / "neutral.txt").read_text())
     measure = replace(plan.evaluation, prompts=str(prompts), neutral=TextSpec(str(neutral)))
-    assert run_sweep(bench, study, replace(small, evaluation=measure), results).computed == 1
+    assert run_sweep(bench.model, study, replace(small, evaluation=measure), results).computed == 1
     if change == "prompts":  # the same file, other words in it
         prompts.write_text("Other words\n")
     elif change == "neutral":
@@ -170,7 +170,7 @@ def test_what_changes_the_numbers_is_measured_anew(bench, study, folder, tmp_pat
     else:
         flipped = [replace(each, basis=each.basis.flip(0)) for each in study.subspaces]
         study = replace(study, subspaces=tuple(flipped))
-    assert run_sweep(bench, study, replace(small, evaluation=measure), results).computed == 1
+    assert run_sweep(bench.model, study, replace(small, evaluation=measure), results).computed == 1
     assert len(load_points(results)) == 2
 
 

@@ -15,9 +15,10 @@ from detox_engine.forward.embed import embed_pairs
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec
 from detox_engine.study import fit
+from detox_engine.study.fit import extend_to_folder, fit_to_folder
 from detox_engine.study.study import Study
 from detox_engine.study.subspace import fit_subspaces, principal_angles
-from detox_engine.workbench import Workbench, extend_to_folder, fit_to_folder
+from detox_engine.workbench import Workbench
 from tests.models import LAYERS, SENTENCES, open_tiny, save_tiny_model
 
 COUNT, SAMPLE, CHUNK = 150, 40, 16
