@@ -1,4 +1,4 @@
-"""The two ways a journey ends early on purpose."""
+"""The two ways a journey ends early on purpose, and how it tells how far it is."""
 
 from collections.abc import Callable
 
@@ -13,6 +13,11 @@ class InputError(ValueError):
 
 class Cancelled(Exception):
     """The person stopped a running step; raised from inside a progress callback, never shown as an error."""
+
+
+def first_line(error: Exception) -> str:
+    """What another library says of its error, as far as it fits into a sentence."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 Progress = Callable[[str, int, int], None]

@@ -58,6 +58,7 @@ def compare(
 def read_prompts_for(model: str, given: list[str] | None, source: str | None) -> tuple[str, ...]:
     """The prompts on the command line, or those of a file; “bundled” depends on the model."""
     from detox_engine.data.bundled import bundled_prompts
+    from detox_engine.data.columns import holds_half_character
     from detox_engine.data.texts import read_prompts
 
     if bool(given) == (source is not None):
@@ -67,7 +68,7 @@ def read_prompts_for(model: str, given: list[str] | None, source: str | None) ->
     for text in given:
         if not text.strip():
             raise InputError("A prompt is empty: write some words for the model to continue.")
-        if any("\ud800" <= character <= "\udfff" for character in text):
+        if holds_half_character(text):
             raise InputError(f"The prompt “{text}” is not UTF-8: write it in the terminal's own encoding.")
     return tuple(given)
 

@@ -23,6 +23,7 @@ from detox_engine.cli.options import (
     model_of,
 )
 from detox_engine.cli.output import plain, show_estimate, tell_edit
+from detox_engine.disk import write_whole
 from detox_engine.errors import InputError, Progress
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan
@@ -122,15 +123,11 @@ def fit_paper_study(study: Path, model: Said[StudyModel], pairs: str | None, pro
 
 def write_report(file: Path, record: dict[str, Any]) -> None:
     """Write a record beside `file` and rename it when whole."""
-    partial = file.with_name(f".{file.name}.partial")
     try:
         text = json.dumps(output.without_nan(record), ensure_ascii=False, allow_nan=False, indent=2)
-        partial.write_text(text, encoding="utf-8")
-        partial.rename(file)
+        write_whole(file, text)
     except OSError as error:
         raise InputError(f"{file} cannot be written ({error.strerror}): name another file for the report.") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def evaluation_table(evaluation: "Evaluation", suggested: bool) -> RenderableType:

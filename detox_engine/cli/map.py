@@ -16,13 +16,13 @@ from detox_engine.cli.options import (
     StudyFolder,
     asks,
     check_format,
-    check_layer,
     load_study,
     load_workbench,
     plan_edit_beside,
 )
 from detox_engine.cli.output import plain
 from detox_engine.plans.edit import EditBeside
+from detox_engine.plans.layers import check_layers
 from detox_engine.plans.map import MapPlan
 from detox_engine.plans.sources import StudyModel
 from detox_engine.plans.words import record_edit
@@ -62,7 +62,7 @@ def show_map(
         from detox_engine.reading.probe import FOLDS, probe_layer
 
         layer = fitted.suggested_layers[-1] if layer is None else layer
-        check_layer(fitted, layer)
+        check_layers((layer,), fitted.layers)
         embeddings = {"before": fitted.embeddings}
         if plan is not None or fitted.embeddings is None:
             bench = load_workbench(fitted, model, progress)

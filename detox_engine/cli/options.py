@@ -197,11 +197,6 @@ def layers_of(study: "Study", layers: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(range(study.layers)) if layers == EVERY_LAYER else layers
 
 
-def check_layer(study: "Study", layer: int) -> None:
-    if not 0 <= layer < study.layers:
-        raise InputError(f"Layer {layer} is outside the model: its layers are 0-{study.layers - 1}.")
-
-
 def check_format(as_json: bool, as_csv: bool) -> None:
     if as_json and as_csv:
         raise InputError("Choose one of --json and --csv.")

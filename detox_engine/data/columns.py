@@ -129,16 +129,22 @@ def find_layout(columns: Sequence[str], spec: PairSpec, shown: str) -> Layout | 
 def check_text(value: Any, name: str) -> str:
     """`value` itself where it is a text that can be written as UTF-8; raises UnusableRow where not.
 
-    Control characters stay as they are. Half of a surrogate pair, which a JSON escape can hold, stands for no
-    character and cannot be written to any file.
+    Control characters stay as they are. Half of a surrogate pair can come from a JSON escape.
     """
     if not isinstance(value, str):
         raise UnusableRow(f"“{name}” is null" if value is None else f"“{name}” is not text")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise UnusableRow(f"“{name}” holds half of a surrogate pair") from None
+    if holds_half_character(value):
+        raise UnusableRow(f"“{name}” holds half of a surrogate pair")
     return value
+
+
+def holds_half_character(text: str) -> bool:
+    """Whether a part of `text` is half of a surrogate pair, which stands for no character and cannot be written."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _join(prompt: str, continuation: str) -> str:

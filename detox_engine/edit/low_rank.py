@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from detox_engine.errors import InputError
 from detox_engine.model.anatomy import Anatomy, ValueLayer
 from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.layers import format_layers
+from detox_engine.plans.layers import check_layers, format_layers
 
 ROUNDING = 4 * torch.finfo(torch.float32).eps
 """A change of the weights below this share of their norm is rounding, not an edit."""
@@ -102,12 +102,9 @@ def make_edit(subspaces: Sequence[Directions], plan: EditPlan) -> LowRankEdit:
     Raises:
         InputError: a layer outside the model, a rank above what was kept, or no direction left to remove.
     """
-    last = len(subspaces) - 1
     if not plan.layers:
-        raise InputError(f"The edit names no layer: choose some of the layers 0-{last}.")
-    outside = [layer for layer in plan.layers if not 0 <= layer <= last]
-    if outside:
-        raise InputError(f"Layer {outside[0]} is outside the model: its layers are 0-{last}.")
+        raise InputError(f"The edit names no layer: choose some of the layers 0-{len(subspaces) - 1}.")
+    check_layers(plan.layers, len(subspaces))
     kept = min(len(subspaces[layer].basis) for layer in plan.layers)
     if plan.rank > kept:
         raise InputError(
@@ -127,6 +124,5 @@ def make_edit(subspaces: Sequence[Directions], plan: EditPlan) -> LowRankEdit:
 
 
 def _value_layer(anatomy: Anatomy, layer: int) -> ValueLayer:
-    if not 0 <= layer < len(anatomy.values):
-        raise InputError(f"Layer {layer} is outside the model: its layers are 0-{len(anatomy.values) - 1}.")
+    check_layers((layer,), anatomy.layers)
     return anatomy.values[layer]

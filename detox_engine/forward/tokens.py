@@ -8,6 +8,7 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
+from detox_engine.data.columns import holds_half_character
 from detox_engine.edit.in_pass import edited
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError, Progress, ignore_progress
@@ -15,6 +16,7 @@ from detox_engine.model.anatomy import Anatomy, block_output
 from detox_engine.model.batches import run_in_batches
 from detox_engine.model.load import OpenModel
 from detox_engine.model.tokens import show_token, spell
+from detox_engine.plans.layers import check_layers
 
 LONGEST = 1024
 """Tokens of a text that are looked at unless asked otherwise: more than a page can show."""
@@ -42,7 +44,7 @@ def encode_text(model: OpenModel, text: str, longest: int = LONGEST) -> LensText
     """
     if not text.strip():
         raise InputError("The text is empty: write some words to look at.")
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if holds_half_character(text):
         raise InputError("The text is not UTF-8: it holds half of a character; copy it again from its source.")
     if longest < 1:
         raise InputError(f"The longest text must have 1 token or more, not {longest}.")
@@ -145,9 +147,7 @@ def run_trunk(
 
     The caller holds the model's turn.
     """
-    outside = [layer for layer in layers if not 0 <= layer < model.anatomy.layers]
-    if outside:
-        raise InputError(f"Layer {outside[0]} is outside the model: its layers are 0-{model.anatomy.layers - 1}.")
+    check_layers(layers, model.anatomy.layers)
     longest = max(len(ids) for ids, _ in rows)
     pad = model.tokenizer.pad_token_id or 0
     ids = torch.tensor([[*ids, *[pad] * (longest - len(ids))] for ids, _ in rows])

@@ -11,7 +11,7 @@ import transformers
 from safetensors import SafetensorError, safe_open
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING, AutoConfig, PreTrainedConfig
 
-from detox_engine.errors import InputError
+from detox_engine.errors import InputError, first_line
 
 WAYS_OUT = "use the bundled model or another local folder"
 
@@ -130,7 +130,3 @@ def hash_weights(files: Sequence[Path]) -> str:
         digests = pool.map(digest, files)
         summary = "".join(f"{found} {file.name}\n" for file, found in zip(files, digests, strict=True))
     return "sha256:" + hashlib.sha256(summary.encode()).hexdigest()
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

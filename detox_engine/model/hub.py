@@ -14,8 +14,8 @@ from huggingface_hub.errors import (
 )
 from tqdm import tqdm
 
-from detox_engine.errors import Cancelled, InputError, Progress
-from detox_engine.model.checkpoint import WAYS_OUT, check_weight_names, first_line, read_config, weight_names
+from detox_engine.errors import Cancelled, InputError, Progress, first_line
+from detox_engine.model.checkpoint import WAYS_OUT, check_weight_names, read_config, weight_names
 
 SECONDS_TO_ANSWER = 10
 

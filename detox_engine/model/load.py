@@ -14,9 +14,9 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from detox_engine.data.bundled import BUNDLED_MODEL
-from detox_engine.errors import InputError, Progress, ignore_progress
+from detox_engine.errors import InputError, Progress, first_line, ignore_progress
 from detox_engine.model.anatomy import Anatomy, find_anatomy
-from detox_engine.model.checkpoint import WAYS_OUT, find_weights, first_line, hash_weights, read_config
+from detox_engine.model.checkpoint import WAYS_OUT, find_weights, hash_weights, read_config
 from detox_engine.model.hub import download_model
 from detox_engine.model.threads import settle_threads
 from detox_engine.model.turns import Turns

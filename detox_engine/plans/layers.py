@@ -26,10 +26,16 @@ def parse_layers(text: str, count: int) -> tuple[int, ...]:
         first, last = int(match[1]), int(match[2] or match[1])
         if first > last:
             raise InputError(f"The layer range {first}-{last} runs backwards: write {last}-{first}.")
-        if last >= count:
-            raise InputError(f"Layer {last} is outside the model: its layers are 0-{count - 1}.")
+        check_layers((last,), count)
         layers.update(range(first, last + 1))
     return tuple(sorted(layers))
+
+
+def check_layers(layers: Iterable[int], count: int) -> None:
+    """Raise an InputError that names the first of `layers` outside a model of `count` layers."""
+    for layer in layers:
+        if not 0 <= layer < count:
+            raise InputError(f"Layer {layer} is outside the model: its layers are 0-{count - 1}.")
 
 
 def parse_directions(text: str) -> tuple[tuple[int, int], ...]:

@@ -14,6 +14,7 @@ from detox_engine.forward.embed import embed_pairs
 from detox_engine.forward.embeddings import Embeddings
 from detox_engine.model.load import OpenModel
 from detox_engine.model.threads import run_side_by_side
+from detox_engine.plans.layers import check_layers
 from detox_engine.plans.map import MapPlan
 from detox_engine.reading.umap_process import UmapProcess
 from detox_engine.study.study import Study
@@ -73,8 +74,7 @@ def project_on_paper(embeddings: Embeddings, edit: LowRankEdit) -> Embeddings:
 
 def stack_sides(embeddings: Embeddings, layer: int) -> Tensor:
     """`[sides, pairs, hidden]` of one layer: toxic, then civil."""
-    if not 0 <= layer < len(embeddings.toxic):
-        raise InputError(f"Layer {layer} is outside the model: its layers are 0-{len(embeddings.toxic) - 1}.")
+    check_layers((layer,), len(embeddings.toxic))
     return torch.stack([embeddings.toxic[layer], embeddings.civil[layer]])
 
 

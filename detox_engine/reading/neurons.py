@@ -7,8 +7,8 @@ import torch
 from scipy.special import betaincinv
 from torch import Tensor
 
-from detox_engine.errors import InputError
 from detox_engine.model.load import OpenModel
+from detox_engine.plans.layers import check_layers
 from detox_engine.reading.lens import Reading, read_tokens
 
 ROWS_AT_ONCE = 4096
@@ -54,8 +54,7 @@ def find_value_vectors(
     with a trained probe. Where a norm's gain follows the value layer (Gemma), a row counts as what arrives in the
     residual stream of it.
     """
-    if not 0 <= layer < model.anatomy.layers:
-        raise InputError(f"Layer {layer} is outside the model: its layers are 0-{model.anatomy.layers - 1}.")
+    check_layers((layer,), model.anatomy.layers)
     value = model.anatomy.values[layer]
     weight = value.rows
     along = direction.to(weight.device).float()

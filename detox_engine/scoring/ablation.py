@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.layers import check_layers
 from detox_engine.plans.measure import EvaluationPlan, SamplingPlan
 from detox_engine.plans.sources import TextSpec
 
@@ -28,8 +29,7 @@ def plan_ablation(study: "Study", layer: int, direction: int, strength: float = 
     Raises:
         InputError: the study has no such layer or direction.
     """
-    if not 0 <= layer < study.layers:
-        raise InputError(f"Layer {layer} is outside the model: its layers are 0-{study.layers - 1}.")
+    check_layers((layer,), study.layers)
     kept = study.subspaces[layer].kept
     if not 0 <= direction < kept:
         raise InputError(f"Direction {direction} of layer {layer} was not kept: choose one of 0-{kept - 1}.")

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
+from detox_engine.disk import write_whole
 from detox_engine.errors import InputError
 from detox_engine.estimates import Effect, Estimate
 from detox_engine.plans.edit import EditPlan
@@ -69,12 +69,8 @@ def keep_points(file: Path, points: Mapping[str, SweepPoint]) -> None:
         )
         for key, point in merged.items()
     ]
-    partial = file.with_name(f".{file.name}.{uuid4().hex}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        partial.replace(file)
+        write_whole(file, "".join(f"{line}\n" for line in lines))
     except OSError as error:
         raise InputError(f"{file} cannot be written ({error.strerror}): name another file for the results.") from None
-    finally:
-        partial.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.estimates import Tally
 from detox_engine.model.load import OpenModel
 from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.layers import check_layers
 from detox_engine.plans.measure import SweepPlan
 from detox_engine.scoring.evaluation import Materials, judge, prepare
 from detox_engine.scoring.results import SweepPoint, keep_points, load_points
@@ -56,9 +57,7 @@ def make_grid(plan: SweepPlan, layers: int) -> tuple[EditPlan, ...]:
     """
     starts = tuple(range(layers)) if plan.starts is None else plan.starts
     ends = (layers - 1,) if plan.ends is None else plan.ends
-    outside = [layer for layer in (*starts, *ends) if not 0 <= layer < layers]
-    if outside:
-        raise InputError(f"Layer {outside[0]} is outside the model: its layers are 0-{layers - 1}.")
+    check_layers((*starts, *ends), layers)
     grid = tuple(
         EditPlan(tuple(range(start, end + 1)), rank, strength)
         for rank, start, end, strength in product(

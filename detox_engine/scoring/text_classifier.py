@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedConfig
 
-from detox_engine.errors import Cancelled, InputError, Progress, ignore_progress
-from detox_engine.model.checkpoint import check_weight_names, find_weights, first_line, weight_names
+from detox_engine.errors import Cancelled, InputError, Progress, first_line, ignore_progress
+from detox_engine.model.checkpoint import check_weight_names, find_weights, weight_names
 from detox_engine.model.hub import SECONDS_TO_ANSWER, find_in_cache, reporting_bar
 from detox_engine.model.load import loading_alone, pick_device
 

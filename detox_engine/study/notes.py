@@ -1,15 +1,16 @@
 """What people write down about the directions of a study, kept in a folder."""
 
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from detox_engine.data.columns import holds_half_character
+from detox_engine.disk import write_whole
 from detox_engine.errors import InputError
+from detox_engine.plans.layers import check_layers
 
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
@@ -73,8 +74,7 @@ def write_note(folder: Path, study: "Study", layer: int, direction: int, text: s
     Raises:
         InputError: the folder cannot be written, the study has no such direction, or the text is too long.
     """
-    if not 0 <= layer < study.layers:
-        raise InputError(f"Layer {layer} is outside the model: its layers are 0-{study.layers - 1}.")
+    check_layers((layer,), study.layers)
     kept = study.subspaces[layer].kept
     if not 0 <= direction < kept:
         raise InputError(f"Direction {direction} of layer {layer} was not kept: choose one of 0-{kept - 1}.")
@@ -94,20 +94,13 @@ def write_note(folder: Path, study: "Study", layer: int, direction: int, text: s
 def _require_writable(text: str) -> None:
     if len(text) > LONGEST:
         raise InputError(f"A note has at most {LONGEST:,} characters, and this one {len(text):,}: shorten it.")
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if holds_half_character(text):
         raise InputError("The note is not UTF-8: it holds half of a character; write it again.")
 
 
 def _replace(file: Path, text: str) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as out:
-                out.write(text)
-            Path(partial).chmod(0o644)
-            Path(partial).replace(file)
-        finally:
-            Path(partial).unlink(missing_ok=True)
+        write_whole(file, text)
     except OSError as error:
         raise InputError(f"{file} cannot be written: {error.strerror}.") from None

@@ -2,8 +2,6 @@
 
 import json
 import os
-import shutil
-import tempfile
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,7 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from detox_engine.data.columns import Pair
-from detox_engine.errors import InputError
+from detox_engine.disk import new_folder
+from detox_engine.errors import InputError, first_line
 from detox_engine.forward.embeddings import Embeddings
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.layers import format_layers, parse_layers
@@ -115,17 +114,10 @@ class Study:
         require_new(folder)
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
+            with new_folder(folder) as partial:
+                self._write(partial)
         except OSError as error:
             raise InputError(f"{folder} cannot be written: {error.strerror}; choose another folder.") from None
-        try:
-            self._write(partial)
-            partial.chmod(0o755)
-            partial.rename(folder)
-        except OSError as error:
-            raise InputError(f"{folder} cannot be written: {error.strerror}; choose another folder.") from None
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
 
     def _write(self, folder: Path) -> None:
         tensors = {}
@@ -266,4 +258,4 @@ def _reason(error: Exception) -> str:
         return f"{error.args[0]} is missing"
     if isinstance(error, OSError):
         return f"{Path(error.filename).name if error.filename else 'a file'}: {error.strerror or error}"
-    return str(error).splitlines()[0]
+    return first_line(error)

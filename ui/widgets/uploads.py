@@ -1,11 +1,10 @@
 """Files that a person hands to the page, kept by the hash of their content so that a study can name them."""
 
 import hashlib
-import os
 import re
-import tempfile
 from pathlib import Path
 
+from detox_engine.disk import write_whole
 from detox_engine.errors import InputError
 from ui.session.folders import uploads_folder
 
@@ -23,10 +22,7 @@ def store_upload(name: str, content: bytes) -> Path:
         return file
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=folder)
-        with os.fdopen(handle, "wb") as out:
-            out.write(content)
-        Path(partial).replace(file)
+        write_whole(file, content)
     except OSError as error:
         raise InputError(f"The upload cannot be kept in {folder} ({error.strerror}): make room there.") from None
     return file

@@ -1,0 +1,41 @@
+"""Files and folders that are written whole or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def write_whole(file: Path, content: str | bytes) -> None:
+    """Write `content` beside `file` and rename it when whole; text as UTF-8.
+
+    Raises:
+        OSError: it cannot be written; what was there before stays as it is.
+    """
+    handle, name = tempfile.mkstemp(prefix=".partial-", dir=file.parent)
+    partial = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(content.encode() if isinstance(content, str) else content)
+        partial.chmod(0o644)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill beside `folder`, which it becomes at the end; if that is not reached, nothing is left of it.
+
+    Raises:
+        OSError: it cannot be written, or `folder` is there already and holds something.
+    """
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
+    try:
+        yield partial
+        partial.chmod(0o755)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,25 @@
+"""What is written is whole, or it is as if nothing had been written."""
+
+import pytest
+
+from detox_engine.disk import new_folder, write_whole
+
+
+def test_a_file_that_cannot_be_written_whole_stays_as_it_was(tmp_path):
+    file = tmp_path / "notes.json"
+    write_whole(file, "[“one”]\n")
+    assert file.read_bytes() == "[“one”]\n".encode()
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(file, "half of a character: \ud83d")
+    assert file.read_bytes() == "[“one”]\n".encode() and list(tmp_path.iterdir()) == [file]
+
+
+def test_a_folder_whose_filling_fails_leaves_nothing(tmp_path):
+    folder = tmp_path / "study"
+    with pytest.raises(RuntimeError, match="midway"), new_folder(folder) as partial:
+        (partial / "half").write_text("half")
+        raise RuntimeError("midway")
+    assert list(tmp_path.iterdir()) == []
+    with new_folder(folder) as partial:
+        (partial / "whole").write_text("whole")
+    assert [file.name for file in folder.iterdir()] == ["whole"] and list(tmp_path.iterdir()) == [folder]
