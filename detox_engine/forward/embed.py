@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from threading import local
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from detox_engine.data.columns import Pair
 from detox_engine.edit.in_pass import edited
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.forward.embeddings import Embeddings
-from detox_engine.model.anatomy import block_output
 from detox_engine.model.batches import pack_batches, run_beside
 from detox_engine.model.load import OpenModel
+from detox_engine.model.trunk import run_trunk, watched
 from detox_engine.plans.fit import Pooling
 
 TOKEN_BUDGET = {"cpu": 1024, "cuda": 65536}
@@ -91,45 +91,17 @@ class _Pool(local):
     """`[layers, batch, hidden]`"""
 
 
-@contextmanager
-def _pooling_hooks(blocks: Sequence[nn.Module], pool: _Pool) -> Iterator[None]:
-    """Pool each block's output as the running thread's `pool` says; the highest block ends the pass."""
-
-    def pooling(layer: int):
-        def hook(module: nn.Module, args: tuple, output) -> None:
-            states = block_output(output)
-            pool.states[layer] = torch.bmm(pool.weights[:, None], states.float())[:, 0]
-            if layer == len(blocks) - 1:
-                raise _TrunkDone
-
-        return hook
-
-    handles = [block.register_forward_hook(pooling(layer)) for layer, block in enumerate(blocks)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 @torch.inference_mode()
 def _run_batch(model: OpenModel, texts: Sequence[TokenizedText], layers: int, pool: _Pool) -> Tensor:
     """Pooled states `[layers, batch, hidden]` of one right-padded batch, on the model's device."""
     device = model.network.device
-    longest = max(len(text.ids) for text in texts)
-    ids = torch.full((len(texts), longest), model.tokenizer.pad_token_id)
-    mask = torch.zeros((len(texts), longest), dtype=torch.long)
-    weights = torch.zeros((len(texts), longest))
+    weights = torch.zeros((len(texts), max(len(text.ids) for text in texts)))
     for row, text in enumerate(texts):
-        ids[row, : len(text.ids)] = torch.tensor(text.ids)
-        mask[row, : len(text.ids)] = 1
         weights[row, : len(text.ids)] = torch.tensor(text.weights)
     pool.weights = weights.to(device)
     pool.states = torch.empty((layers, len(texts), model.anatomy.hidden), device=device)
-    # The highest block's hook ends the pass. Nothing but ids and mask goes in: GPT-2 would add token types to the
-    # embeddings.
     with suppress(_TrunkDone):
-        model.anatomy.trunk(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
+        run_trunk(model, [text.ids for text in texts])
     return pool.states
 
 
@@ -165,9 +137,15 @@ def embed_pairs(
         _check_finite(states, batch, sides)
         return states.cpu()
 
+    def pool_layer(layer: int, states: Tensor) -> None:
+        pool.states[layer] = torch.bmm(pool.weights[:, None], states.float())[:, 0]
+        if layer == layers - 1:
+            raise _TrunkDone
+
     @contextmanager
     def turn() -> Iterator[None]:
-        with model.turns, edited(model.anatomy, [edit]), _pooling_hooks(model.anatomy.blocks[:layers], pool):
+        blocks = dict(enumerate(model.anatomy.blocks[:layers]))
+        with model.turns, edited(model.anatomy, [edit]), watched(blocks, pool_layer):
             yield
 
     progress("Embedding texts", 0, len(texts))

@@ -15,6 +15,7 @@ from detox_engine.forward.shared_layers import forked
 from detox_engine.model.batches import run_in_batches
 from detox_engine.model.head import check_head, read_head
 from detox_engine.model.load import OpenModel
+from detox_engine.model.trunk import run_trunk
 
 LOGITS_AT_ONCE = {"cpu": 2**20, "cuda": 2**28}
 """Entries of `[positions, edits, vocab]` held at a time; a device of another kind gets the CPU's. On a CPU they stay
@@ -120,7 +121,7 @@ def _read_batch(
     model: OpenModel, spans: Sequence[Span], edits: Sequence[LowRankEdit | None]
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
     """For each span, summed over its scored tokens: surprise, divergence and misses, `[edits]` each."""
-    states = _run_trunk(model, [span.ids for span in spans], edits)
+    states = _run_edits(model, [span.ids for span in spans], edits)
     owner = torch.tensor([row for row, span in enumerate(spans) for _ in range(span.scored)])
     # The token at place t is predicted at place t − 1.
     places = torch.tensor([len(span.ids) - span.scored - 1 + step for span in spans for step in range(span.scored)])
@@ -138,19 +139,12 @@ def _read_batch(
     return list(zip(*sums, strict=True))
 
 
-def _run_trunk(model: OpenModel, texts: Sequence[Sequence[int]], edits: Sequence[LowRankEdit | None]) -> Tensor:
+def _run_edits(model: OpenModel, texts: Sequence[Sequence[int]], edits: Sequence[LowRankEdit | None]) -> Tensor:
     """Last hidden states `[texts, edits, tokens, hidden]`; what the edits of a text share is run once."""
-    device, longest = model.network.device, max(map(len, texts))
-    ids = torch.full((len(texts), longest), model.tokenizer.pad_token_id or 0)
-    mask = torch.zeros((len(texts), longest), dtype=torch.long)
-    for row, text in enumerate(texts):
-        ids[row, : len(text)] = torch.tensor(text)
-        mask[row, : len(text)] = 1
     rows = [(text, edit) for text in range(len(texts)) for edit in edits]
-    with forked(model.anatomy, len(texts), rows, device) as places:
-        # Padding is on the right, so positions count from 0 by themselves.
-        output = model.anatomy.trunk(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
-    return output[0][places[-1]].unflatten(0, (len(texts), len(edits)))
+    with forked(model.anatomy, len(texts), rows, model.network.device) as places:
+        states = run_trunk(model, texts)
+    return states[places[-1]].unflatten(0, (len(texts), len(edits)))
 
 
 def _read_positions(model: OpenModel, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:

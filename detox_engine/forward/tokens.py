@@ -1,7 +1,6 @@
 """The states of a text's tokens, layer by layer."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -12,10 +11,10 @@ from detox_engine.data.columns import holds_half_character
 from detox_engine.edit.in_pass import edited
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError, Progress, ignore_progress
-from detox_engine.model.anatomy import Anatomy, block_output
 from detox_engine.model.batches import run_in_batches
 from detox_engine.model.load import OpenModel
 from detox_engine.model.tokens import show_token, spell
+from detox_engine.model.trunk import run_trunk, watched
 from detox_engine.plans.layers import check_layers
 
 LONGEST = 1024
@@ -89,6 +88,8 @@ def project_rows(
         read: is given what else passes by: the row, the layer, and its states `[tokens, hidden]`.
     """
     device = model.network.device
+    check_layers(bases, model.anatomy.layers)
+    blocks = {layer: model.anatomy.blocks[layer] for layer in bases}
     placed = {layer: basis.to(device).float().T for layer, basis in bases.items()}
 
     def width(row: int) -> int:
@@ -103,8 +104,8 @@ def project_rows(
                 for place, row in enumerate(batch):
                     read(row, layer, states[place, : width(row)])
 
-        with model.turns:
-            run_trunk(model, [rows[row] for row in batch], tuple(bases), project)
+        with model.turns, edited(model.anatomy, [rows[row][1] for row in batch]), watched(blocks, project):
+            run_trunk(model, [rows[row][0] for row in batch])
         stacked = torch.stack([found[layer] for layer in bases]).cpu()
         results = [stacked[:, place, : width(row)].clone() for place, row in enumerate(batch)]
         for result in results:
@@ -134,40 +135,3 @@ def _check_finite(projections: Tensor, layers: Sequence[int]) -> None:
             f"The states after layer {layer} are not finite (NaN or infinity): load the model in float32 or bfloat16, "
             "lower the strength of the edit, or check the model's weights."
         )
-
-
-@torch.inference_mode()
-def run_trunk(
-    model: OpenModel,
-    rows: Sequence[tuple[Sequence[int], LowRankEdit | None]],
-    layers: Sequence[int],
-    read: Callable[[int, Tensor], None],
-) -> None:
-    """One pass over `rows`, padded on the right; `read(layer, states [rows, tokens, hidden])` after each of `layers`.
-
-    The caller holds the model's turn.
-    """
-    check_layers(layers, model.anatomy.layers)
-    longest = max(len(ids) for ids, _ in rows)
-    pad = model.tokenizer.pad_token_id or 0
-    ids = torch.tensor([[*ids, *[pad] * (longest - len(ids))] for ids, _ in rows])
-    mask = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids, _ in rows])
-    device = model.network.device
-    with edited(model.anatomy, [edit for _, edit in rows]), _reading(model.anatomy, layers, read):
-        model.anatomy.trunk(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
-
-
-@contextmanager
-def _reading(anatomy: Anatomy, layers: Sequence[int], read: Callable[[int, Tensor], None]) -> Iterator[None]:
-    handles = []
-    try:
-        for layer in layers:
-            handles.append(
-                anatomy.blocks[layer].register_forward_hook(
-                    lambda module, given, output, layer=layer: read(layer, block_output(output))
-                )
-            )
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -1,0 +1,43 @@
+"""The model without its head: one pass over texts padded on the right, watched block by block."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from detox_engine.model.anatomy import block_output
+from detox_engine.model.load import OpenModel
+
+
+@torch.inference_mode()
+def run_trunk(model: OpenModel, texts: Sequence[Sequence[int]]) -> Tensor:
+    """Last hidden states `[texts, tokens, hidden]` of token ids in one pass, on the model's device.
+
+    Padding is on the right, so positions count from 0 by themselves. Nothing but ids and mask goes in: GPT-2 would
+    add token types to the embeddings. The caller holds the model's turn.
+    """
+    device, longest = model.network.device, max(map(len, texts))
+    ids = torch.full((len(texts), longest), model.tokenizer.pad_token_id or 0)
+    mask = torch.zeros((len(texts), longest), dtype=torch.long)
+    for row, text in enumerate(texts):
+        ids[row, : len(text)] = torch.tensor(text)
+        mask[row, : len(text)] = 1
+    return model.anatomy.trunk(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)[0]
+
+
+@contextmanager
+def watched(blocks: Mapping[int, nn.Module], read: Callable[[int, Tensor], None]) -> Iterator[None]:
+    """Every pass calls `read(layer, states [rows, tokens, hidden])` after each of `blocks`, layer -> block."""
+    handles = []
+    try:
+        for layer, block in blocks.items():
+            handles.append(
+                block.register_forward_hook(
+                    lambda module, given, output, layer=layer: read(layer, block_output(output))
+                )
+            )
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
