@@ -62,14 +62,14 @@ def load_classifier(
     folder = find_classifier(source, shown, progress)
     find_weights(folder, shown)
     progress("Loading the classifier", 0, 1)
-    try:
-        with loading_alone(progress):
+    with loading_alone(progress):
+        try:
             model, found = AutoModelForSequenceClassification.from_pretrained(
                 folder, use_safetensors=True, local_files_only=True, trust_remote_code=False, output_loading_info=True
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # transformers raises errors of many kinds
-        raise InputError(f"{shown} cannot be loaded ({first_line(error)}): {WAY_OUT}.") from error
+        except Exception as error:  # transformers raises errors of many kinds
+            raise InputError(f"{shown} cannot be loaded ({first_line(error)}): {WAY_OUT}.") from error
     if found["missing_keys"]:
         lacking = sorted(found["missing_keys"])[0]
         raise InputError(f"{shown} is no text classifier: it lacks weights such as {lacking}; {WAY_OUT}.")
