@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -52,15 +53,32 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+class FirstVisit(NamedTuple):
+    """A server, and what its first visitor saw, who came by a link to a page."""
+
+    server: str
+    heading: str
+    dialogs: list[str]
+
+
 @pytest.fixture(scope="session")
-def server(chromium, tmp_path_factory) -> Iterator[str]:
-    """The address of a dashboard of its own, on this machine alone, that somebody has visited before."""
+def first_visit(chromium, tmp_path_factory) -> Iterator[FirstVisit]:
+    """A dashboard of its own, on this machine alone, visited once; all journeys share it."""
     with run_server(tmp_path_factory.mktemp("server")) as address:
         page = chromium.new_page()
-        page.goto(address)
-        page.locator("h1").first.wait_for(timeout=1000 * SECONDS)
+        page.goto(f"{address}/spectrum?layers=2-4")
+        heading = page.locator("h1").first
+        heading.wait_for(state="attached", timeout=1000 * SECONDS)
+        page.wait_for_timeout(1000)
+        visit = FirstVisit(address, heading.inner_text(), page.get_by_role("dialog").all_inner_texts())
         page.close()
-        yield address
+        yield visit
+
+
+@pytest.fixture(scope="session")
+def server(first_visit) -> str:
+    """The address of the dashboard that all journeys share."""
+    return first_visit.server
 
 
 @contextmanager
@@ -156,3 +174,15 @@ def move_slider(page: Page, label: str, key: str, times: int = 1, thumb: int = 0
     for _ in range(times):
         page.keyboard.press(key)
     settle(page)
+
+
+def set_width(page: Page, width: int) -> None:
+    """Make the window `width` pixels wide, and wait until the page has taken to it."""
+    page.set_viewport_size({"width": width, "height": 900})
+    page.wait_for_timeout(500)
+    wait_until_still(page)
+
+
+def hangs_over(page: Page) -> int:
+    """How many pixels the page could be scrolled sideways."""
+    return page.get_by_test_id("stMain").evaluate("main => main.scrollWidth - main.clientWidth")

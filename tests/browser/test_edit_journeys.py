@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.browser.conftest import wait_until_ready, wait_until_still
+from tests.browser.conftest import hangs_over, wait_until_ready, wait_until_still
 from tests.models import save_tiny_model
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -190,5 +190,4 @@ def test_the_edit_pages_keep_within_a_phone(open_page):
         page = open_page(path, width=390, height=900)
         page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
         page.wait_for_timeout(500)
-        over = page.get_by_test_id("stMain").evaluate("main => main.scrollWidth - main.clientWidth")
-        assert over <= 0, path
+        assert hangs_over(page) <= 0, path
