@@ -1,6 +1,7 @@
 """The wheel is whole: installed away from the repository it has the model, the pairs and the dashboard."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -58,7 +59,7 @@ def test_an_installed_app_serves_the_dashboard(away, installed):
     away["env"] |= {"STREAMLIT_SERVER_HEADLESS": "true", "STREAMLIT_SERVER_SCRIPT_HEALTH_CHECK_ENABLED": "true"}
     command = (sys.executable, "-m", "detox_engine", "app", "--port", str(port))
     with (away["cwd"] / "log.txt").open("w") as log:
-        process = subprocess.Popen(command, **away, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(command, **away, stdout=log, stderr=log, start_new_session=True)
         try:
             wait_until_healthy(port, process)
             assert "<title>" in read(port, "/")
@@ -66,7 +67,8 @@ def test_an_installed_app_serves_the_dashboard(away, installed):
         except OSError as error:
             pytest.fail(f"{error}: {(away['cwd'] / 'log.txt').read_text()}")
         finally:
-            process.terminate()
+            # The command and the server that it started.
+            os.killpg(process.pid, signal.SIGTERM)
             process.wait(20)
 
 
