@@ -141,9 +141,15 @@ def pick_umap(session):
     return session.segmented_control(key="map_method").set_value("umap").run()
 
 
+def lay_out_by_luck(self, fitted, others, plan, progress, step):
+    return [np.random.default_rng(0).normal(size=(len(texts), 2)) for texts in (fitted, *others)]
+
+
 def test_umap_is_laid_out_once_it_is_picked_and_kept(tiny_folder, monkeypatch):
+    # A journey in the browser lays out with UMAP itself, whose process takes seconds to start.
+    monkeypatch.setattr("detox_engine.reading.umap_process.UmapProcess.lay_out", lay_out_by_luck)
     session = pick_umap(open_page(tiny_folder, layers="0-2", rank=1))
-    run_until(session, lambda session: "map_chart" in charts(session), 150)
+    run_until(session, lambda session: "map_chart" in charts(session))
     assert "UMAP, first axis" in charts(session)["map_chart"].spec
     monkeypatch.setattr(work, "begin_layouts", lambda *_: pytest.fail("laid out again"))
     session.segmented_control(key="map_method").set_value("pca").run()
@@ -157,7 +163,7 @@ def test_a_layout_that_was_stopped_waits_to_be_asked_for_again(tiny_folder, monk
     def lay_out(self, fitted, others, plan, progress, step):
         while not held.wait(0.01):
             progress(*step)
-        return [np.random.default_rng(0).normal(size=(len(texts), 2)) for texts in (fitted, *others)]
+        return lay_out_by_luck(self, fitted, others, plan, progress, step)
 
     monkeypatch.setattr("detox_engine.reading.umap_process.UmapProcess.lay_out", lay_out)
     session = open_page(tiny_folder, layers="0-2", rank=1)
