@@ -77,12 +77,7 @@ class EvaluationPlan:
         link="prompts",
     )
     limit_prompts: int | None = option(
-        None,
-        "Take only the first prompts, this many.",
-        "--limit-prompts",
-        link="limit_prompts",
-        low=1,
-        step=50,
+        None, "Take only the first prompts, this many.", "--limit-prompts", link="limit_prompts", low=1, step=50
     )
     sampling: SamplingPlan = option(SamplingPlan(), "How continuations are written.")
     neutral: TextSpec = option(TextSpec(), "Neutral text to read.")
