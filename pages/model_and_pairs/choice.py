@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import streamlit as st
@@ -118,7 +119,7 @@ def _pick_upload() -> PairSpec | None:
         spec = PairSpec(st.session_state.pairs_file)
         if upload is None:
             st.caption(plain(f"In use: {Path(spec.source).name}"))
-        return _map_columns(spec, preview(spec))
+        return _map_columns(spec, _preview_upload(spec))
     except InputError as error:
         notes.draw_error(str(error))
         return None
@@ -142,7 +143,7 @@ def _pick_hub_pairs() -> PairSpec | None:
             key="look_at_columns",
             icon=":material/table_eye:",
             on_click=jobs.start_job,
-            args=("columns", spec, lambda progress: _read_columns(spec)),
+            args=("columns", spec, lambda progress: preview(spec)),
         )
     elif job.running:
         jobs.watch_job(job, jobs.draw_progress)
@@ -152,13 +153,6 @@ def _pick_hub_pairs() -> PairSpec | None:
     elif job.snapshot.state == "done":
         return _map_columns(spec, job.snapshot.result)
     return spec
-
-
-def _read_columns(spec: PairSpec) -> Preview:
-    from detox_engine.data.bundled import EVERYDAY
-    from detox_engine.data.pairs import read_columns
-
-    return read_columns(spec, EVERYDAY / "pairs.jsonl")
 
 
 def _map_columns(spec: PairSpec, preview: Preview) -> PairSpec | None:
@@ -181,8 +175,7 @@ def _map_columns(spec: PairSpec, preview: Preview) -> PairSpec | None:
         prompt = st.selectbox("Prompt that both continue", choices, key=f"prompt_{spec.source}", **words)
     if _NONE in (toxic, civil):
         return None
-    named = {"toxic": toxic, "civil": civil, "prompt": None if prompt == _NONE else prompt}
-    return PairSpec(spec.source, subset=spec.subset, split=spec.split, revision=spec.revision, **named)
+    return replace(spec, toxic=toxic, civil=civil, prompt=None if prompt == _NONE else prompt)
 
 
 def pick_fit_plan(pairs: PairSpec) -> FitPlan:
@@ -226,19 +219,19 @@ def pick_fit_plan(pairs: PairSpec) -> FitPlan:
         help=sentence(FitPlan, "pooling"),
         **_KEPT,
     )
-    drawn = PairSpec(
-        pairs.source, pairs.toxic, pairs.civil, pairs.prompt, pairs.subset, pairs.split, pairs.revision, limit, seed
-    )
-    return FitPlan(drawn, length, pooling, keep)
+    return FitPlan(replace(pairs, limit=limit, seed=seed), length, pooling, keep)
 
 
-@st.cache_resource(max_entries=16, show_spinner=False)
 def preview(spec: PairSpec) -> Preview:
-    """The columns and first rows of an upload; its name holds the hash of its content, so it never changes."""
+    """The columns and first rows of a table."""
     from detox_engine.data.bundled import EVERYDAY
     from detox_engine.data.pairs import read_columns
 
     return read_columns(spec, EVERYDAY / "pairs.jsonl")
+
+
+_preview_upload = st.cache_resource(preview, max_entries=16, show_spinner=False)
+"""An upload's name holds the hash of its content, so what was read of it stays true."""
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
