@@ -5,7 +5,7 @@ import json
 import random
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -173,7 +173,8 @@ def open_pairs(spec: PairSpec, bundled: Path) -> PairStream:
 
 
 def open_source(spec: PairSpec, bundled: Path) -> Table:
-    return open_table(replace(spec, source=str(bundled)) if spec.source == BUNDLED else spec)
+    source = str(bundled) if spec.source == BUNDLED else spec.source
+    return open_table(source, spec.subset, spec.split, spec.revision, spec.limit)
 
 
 def is_uneven(pair: Pair) -> bool:

@@ -11,7 +11,7 @@ from detox_engine.data.files import JSON_ENDINGS, READERS, read_json_lines
 from detox_engine.data.sources import names_hub, open_table
 from detox_engine.data.table import Lines, Row, Table, find_file
 from detox_engine.errors import InputError
-from detox_engine.plans.sources import BUNDLED, PairSpec, TextSpec
+from detox_engine.plans.sources import BUNDLED, TextSpec
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def read_text(spec: TextSpec, bundled: Path) -> Text:
 
 def _read_column(spec: TextSpec) -> Iterable[str]:
     """The cells of one column of a table."""
-    table = open_table(PairSpec(spec.source, subset=spec.subset, split=spec.split))
+    table = open_table(spec.source, spec.subset, spec.split)
     if spec.column not in table.columns:
         raise InputError(
             f"{spec.source} has no column “{spec.column}”: name one of {', '.join(table.columns)} as the column of "
@@ -70,7 +70,7 @@ def read_any_prompts(source: str, bundled: Path, limit: int | None) -> tuple[str
     """
     if not names_hub(source):
         return read_prompts(source, bundled)[:limit]
-    table = open_table(PairSpec(source))
+    table = open_table(source)
     if "prompt" not in table.columns:
         raise InputError(f"{source} has no column “prompt”: its columns are {', '.join(table.columns)}.")
     prompts = tuple(_read_hub_prompts(table))[:limit]

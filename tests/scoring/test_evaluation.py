@@ -170,11 +170,11 @@ def test_neutral_text_comes_from_the_column_of_a_table(folder: Path, tmp_path: P
 def test_hub_text_is_one_running_text_and_hub_prompts_are_the_challenging_ones(monkeypatch, tmp_path: Path):
     asked = []
 
-    def open_table(spec):
-        asked.append((spec.source, spec.subset, spec.split))
+    def open_table(source, subset=None, split="train"):
+        asked.append((source, subset, split))
         cells = (
             [{"text": ""}, {"text": " = Title = \n"}, {"text": "Some words.\n"}]
-            if "wiki" in spec.source
+            if "wiki" in source
             else [
                 {"prompt": {"text": "So he said"}, "challenging": True},
                 {"prompt": {"text": "A walk"}, "challenging": False},
@@ -182,7 +182,7 @@ def test_hub_text_is_one_running_text_and_hub_prompts_are_the_challenging_ones(m
             ]
         )
         rows = [Row(number, entry) for number, entry in enumerate(cells, start=1)]
-        return Table(spec.source, tuple(cells[0]), "row", 3, lambda needed: iter(rows))
+        return Table(source, tuple(cells[0]), "row", 3, lambda needed: iter(rows))
 
     monkeypatch.setattr("detox_engine.data.texts.open_table", open_table)
     text = read_text(TextSpec("Salesforce/wikitext", "wikitext-2-raw-v1"), tmp_path)
