@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from detox_engine.edit.low_rank import LowRankEdit, _value_layer
+from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.model.anatomy import Anatomy
 
 
@@ -14,6 +14,6 @@ def lora_factors(anatomy: Anatomy, edit: LowRankEdit, layer: int) -> tuple[Tenso
     The edited matrix is W + (B A)ᵀ for W as `[inner, hidden]` rows, that is `weight + B A` for a Linear layer, in
     the shapes the PEFT library expects at a scaling of 1. A bias is no part of a LoRA.
     """
-    value = _value_layer(anatomy, layer)
+    value = anatomy.value_at(layer)
     basis = edit.basis_at(layer, value)
     return basis @ value.rows.T.to(basis.dtype), -edit.strength * basis.T

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from detox_engine.edit.low_rank import LowRankEdit, _value_layer
+from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.model.anatomy import Anatomy, ValueLayer
 
 
@@ -24,7 +24,7 @@ def edited(anatomy: Anatomy, rows: Sequence[LowRankEdit | None]) -> Iterator[Non
     handles = []
     try:
         for layer in sorted({layer for edit in edits for layer in edit.bases}):
-            value = _value_layer(anatomy, layer)
+            value = anatomy.value_at(layer)
             handles.append(value.module.register_forward_hook(_projection(value, layer, edits, carried)))
         yield
     finally:

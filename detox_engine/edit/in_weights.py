@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from detox_engine.edit.low_rank import ROUNDING, LowRankEdit, _value_layer
+from detox_engine.edit.low_rank import ROUNDING, LowRankEdit
 from detox_engine.errors import InputError
 from detox_engine.model.anatomy import Anatomy
 from detox_engine.plans.layers import format_layers
@@ -22,7 +22,7 @@ def edited_weights(anatomy: Anatomy, edit: LowRankEdit) -> Iterator[None]:
     saved: list[tuple[Tensor, Tensor]] = []
     try:
         for layer in edit.layers:
-            value = _value_layer(anatomy, layer)
+            value = anatomy.value_at(layer)
             held = [value.module.weight]
             if edit.edit_bias and value.bias is not None:
                 held.append(value.bias)
@@ -45,7 +45,7 @@ def apply_to_weights(anatomy: Anatomy, edit: LowRankEdit) -> None:
     """
     changed = False
     for layer in edit.layers:
-        value = _value_layer(anatomy, layer)
+        value = anatomy.value_at(layer)
         basis = edit.basis_at(layer, value)
         matrices = [value.rows]
         if edit.edit_bias and value.bias is not None:
@@ -92,7 +92,7 @@ def measure_edit(anatomy: Anatomy, edit: LowRankEdit) -> tuple[LayerChange, ...]
     """What the edit does to the weights, layer by layer in their own dtype, while the model stays as it is."""
     changes = []
     for layer in edit.layers:
-        value = _value_layer(anatomy, layer)
+        value = anatomy.value_at(layer)
         before = value.rows
         projected = _project(before, edit.basis_at(layer, value), edit.strength)
         before = before.to(torch.promote_types(before.dtype, torch.float32))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from detox_engine.errors import InputError
-from detox_engine.model.anatomy import Anatomy, ValueLayer
+from detox_engine.model.anatomy import ValueLayer
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.layers import check_layers, format_layers
 
@@ -121,8 +121,3 @@ def make_edit(subspaces: Sequence[Directions], plan: EditPlan) -> LowRankEdit:
             f"All {plan.rank} directions of layers {format_layers(plan.layers)} are switched off: switch one on."
         )
     return LowRankEdit(bases, plan.strength, plan.edit_bias)
-
-
-def _value_layer(anatomy: Anatomy, layer: int) -> ValueLayer:
-    check_layers((layer,), anatomy.layers)
-    return anatomy.values[layer]

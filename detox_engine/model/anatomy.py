@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from detox_engine.errors import InputError
+from detox_engine.plans.layers import check_layers
 
 ADVICE = "use a decoder-only language model such as GPT-2, Llama, Qwen or Gemma, or the bundled model"
 
@@ -75,6 +76,11 @@ class Anatomy:
     @property
     def layers(self) -> int:
         return len(self.blocks)
+
+    def value_at(self, layer: int) -> ValueLayer:
+        """What writes the MLP's result of `layer`; raises an InputError where the model has no such layer."""
+        check_layers((layer,), self.layers)
+        return self.values[layer]
 
     @property
     def norm_gain(self) -> Tensor:

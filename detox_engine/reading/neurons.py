@@ -8,7 +8,6 @@ from scipy.special import betaincinv
 from torch import Tensor
 
 from detox_engine.model.load import OpenModel
-from detox_engine.plans.layers import check_layers
 from detox_engine.reading.lens import Reading, read_tokens
 
 ROWS_AT_ONCE = 4096
@@ -54,8 +53,7 @@ def find_value_vectors(
     with a trained probe. Where a norm's gain follows the value layer (Gemma), a row counts as what arrives in the
     residual stream of it.
     """
-    check_layers((layer,), model.anatomy.layers)
-    value = model.anatomy.values[layer]
+    value = model.anatomy.value_at(layer)
     weight = value.rows
     along = direction.to(weight.device).float()
     gain = torch.ones_like(along) if value.gain is None else value.gain.to(weight.device).float()
