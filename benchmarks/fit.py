@@ -18,7 +18,8 @@ from detox_engine.model.load import OpenModel
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sources import PairSpec
 from detox_engine.study.fit import fit_pairs
-from detox_engine.study.subspace import decompose, fit_subspaces, principal_angles
+from detox_engine.study.methods import fit_subspaces
+from detox_engine.study.subspace import decompose, principal_angles
 
 PACKED = 1024
 """Tokens of one row of the floor: texts end to end, cut into rows, nothing padded."""

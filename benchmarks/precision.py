@@ -11,7 +11,8 @@ from detox_engine.data.bundled import DEMO
 from detox_engine.data.pairs import read_pairs
 from detox_engine.forward.embed import embed_pairs
 from detox_engine.plans.sources import ModelSpec, PairSpec
-from detox_engine.study.subspace import ToxicSubspace, fit_subspaces, principal_angles
+from detox_engine.study.methods import fit_subspaces
+from detox_engine.study.subspace import ToxicSubspace, principal_angles
 from detox_engine.workbench import Workbench
 
 LEADING = 8

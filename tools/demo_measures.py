@@ -24,7 +24,8 @@ from detox_engine.plans.measure import SamplingPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec
 from detox_engine.reading.lens import read_tokens
 from detox_engine.scoring.scorers.profanity import ProfanityScorer
-from detox_engine.study.subspace import ToxicSubspace, decompose, fit_subspaces
+from detox_engine.study.methods import fit_subspaces
+from detox_engine.study.subspace import ToxicSubspace, decompose
 from detox_engine.workbench import Workbench
 
 KEEP = 8

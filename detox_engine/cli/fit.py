@@ -14,12 +14,15 @@ from detox_engine.cli.output import plain
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.layers import format_layers
 from detox_engine.plans.sources import ModelSpec, MorePairs, PairSpec, StudyModel
+from detox_engine.study.methods import methods
 
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
 
+METHODS = "; ".join(f"{name}: {kind.sentence}" for name, kind in methods().items())
 
-@asks(model=ModelSpec(), plan=FitPlan())
+
+@asks({"--method": f" {METHODS}."}, model=ModelSpec(), plan=FitPlan())
 def fit(out: Out, model: ModelSpec, plan: FitPlan, as_json: Json = False) -> None:
     """Find the toxic directions of every layer of a model, and write them to a study."""
     with output.progress_bars() as progress:

@@ -39,6 +39,7 @@ class FitPlan:
         "--embeddings/--no-embeddings",
         link="embeddings",
     )
+    method: str = option("detox", "Method that finds the directions, by its name.", "--method", link="method")
 
     def __post_init__(self) -> None:
         if self.max_length < 1:

@@ -28,11 +28,12 @@ from detox_engine.model.load import OpenModel, load_model
 from detox_engine.model.threads import run_side_by_side
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec
-from detox_engine.study.moments import Moments, fit_subspaces_of
+from detox_engine.study.methods import choose, fit_subspaces, fit_subspaces_of
+from detox_engine.study.moments import Moments
 from detox_engine.study.rank import NullSpectrum, count_dominant_directions, draw_null_spectra
 from detox_engine.study.rank_streamed import draw_null_spectra_of
 from detox_engine.study.study import Study, identify, require_new, stamp
-from detox_engine.study.subspace import ToxicSubspace, fit_subspaces
+from detox_engine.study.subspace import ToxicSubspace
 from detox_engine.study.suggest import suggest
 
 SAMPLE = 768
@@ -149,6 +150,7 @@ def fit_to_folder(spec: ModelSpec, plan: FitPlan, folder: Path, progress: Progre
     Of more pairs than are held in memory the first are.
     """
     require_new(folder)
+    choose(plan.method)
     pairs = open_pairs(plan.pairs, bundled_pairs(spec.name))
     pairs.ahead(SAMPLE, progress)
     study = fit_study(load_model(spec, progress), plan, progress, pairs)
@@ -173,8 +175,10 @@ def fit_pairs(model: OpenModel, plan: FitPlan, stream: PairStream, progress: Pro
     """Steps 1–5 of the method; how, depends on how many pairs there are.
 
     Raises:
-        InputError: the pairs cannot be used, or the embeddings cannot be taken (see `PairStream`, `embed_pairs`).
+        InputError: there is no such method, the pairs cannot be used, or the embeddings cannot be taken (see
+            `PairStream`, `embed_pairs`).
     """
+    choose(plan.method)  # before anything is embedded
     most = max(model.anatomy.hidden, SAMPLE)
     if len(stream.ahead(most + 1, progress)) > most:
         return fit_stream(model, plan, stream, progress)
@@ -182,7 +186,7 @@ def fit_pairs(model: OpenModel, plan: FitPlan, stream: PairStream, progress: Pro
     found = collect_pairs(stream)
     embeddings = embed_pairs(model, found.pairs, plan.max_length, plan.pooling, progress=progress)
     embedded = perf_counter()
-    subspaces = fit_subspaces(embeddings.toxic, embeddings.civil, plan.keep, progress)
+    subspaces = fit_subspaces(embeddings.toxic, embeddings.civil, plan.keep, progress, plan.method)
     nulls = draw_null_spectra(embeddings, subspaces, progress=progress)
     warnings = found.warnings + _describe_cut(len(embeddings.cut), plan)
     sample = PairSample(found.pairs, embeddings, len(found.pairs), found.hash, embeddings.tokens, warnings)
@@ -218,7 +222,7 @@ def fit_stream(
         moments = [earlier + new for earlier, new in zip(before[1], moments, strict=True)]
     sample = gathered.finish(stream)
     embedded = perf_counter()
-    subspaces = fit_subspaces_of(moments, plan.keep, progress)
+    subspaces = fit_subspaces_of(moments, plan.keep, progress, plan.method)
     nulls = draw_null_spectra_of(moments, sample.embeddings, subspaces, progress=progress)
     return Fit(sample, tuple(moments), subspaces, nulls, _time_steps(start, embedded))
 

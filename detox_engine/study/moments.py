@@ -8,12 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from detox_engine.errors import InputError, Progress, ignore_progress
-from detox_engine.model.threads import run_side_by_side
-from detox_engine.study.subspace import SMALLEST_KEPT, ToxicSubspace
-
-ROUNDING = 1e-7
-"""A singular value below this share of the differences' norm is rounding of a Gram matrix in float64."""
+from detox_engine.errors import InputError
 
 
 @dataclass(eq=False)
@@ -87,41 +82,6 @@ def centre_gram(gram: Tensor, mean_direction: Tensor) -> Tensor:
     along = gram @ mean_direction
     once = torch.outer(mean_direction, along - 0.5 * (along @ mean_direction) * mean_direction)
     return gram - once - once.T
-
-
-def fit_subspace_of(moments: Moments, keep: int) -> ToxicSubspace:
-    """The toxic subspace of one layer: `subspace.fit_subspace` of all the pairs that `moments` counted.
-
-    Equal to it to rounding. Centring takes from a Gram matrix what the differences have along the mean direction,
-    so singular values below `ROUNDING` of the uncentred norm are not exact, and their directions not kept.
-
-    Raises:
-        InputError: the two sides do not differ at all once centred.
-    """
-    mean_direction = find_mean_direction_of(moments)
-    gram = centre_gram(moments.differences, mean_direction)
-    pairs, size = int(moments.count), moments.differences.trace()
-    if gram.trace() <= (1e-7) ** 2 * moments.civil.trace() or gram.trace() <= 1e-14 * size:
-        raise InputError("The toxic and civil texts have the same embeddings: there is no difference to decompose.")
-    eigenvalues, eigenvectors = torch.linalg.eigh(gram)
-    values = eigenvalues.flip(0)[:pairs].clamp(min=0).sqrt()
-    kept = min(keep, int((values > max(SMALLEST_KEPT * values[0], ROUNDING * size.sqrt())).sum()))
-    basis = eigenvectors.flip(1)[:, :kept].T
-    sums = basis @ moments.differences_sum
-    basis = basis * torch.where(sums < 0, -1.0, 1.0)[:, None]
-    polarity = sums.abs() / (pairs**0.5 * values[:kept])
-    return ToxicSubspace(basis.float().contiguous(), values.float(), mean_direction.float(), polarity.float())
-
-
-def fit_subspaces_of(
-    moments: Sequence[Moments], keep: int, progress: Progress = ignore_progress
-) -> tuple[ToxicSubspace, ...]:
-    """The toxic subspace of every layer from its moments; progress counts layers."""
-    return tuple(
-        run_side_by_side(
-            lambda layer: fit_subspace_of(moments[layer], keep), len(moments), "Decomposing layers", progress
-        )
-    )
 
 
 def save_moments(moments: Sequence[Moments], file: Path) -> None:

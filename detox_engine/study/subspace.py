@@ -1,12 +1,11 @@
-"""Centre, decompose, orient: from a layer's embeddings to its toxic subspace (arXiv 2405.13967, section 4)."""
+"""The toxic subspace of a layer, and what methods find it with: centring, decomposing, angles between subspaces."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from detox_engine.errors import InputError, Progress, ignore_progress
-from detox_engine.model.threads import run_side_by_side
+from detox_engine.errors import InputError
 
 SMALLEST_KEPT = 1e-6
 """A direction whose singular value is below this share of the largest is rounding, not text, and is not kept."""
@@ -20,7 +19,7 @@ class ToxicSubspace:
     """`[kept, hidden]` orthonormal float32 rows, strongest first, oriented toward toxic text."""
 
     singular_values: Tensor
-    """`[min(pairs, hidden)]` float32, all of them, in falling order."""
+    """`[min(pairs, hidden)]` float32, of the directions in their order, then what is left, in falling order."""
 
     mean_direction: Tensor
     """`[hidden]` unit vector that centring removes: the first right singular vector of the civil embeddings."""
@@ -84,36 +83,6 @@ def decompose(matrix: Tensor, keep: int) -> tuple[Tensor, Tensor]:
         spanning, triangle = torch.linalg.qr((leading.T @ wide / values[:kept, None]).T)
         leading = spanning * triangle.diagonal().sign()
     return values, leading.T
-
-
-def fit_subspace(toxic: Tensor, civil: Tensor, keep: int) -> ToxicSubspace:
-    """The toxic subspace of one layer from embeddings `[pairs, hidden]` of both sides (steps 2–5 of the method).
-
-    Raises:
-        InputError: the two sides do not differ at all once centred.
-    """
-    mean_direction = find_mean_direction(civil)
-    differences = centre(toxic, civil, mean_direction)
-    scale = civil.double().norm()
-    if differences.norm() <= 1e-7 * scale:
-        raise InputError("The toxic and civil texts have the same embeddings: there is no difference to decompose.")
-    values, basis = decompose(differences, keep)
-    projections = differences @ basis.T
-    means = projections.mean(0)
-    basis = basis * torch.where(means < 0, -1.0, 1.0)[:, None]
-    polarity = means.abs() / projections.square().mean(0).sqrt()
-    return ToxicSubspace(basis.float(), values.float(), mean_direction.float(), polarity.float())
-
-
-def fit_subspaces(
-    toxic: Tensor, civil: Tensor, keep: int, progress: Progress = ignore_progress
-) -> tuple[ToxicSubspace, ...]:
-    """The toxic subspace of every layer from embeddings `[layers, pairs, hidden]`; progress counts layers."""
-    return tuple(
-        run_side_by_side(
-            lambda layer: fit_subspace(toxic[layer], civil[layer], keep), len(toxic), "Decomposing layers", progress
-        )
-    )
 
 
 def principal_angles(first: Tensor, second: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from detox_engine.errors import InputError
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.option import sentence
 from detox_engine.plans.sources import BUNDLED, ModelSpec, PairSpec
+from detox_engine.study.methods import methods
 from pages.model_and_pairs.card import read_essentials
 from ui.session import state
 from ui.session.shelf import shelf
@@ -191,6 +192,7 @@ def pick_fit_plan(pairs: PairSpec) -> FitPlan:
         fit_max_length=shown.max_length,
         fit_pooling=shown.pooling,
         fit_keep=shown.keep,
+        fit_method=shown.method,
     )
     words = {"mean": "Mean over all tokens", "continuation": "Mean over the continuation", "last": "Last token"}
     first, second = st.columns(2)
@@ -211,7 +213,7 @@ def pick_fit_plan(pairs: PairSpec) -> FitPlan:
     keep = second.number_input(
         "Directions kept", 1, None, step=1, key="fit_keep", help=sentence(FitPlan, "keep"), **_KEPT
     )
-    pooling = st.selectbox(
+    pooling = first.selectbox(
         "What stands for a text",
         list(words),
         format_func=words.get,
@@ -219,7 +221,15 @@ def pick_fit_plan(pairs: PairSpec) -> FitPlan:
         help=sentence(FitPlan, "pooling"),
         **_KEPT,
     )
-    return FitPlan(replace(pairs, limit=limit, seed=seed), length, pooling, keep)
+    method = second.selectbox(
+        "Method",
+        list(methods()),
+        format_func=lambda name: methods()[name].title,
+        key="fit_method",
+        help="\n".join(f"- **{kind.title}**: {kind.sentence}." for kind in methods().values()),
+        **_KEPT,
+    )
+    return FitPlan(replace(pairs, limit=limit, seed=seed), length, pooling, keep, method=method)
 
 
 def preview(spec: PairSpec) -> Preview:

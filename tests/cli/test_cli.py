@@ -406,6 +406,7 @@ OPTIONS = {
         "--seed": (PairSpec, "seed"),
         "--max-length": (FitPlan, "max_length"),
         "--pooling": (FitPlan, "pooling"),
+        "--method": (FitPlan, "method"),
         "--keep": (FitPlan, "keep"),
         "--no-embeddings": (FitPlan, "keep_embeddings"),
     },
@@ -433,7 +434,7 @@ def test_options_have_the_sentence_and_default_of_their_plan(command: str):
         for flag in (*param.opts, *param.secondary_opts)
     }
     for flag, (plan, name) in OPTIONS[command].items():
-        assert options[flag].help == sentence(plan, name)
+        assert options[flag].help.startswith(sentence(plan, name))
         assert options[flag].default == getattr(plan(), name)
     if command == "compare":
         assert all(options[flag].help == sentence(*place) for flag, place in SUGGESTED.items())

@@ -14,8 +14,9 @@ from detox_engine.errors import Cancelled, InputError
 from detox_engine.forward import embed as embeddings
 from detox_engine.forward.embed import TOKEN_BUDGET, _run_batch, embed_pairs
 from detox_engine.model.anatomy import block_output
-from detox_engine.study.moments import Moments, fit_subspace_of
-from detox_engine.study.subspace import fit_subspace, principal_angles
+from detox_engine.study.methods.detox import fit_subspace, fit_subspace_of
+from detox_engine.study.moments import Moments
+from detox_engine.study.subspace import principal_angles
 from tests.models import FAMILIES, SENTENCES, fresh_model, open_tiny
 
 PAIRS = [

@@ -12,7 +12,7 @@ from detox_engine.forward.tokens import LensText
 from detox_engine.reading.directions import DirectionReading
 from detox_engine.reading.lens import Reading, TokenScore
 from detox_engine.reading.pairs import CarriedText, knows_poles, separate_pairs
-from detox_engine.study.subspace import fit_subspace
+from detox_engine.study.methods.detox import fit_subspace
 from pages.directions import figures, work
 from pages.directions.pairs import CarriedPair, carried_html, find_end, list_tokens
 from pages.directions.poles import Evidence, describe_polarity, meaning_html, poles_html

@@ -28,7 +28,12 @@ SAMPLING = SamplingPlan(7, 3, True, 0.65, 0.9, 11)
 EVERYTHING = View(
     ModelSpec("owner/model", "v2", "cpu", "float32"),
     FitPlan(
-        PairSpec("a b&c.csv", "rude", "nice", "start", "en", "test", "v3", limit=30, seed=4), 64, "last", 12, False
+        PairSpec("a b&c.csv", "rude", "nice", "start", "en", "test", "v3", limit=30, seed=4),
+        64,
+        "last",
+        12,
+        False,
+        "mean-difference",
     ),
     EditPlan((2, 5, 6, 7), 3, 0.25, frozenset({(5, 1), (2, 0)}), True),
     layer=6,

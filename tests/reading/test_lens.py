@@ -7,7 +7,8 @@ import torch
 
 from detox_engine.model.tokens import show_token
 from detox_engine.reading.lens import read_tokens, score_tokens
-from detox_engine.study.subspace import fit_subspace, principal_angles
+from detox_engine.study.methods.detox import fit_subspace
+from detox_engine.study.subspace import principal_angles
 from tests.factor_model import draw_factor_sample
 from tests.models import FAMILIES, open_tiny
 

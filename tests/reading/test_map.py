@@ -23,7 +23,7 @@ from detox_engine.reading.map import (
     project_on_paper,
     stack_sides,
 )
-from detox_engine.study.subspace import fit_subspace
+from detox_engine.study.methods.detox import fit_subspace
 from detox_engine.workbench import Workbench
 from tests.factor_model import draw_factor_sample
 from tests.forward.test_embed import PAIRS

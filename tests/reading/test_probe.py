@@ -11,7 +11,7 @@ from detox_engine.errors import Cancelled, InputError
 from detox_engine.forward.embeddings import Embeddings
 from detox_engine.reading import probe
 from detox_engine.reading.probe import count_projections, probe_layer, probe_layers, project_sides, split_pairs
-from detox_engine.study.subspace import fit_subspace
+from detox_engine.study.methods.detox import fit_subspace
 from tests.factor_model import draw_factor_sample
 
 

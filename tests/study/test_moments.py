@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from detox_engine.errors import InputError
-from detox_engine.study.moments import Moments, fit_subspace_of, fit_subspaces_of, load_moments, save_moments
-from detox_engine.study.subspace import fit_subspace, principal_angles
+from detox_engine.study.methods import fit_subspaces_of
+from detox_engine.study.methods.detox import fit_subspace, fit_subspace_of
+from detox_engine.study.moments import Moments, load_moments, save_moments
+from detox_engine.study.subspace import principal_angles
 from tests.factor_model import draw_factor_sample
 
 

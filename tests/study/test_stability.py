@@ -6,8 +6,9 @@ import torch
 
 from detox_engine.errors import Cancelled, InputError
 from detox_engine.forward.embeddings import Embeddings
+from detox_engine.study.methods import fit_subspaces
 from detox_engine.study.stability import STAGE, measure_stability
-from detox_engine.study.subspace import centre, fit_subspaces, principal_angles
+from detox_engine.study.subspace import centre, principal_angles
 from tests.factor_model import draw_factor_sample
 
 

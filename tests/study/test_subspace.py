@@ -4,14 +4,9 @@ import pytest
 import torch
 
 from detox_engine.errors import Cancelled, InputError
-from detox_engine.study.subspace import (
-    centre,
-    decompose,
-    find_mean_direction,
-    fit_subspace,
-    fit_subspaces,
-    principal_angles,
-)
+from detox_engine.study.methods import fit_subspaces
+from detox_engine.study.methods.detox import fit_subspace
+from detox_engine.study.subspace import centre, decompose, find_mean_direction, principal_angles
 from tests.factor_model import draw_factor_sample
 
 

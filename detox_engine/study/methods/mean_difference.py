@@ -1,0 +1,74 @@
+"""Mean difference: one direction, from where civil text lies on average to where toxic text does.
+
+It is what activation steering takes for a concept (Rimsky et al. 2024, arXiv 2312.06681, section 3), here of centred
+embeddings, as DeTox centres them: so the two can be compared.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from detox_engine.errors import InputError
+from detox_engine.study.method import MethodKind
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from detox_engine.study.moments import Moments
+    from detox_engine.study.subspace import ToxicSubspace
+
+NO_DIFFERENCE = "The toxic and civil texts have the same mean embedding: there is no direction between them."
+
+
+def fit(toxic: Tensor, civil: Tensor, keep: int) -> ToxicSubspace:
+    """The mean of the centred differences of embeddings `[pairs, hidden]`, as a subspace of one direction.
+
+    Raises:
+        InputError: the means of both sides are the same once centred.
+    """
+    import torch
+
+    from detox_engine.study.subspace import ToxicSubspace, centre, decompose, find_mean_direction
+
+    mean_direction = find_mean_direction(civil)
+    differences = centre(toxic, civil, mean_direction)
+    mean = differences.mean(0)
+    if mean.norm() <= 1e-7 * civil.double().norm() / len(civil) ** 0.5:
+        raise InputError(NO_DIFFERENCE)
+    direction = mean / mean.norm()
+    along = differences @ direction
+    left = decompose(differences - torch.outer(along, direction), 1)[0]
+    values = torch.cat([along.norm()[None], left[:-1]])
+    polarity = along.mean().abs() / along.square().mean().sqrt()
+    return ToxicSubspace(direction.float()[None], values.float(), mean_direction.float(), polarity.float()[None])
+
+
+def fit_streamed(moments: Moments, keep: int) -> ToxicSubspace:
+    """As `fit`, of all the pairs that `moments` counted, and equal to it to rounding."""
+    import torch
+
+    from detox_engine.study.moments import centre_gram, find_mean_direction_of
+    from detox_engine.study.subspace import ToxicSubspace
+
+    mean_direction, pairs = find_mean_direction_of(moments), int(moments.count)
+    gram = centre_gram(moments.differences, mean_direction)
+    mean = moments.differences_sum / pairs
+    mean = mean - (mean @ mean_direction) * mean_direction
+    if mean.norm() <= 1e-7 * (moments.civil.trace() / pairs).sqrt():
+        raise InputError(NO_DIFFERENCE)
+    direction = mean / mean.norm()
+    along = (direction @ gram @ direction).sqrt()
+    left = torch.linalg.eigvalsh(centre_gram(gram, direction)).flip(0)[:pairs].clamp(min=0).sqrt()
+    values = torch.cat([along[None], left[:-1]])
+    polarity = mean.norm() * pairs**0.5 / along
+    return ToxicSubspace(direction.float()[None], values.float(), mean_direction.float(), polarity.float()[None])
+
+
+METHOD = MethodKind(
+    name="mean-difference",
+    title="Mean difference",
+    sentence="one direction, from the mean of civil texts to that of toxic ones",
+    fit=fit,
+    fit_streamed=fit_streamed,
+    place=1,
+)
