@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from detox_engine.errors import InputError
+from detox_engine.plans.fit import FitPlan
 from detox_engine.study.notes import LONGEST, find_note, write_note
 from ui.session import state
 from ui.session.folders import cache_folder
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
 
 
 def find_folder(study: Study) -> Path:
-    """Where notes on the directions of these weights, these pairs and this way of embedding them lie."""
+    """Where notes on the directions of these weights, these pairs, this way of embedding them and this method lie."""
     plan = study.plan
-    answers = repr((study.model.weights_hash, study.pairs_hash, plan.max_length, plan.pooling))
+    # Notes on DeTox's directions are older than the choice of a method.
+    method = () if plan.method == FitPlan.method else (plan.method,)
+    answers = repr((study.model.weights_hash, study.pairs_hash, plan.max_length, plan.pooling, *method))
     return cache_folder() / "notes" / hashlib.sha256(answers.encode()).hexdigest()[:32]
 
 

@@ -9,7 +9,8 @@ import torch
 from detox_engine.errors import InputError
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sources import PairSpec
-from detox_engine.study import fit
+from detox_engine.study.methods import fit_subspaces_of
+from detox_engine.study.moments import Moments
 from detox_engine.study.study import Study
 from detox_engine.workbench import Workbench
 from tests.dropped import dropped, read_help
@@ -41,16 +42,14 @@ def test_the_command_line_offers_it(folder: Path):
     assert "first-pair: what the first pair says" in read_help(PACKAGE, folder, "fit")
 
 
-def test_a_study_is_fitted_by_it_and_says_so(folder: Path, tmp_path: Path, monkeypatch):
+def test_a_study_is_fitted_by_it_and_says_so(folder: Path, tmp_path: Path):
     plan = FitPlan(PairSpec(limit=12), keep=4, method="first-pair")
     bench = Workbench(open_tiny("gpt2"))
     with dropped(PACKAGE, folder, "methods"):
         study = bench.fit(plan)
         study.save(tmp_path / "study")
-        monkeypatch.setattr(fit, "SAMPLE", 8)
-        monkeypatch.setattr(bench.model.anatomy.__class__, "hidden", 8)
         with pytest.raises(InputError, match="First pair needs all pairs at once"):
-            bench.fit(plan)
+            fit_subspaces_of([Moments.empty(8)], 4, method="first-pair")
     difference = study.embeddings.toxic[1, 0] - study.embeddings.civil[1, 0]
     torch.testing.assert_close(study.subspaces[1].basis[0], difference / difference.norm())
     assert Study.load(tmp_path / "study").plan.method == "first-pair"
