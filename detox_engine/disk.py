@@ -1,11 +1,14 @@
-"""Files and folders that are written whole or not at all."""
+"""Files and folders that are written whole or not at all, and records as JSON that every program reads."""
 
+import json
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def write_whole(file: Path, content: str | bytes) -> None:
@@ -39,3 +42,17 @@ def new_folder(folder: Path) -> Iterator[Path]:
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_json(record: Any) -> str:
+    """A record as JSON, with null for NaN and infinity, which JSON has no word for."""
+    return json.dumps(without_nan(record), ensure_ascii=False, allow_nan=False, indent=2)
+
+
+def without_nan(value: Any) -> Any:
+    """The value with None for NaN and infinity."""
+    if isinstance(value, dict):
+        return {key: without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,6 +1,5 @@
 """`detox evaluate`: is an edit good?"""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -23,7 +22,7 @@ from detox_engine.cli.options import (
     model_of,
 )
 from detox_engine.cli.output import plain, show_estimate, tell_edit
-from detox_engine.disk import write_whole
+from detox_engine.disk import write_json, write_whole
 from detox_engine.errors import InputError, Progress
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan
@@ -124,8 +123,7 @@ def fit_paper_study(study: Path, model: Said[StudyModel], pairs: str | None, pro
 def write_report(file: Path, record: dict[str, Any]) -> None:
     """Write a record beside `file` and rename it when whole."""
     try:
-        text = json.dumps(output.without_nan(record), ensure_ascii=False, allow_nan=False, indent=2)
-        write_whole(file, text)
+        write_whole(file, write_json(record))
     except OSError as error:
         raise InputError(f"{file} cannot be written ({error.strerror}): name another file for the report.") from None
 

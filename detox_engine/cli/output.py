@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 import sys
 import unicodedata
@@ -14,6 +13,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from detox_engine.disk import write_json
 from detox_engine.errors import Progress as ProgressCallback
 from detox_engine.errors import ignore_progress
 from detox_engine.plans.edit import EditPlan
@@ -61,16 +61,7 @@ def print_json(document: Any) -> None:
     """Write one JSON document, UTF-8 whatever the terminal's encoding, and nothing else."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")
-    print(json.dumps(without_nan(document), ensure_ascii=False, allow_nan=False, indent=2))
-
-
-def without_nan(value: Any) -> Any:
-    """The value with null for NaN and infinity, which JSON has no word for."""
-    if isinstance(value, dict):
-        return {key: without_nan(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    print(write_json(document))
 
 
 @contextmanager

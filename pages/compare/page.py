@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from detox_engine.disk import write_json
 from detox_engine.plans import commands
 from detox_engine.plans.words import describe_edit, name_model
 from detox_engine.scoring.records import summarise
@@ -20,7 +21,7 @@ from ui.frame.command import draw_commands
 from ui.frame.page import Head, Help, StudyPage, show
 from ui.show import side_by_side
 from ui.show.chart import draw_chart
-from ui.show.downloads import draw_download, write_csv, write_json
+from ui.show.downloads import draw_download, write_csv
 from ui.widgets.sampling import describe_sampling, pick_sampling
 from ui.words.rude_words import mask
 from ui.words.text import chart_label, plain

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
+from detox_engine.disk import write_json
 from detox_engine.errors import InputError
 from detox_engine.plans import commands
 from detox_engine.plans.measure import EvaluationPlan
@@ -21,7 +22,7 @@ from ui.frame.command import draw_commands
 from ui.frame.page import Head, Help, StudyPage, show
 from ui.show import notes
 from ui.show.chart import clicked, draw_chart
-from ui.show.downloads import draw_download, write_json
+from ui.show.downloads import draw_download
 from ui.show.side_by_side import comparisons_html
 from ui.widgets import evaluation
 from ui.words import numbers, verdicts

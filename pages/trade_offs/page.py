@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from detox_engine.disk import write_json
 from detox_engine.errors import InputError
 from detox_engine.plans import commands
 from detox_engine.plans.edit import EditPlan, effective
@@ -25,7 +26,7 @@ from ui.frame.page import Head, Help, StudyPage, show
 from ui.session import state
 from ui.show import notes
 from ui.show.chart import clicked, draw_chart
-from ui.show.downloads import Table, draw_download, write_json
+from ui.show.downloads import Table, draw_download
 from ui.words.numbers import interval, number
 from ui.words.text import plain
 from ui.work.tasks import draw_task

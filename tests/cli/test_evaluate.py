@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from detox_engine.cli import main, output
+from detox_engine.cli import main
+from detox_engine.disk import write_json
 from detox_engine.estimates import Estimate
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.measure import SWEEP_EVALUATION, TASKS, EvaluationPlan, SamplingPlan, SweepPlan
@@ -84,7 +85,7 @@ def test_command_and_engine_agree_to_the_digit(home: Path, given: tuple):
         resamples=100,
     )
     scores = record_scores(evaluate(bench.model, study, EditPlan((1,), 1), plan))
-    assert_alike(found, json.loads(json.dumps(output.without_nan(scores))))
+    assert_alike(found, json.loads(write_json(scores)))
 
 
 def test_report_holds_every_prompt_and_the_proof(home: Path, given: tuple, tmp_path: Path):

@@ -9,6 +9,7 @@ import shlex
 from typer.testing import CliRunner
 
 from detox_engine.cli.main import app as command_line
+from detox_engine.disk import write_json
 from detox_engine.forward.compare import Comparison, Continuation
 from detox_engine.plans.commands import STUDY
 from detox_engine.plans.edit import EditPlan, effective
@@ -17,7 +18,7 @@ from detox_engine.scoring.records import record_comparisons, summarise
 from pages.compare.figure import toxicity_figure
 from pages.compare.work import Written, list_written, record_written
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
-from ui.show.downloads import write_csv, write_json
+from ui.show.downloads import write_csv
 from ui.show.figures import LIGHT
 from ui.show.side_by_side import chip_html, comparisons_html, describe_change, percent, summary_html
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from detox_engine.cli.main import app as command_line
 from detox_engine.cli.options import read_said
-from detox_engine.cli.output import without_nan
+from detox_engine.disk import write_json
 from detox_engine.estimates import Effect, Estimate
 from detox_engine.plans.commands import STUDY, evaluate_command
 from detox_engine.plans.edit import EditPlan
@@ -154,7 +154,7 @@ def test_page_and_command_line_agree_to_the_digit(measured, tmp_path):
         outcome = CliRunner().invoke(command_line, command)
         assert outcome.exit_code == 0, outcome.output
     told = json.loads(report.read_text())
-    shown = json.loads(json.dumps(without_nan(record_evaluation(results(measured)[0]))))
+    shown = json.loads(write_json(record_evaluation(results(measured)[0])))
     for part in ("edit", "plan", "sources", "scorers", "prompts", "proof"):
         assert_alike(told[part], shown[part], part)
 

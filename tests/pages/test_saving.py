@@ -8,11 +8,12 @@ import math
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from detox_engine.disk import write_json
 from detox_engine.estimates import Effect, Estimate
 from detox_engine.scoring.evaluation import Score
 from detox_engine.scoring.scorers import scorers
 from pages.evaluate.parts import PLAIN, count_fates, describe_texts, hold_texts
-from ui.show.downloads import write_csv, write_json
+from ui.show.downloads import write_csv
 from ui.words.verdicts import list_effects
 
 HOSTILE = '"><script>alert(1)</script>'

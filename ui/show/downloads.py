@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -26,13 +25,6 @@ def write_csv(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     writer.writerow(heads)
     writer.writerows(rows)
     return out.getvalue()
-
-
-def write_json(record: Any) -> str:
-    """A record as JSON, with null for NaN and infinity."""
-    from detox_engine.cli.output import without_nan
-
-    return json.dumps(without_nan(record), ensure_ascii=False, allow_nan=False, indent=2)
 
 
 def draw_download(label: str, make: Callable[[], str], filename: str, key: str, help: str | None = None) -> None:
