@@ -63,9 +63,9 @@ def option(default: Any, sentence: str, flag: str | None = None, **settings: Any
     return field(default=default, metadata={"option": Option(sentence, flag, **settings)})
 
 
-def option_of(plan: type, name: str) -> Option:
-    """What is known of option `name` of a spec or plan."""
-    return next(entry.metadata["option"] for entry in fields(plan) if entry.name == name)
+def option_of(plan: type, name: str) -> Option | None:
+    """What is known of option `name` of a spec or plan; None of a plan that stands in it without a word."""
+    return next(entry.metadata.get("option") for entry in fields(plan) if entry.name == name)
 
 
 def sentence(plan: type, name: str) -> str:
@@ -131,7 +131,7 @@ class Leaf:
 def leaves(plan: Any, prefix: str = "", path: str = "") -> Iterator[Leaf]:
     """The options of a plan and of the plans in it, in their order; `prefix` comes before their flags and links."""
     for name, (kind, optional) in kinds(type(plan)).items():
-        entry, value = metadata(type(plan), name), getattr(plan, name)
+        entry, value = option_of(type(plan), name), getattr(plan, name)
         if is_dataclass(kind):
             inner = "_".join(part for part in (prefix, entry.prefix if entry else "") if part)
             yield from leaves(kind() if value is None else value, inner, f"{path}{name}.")
@@ -159,10 +159,6 @@ def fill(plan: Plan, values: Mapping[str, Any]) -> Plan:
         part = getattr(plan, name)
         own[name] = fill(kinds(type(plan))[name][0]() if part is None else part, found)
     return replace(plan, **own)
-
-
-def metadata(plan: type, name: str) -> Option | None:
-    return next(entry.metadata.get("option") for entry in fields(plan) if entry.name == name)
 
 
 @cache
