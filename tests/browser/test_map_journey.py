@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.browser.conftest import hangs_over, set_width, settle, wait_until_ready
+from tests.browser.conftest import hangs_over, set_width, settle, wait_until_ready, wait_until_still
 
 CHART = ".st-key-map_chart .js-plotly-plot"
 
@@ -19,6 +19,18 @@ def open_map(open_page):
         return page
 
     return open_one
+
+
+def open_few(open_page, query: str = ""):
+    """The Map of a few pairs, whose texts are read and laid out in seconds also beside other tests."""
+    page = open_page(f"/map?limit=60{query}")
+    fit = page.get_by_role("button", name="Fit it now")
+    fit.or_(page.locator("[class*=st-key-edit_rank] input")).first.wait_for(state="attached")
+    wait_until_still(page)
+    if fit.count():
+        fit.click()
+    wait_until_ready(page)
+    return page
 
 
 def chart(page, expression: str, where: str = CHART):
@@ -53,10 +65,7 @@ def drag_a_box(page) -> None:
 
 
 def test_the_edited_model_is_run_and_stands_beside_the_texts_before(open_page):
-    # A few pairs, whose texts are read in seconds also beside other tests.
-    page = open_page("/map?limit=60")
-    page.get_by_role("button", name="Fit it now").click()
-    wait_until_ready(page)
+    page = open_few(open_page)
     run_edited_model(page)
     assert chart(page, "plot.layout.annotations.map(note => note.text)")[:2] == ["Before", "After, really run"]
     before, after = chart(page, "plot._fullData.filter(trace => trace.mode === 'markers').map(t => t.x[0])")[::2]
@@ -83,8 +92,8 @@ def test_twins_are_joined_by_thin_lines(open_map):
     assert chart(page, "plot.data[0].line.width") < 1 and "lines=pairs" in page.url
 
 
-def test_umap_lays_the_layer_out_once_it_is_picked(open_map):
-    page = open_map("?states=before&layer=2")
+def test_umap_lays_the_layer_out_once_it_is_picked(open_page):
+    page = open_few(open_page, "&states=before&layer=2")
     page.get_by_role("radio", name="UMAP").click()
     page.get_by_text("UMAP, first axis").wait_for()
     settle(page)
