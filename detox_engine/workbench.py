@@ -1,7 +1,6 @@
 """One open model and the whole journey on it: fit, read, edit, compare."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from detox_engine.data.stream import PairStream
 from detox_engine.edit.low_rank import LowRankEdit, make_edit
@@ -15,6 +14,7 @@ from detox_engine.plans.sources import ModelSpec, PairSpec
 from detox_engine.reading.directions import DirectionReading, read_directions
 from detox_engine.reading.lens import Measure
 from detox_engine.scoring.scorers.profanity import ProfanityScorer
+from detox_engine.scoring.toxicity import score_comparisons
 from detox_engine.scoring.trial import TextScorer
 from detox_engine.study.fit import extend_study, fit_study
 from detox_engine.study.study import Study
@@ -80,9 +80,4 @@ class Workbench:
         """What the model writes after each prompt before and after the edit, and how toxic `scorer` finds it."""
         edit = self.edit(study, plan)
         comparisons = compare_prompts(self.model, prompts, edit, sampling, progress, probabilities)
-        before = scorer.score([comparison.before.text for comparison in comparisons])
-        after = scorer.score([comparison.after.text for comparison in comparisons])
-        return tuple(
-            replace(comparison, toxicity_before=low, toxicity_after=high)
-            for comparison, low, high in zip(comparisons, before, after, strict=True)
-        )
+        return score_comparisons(comparisons, scorer)

@@ -65,6 +65,17 @@ def test_a_comparison_scores_each_continuation_alone(bench, study):
         assert comparison.toxicity_after == pytest.approx(predict_prob([comparison.after.text])[0])
 
 
+def test_a_comparison_is_scored_by_whichever_scorer_is_given(bench, study):
+    class Length:
+        name, sentence = "length", "How long a text is."
+
+        def score(self, texts):
+            return [len(text) / 1000 for text in texts]
+
+    for one in bench.compare(study, EditPlan((0, 1), 4), PROMPTS, scorer=Length()):
+        assert (one.toxicity_before, one.toxicity_after) == (len(one.before.text) / 1000, len(one.after.text) / 1000)
+
+
 def test_another_models_study_is_refused_everywhere(bench, study):
     other = replace(study, model=replace(study.model, weights_hash="sha256:other"))
     plan = EditPlan((0,), 1)
