@@ -50,6 +50,20 @@ class TokenLensPicks(Picks):
         return replace(self, pair=1, rank=None)
 
 
+@dataclass(frozen=True)
+class Measure:
+    """What colours a token: its projection on one direction, or its length on the subspace of the first ones."""
+
+    signed: bool
+    """Whether it is the projection, which has a sign: above 0 is toward toxic."""
+    number: int
+    """The direction, from 0, or how many directions the length is taken on."""
+
+    @property
+    def words(self) -> str:
+        return f"along direction {self.number + 1}" if self.signed else f"length on {self.number} directions"
+
+
 def pick_texts(study: Study) -> dict[str, str]:
     """One or two texts, by what they are called; none where nothing is written yet."""
     kind = st.segmented_control(
@@ -112,15 +126,16 @@ def _pick_prompt(study: Study) -> dict[str, str]:
 
 
 def _offer_editing(first: str, second: str = "") -> None:
-    def take() -> None:
-        for path, value in (("token_lens.own", first), ("token_lens.second", second), ("token_lens.kind", "own")):
-            state.put(path, value)
-
-    st.button("Change the words", key="lens_edit", icon=":material/edit:", on_click=take)
+    st.button("Change the words", key="lens_edit", icon=":material/edit:", on_click=_take_words, args=(first, second))
 
 
-def pick_measure(study: Study) -> tuple[bool, int]:
-    """Whether the signed projection on one direction is shown, with that direction from 0, or the length on a rank."""
+def _take_words(first: str, second: str) -> None:
+    for path, value in (("token_lens.own", first), ("token_lens.second", second), ("token_lens.kind", "own")):
+        state.put(path, value)
+
+
+def pick_measure(study: Study) -> Measure:
+    """What colours the tokens: the projection on one direction, or the length on the first ones."""
     kind = st.segmented_control(
         "Colour by", list(MEASURES), format_func=MEASURES.get, required=True,
         help="The projection on one direction has a sign: toward toxic or toward civil. The length on the subspace of "
@@ -130,6 +145,6 @@ def pick_measure(study: Study) -> tuple[bool, int]:
         bound = state.bind(
             "lens_direction", "direction", show=lambda direction: (direction or 0) + 1, take=lambda number: number - 1
         )
-        return True, st.number_input("Direction", 1, study.kept, width=140, **bound) - 1
+        return Measure(True, st.number_input("Direction", 1, study.kept, width=140, **bound) - 1)
     bound = state.bind("lens_rank", "token_lens.rank", show=lambda rank: min(rank or study.suggested_rank, study.kept))
-    return False, st.number_input("Directions", 1, study.kept, width=140, **bound)
+    return Measure(False, st.number_input("Directions", 1, study.kept, width=140, **bound))

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from pages.token_lens.picks import Measure
 from ui.show.figures import LOOK, Palette
 from ui.show.tinted import tinted_html
 from ui.words.rude_words import mask_token
 from ui.words.text import escape
 
+if TYPE_CHECKING:
+    from detox_engine.reading.token_lens import ProjectionScale
+    from pages.token_lens.work import Looked
+
+SIDES = ("Before the edit", "After the edit")
 MOST_COLUMNS = 256
 """Tokens of a heatmap; more would be thinner than a pixel."""
 
@@ -32,6 +39,28 @@ class Lit:
     next: Sequence[Sequence[Sequence]]
     """`[layers][tokens]` the most probable next tokens there; of fewer tokens than the text where it is long, and
     empty until they have been read."""
+
+
+Texts = Mapping[str, Sequence[Lit]]
+"""Each text by its name: before the edit and, where there is one, after it."""
+
+
+def light(looked: Looked, scale: ProjectionScale, measure: Measure) -> list[Lit]:
+    """The states of one text: before the edit and, where there is one, after it."""
+    found, ends = looked.projections, ends_of(scale, measure)
+    states = []
+    for after, title in enumerate(SIDES[: 1 if found.after is None else 2]):
+        measured = (found.along if measure.signed else found.norms)(measure.number, bool(after))
+        values = measured.numpy()
+        follow = looked.next[after] if looked.next else ()
+        states.append(Lit(title, found.text.tokens, found.text.pieces, values, values / ends[:, None], follow))
+    return states
+
+
+def ends_of(scale: ProjectionScale, measure: Measure) -> np.ndarray:
+    """`[layers]` where the colours end."""
+    ends = scale.directions[:, measure.number] if measure.signed else scale.norms[:, measure.number - 1]
+    return np.maximum(ends.numpy(), 1e-9)
 
 
 def text_html(lit: Lit, layer: int, signed: bool, shown: bool) -> str:
@@ -148,6 +177,16 @@ def lens_figure(rows: Sequence[Lit], layer: int, signed: bool, colours: Palette,
         modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#8a8d9c", "activecolor": "#5b4b8a"},
     )
     return figure
+
+
+def describe_heatmap(states: Sequence[Lit], layer: int, signed: bool) -> str:
+    """The figure in words: the strongest token of each state at the picked layer."""
+    parts = [f"{states[0].values.shape[1]} tokens by {states[0].values.shape[0]} layers"]
+    for lit in states:
+        place = int(np.abs(lit.values[layer]).argmax())
+        words = say_value(lit.values[layer, place], signed)
+        parts.append(f"{lit.title}, strongest at layer {layer} is token {place + 1}: {words}")
+    return "; ".join(parts)
 
 
 def label(words: str) -> str:

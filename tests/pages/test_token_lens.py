@@ -9,11 +9,11 @@ import torch
 
 from detox_engine.reading import lens
 from detox_engine.reading.lens import TokenScore
-from pages.token_lens import work
 from pages.token_lens.picture import Lit, lens_figure, say_token, say_value, text_html
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
 from ui.show.figures import DARK, LIGHT
 from ui.show.tinted import LONG, STRONGEST
+from ui.work.tasks import Task
 
 PAGE = "token_lens/page.py"
 
@@ -220,7 +220,7 @@ def test_the_same_number_has_the_same_colour_in_every_text(tiny_folder):
 
 def test_a_text_that_was_read_is_not_read_again(tiny_folder, monkeypatch):
     session = open_page(tiny_folder, layers="0-2", rank=1)
-    monkeypatch.setattr(work, "_begin", lambda asked: pytest.fail("read again"))
+    monkeypatch.setattr(Task, "begin", lambda *_: pytest.fail("read again"))
     session.slider(key="lens_layer").set_value(0).run()
     assert not session.exception and len(lit(session)) == 4
 
