@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -9,14 +10,16 @@ import streamlit as st
 from pages.directions import poles, work
 from pages.directions.parts import draw_parts
 from ui.session import state
-from ui.session.view import Place
 
 if TYPE_CHECKING:
+    from detox_engine.plans.edit import EditPlan
     from detox_engine.reading.directions import DirectionReading
-    from detox_engine.study.study import Study
+    from pages.directions.picks import DirectionsPicks
+    from ui.frame.page import StudyPage
+    from ui.session.view import Place
 
 
-def draw_card(study: Study, entry: DirectionReading, pinned: bool = False) -> None:
+def draw_card(page: StudyPage[DirectionsPicks], entry: DirectionReading, pinned: bool = False) -> None:
     """A direction's card; `pinned` draws it among the pins, which say their layer.
 
     The parts of a pinned direction open on its pinned card alone.
@@ -24,62 +27,63 @@ def draw_card(study: Study, entry: DirectionReading, pinned: bool = False) -> No
     place = (entry.layer, entry.direction)
     name = f"{'pinned' if pinned else 'card'}_{entry.layer}_{entry.direction}"
     # The picked direction is the one that the link names and the Token lens colours by.
-    is_picked = place == (state.picked_layer(study), state.view().direction)
+    is_picked = place == (page.layer, page.view.direction)
     with st.container(border=True, key=f"direction_{'picked_' if is_picked else ''}{name}"):
         with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
             called = f"Layer {entry.layer} · direction" if pinned else "Direction"
             st.html(f'<h3 class="card">{called} {entry.direction + 1}</h3>', width="content")
             with st.container(horizontal=True, width="content", vertical_alignment="center"):
-                draw_switch(place, f"switch_{name}")
+                draw_switch(page.edit, place, f"switch_{name}")
                 draw_pick(place, f"pick_{name}", is_picked)
-                draw_pin(place, f"pin_{name}")
-        st.html(poles.meaning_html(entry, find_evidence(study, entry)))
+                draw_pin(page.picks.pins, place, f"pin_{name}")
+        st.html(poles.meaning_html(entry, find_evidence(page, entry)))
         st.html(poles.poles_html(entry.reading))
         if not pinned:
-            draw_likeness(study, entry)
-        if not pinned and place in state.view()["directions.pins"]:
+            draw_likeness(page, entry)
+        if not pinned and place in page.picks.pins:
             st.html('<p class="aside">More on it opens on its pinned card above.</p>')
         else:
-            draw_parts(study, entry, pinned)
+            draw_parts(page, entry, pinned)
 
 
-def draw_switch(place: Place, name: str) -> None:
+def draw_switch(edit: EditPlan, place: Place, name: str) -> None:
     """Whether the edit plan removes this direction, and the switch that leaves it in place."""
     layer, direction = place
-    edit = state.view().edit
     if layer not in edit.layers or direction >= edit.rank:
         why = "Its layer is not edited" if layer not in edit.layers else "Beyond the edit's rank"
         st.html(f'<span class="aside">{why}</span>', width="content")
         return
-
-    def take(removed: bool) -> frozenset[Place]:
-        off = state.view().edit.switched_off
-        return off - {place} if removed else off | {place}
-
     st.toggle(
         "Remove",
         help="Switched off, this direction stays in place although the rank covers it.",
-        **state.bind(name, "edit.switched_off", show=lambda off: place not in off, take=take),
+        **state.bind(name, "edit.switched_off", show=lambda off: place not in off, take=partial(switch, place)),
     )
 
 
-def draw_pick(place: Place, name: str, is_picked: bool) -> None:
-    def take() -> None:
-        state.put("layer", place[0])
-        state.put("direction", None if is_picked else place[1])
+def switch(place: Place, removed: bool) -> frozenset[Place]:
+    """The directions that are switched off once this one is removed, or is not."""
+    off = state.view().edit.switched_off
+    return off - {place} if removed else off | {place}
 
+
+def draw_pick(place: Place, name: str, is_picked: bool) -> None:
     st.button(
         "Picked" if is_picked else "Pick",
         key=name,
         icon=":material/radio_button_checked:" if is_picked else ":material/radio_button_unchecked:",
         type="tertiary",
-        on_click=take,
+        on_click=take_pick,
+        args=(place[0], None if is_picked else place[1]),
         help="The picked direction is the one that the Token lens colours by and that a shared link points at.",
     )
 
 
-def draw_pin(place: Place, name: str) -> None:
-    held = state.view()["directions.pins"]
+def take_pick(layer: int, direction: int | None) -> None:
+    state.put("layer", layer)
+    state.put("direction", direction)
+
+
+def draw_pin(held: tuple[Place, ...], place: Place, name: str) -> None:
     is_pinned = place in held
     changed = tuple(pin for pin in held if pin != place) if is_pinned else (*held, place)
     st.button(
@@ -93,23 +97,23 @@ def draw_pin(place: Place, name: str) -> None:
     )
 
 
-def find_evidence(study: Study, entry: DirectionReading) -> poles.Evidence:
+def find_evidence(page: StudyPage[DirectionsPicks], entry: DirectionReading) -> poles.Evidence:
     from detox_engine.reading.pairs import knows_poles
 
-    agreeing = None
+    study, agreeing = page.study, None
     if study.embeddings is not None:
-        found = work.separation(state.view().study_key, study.made, entry.layer)
-        agreeing = found.agreeing[entry.direction]
+        agreeing = work.separation(page.fitted, entry.layer).agreeing[entry.direction]
     return poles.Evidence(len(study.pairs), agreeing, knows_poles(entry.polarity, study.pair_count))
 
 
-def draw_likeness(study: Study, entry: DirectionReading) -> None:
+def draw_likeness(page: StudyPage[DirectionsPicks], entry: DirectionReading) -> None:
     """How nearly this direction is a pinned one; all layers write into one residual stream, so they compare."""
-    others = [pin for pin in state.view()["directions.pins"] if pin != (entry.layer, entry.direction)]
+    others = [pin for pin in page.picks.pins if pin != (entry.layer, entry.direction)]
     if not others:
         return
-    own = study.subspaces[entry.layer].basis[entry.direction]
-    cosines = {pin: float(study.subspaces[pin[0]].basis[pin[1]] @ own) for pin in others}
+    subspaces = page.study.subspaces
+    own = subspaces[entry.layer].basis[entry.direction]
+    cosines = {pin: float(subspaces[pin[0]].basis[pin[1]] @ own) for pin in others}
     layer, direction = nearest = max(cosines, key=lambda pin: abs(cosines[pin]))
     st.html(
         f'<p class="aside">Most like the pinned direction {direction + 1} of layer {layer}: '

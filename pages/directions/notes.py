@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import streamlit as st
 
 from detox_engine.errors import InputError
 from detox_engine.plans.fit import FitPlan
 from detox_engine.study.notes import LONGEST, find_note, write_note
-from ui.session import state
 from ui.session.folders import cache_folder
 from ui.show import notes
 from ui.words.rude_words import find_rude_words
@@ -40,44 +39,51 @@ def draw_glance(study: Study, layer: int, direction: int) -> None:
         st.html(f'<p class="note" dir="auto">{text_html(note)}</p>')
 
 
-def draw_field(study: Study, layer: int, direction: int) -> None:
+def draw_field(study: Study, layer: int, direction: int, shows_words: bool) -> None:
     """The field to write in. What is typed is kept as soon as the field is left, by a click anywhere."""
     folder = find_folder(study)
     key = f"note_{folder.name[:8]}_{layer}_{direction}"
-    unsaved, seen, errors = (st.session_state.setdefault(f"notes_{kind}", {}) for kind in ("unsaved", "seen", "errors"))
     if key not in st.session_state:
         try:
-            seen[key] = find_note(folder, layer, direction)
+            start = _kept("seen")[key] = find_note(folder, layer, direction)
         except InputError as error:
             notes.draw_error(str(error))
             return
-        start = unsaved.get(key, seen[key])
-        if find_rude_words([start]) and not state.shows_words():
+        start = _kept("unsaved").get(key, start)
+        if not shows_words and find_rude_words([start]):
             _offer_field(key, start)
             return
         st.session_state[key] = start
-
-    def save() -> None:
-        errors.pop(key, None)
-        try:
-            kept = write_note(folder, study, layer, direction, st.session_state[key], seen[key])
-        except InputError as error:
-            unsaved[key], errors[key] = st.session_state[key], str(error)
-            return
-        unsaved.pop(key, None)
-        st.session_state[key] = seen[key] = kept
-
     st.text_area(
         f"Note on direction {direction + 1} of layer {layer}",
         key=key,
         max_chars=LONGEST,
         height=110,
-        on_change=save,
+        on_change=_save,
+        args=(key, folder, study, layer, direction),
         placeholder="What this direction means, what to look at next…",
     )
-    if key in errors:
-        notes.draw_error(errors[key])
+    if key in _kept("errors"):
+        notes.draw_error(_kept("errors")[key])
     st.caption("Kept on this machine with the study: it is here whenever these directions are opened, for everyone.")
+
+
+def _save(key: str, folder: Path, study: Study, layer: int, direction: int) -> None:
+    """Write what stands in the field `key`; where that fails, it is unsaved, and why."""
+    unsaved, seen, errors = _kept("unsaved"), _kept("seen"), _kept("errors")
+    errors.pop(key, None)
+    try:
+        kept = write_note(folder, study, layer, direction, st.session_state[key], seen[key])
+    except InputError as error:
+        unsaved[key], errors[key] = st.session_state[key], str(error)
+        return
+    unsaved.pop(key, None)
+    st.session_state[key] = seen[key] = kept
+
+
+def _kept(kind: Literal["unsaved", "seen", "errors"]) -> dict[str, str]:
+    """What this session remembers of its fields, by their keys."""
+    return st.session_state.setdefault(f"notes_{kind}", {})
 
 
 def _offer_field(key: str, start: str) -> None:
@@ -87,5 +93,6 @@ def _offer_field(key: str, start: str) -> None:
         "Change the note",
         key=f"open_{key}",
         icon=":material/edit:",
-        on_click=lambda: st.session_state.update({key: start}),
+        on_click=st.session_state.update,
+        args=({key: start},),
     )

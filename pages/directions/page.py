@@ -1,42 +1,76 @@
 """What do they mean? Each direction of a layer in tokens, in numbers, and in the pairs that it sets apart."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
 import streamlit as st
 
 from detox_engine.plans import commands
 from pages.directions import figures, poles, work
 from pages.directions.card import draw_card
-from pages.directions.picks import MEASURES
-from ui.frame import page
+from pages.directions.picks import MEASURES, DirectionsPicks
 from ui.frame.command import draw_commands
+from ui.frame.page import Head, Help, StudyPage, show
 from ui.session import state
 from ui.show.chart import draw_chart
 from ui.show.downloads import draw_download, write_csv
-from ui.show.figures import palette
 from ui.widgets import layer as layer_
 
-A_FEW, MANY = 4, 12
-"""Cards drawn at first: as many as the rank, but no fewer and no more than these."""
+HEAD = Head("Directions", "What do they mean?", "directions")
+HELP = Help(
+    "Each direction is read by comparing it with the vector of every token in the vocabulary: the toxic pole lists "
+    "the tokens that lie furthest along it, the civil pole those furthest against it; a space is shown as ·. "
+    "The polarity says how surely the direction parts the two sides: near 1 toxic texts lie on its positive side in "
+    "almost every pair, near 0 it varies within toxic text. "
+    "A score compares tokens within one direction; scores of different layers have different scales.",
+    r"\text{score}(\text{token}) = \langle v,\, u_{\text{token}} \rangle, \qquad "
+    r"\text{polarity} = \frac{|\,\overline{T v}\,|}{\sqrt{\overline{(T v)^2}}}",
+)
+A_FEW = 4
+MANY = 12
+"""Cards drawn at first are as many as the rank, but no fewer than `A_FEW` and no more than these."""
 SUMMARIES = {"Mean angle": "mean", "Smallest angle": "min", "Largest angle": "max"}
 
 
-def pick_layer() -> int:
+def draw(page: StudyPage[DirectionsPicks]) -> None:
+    edit, picks = page.edit, page.picks
+    layer = pick_layer(page)
+    pick_reading()
+    if len(edit.switched_off) == len(edit.layers) * edit.rank:
+        st.warning(
+            "Every direction of the edit plan is switched off, so it removes nothing.", icon=":material/warning:"
+        )
+    draw_pins(page)
+    draw_cards(page, layer)
+    draw_angles(page, layer)
+    draw_mean(page, layer)
+    rank = max(edit.rank, A_FEW)
+    draw_commands(
+        [
+            commands.fit_command(page.fitted.study),
+            commands.directions_command(page.fitted.study, [layer], rank, picks.measure, picks.through_norm),
+        ]
+    )
+
+
+def pick_layer(page: StudyPage[DirectionsPicks]) -> int:
     """The layer whose directions are shown, with buttons that step up and down."""
-    if study.layers == 1:
+    if page.study.layers == 1:
         return 0
-    shown = state.picked_layer(study)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        layer = layer_.pick_layer(study, "directions_layer", width=330)
-        draw_step("Previous layer", "layer_down", ":material/chevron_left:", shown - 1)
-        draw_step("Next layer", "layer_up", ":material/chevron_right:", shown + 1)
+        layer = layer_.pick_layer(page.study, "directions_layer", width=330)
+        for label, name, icon, to in (
+            ("Previous layer", "layer_down", ":material/chevron_left:", layer - 1),
+            ("Next layer", "layer_up", ":material/chevron_right:", layer + 1),
+        ):
+            outside = not 0 <= to < page.study.layers
+            st.button(label, key=name, icon=icon, on_click=state.put, args=("layer", to), disabled=outside)
     return layer
 
 
-def draw_step(label: str, name: str, icon: str, to: int) -> None:
-    disabled = not 0 <= to < study.layers
-    st.button(label, key=name, icon=icon, on_click=state.put, args=("layer", to), disabled=disabled)
-
-
-def pick_reading() -> tuple[str, bool]:
+def pick_reading() -> None:
     """How directions are read: by product or cosine, through the final normalisation or not."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
         st.segmented_control(
@@ -52,38 +86,34 @@ def pick_reading() -> tuple[str, bool]:
             help="Weigh each coordinate as the model does just before it turns its state into tokens.",
             **state.bind("directions_norm", "directions.through_norm"),
         )
-    return picks.measure, picks.through_norm
 
 
-def read(layer: int):
-    """Every kept direction of `layer`, strongest first."""
-    return work.readings(key, study.made, layer, measure, through_norm)
-
-
-def draw_pins() -> None:
+def draw_pins(page: StudyPage[DirectionsPicks]) -> None:
+    picks = page.picks
     if not picks.pins:
         return
     st.subheader("Pinned", anchor=False)
     columns = st.columns(2)
     for index, (layer, direction) in enumerate(picks.pins):
         with columns[index % 2]:
-            draw_card(study, read(layer)[direction], pinned=True)
+            readings = work.readings(page.fitted, layer, picks.measure, picks.through_norm)
+            draw_card(page, readings[direction], pinned=True)
 
 
-def draw_cards() -> None:
-    found = read(layer)
+def draw_cards(page: StudyPage[DirectionsPicks], layer: int) -> None:
+    found = work.readings(page.fitted, layer, page.picks.measure, page.picks.through_norm)
     st.subheader(f"Layer {layer}", anchor=False)
-    draw_doubt(found)
-    first = min(max(edit.rank, A_FEW), MANY, len(found))
-    shown = list(found if picks.show_all else found[:first])
-    picked = state.view().direction
+    draw_doubt(layer, [entry.polarity for entry in found[: page.edit.rank]])
+    first = min(max(page.edit.rank, A_FEW), MANY, len(found))
+    shown = list(found if page.picks.show_all else found[:first])
+    picked = page.view.direction
     if picked is not None and picked >= len(shown):
         # A link can point at a direction that is not drawn at first.
         shown.insert(0, found[picked])
     for start in range(0, len(shown), 2):
         for column, entry in zip(st.columns(2), shown[start : start + 2], strict=False):
             with column:
-                draw_card(study, entry)
+                draw_card(page, entry)
     with st.container(horizontal=True, vertical_alignment="center"):
         if len(found) > first:
             st.toggle(f"Show all {len(found)} directions", **state.bind("directions_all", "directions.show_all"))
@@ -95,9 +125,9 @@ def draw_cards() -> None:
         )
 
 
-def draw_doubt(found) -> None:
+def draw_doubt(layer: int, polarities: Sequence[float]) -> None:
     """Say so where the labels of the pairs do not settle which pole is which."""
-    if all(entry.polarity < poles.PARTLY for entry in found[: edit.rank]):
+    if all(polarity < poles.PARTLY for polarity in polarities):
         st.warning(
             f"In layer {layer} the strongest directions hardly tell toxic from civil, so read the names of their poles "
             "with care. Pairs whose labels are often swapped look like this too: the directions stay as they are, "
@@ -106,24 +136,15 @@ def draw_doubt(found) -> None:
         )
 
 
-def draw_angles() -> None:
+def draw_angles(page: StudyPage[DirectionsPicks], layer: int) -> None:
     """How far the first directions of every two layers lie apart."""
-    if study.layers == 1:
+    if page.study.layers == 1:
         return
     st.subheader("How alike are the layers?", anchor=False)
     chart, words = st.columns([3, 2], gap="large")
     with words:
-        st.session_state.angles_rank = min(st.session_state.get("angles_rank", 1), study.kept)
-        rank = st.number_input(
-            "Directions of each layer", 1, study.kept, key="angles_rank", width=220, persist_state="session"
-        )
-        name = "Angle"
-        if rank > 1:
-            name = st.segmented_control(
-                "Show", list(SUMMARIES), default="Mean angle", key="angles_summary", required=True,
-                persist_state="session",
-            )  # fmt: skip
-        angles = work.angles(key, study.made, rank)
+        rank, name = pick_angles(page.study.kept)
+        angles = work.angles(page.fitted, rank)
         summary = getattr(angles, SUMMARIES.get(name, "mean"))(axis=-1)
         course = figures.describe_angles(summary)
         st.write(f"0° is the same direction, 90° one that has nothing of the other. {course}")
@@ -136,49 +157,36 @@ def draw_angles() -> None:
     title = f"Principal angles between the {subject} of every two layers"
     with chart:
         draw_chart(
-            figures.angles_figure(angles, summary, layer, name, palette(st.context.theme.type)),
+            figures.angles_figure(angles, summary, layer, name, page.colours),
             key="angles",
             title=title if rank == 1 else f"{title}: {name.lower()}",
             alt=f"{title}. {course}",
-            table=lambda: figures.list_angles(angles),
+            table=partial(figures.list_angles, angles),
             filename=f"angles_of_{rank}",
         )
 
 
-def draw_mean() -> None:
+def pick_angles(kept: int) -> tuple[int, str]:
+    """How many directions of each layer are compared, and what of their angles is shown."""
+    st.session_state.angles_rank = min(st.session_state.get("angles_rank", 1), kept)
+    rank = st.number_input("Directions of each layer", 1, kept, key="angles_rank", width=220, persist_state="session")
+    if rank == 1:
+        return rank, "Angle"
+    name = st.segmented_control(
+        "Show", list(SUMMARIES), default="Mean angle", key="angles_summary", required=True, persist_state="session"
+    )
+    return rank, name
+
+
+def draw_mean(page: StudyPage[DirectionsPicks], layer: int) -> None:
     with st.container(border=True):
         st.html('<h3 class="card">What centring keeps out: the mean direction</h3>')
         st.caption(
             "What civil texts have in common, mostly frequent words and punctuation. The edit leaves it in place: "
             "removing it would hurt fluency."
         )
-        reading = work.mean_reading(key, study.made, layer, measure, through_norm)
+        reading = work.mean_reading(page.fitted, layer, page.picks.measure, page.picks.through_norm)
         st.html(poles.poles_html(reading, "Along it", "Against it", sided=False))
 
 
-page.open_page("Directions", "What do they mean?")
-study = page.require_study()
-key, edit, picks = state.view().study_key, state.view().edit, state.view()["directions"]
-layer = pick_layer()
-measure, through_norm = pick_reading()
-if edit.switched_off.issuperset((layer, direction) for layer in edit.layers for direction in range(edit.rank)):
-    st.warning("Every direction of the edit plan is switched off, so it removes nothing.", icon=":material/warning:")
-draw_pins()
-draw_cards()
-draw_angles()
-draw_mean()
-draw_commands(
-    [
-        commands.fit_command(key),
-        commands.directions_command(key, [layer], max(edit.rank, A_FEW), measure, through_norm),
-    ]
-)
-page.explain(
-    "Each direction is read by comparing it with the vector of every token in the vocabulary: the toxic pole lists "
-    "the tokens that lie furthest along it, the civil pole those furthest against it; a space is shown as ·. "
-    "The polarity says how surely the direction parts the two sides: near 1 toxic texts lie on its positive side in "
-    "almost every pair, near 0 it varies within toxic text. "
-    "A score compares tokens within one direction; scores of different layers have different scales.",
-    r"\text{score}(\text{token}) = \langle v,\, u_{\text{token}} \rangle, \qquad "
-    r"\text{polarity} = \frac{|\,\overline{T v}\,|}{\sqrt{\overline{(T v)^2}}}",
-)
+show(draw, HEAD, HELP)

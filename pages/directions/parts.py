@@ -8,32 +8,29 @@ import streamlit as st
 
 from pages.directions import figures, neurons, notes, work
 from pages.directions.pairs import list_tokens, pairs_html
-from pages.directions.work import Asked, Effect
-from ui.session import state
+from pages.directions.work import EFFECT, PAIRS, Asked, Effect
 from ui.show.chart import draw_chart
 from ui.show.downloads import Table, draw_download, write_csv
-from ui.show.figures import palette
-from ui.show.notes import draw_error
 from ui.words.numbers import interval, number, signed
 from ui.words.text import escape
 from ui.words.verdicts import judge, way
-from ui.work import jobs
-from ui.work.tasks import draw_run
+from ui.work.tasks import draw_task, draw_unfinished
 
 if TYPE_CHECKING:
     from detox_engine.reading.directions import DirectionReading
     from detox_engine.scoring.evaluation import Score
-    from detox_engine.study.study import Study
+    from pages.directions.picks import DirectionsPicks
+    from ui.frame.page import StudyPage
 
 PARTS = {"pairs": "Pairs", "neurons": "Neurons", "effect": "Effect", "note": "Note"}
 ACROSS = {"layers": "Across layers"}
 """For pinned directions, and open there at first."""
 
 
-def draw_parts(study: Study, entry: DirectionReading, pinned: bool) -> None:
+def draw_parts(page: StudyPage[DirectionsPicks], entry: DirectionReading, pinned: bool) -> None:
     """The note on a direction, the names of the parts, and the one part that is open."""
     layer, direction = entry.layer, entry.direction
-    notes.draw_glance(study, layer, direction)
+    notes.draw_glance(page.study, layer, direction)
     names = ACROSS | PARTS if pinned else PARTS
     part = st.pills(
         f"More on direction {direction + 1} of layer {layer}",
@@ -46,20 +43,20 @@ def draw_parts(study: Study, entry: DirectionReading, pinned: bool) -> None:
         persist_state="session",
     )
     if part == "note":
-        notes.draw_field(study, layer, direction)
+        notes.draw_field(page.study, layer, direction, page.shows_words)
     elif part is not None:
-        asked = Asked(state.view().study_key, study.made, layer, direction)
-        {"layers": draw_layers, "pairs": draw_pairs, "neurons": draw_neurons, "effect": draw_effect}[part](study, asked)
+        drawn = {"layers": draw_layers, "pairs": draw_pairs, "neurons": draw_neurons, "effect": draw_effect}
+        drawn[part](page, Asked(page.fitted, layer, direction))
 
 
-def draw_layers(study: Study, asked: Asked) -> None:
+def draw_layers(page: StudyPage[DirectionsPicks], asked: Asked) -> None:
     """Where a pinned direction appears first and how it lasts."""
-    cosines = work.cosines(asked.study, asked.made, asked.layer, asked.direction)
+    cosines = work.cosines(asked)
     course = figures.describe_course(cosines, asked.layer)
     st.caption(course)
     name = f"layer {asked.layer}, direction {asked.direction + 1}"
     draw_chart(
-        figures.cosines_figure(cosines, asked.layer, asked.direction, palette(st.context.theme.type)),
+        figures.cosines_figure(cosines, asked.layer, asked.direction, page.colours),
         key=f"cosines_{asked.layer}_{asked.direction}",
         title=f"Cosines of {name} with the directions of every layer",
         alt=f"Cosines of {name} with the directions of every layer. {course}",
@@ -68,20 +65,21 @@ def draw_layers(study: Study, asked: Asked) -> None:
     )
 
 
-def draw_pairs(study: Study, asked: Asked) -> None:
+def draw_pairs(page: StudyPage[DirectionsPicks], asked: Asked) -> None:
     """The pairs set apart most, least, and the other way round, with the tokens that carry it."""
-    if study.embeddings is None:
+    if page.study.embeddings is None:
         st.caption("This study was fitted without keeping the texts' embeddings, so its pairs cannot be ranked.")
         return
-    found, job = work.look_at_pairs(asked)
+    found = PAIRS.ask(asked)
     if found is None:
-        draw_unread(job)
+        stopped = "The reading of the pairs was stopped."
+        draw_unfinished(PAIRS, asked, f"again_pairs of {asked.place}", "Read them again", stopped)
         return
     st.caption(
         "Warm tokens carry a text toward the toxic pole, cool ones toward the civil pole; point at one for what it "
         "adds. The number beside a side is the sum over its text: how far it lies along the direction."
     )
-    st.html(pairs_html(found, state.shows_words()))
+    st.html(pairs_html(found, page.shows_words))
     draw_download(
         "Their tokens as CSV",
         lambda: write_csv(*list_tokens(found.pairs)),
@@ -90,21 +88,9 @@ def draw_pairs(study: Study, asked: Asked) -> None:
     )
 
 
-def draw_unread(job: jobs.Job) -> None:
-    """Pairs that are being read, or were not."""
-    if job.snapshot.state in ("running", "done"):
-        jobs.watch_job(job, jobs.draw_progress)
-        return
-    if job.snapshot.state == "failed":
-        draw_error(job.snapshot.error)
-    else:
-        st.info("The reading of the pairs was stopped.", icon=":material/info:")
-    st.button("Read them again", key=f"again_{job.kind}", on_click=jobs.forget_job, args=(job.kind,))
-
-
-def draw_neurons(study: Study, asked: Asked) -> None:
+def draw_neurons(page: StudyPage[DirectionsPicks], asked: Asked) -> None:
     """The neurons of the layer that write most along the direction."""
-    found = work.value_vectors(asked.study, asked.made, asked.layer, asked.direction)
+    found = work.value_vectors(asked)
     st.html(neurons.neurons_html(found))
     st.caption(
         f"Value vectors of layer {asked.layer}: what a neuron of its MLP writes when it fires, read through the logit "
@@ -121,18 +107,17 @@ def draw_neurons(study: Study, asked: Asked) -> None:
     )
 
 
-def draw_effect(study: Study, asked: Asked) -> None:
+def draw_effect(page: StudyPage[DirectionsPicks], asked: Asked) -> None:
     """What removing just this direction changes, measured on demand."""
-    found = work.find_effect(asked)
+    found = EFFECT.find(asked)
     if found is not None:
         draw_scores(found, asked)
         return
-    draw_run(
-        work.effect_job(asked),
+    draw_task(
+        EFFECT,
+        asked,
         f"measure_{asked.layer}_{asked.direction}",
         "Measure its effect",
-        work.begin_effect,
-        asked,
         "Removes this direction alone and measures toxicity and drift on a few prompts, beside random directions.",
         "The measurement was stopped; nothing of it was kept.",
         again=True,

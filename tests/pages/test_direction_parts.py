@@ -19,6 +19,7 @@ from pages.directions.neurons import list_neurons, neurons_html
 from tests.pages.conftest import run_until, texts
 from tests.pages.test_directions import PAGE, heads, open_page
 from ui.session import shelf
+from ui.session.view import Fitted
 from ui.show.figures import DARK, LIGHT
 
 
@@ -108,8 +109,8 @@ def test_pairs_are_shown_with_the_tokens_that_carry_them(tiny_folder):
     drawn = texts(session)
     assert "Set apart most" in drawn and "Hardly set apart (2)" in drawn
     key, study = study_of(session)
-    found = work.found_pairs().find(work.Asked(key, study.made, 2, 0))
-    separated = work.separation(key, study.made, 2).rank_pairs(0)
+    found = work.PAIRS.find(work.Asked(Fitted(key, study.made), 2, 0))
+    separated = work.separation(Fitted(key, study.made), 2).rank_pairs(0)
     assert [one.index for one in found.most] == [index for index, _ in separated[:3]]
     for one in found.pairs:
         for side, embeddings in ((one.toxic, study.embeddings.toxic), (one.civil, study.embeddings.civil)):
@@ -198,7 +199,7 @@ def direction_effect_table(session):
     from pages.directions.parts import list_effect
 
     key, study = study_of(session)
-    return list_effect(work.find_effect(work.Asked(key, study.made, 2, 0)))
+    return list_effect(work.EFFECT.find(work.Asked(Fitted(key, study.made), 2, 0)))
 
 
 def test_a_measurement_can_be_stopped_and_begun_again(tiny_folder, monkeypatch):
@@ -324,10 +325,10 @@ def chart(session, key: str):
 def test_angles_follow_the_number_of_directions_and_say_what_they_are(tiny_folder):
     session = open_page(tiny_folder, layers="0-2", rank=2)
     key, study = study_of(session)
-    one = work.angles(key, study.made, 1)
+    one = work.angles(Fitted(key, study.made), 1)
     assert figures.describe_angles(one[..., 0]) in chart(session, "angles").alt
     session.number_input(key="angles_rank").set_value(3).run()
-    three = work.angles(key, study.made, 3)
+    three = work.angles(Fitted(key, study.made), 3)
     assert figures.describe_angles(three.mean(axis=-1)) in chart(session, "angles").alt
     session.button_group(key="angles_summary").set_value("Largest angle").run()
     assert figures.describe_angles(three.max(axis=-1)) in chart(session, "angles").alt

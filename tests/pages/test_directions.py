@@ -18,6 +18,7 @@ from pages.directions.pairs import CarriedPair, carried_html, find_end, list_tok
 from pages.directions.poles import Evidence, describe_polarity, meaning_html, poles_html
 from tests.pages.conftest import LIMIT, fitted_app, open_app, texts
 from ui.session import shelf as cache
+from ui.session.view import Fitted
 
 PAGE = "directions/page.py"
 
@@ -129,8 +130,8 @@ def test_a_pinned_direction_is_drawn_across_all_layers(tiny_folder):
     charts = {chart.key: chart for chart in session.get("plotly_chart")}
     assert set(charts) == {"cosines_1_0", "angles"}
     key = session.session_state["view"].study_key
-    made = cache.shelf().find_study(key).made
-    course = figures.describe_course(work.cosines(key, made, 1, 0), 1)
+    fitted = Fitted(key, cache.shelf().find_study(key).made)
+    course = figures.describe_course(work.cosines(work.Asked(fitted, 1, 0)), 1)
     assert course in texts(session) and course in charts["cosines_1_0"].alt
 
 

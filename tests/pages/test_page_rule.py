@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PAGES = Path(__file__).parents[2] / "pages"
-EXEMPT = {"directions", "map"}
+EXEMPT = {"map"}
 """Pages that are not yet functions of what they draw."""
 
 
