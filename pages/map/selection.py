@@ -7,44 +7,45 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from ui.session import state
 from ui.show.downloads import draw_download, write_csv
 from ui.show.pair_list import filter_pairs, pairs_html
 
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
+    from ui.session.view import Fitted
     from ui.show.downloads import Table
 
 MOST_LISTED = 50
 _PICKED, _WORDS = "map_picked", "map_words"
 
 
-def find_selected(study: Study) -> list[int]:
+def find_selected(fitted: Fitted) -> list[int]:
     """Indices of the selected pairs of this very study."""
-    return st.session_state.get(_PICKED, {}).get((state.view().study_key, study.made), [])
+    return st.session_state.get(_PICKED, {}).get(fitted, [])
 
 
-def select_pairs(study: Study, indices: Sequence[int]) -> None:
+def select_pairs(fitted: Fitted, indices: Sequence[int]) -> None:
     """Select pairs, which stay selected when something else is drawn; none lets them go."""
-    st.session_state[_PICKED] = {(state.view().study_key, study.made): list(indices)}
+    st.session_state[_PICKED] = {fitted: list(indices)}
 
 
-def draw_selected(study: Study) -> None:
+def take_words(fitted: Fitted, study: Study) -> None:
+    words, unflawed = st.session_state[_WORDS], [()] * len(study.pairs)
+    select_pairs(fitted, filter_pairs(study.pairs, unflawed, words, False) if words.strip() else ())
+
+
+def let_go(fitted: Fitted) -> None:
+    st.session_state[_WORDS] = ""
+    select_pairs(fitted, ())
+
+
+def draw_selected(fitted: Fitted, study: Study) -> None:
     """A field that selects pairs by their words, and the selected pairs as a list and as a file."""
-
-    def take_words() -> None:
-        words, unflawed = st.session_state[_WORDS], [()] * len(study.pairs)
-        select_pairs(study, filter_pairs(study.pairs, unflawed, words, False) if words.strip() else ())
-
-    def let_go() -> None:
-        st.session_state[_WORDS] = ""
-        select_pairs(study, ())
-
     words = st.text_input(
-        "Select pairs by their words", key=_WORDS, on_change=take_words, max_chars=200, width=360,
+        "Select pairs by their words", key=_WORDS, on_change=take_words, args=(fitted, study), max_chars=200, width=360,
         help="Pairs that hold all of these words in one of their texts.", persist_state="session",
     )  # fmt: skip
-    picked = find_selected(study)
+    picked = find_selected(fitted)
     if not picked:
         if words.strip():
             st.caption("No pair holds these words.")
@@ -56,7 +57,7 @@ def draw_selected(study: Study) -> None:
                 "Selected pairs as CSV", lambda: write_csv(*list_pairs(study, picked)), "selected_pairs.csv",
                 key="map_picked_csv",
             )  # fmt: skip
-            st.button("Let them go", key="map_clear", icon=":material/close:", on_click=let_go)
+            st.button("Let them go", key="map_clear", icon=":material/close:", on_click=let_go, args=(fitted,))
     listed = [(study.pairs[index], (f"pair {index + 1:,}",)) for index in picked[:MOST_LISTED]]
     with st.container(height=420 if len(listed) > 4 else "content", border=len(listed) > 4):
         st.html(pairs_html(listed))

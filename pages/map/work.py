@@ -3,55 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from detox_engine.errors import InputError, ignore_progress
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.map import MapPlan
-from ui.session import shelf as cache
 from ui.session.shelf import shelf
-from ui.session.view import StudyKey
+from ui.session.view import Fitted
 from ui.words.text import hover_label
-from ui.work import jobs
-from ui.work.tasks import Kept
+from ui.work.tasks import Kept, Task, Tell
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
 
+    from detox_engine.errors import Progress
     from detox_engine.forward.embeddings import Embeddings
     from detox_engine.reading.map import LayerMap
     from detox_engine.reading.probe import Separability
     from detox_engine.study.study import Study
+    from detox_engine.workbench import Workbench
     from ui.show.downloads import Table
 
 BEFORE, AFTER, PAPER = "before", "after", "on paper"
 """The states of a text's embedding, named as the command line names them."""
 TITLES = {BEFORE: "Before", AFTER: "After, really run", PAPER: "After, on paper"}
-RUN, LAYOUT = "map run", "map layout"
-"""Kinds of jobs."""
+PAPERS = Kept(3)
+"""Embeddings with an edit taken out on paper; they are large, so few of them stay."""
+PROBES = Kept(8)
+"""Before the edit, by study."""
+MAPS = Kept(400)
+"""One layer each."""
 
 
 @dataclass(frozen=True)
 class Asked:
     """Which study's texts, and read under which edit."""
 
-    study: StudyKey
-    made: str
-    """Tells a study from an earlier one with the same specs."""
+    fitted: Fitted
     edit: EditPlan
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which map: of what, how, at which layer."""
+    """Which maps: of what, how, in which states, at which layers."""
 
     asked: Asked
-    plan: MapPlan | None
-    """None lays texts along the first two directions of the layer."""
+    plan: MapPlan
     states: tuple[str, ...]
-    layer: int
+    layers: tuple[int, ...]
+
+    @property
+    def fitted(self) -> Fitted:
+        return self.asked.fitted
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,64 +71,48 @@ class Run:
 
 
 @dataclass(frozen=True, eq=False)
-class Results:
-    """What the map has come to so far; embeddings are large, so few of them stay."""
+class Scene:
+    """What the page draws of a study's texts."""
 
-    runs: Kept
-    papers: Kept
-    probes: Kept
-    """Before the edit, by study."""
-    layouts: Kept
-
-
-@st.cache_resource(max_entries=1, show_spinner=False)
-def results() -> Results:
-    return Results(Kept(3), Kept(3), Kept(8), Kept(400))
-
-
-def begin_run(asked: Asked) -> None:
-    """Read the texts with the edited model in a worker, and probe every layer before and after."""
-    shelf, kept = cache.shelf(), results()
-
-    def work(progress):
-        study = shelf.fit(asked.study, progress)
-        bench = shelf.workbench(asked.study.model, progress)
-        from detox_engine.reading.map import embed_study
-
-        edit = bench.edit(study, asked.edit)
-        before = embed_study(bench.model, study, progress=progress)
-        after = embed_study(bench.model, study, edit, progress)
-        probes = _probe(asked, before, after, edit, progress, kept)
-        kept.runs.keep(asked, Run(before, after, probes))
-
-    jobs.start_job(RUN, asked, work)
+    layer: int
+    plan: MapPlan | None
+    """None lays texts along the first two directions of the layer."""
+    states: Mapping[str, Embeddings]
+    """All that are there, shown or not: a layout may be fitted on all of them."""
+    shown: tuple[str, ...]
+    """Which of them are shown."""
+    sample: np.ndarray
+    """Indices of the pairs that are drawn."""
 
 
-def _probe(asked: Asked, before, after, edit, progress, kept: Results) -> Mapping[str, tuple[Separability, ...]]:
-    from detox_engine.reading.map import project_on_paper
+def run(bench: Workbench, study: Study, asked: Asked, progress: Progress, tell: Tell) -> Run:
+    """Read the texts with the edited model, and probe every layer before and after."""
+    from detox_engine.reading.map import embed_study, project_on_paper
     from detox_engine.reading.probe import FOLDS, probe_layers
 
+    edit = bench.edit(study, asked.edit)
+    before = embed_study(bench.model, study, progress=progress)
+    after = embed_study(bench.model, study, edit, progress)
     if before.toxic.shape[1] < 2 * FOLDS:
-        return {}
-    known = kept.probes.find((asked.study, asked.made))
+        return Run(before, after, {})
+    known = PROBES.find(asked.fitted)
     if known is None:
-        known = kept.probes.keep((asked.study, asked.made), probe_layers(before, progress=progress))
-    paper = project_on_paper(before, edit)
-    return {
-        BEFORE: known,
-        AFTER: probe_layers(after, progress=progress),
-        PAPER: probe_layers(paper, progress=progress),
-    }
+        known = PROBES.keep(asked.fitted, probe_layers(before, progress=progress))
+    changed = {AFTER: after, PAPER: project_on_paper(before, edit)}
+    probes = {name: probe_layers(found, progress=progress) for name, found in changed.items()}
+    return Run(before, after, {BEFORE: known, **probes})
+
+
+RUN = Task("map run", run, keep=3)
 
 
 def find_states(asked: Asked, study: Study) -> dict[str, Embeddings]:
     """The embeddings that are there without waiting: those of the study and those of a finished run."""
-    kept = results()
-    run = kept.runs.find(asked)
-    before = study.embeddings or (run.before if run else None)
+    ended = RUN.find(asked)
+    before = study.embeddings or (ended.before if ended else None)
     states = {} if before is None else {BEFORE: before}
-    if run is not None:
-        states[AFTER] = run.after
+    if ended is not None:
+        states[AFTER] = ended.after
     return states
 
 
@@ -132,59 +122,68 @@ def find_paper(asked: Asked, study: Study, before: Embeddings) -> Embeddings:
     Raises:
         InputError: the edit removes nothing.
     """
-    kept = results()
-    found = kept.papers.find(asked)
+    found = PAPERS.find(asked)
     if found is None:
         from detox_engine.edit.low_rank import make_edit
         from detox_engine.reading.map import project_on_paper
 
-        found = kept.papers.keep(asked, project_on_paper(before, make_edit(study.subspaces, asked.edit)))
+        found = PAPERS.keep(asked, project_on_paper(before, make_edit(study.subspaces, asked.edit)))
     return found
 
 
 def find_probes(asked: Asked) -> Mapping[str, tuple[Separability, ...]] | None:
     """The probes of a finished run; those before the edit alone where only another edit was run; None before any."""
-    kept = results()
-    run = kept.runs.find(asked)
-    if run is not None:
-        return run.probes
-    before = kept.probes.find((asked.study, asked.made))
+    ended = RUN.find(asked)
+    if ended is not None:
+        return ended.probes
+    before = PROBES.find(asked.fitted)
     return None if before is None else {BEFORE: before}
 
 
-def find_map(layout: Layout, study: Study, states: Mapping[str, Embeddings]) -> LayerMap | None:
-    """The map that is asked for, laid out now where that is quick; None where UMAP has not laid it out yet."""
-    from detox_engine.reading.map import LayerMap, draw_map
-
-    kept = results().layouts
-    if layout.plan is None:
-        axes = study.subspaces[layout.layer].basis[:2].T
-        return LayerMap(layout.layer, tuple(side @ axes for side in _stack(layout, states)), None)
-    found = kept.find(layout)
-    if found is None and layout.plan.method == "pca":
-        found = kept.keep(layout, draw_map(layout.layer, _stack(layout, states), layout.plan))
-    return found
+def lay_out(bench: None, study: Study, asked: Layout, progress: Progress, tell: Tell) -> tuple[LayerMap, ...]:
+    """Maps of several layers; those that are finished stay where it is stopped."""
+    states = find_states(asked.asked, study)
+    if PAPER in asked.states:
+        states[PAPER] = find_paper(asked.asked, study, states[BEFORE])
+    if not states.keys() >= set(asked.states):
+        raise InputError("Later runs have pushed out what the edited model read: run it again.")
+    return lay_out_now(asked, states, progress)
 
 
-def begin_layouts(layouts: Sequence[Layout], states: Mapping[str, Embeddings]) -> None:
-    """Lay out maps of one plan in a worker; those that are finished stay where it is stopped."""
-    kept = results().layouts
+def lay_out_now(
+    asked: Layout, states: Mapping[str, Embeddings], progress: Progress = ignore_progress
+) -> tuple[LayerMap, ...]:
+    """The same of embeddings that are at hand.
 
-    def work(progress):
-        from detox_engine.reading.map import draw_maps
+    Raises:
+        InputError: too few texts for UMAP, or all at one place.
+    """
+    from detox_engine.reading.map import draw_maps, stack_sides
 
-        missing = {layout.layer: layout for layout in layouts if kept.find(layout) is None}
-        stacked = {layer: _stack(layout, states) for layer, layout in missing.items()}
-        for found in draw_maps(stacked, layouts[0].plan, progress):
-            kept.keep(missing[found.layer], found)
+    alone = {layer: replace(asked, layers=(layer,)) for layer in asked.layers}
+    found = {layer: MAPS.find(one) for layer, one in alone.items()}
+    missing = {
+        layer: [stack_sides(states[name], layer) for name in asked.states]
+        for layer in asked.layers
+        if found[layer] is None
+    }
+    for one in draw_maps(missing, asked.plan, progress):
+        found[one.layer] = MAPS.keep(alone[one.layer], one)
+    return tuple(found[layer] for layer in asked.layers)
 
-    jobs.start_job(LAYOUT, tuple(layouts), work)
+
+LAYOUT = Task("map layout", lay_out, keep=16, needs_model=False)
 
 
-def _stack(layout: Layout, states: Mapping[str, Embeddings]) -> list[Tensor]:
-    from detox_engine.reading.map import stack_sides
+def lay_along_directions(study: Study, states: Mapping[str, Embeddings], layers: Iterable[int]) -> tuple[LayerMap, ...]:
+    """Maps along the first two directions of each layer."""
+    from detox_engine.reading.map import LayerMap, stack_sides
 
-    return [stack_sides(states[name], layout.layer) for name in layout.states]
+    axes = {layer: study.subspaces[layer].basis[:2].T for layer in layers}
+    return tuple(
+        LayerMap(layer, tuple(stack_sides(found, layer) @ both for found in states.values()), None)
+        for layer, both in axes.items()
+    )
 
 
 def list_points(study: Study, maps: Iterable[LayerMap], names: Sequence[str]) -> Table:
@@ -197,9 +196,9 @@ def list_points(study: Study, maps: Iterable[LayerMap], names: Sequence[str]) ->
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
-def hover_labels(key: StudyKey, made: str, shown: bool) -> tuple[list[str], list[str]]:
+def hover_labels(fitted: Fitted, shown: bool) -> tuple[list[str], list[str]]:
     """What a dot says on hover, of the toxic and of the civil text of every pair of a study."""
-    pairs = shelf().find_study(key).pairs
+    pairs = shelf().find_study(fitted.study).pairs
     toxic, civil = (
         [f"Pair {number:,}<br>{hover_label(text, shown)}" for number, text in enumerate(texts, start=1)]
         for texts in ([pair.toxic_text for pair in pairs], [pair.civil_text for pair in pairs])

@@ -15,8 +15,9 @@ from pages.map.figures import Panel, map_figure, play_figure
 from pages.map.separability import histogram_figure, list_counts, list_probes, probe_figure
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
 from ui.session import shelf
+from ui.session.view import Fitted
 from ui.show.figures import LIGHT
-from ui.work.tasks import Kept
+from ui.work.tasks import Kept, Task
 
 PAGE = "map/page.py"
 
@@ -110,7 +111,7 @@ def test_selected_pairs_are_listed_blurred_and_let_go(tiny_folder):
     session = open_page(tiny_folder, layers="0-2", rank=1)
     view = session.session_state["view"]
     study = shelf.shelf().find_study(view.study_key)
-    session.session_state["map_picked"] = {(view.study_key, study.made): [2, 5]}
+    session.session_state["map_picked"] = {Fitted(view.study_key, study.made): [2, 5]}
     session.run()
     shown = texts(session)
     assert "2 selected pairs" in shown and "pair 3</span>" in shown and "pair 6</span>" in shown
@@ -151,7 +152,7 @@ def test_umap_is_laid_out_once_it_is_picked_and_kept(tiny_folder, monkeypatch):
     session = pick_umap(open_page(tiny_folder, layers="0-2", rank=1))
     run_until(session, lambda session: "map_chart" in charts(session))
     assert "UMAP, first axis" in charts(session)["map_chart"].spec
-    monkeypatch.setattr(work, "begin_layouts", lambda *_: pytest.fail("laid out again"))
+    monkeypatch.setattr(Task, "begin", lambda *_: pytest.fail("laid out again"))
     session.segmented_control(key="map_method").set_value("pca").run()
     pick_umap(session)
     assert not session.exception and "map_chart" in charts(session)
@@ -207,8 +208,7 @@ def test_files_of_the_map_have_every_text_and_words_in_full(tiny_folder):
     view = session.session_state["view"]
     study = shelf.shelf().find_study(view.study_key)
     states = {"before": study.embeddings}
-    layout = work.Layout(work.Asked(view.study_key, study.made, view.edit), None, ("before",), 1)
-    heads, rows = work.list_points(study, [work.find_map(layout, study, states)], ("before",))
+    heads, rows = work.list_points(study, work.lay_along_directions(study, states, [1]), ("before",))
     rows = [dict(zip(heads, row, strict=True)) for row in rows]
     assert len(rows) == 2 * LIMIT and {row["layer"] for row in rows} == {1}
     assert rows[1]["side"] == "civil" and rows[1]["text"] == study.pairs[0].civil_text

@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 
 PAGES = Path(__file__).parents[2] / "pages"
-EXEMPT = {"map"}
-"""Pages that are not yet functions of what they draw."""
 
 
 def breaks_of(source: str) -> list[str]:
@@ -29,8 +27,7 @@ def breaks_of(source: str) -> list[str]:
 
 @pytest.mark.parametrize("page", sorted(file.parent.name for file in PAGES.glob("*/page.py")))
 def test_a_page_is_functions_and_one_call(page):
-    breaks = breaks_of((PAGES / page / "page.py").read_text(encoding="utf-8"))
-    assert bool(breaks) == (page in EXEMPT), breaks
+    assert not breaks_of((PAGES / page / "page.py").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(

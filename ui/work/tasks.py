@@ -185,6 +185,7 @@ def draw_task(
     icon: str = ":material/play_arrow:",
     draw: Callable[[jobs.Snapshot], None] = jobs.draw_progress,
     stop_label: str = "Stop",
+    help: str | None = None,
 ) -> None:
     """The button that begins a task, and its progress, or why it ended without an answer.
 
@@ -207,6 +208,7 @@ def draw_task(
             disabled=asked is None or running,
             on_click=task.begin,
             args=(asked,),
+            help=help,
         )
         if note:
             st.caption(note)
