@@ -154,23 +154,3 @@ def _offer_fit(job: jobs.Job | None) -> None:
         )
         if st.button("Choose a model and pairs", icon=":material/dataset:", key="choose_model"):
             st.switch_page(FIRST_PAGE)
-
-
-# What pages that are not yet functions of a page call; goes with the last of them.
-def open_page(title: str, question: str) -> None:
-    """A page's head: its title and the one question it answers."""
-    st.title(title, anchor=False)
-    st.html(f'<p class="question">{escape(question)}</p>')
-
-
-def explain(words: str, formula: str, picture: str = "", alt: str = "") -> None:
-    draw_help(Help(words, formula, picture, alt))
-
-
-def require_study() -> Study:
-    """This view's study; where there is none, say what to do next, offer it, and end the page here."""
-    study = state.current_study()
-    if study is None:
-        _draw_empty_state()
-        st.stop()
-    return study
