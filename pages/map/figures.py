@@ -10,13 +10,19 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ui.show.figures import LOOK, Palette
+from ui.show.figures import Palette, finish
 
 Lines = Literal["none", "pairs", "moves"]
 
 SIDES = ("Toxic", "Civil")
 SYMBOLS = ("circle", "diamond")
 """Colour alone does not tell the sides apart."""
+LAYOUT = {
+    "margin": {"t": 50},
+    "hoverlabel_align": "left",
+    "legend": {"orientation": "h", "y": 1.08, "yanchor": "bottom", "x": 0, "itemsizing": "constant"},
+}
+"""What the charts of the page share."""
 HEIGHT = 540
 A_CROWD = 200
 """Pairs from which on dots are smaller and see-through."""
@@ -52,7 +58,7 @@ def map_figure(
         figure.add_trace(trace, row=1, col=column)
     # Three beside one another are narrow: less height wastes less of it.
     height = HEIGHT if together or len(panels) < 3 else HEIGHT - 90
-    return finish(figure, height).update_layout(margin={"b": 60}, modebar={"orientation": "v"})
+    return finish(figure, height, **LAYOUT).update_layout(margin={"b": 60}, modebar={"orientation": "v"})
 
 
 def play_figure(
@@ -202,15 +208,3 @@ def _round(values: np.ndarray) -> np.ndarray:
     """Four digits of the largest: more than a screen shows, and a fraction of the bytes."""
     reach = np.nanmax(np.abs(values), initial=0)
     return values if not reach else np.round(values, max(0, 4 - int(np.floor(np.log10(reach)))))
-
-
-def finish(figure: go.Figure, height: int) -> go.Figure:
-    figure.update_layout(
-        height=height,
-        margin={"l": 10, "r": 10, "t": 50, "b": 10},
-        **LOOK,
-        hoverlabel_align="left",
-        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#8a8d9c", "activecolor": "#5b4b8a"},
-        legend={"orientation": "h", "y": 1.08, "yanchor": "bottom", "x": 0, "itemsizing": "constant"},
-    )
-    return figure

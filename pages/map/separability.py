@@ -10,10 +10,10 @@ import plotly.graph_objects as go
 import streamlit as st
 from plotly.subplots import make_subplots
 
-from pages.map.figures import finish
+from pages.map.figures import LAYOUT
 from pages.map.work import TITLES
 from ui.show.chart import draw_chart
-from ui.show.figures import Palette
+from ui.show.figures import Palette, finish
 
 if TYPE_CHECKING:
     from detox_engine.forward.embeddings import Embeddings
@@ -152,7 +152,7 @@ def probe_figure(
     figure.update_yaxes(
         title=f"{MEASURES[measure]}, 0 to 1", range=[lowest - 0.04, 1.03], gridcolor=colours.line, zeroline=False
     )
-    return finish(figure, 330)
+    return finish(figure, 330, **LAYOUT)
 
 
 def histogram_figure(states: Mapping[str, object], layer: int, colours: Palette) -> go.Figure:
@@ -204,4 +204,4 @@ def histogram_figure(states: Mapping[str, object], layer: int, colours: Palette)
     figure.update_xaxes(title=f"Along direction 1 of layer {layer} (state’s units)", row=rows)
     figure.update_yaxes(title="Texts", gridcolor=colours.line)
     figure.update_layout(barmode="overlay", bargap=0)
-    return finish(figure, 330 if rows < 3 else 400)
+    return finish(figure, 330 if rows < 3 else 400, **LAYOUT)

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from pages.token_lens.picks import Measure
-from ui.show.figures import LOOK, Palette
+from ui.show.figures import Palette, finish
 from ui.show.tinted import tinted_html
 from ui.words.rude_words import mask_token
 from ui.words.text import escape
@@ -156,7 +156,9 @@ def lens_figure(rows: Sequence[Lit], layer: int, signed: bool, colours: Palette,
     figure.update_yaxes(title="Layer", showgrid=False, zeroline=False, dtick=max(1, round(layers / 8)))
     height = len(rows) * (90 + max(110, 17 * layers)) + 170
     title = "Projection" if signed else "Length"
-    figure.update_layout(
+    return finish(
+        figure,
+        height,
         coloraxis={
             "cmin": -1 if signed else 0,
             "cmax": 1,
@@ -170,13 +172,9 @@ def lens_figure(rows: Sequence[Lit], layer: int, signed: bool, colours: Palette,
                 "yanchor": "top",
             },
         },
-        height=height,
-        margin={"l": 10, "r": 10, "t": 30, "b": 160},
-        **LOOK,
+        margin={"b": 160},
         hoverlabel_align="left",
-        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#8a8d9c", "activecolor": "#5b4b8a"},
     )
-    return figure
 
 
 def describe_heatmap(states: Sequence[Lit], layer: int, signed: bool) -> str:

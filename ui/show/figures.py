@@ -76,5 +76,5 @@ def finish(figure: go.Figure, height: int, *, across: str | None = None, up: str
         if colour is not None:
             update(zeroline=False, showgrid=bool(colour), gridcolor=colour or None, automargin=True)
     margin = {"l": 10, "r": 10, "t": 30, "b": 10} | layout.pop("margin", {})
-    modebar = {"bgcolor": "rgba(0,0,0,0)", "color": "#8a8d9c", "activecolor": "#8a8d9c"}
+    modebar = {"bgcolor": "rgba(0,0,0,0)", "color": "#8a8d9c", "activecolor": "#5b4b8a"}
     return figure.update_layout(**{"height": height, "modebar": modebar, **LOOK, **layout, "margin": margin})
