@@ -192,7 +192,8 @@ def pick_fit_plan(pairs: PairSpec) -> FitPlan:
         fit_max_length=shown.max_length,
         fit_pooling=shown.pooling,
         fit_keep=shown.keep,
-        fit_method=shown.method,
+        # A link can name a method that is not here.
+        fit_method=shown.method if shown.method in methods() else FitPlan.method,
     )
     words = {"mean": "Mean over all tokens", "continuation": "Mean over the continuation", "last": "Last token"}
     first, second = st.columns(2)
