@@ -83,7 +83,7 @@ def pick_plan(shown: bool) -> EvaluationPlan | None:
     """What to measure with; folded away once there is something to see."""
     try:
         with st.expander("What to measure with", icon=":material/checklist:", expanded=not shown):
-            return evaluation.pick_evaluation_plan("evaluate.sampling", "evaluate", EvaluationPlan())
+            return evaluation.pick_evaluation_plan("evaluate.measures", "evaluate")
     except InputError as error:
         notes.draw_error(str(error))
         return None

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from detox_engine.plans.measure import SamplingPlan
 from ui.session.picks import Picks, part
+from ui.widgets.evaluation import MeasurePicks
 
 
 @dataclass(frozen=True)
 class EvaluatePicks(Picks):
-    """What an edit is measured with."""
+    """What the edit is measured with."""
 
-    sampling: SamplingPlan = part(SamplingPlan(), "evaluate")
+    measures: MeasurePicks = part(MeasurePicks(), "evaluate")

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from detox_engine.errors import InputError
-from detox_engine.plans.measure import SWEEP_EVALUATION, SamplingPlan, SweepPlan
-from detox_engine.plans.option import sentence
+from detox_engine.plans.measure import SWEEP_EVALUATION, SweepPlan
+from detox_engine.plans.option import option_of, sentence, shortest
+from pages.trade_offs.picks import TradeOffsPicks
 from ui.session import state
-from ui.widgets import evaluation
+from ui.widgets.evaluation import pick_evaluation_plan
 
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
 
-MOST_STARTS = 12
-"""First layers tried before anyone asks for more."""
-STRENGTHS = ["0.25", "0.5", "0.75", "1", "1.25", "1.5"]
-_KEPT = {"persist_state": "session"}
+STRENGTHS = [shortest(strength) for strength in option_of(SweepPlan, "strengths").offers]
 
 
 def pick_sweep_plan(study: Study) -> SweepPlan | None:
@@ -29,63 +25,47 @@ def pick_sweep_plan(study: Study) -> SweepPlan | None:
     Raises:
         InputError: the choices do not go together.
     """
-    grid = _pick_grid(study)
-    # A link that holds how continuations are written opens what says so.
-    st.session_state.setdefault("sweep_details", state.view()["trade_offs.sampling"] != SamplingPlan())
-    if st.toggle("Choose what each setting is measured with", key="sweep_details", **_KEPT):
-        measured = evaluation.pick_evaluation_plan("trade_offs.sampling", "sweep", SWEEP_EVALUATION)
-        return None if measured is None else replace(grid, evaluation=measured)
-    st.caption(
-        f"Each setting writes after {SWEEP_EVALUATION.limit_prompts} prompts and reads "
-        f"{SWEEP_EVALUATION.neutral.limit} neutral texts, and so does a random subspace of its size."
-    )
-    return replace(grid, evaluation=SWEEP_EVALUATION)
+    picks: TradeOffsPicks = state.view()["trade_offs"]
+    _pick_grid(study, picks)
+    bound = state.bind("sweep_details", "trade_offs.details", show=lambda _: picks.has_details)
+    if st.toggle("Choose what each setting is measured with", **bound):
+        pick_evaluation_plan("trade_offs.measures", "sweep")
+    else:
+        st.caption(
+            f"Each setting writes after {SWEEP_EVALUATION.limit_prompts} prompts and reads "
+            f"{SWEEP_EVALUATION.neutral.limit} neutral texts, and so does a random subspace of its size."
+        )
+    return state.view()["trade_offs"].plan(study)
 
 
-def _pick_grid(study: Study) -> SweepPlan:
+def _pick_grid(study: Study, picks: TradeOffsPicks) -> None:
     last = study.layers - 1
-    ranks_key, ends_key = f"sweep_ranks_{study.kept}", f"sweep_ends_{last}"
-    st.session_state.setdefault(ranks_key, [rank for rank in SweepPlan.ranks if rank <= study.kept])
-    st.session_state.setdefault("sweep_strengths", ["1"])
-    st.session_state.setdefault(ends_key, [last])
     left, right = st.columns(2, gap="large")
-    ranks = left.multiselect(
-        "Ranks", range(1, study.kept + 1), key=ranks_key, help=sentence(SweepPlan, "ranks"), **_KEPT
-    )
-    strengths = right.multiselect(
-        "Strengths",
-        STRENGTHS,
-        accept_new_options=True,
-        key="sweep_strengths",
-        help=sentence(SweepPlan, "strengths"),
-        **_KEPT,
-    )
-    with left:
-        starts = _pick_starts(last) if last else (0,)
-    ends = right.multiselect(
-        "Last layers", range(last + 1), key=ends_key, help="The last layer alone, unless you sweep it too.", **_KEPT
-    )
-    return SweepPlan(
-        tuple(sorted(ranks)),
-        None if starts == tuple(range(last + 1)) else starts,
-        None if ends == [last] else tuple(sorted(ends)),
-        tuple(sorted({read_strength(text) for text in strengths})),
-    )
+    shown = list(picks.ranks_of(study))
+    bound = state.bind(f"sweep_ranks_{study.kept}", "trade_offs.ranks", show=lambda _: shown, take=tuple)
+    left.multiselect("Ranks", range(1, study.kept + 1), help=sentence(SweepPlan, "ranks"), **bound)
+    bound = state.bind("sweep_strengths", "trade_offs.strengths", show=list, take=tuple)
+    offers = list(dict.fromkeys((*STRENGTHS, *picks.strengths)))
+    right.multiselect("Strengths", offers, accept_new_options=True, help=sentence(SweepPlan, "strengths"), **bound)
+    if last:
+        with left:
+            _pick_starts(study, picks)
+    ends = list(picks.ends_of(study))
+    bound = state.bind(f"sweep_ends_{last}", "trade_offs.ends", show=lambda _: ends, take=tuple)
+    right.multiselect("Last layers", range(last + 1), help="The last layer alone, unless you sweep it too.", **bound)
 
 
-def _pick_starts(last: int) -> tuple[int, ...]:
+def _pick_starts(study: Study, picks: TradeOffsPicks) -> None:
     """The first layers: a range of them, all or every second and so on."""
-    key = f"sweep_starts_{last}"
-    st.session_state.setdefault(key, (0, last))
-    st.session_state.setdefault(f"{key}_step", math.ceil((last + 1) / MOST_STARTS))
+    key, last = f"sweep_starts_{study.layers - 1}", study.layers - 1
+    first, final, step = picks.starts_of(study)
     wide, narrow = st.columns([3, 2])
-    low, high = wide.slider("First layers", 0, last, key=key, help=sentence(SweepPlan, "starts"), **_KEPT)
-    step = narrow.number_input("Step between them", 1, last + 1, step=1, key=f"{key}_step", **_KEPT)
-    return tuple(range(low, high + 1, step))
-
-
-def read_strength(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(f"The strength “{text}” is no number: write one such as 0.5.") from None
+    bound = state.bind(
+        key,
+        "trade_offs",
+        show=lambda _: (first, final),
+        take=lambda ends: replace(state.view()["trade_offs"], first_start=ends[0], last_start=ends[1]),
+    )
+    wide.slider("First layers", 0, last, help=sentence(SweepPlan, "starts"), **bound)
+    bound = state.bind(f"{key}_step", "trade_offs.step", show=lambda _: step)
+    narrow.number_input("Step between them", 1, last + 1, step=1, **bound)

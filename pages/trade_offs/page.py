@@ -27,6 +27,7 @@ from ui.session import state
 from ui.show import notes
 from ui.show.chart import clicked, draw_chart
 from ui.show.downloads import Table, draw_download
+from ui.widgets.option import ask
 from ui.words.numbers import interval, number
 from ui.words.text import plain
 from ui.work.tasks import draw_task
@@ -49,8 +50,6 @@ HELP = Help(
     r"\text{hidden}}",
 )
 SHADES = ("rank", "first layer", "last layer", "strength")
-LIMIT = 10.0
-"""Percent that perplexity may rise by, unless the reader says otherwise."""
 _KEPT = {"persist_state": "session"}
 
 
@@ -61,7 +60,7 @@ def draw(page: StudyPage[TradeOffsPicks]) -> None:
     plan = pick_plan(page.study, sweep is not None)
     asked = Asked(page.fitted, plan) if plan is not None else None
     draw_run(page, asked, answered, sweep)
-    limit = LIMIT
+    limit = page.picks.most_cost
     if sweep is not None:
         if asked is not None and asked != answered:
             st.caption("What is chosen above has changed since; below is what was measured last.")
@@ -78,9 +77,7 @@ def draw(page: StudyPage[TradeOffsPicks]) -> None:
 
 def draw_sweep(page: StudyPage[TradeOffsPicks], sweep: Sweep) -> float:
     """What was measured of a grid; returns by how many percent the reader lets perplexity rise."""
-    limit = st.number_input(
-        "Perplexity may rise by at most, in %", 0.0, None, LIMIT, step=1.0, key="sweep_most_cost", width=280, **_KEPT
-    )
+    limit = ask("trade_offs.most_cost", "Perplexity may rise by at most, in %", "sweep_most_cost", width=280)
     recommended = draw_recommendation(sweep, find_current(sweep.points, page.edit), limit)
     draw_taken(page.edit)
     axes = pick_axes(sweep.scorers)

@@ -68,7 +68,7 @@ def plain_texts(session) -> str:
 
 
 def upload(session, what: str, name: str, content: bytes):
-    session.button_group(key=f"evaluate_{what}_kind").set_value("Own file").run()
+    session.button_group(key=f"evaluate_{what}_kind").set_value("file").run()
     session.file_uploader(key=f"evaluate_{what}_upload").set_value((name, content, "text/plain")).run()
     return session
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from detox_engine.errors import InputError
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan
-from detox_engine.plans.measure import SamplingPlan
+from detox_engine.plans.measure import EvaluationPlan, SamplingPlan
 from detox_engine.plans.option import LARGEST, Leaf
-from detox_engine.plans.sources import ModelSpec, PairSpec
+from detox_engine.plans.sources import ModelSpec, PairSpec, TextSpec
 from pages.compare.picks import ComparePicks
 from pages.directions.picks import DirectionsPicks
 from pages.evaluate.picks import EvaluatePicks
@@ -22,9 +22,18 @@ from pages.token_lens.picks import TokenLensPicks
 from pages.trade_offs.picks import TradeOffsPicks
 from ui.session.links import left_out, list_names, list_parts, read_link, write_address, write_link
 from ui.session.view import StudyKey, View
+from ui.widgets.evaluation import MeasurePicks
 
 WORDS = "Say «50% & more»\nto your #1 friend? \u05e9\u05dc\u05d5\u05dd \U0001f600 <b>"
 SAMPLING = SamplingPlan(7, 3, True, 0.65, 0.9, 11)
+NEUTRAL = TextSpec("a/b", "raw", "train", "body", "text", 64, 32, 9)
+MEASURES = MeasurePicks(
+    EvaluationPlan(("drift",), "c/d", 12, SAMPLING, NEUTRAL, "e/f", "rude", ("boolq", "rte"), 5, 4, 3, 300),
+    "hub",
+    "",
+    "file",
+    "",
+)
 EVERYTHING = View(
     ModelSpec("owner/model", "v2", "cpu", "float32"),
     FitPlan(
@@ -44,8 +53,8 @@ EVERYTHING = View(
         "map": MapPicks("umap", "both", 30, 0.25, 5, ("on paper",), "moves", True, True),
         "token_lens": TokenLensPicks("own", 9, "plain", 4, WORDS, "second", "length", 5),
         "compare": ComparePicks("own", 12, 3, WORDS, SAMPLING),
-        "trade_offs": TradeOffsPicks(replace(SAMPLING, seed=12)),
-        "evaluate": EvaluatePicks(replace(SAMPLING, samples=2)),
+        "trade_offs": TradeOffsPicks((1, 3), 1, 2, 2, (3, 4), ("0.5", "1"), True, MEASURES, 7.5),
+        "evaluate": EvaluatePicks(replace(MEASURES, plan=replace(MEASURES.plan, seed=8))),
     },
 )
 """Everything in it is other than on a first visit."""
@@ -129,8 +138,14 @@ OF_A_FORM = {
     "direction": st.integers(0, LARGEST - 1),
     "pins": st.lists(PLACES, unique=True, min_size=1).map(tuple),
     **dict.fromkeys(("own", "text", "second"), st.text(max_size=80)),
+    "sweep_ranks": st.lists(st.integers(1, 999), min_size=1).map(tuple),
+    "sweep_ends": st.sets(st.integers(0, 999), min_size=1).map(lambda layers: tuple(sorted(layers))),
+    "sweep_strengths": st.lists(st.floats(-10, 10).map(str), unique=True).map(tuple),
 }
 """Values of the parts that are no plain numbers, words or switches."""
+
+
+NAMES = st.sampled_from(("owner/name", "gpt2", "a-b.c/d_e"))
 
 
 def values_of(leaf: Leaf) -> st.SearchStrategy:
@@ -138,6 +153,10 @@ def values_of(leaf: Leaf) -> st.SearchStrategy:
     low, high = leaf.option.low, leaf.option.high
     if leaf.link in OF_A_FORM:
         return OF_A_FORM[leaf.link]
+    if leaf.path.endswith(("plan.prompts", "plan.neutral.source", "plan.classifier")):
+        return NAMES
+    if leaf.path.endswith(("plan.scorers", "plan.tasks")):
+        return st.lists(NAMES, unique=True).map(tuple)
     if leaf.form is not None:
         return st.lists(st.sampled_from(leaf.choices), unique=True).map(tuple)
     plain = {
@@ -159,11 +178,12 @@ def views(draw) -> View:
     return view
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(views())
 def test_a_link_restores_whatever_view_it_was_written_from(view):
     query = urlencode(write_link(view))
-    assert read_link(dict(parse_qsl(query, keep_blank_values=True))) == view
+    read = read_link(dict(parse_qsl(query, keep_blank_values=True)))
+    assert {leaf.link: leaf.value for leaf in list_parts(read)} == {leaf.link: leaf.value for leaf in list_parts(view)}
 
 
 NASTY = (
@@ -182,10 +202,25 @@ NASTY = (
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.dictionaries(st.sampled_from(sorted(list_names())), st.text() | st.sampled_from(NASTY), min_size=1))
 def test_no_text_in_a_link_is_worse_than_one_sentence(parameters):
     try:
         read_link(parameters)
     except InputError as error:
         assert str(error).startswith("The link could not be restored")
+
+
+def test_no_link_tells_where_a_file_lies_or_has_one_opened(tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_text("A line\n")
+    for name in ("prompts", "neutral.source", "classifier", "tasks"):
+        value = (str(file),) if name == "tasks" else str(file)
+        view = View().put(f"evaluate.measures.plan.{name}", value)
+        assert write_link(view) == {}
+    view = View().put("evaluate.measures.prompts_from", "file").put("evaluate.measures.prompts_file", str(file))
+    assert write_link(view) == {"evaluate_prompts_from": "file"}
+    for part in ("prompts", "neutral", "classifier", "tasks"):
+        for path in (str(file), "../secret.txt", "pages/navigation.py"):
+            with pytest.raises(InputError, match=f"“evaluate_{part}”"):
+                read_link({f"evaluate_{part}": path})

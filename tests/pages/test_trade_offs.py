@@ -229,7 +229,7 @@ def test_the_sampling_of_the_settings_is_in_the_link_and_a_link_opens_it(tiny_fo
     session = open_page(tiny_folder)
     session.number_input(key="sweep_sampling_seed").set_value(4).run()
     view = session.session_state["view"]
-    assert view["trade_offs.sampling.seed"] == 4
+    assert view["trade_offs.measures.plan.sampling.seed"] == 4
     other = open_app(**write_link(view)).switch_page(PAGE).run()
     assert other.number_input(key="sweep_sampling_seed").value == 4
 

@@ -13,6 +13,7 @@ from detox_engine.plans.option import sentence
 from detox_engine.plans.words import name_model, name_pairs
 from ui.session import state
 from ui.session.links import left_out, list_texts, write_address
+from ui.widgets.option import ask
 from ui.words.rude_words import mask
 from ui.words.text import escape, plain
 from ui.work import jobs
@@ -51,6 +52,7 @@ def _draw_edit_plan() -> None:
     _pick_layers(study, edit)
     _pick_rank(study)
     _pick_strength(edit)
+    ask("edit.edit_bias", "Edit the bias too", "edit_bias")
     if edit.switched_off:
         count = len(edit.switched_off)
         st.caption(f"{count} direction{'s are' if count > 1 else ' is'} switched off.")

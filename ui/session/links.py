@@ -5,13 +5,20 @@ A link comes from anyone: each part is checked as it is read, and its texts are 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 from detox_engine.errors import InputError
 from detox_engine.plans.option import Leaf, leaves
 from ui.session.picks import WRITTEN
 from ui.session.view import View
+
+MAY_BE_FILES = tuple(f"measures.plan.{name}" for name in ("prompts", "neutral.source", "classifier", "tasks"))
+"""Parts that can name files of this machine: a link neither tells where those lie nor has one opened."""
+_PUBLIC = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 
 
 def list_parts(view: View) -> Iterator[Leaf]:
@@ -63,7 +70,7 @@ def read_link(parameters: Mapping[str, str]) -> View:
     for leaf in list_parts(view):
         if leaf.link in parameters:
             try:
-                view = view.put(leaf.path, leaf.read(parameters[leaf.link]))
+                view = view.put(leaf.path, _read(leaf, parameters[leaf.link]))
             except InputError as error:
                 reason = str(error).removesuffix(".")
                 name = leaf.link
@@ -74,7 +81,16 @@ def read_link(parameters: Mapping[str, str]) -> View:
 def _can_be_read(leaf: Leaf) -> bool:
     """Whether a link that holds this part could be read."""
     try:
-        leaf.read(leaf.write(leaf.value))
+        _read(leaf, leaf.write(leaf.value))
     except InputError:
         return False
     return True
+
+
+def _read(leaf: Leaf, text: str) -> Any:
+    value = leaf.read(text)
+    if leaf.path.endswith(MAY_BE_FILES):
+        for name in (value,) if isinstance(value, str) else value:
+            if not _PUBLIC.fullmatch(name) or Path(name).exists():
+                raise InputError(f"“{name}” is no name on the Hub")
+    return value

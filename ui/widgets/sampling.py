@@ -5,34 +5,31 @@ from __future__ import annotations
 import streamlit as st
 
 from detox_engine.plans.measure import SamplingPlan
-from detox_engine.plans.option import sentence
 from ui.session import state
+from ui.widgets.option import ask
 
 
 def pick_sampling(path: str, prefix: str) -> SamplingPlan:
     """How continuations are written: the view's part `path`, by widgets whose keys begin with `prefix`."""
     greedy = state.view()[path].greedy
-
-    def ask(column, label: str, name: str, low, high, step, disabled=greedy):
-        bound = state.bind(f"{prefix}_sampling_{name}", f"{path}.{name}")
-        help = sentence(SamplingPlan, name)
-        return column.number_input(label, low, high, step=step, help=help, disabled=disabled, **bound)
-
     first, second = st.columns(2)
-    tokens = ask(first, "Length in tokens", "max_new_tokens", 1, 1024, 5, disabled=False)
-    samples = ask(second, "Samples for each prompt", "samples", 1, 100, 1)
-    temperature = ask(first, "Temperature", "temperature", 0.05, 5.0, 0.1)
-    top_p = ask(second, "Top-p", "top_p", 0.05, 1.0, 0.05)
-    seed = ask(first, "Seed of the draws", "seed", 0, None, 1)
-    st.toggle(
-        "Always the most probable token",
-        help=sentence(SamplingPlan, "greedy"),
-        **state.bind(f"{prefix}_sampling_greedy", f"{path}.greedy"),
-    )
-    if greedy:
-        # One path has one sample, and none of the dice matter.
-        return SamplingPlan(tokens, greedy=True)
-    return SamplingPlan(tokens, samples, False, temperature, top_p, seed)
+    for box, name, label in (
+        (first, "max_new_tokens", "Length in tokens"),
+        (second, "samples", "Samples for each prompt"),
+        (first, "temperature", "Temperature"),
+        (second, "top_p", "Top-p"),
+        (first, "seed", "Seed of the draws"),
+    ):
+        disabled = greedy and name != "max_new_tokens"
+        ask(f"{path}.{name}", label, f"{prefix}_sampling_{name}", box, disabled=disabled)
+    ask(f"{path}.greedy", "Always the most probable token", f"{prefix}_sampling_greedy")
+    return without_dice(state.view()[path])
+
+
+def without_dice(plan: SamplingPlan) -> SamplingPlan:
+    """`plan`, where it always takes the most probable token without what does not matter then."""
+    # One path has one sample, and none of the dice matter.
+    return SamplingPlan(plan.max_new_tokens, greedy=True) if plan.greedy else plan
 
 
 def describe_sampling(plan: SamplingPlan) -> str:

@@ -1,0 +1,63 @@
+"""The widget that asks for an option: which one, its range, its step, its words and its help are those declared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, get_origin
+
+import streamlit as st
+
+from detox_engine.plans.option import ALL, Leaf, leaves
+from ui.session import state
+
+
+def ask(
+    path: str, label: str, key: str, box: Any = st, show: Callable[[Any], Any] | None = None, **settings: Any
+) -> Any:
+    """Ask for the view's part `path`, an option of a plan or of picks; returns what it is.
+
+    Args:
+        key: of the widget.
+        box: where the widget stands.
+        show: makes the widget's value of the part, where that is not the part as it is.
+        settings: of the widget, beyond what the option declares.
+    """
+    whole, _, name = path.rpartition(".")
+    plan = state.view()[whole]
+    leaf = next(leaf for leaf in leaves(plan) if leaf.path == name)
+    draw, declared, usual_show, take = _widget(leaf, getattr(type(plan), name))
+    declared["help"] = leaf.option.sentence or None
+    getattr(box, draw)(label, **declared | settings, **state.bind(key, path, show=show or usual_show, take=take))
+    return state.view()[path]
+
+
+def _widget(leaf: Leaf, usual: Any) -> tuple[str, dict[str, Any], Callable[[Any], Any], Callable[[Any], Any]]:
+    """Which widget suits an option, its settings, and how it shows and takes a value; an empty text is `usual`."""
+    option, titles = leaf.option, leaf.option.words or {}
+
+    def same(value: Any) -> Any:
+        return value
+
+    def once(values: Iterable[Any]) -> list[Any]:
+        return list(dict.fromkeys(values))
+
+    def title(value: Any) -> str:
+        return titles.get(value, str(value))
+
+    def read(text: str | None) -> str | None:
+        return (text or "").strip() or usual
+
+    if leaf.kind is bool:
+        return "toggle", {}, same, same
+    if leaf.kind in (int, float):
+        bounds = {"min_value": option.low, "max_value": option.high, "step": option.step}
+        numbers = {name: None if bound is None else leaf.kind(bound) for name, bound in bounds.items()}
+        return "number_input", numbers | ({"placeholder": ALL} if leaf.optional else {}), same, same
+    if get_origin(leaf.kind) is tuple:
+        return "multiselect", {"options": option.offers, "accept_new_options": True}, once, tuple
+    if leaf.choices:
+        return "segmented_control", {"options": leaf.choices, "format_func": title, "required": True}, same, same
+    if option.offers:
+        offers = list(dict.fromkeys((*option.offers, leaf.value)))
+        return "selectbox", {"options": offers, "accept_new_options": True}, same, read
+    return "text_input", {}, lambda text: text or "", read
