@@ -12,7 +12,7 @@ MODULES = 11
 """As many modules as a folder may hold: more are two rooms."""
 FOLDERS = sorted({file.parent for part in ("detox_engine", "ui", "pages") for file in (ROOT / part).rglob("*.py")})
 HEAVY = {"torch", "transformers", "pandas", "streamlit"}
-LIGHT = ("detox_engine.plans", "detox_engine.scoring.scorers", "ui.words")
+LIGHT = ("detox_engine.plans", "detox_engine.scoring.scorers", "detox_engine.study.methods", "ui.words")
 """Packages that declare and describe: a help text and a first page do not wait for what computes."""
 IMPORT_ALL = """
 import importlib, pkgutil, sys
