@@ -58,7 +58,9 @@ def map_figure(
         figure.add_trace(trace, row=1, col=column)
     # Three beside one another are narrow: less height wastes less of it.
     height = HEIGHT if together or len(panels) < 3 else HEIGHT - 90
-    return finish(figure, height, **LAYOUT).update_layout(margin={"b": 60}, modebar={"orientation": "v"})
+    # Its tools are in sight, and the one in use stands out.
+    tools = {"orientation": "v", "activecolor": "#5b4b8a"}
+    return finish(figure, height, **LAYOUT).update_layout(margin={"b": 60}, modebar=tools)
 
 
 def play_figure(
