@@ -12,6 +12,7 @@ from detox_engine.plans.option import sentence
 from pages.map.work import BEFORE, TITLES
 from ui.session import state
 from ui.session.picks import Picks, pick
+from ui.widgets.option import ask
 
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
@@ -19,11 +20,7 @@ if TYPE_CHECKING:
 METHODS = {"pca": "PCA", "umap": "UMAP", "directions": "Toxic directions"}
 LINES = {"none": "None", "pairs": "Join the twins", "moves": "Before to after"}
 FRAMES = {"before": "The texts before the edit", "both": "All states that are there"}
-NUMBERS = {
-    "neighbours": ("Neighbours", 2, 200, 1),
-    "spread": ("Least distance", 0.0, 1.0, 0.05),
-    "seed": ("Seed", 0, 2**32 - 1, 1),
-}
+NUMBERS = {"neighbours": "Neighbours", "spread": "Least distance", "seed": "Seed"}
 
 
 @dataclass(frozen=True)
@@ -32,9 +29,9 @@ class MapPicks(Picks):
 
     layout: Literal["pca", "umap", "directions"] = pick("pca", "map", words=METHODS)
     frame: Frame = pick(MapPlan.frame, "map_frame", words=FRAMES)
-    neighbours: int = pick(MapPlan.neighbours, "neighbours", low=2, high=200, step=1)
-    spread: float = pick(MapPlan.spread, "spread", low=0.0, high=1.0, step=0.05)
-    seed: int = pick(MapPlan.seed, "map_seed", low=0, high=2**32 - 1, step=1)
+    neighbours: int = pick(MapPlan.neighbours, "neighbours", sentence(MapPlan, "neighbours"), low=2, high=200, step=1)
+    spread: float = pick(MapPlan.spread, "spread", sentence(MapPlan, "spread"), low=0.0, high=1.0, step=0.05)
+    seed: int = pick(MapPlan.seed, "map_seed", sentence(MapPlan, "seed"), low=0, high=2**32 - 1, step=1)
     states: tuple[Literal["before", "after", "on paper"], ...] = pick(("before", "after"), "states", words=TITLES)
     lines: Literal["none", "pairs", "moves"] = pick("none", "lines", words=LINES)
     together: bool = pick(False, "together")
@@ -58,13 +55,7 @@ def pick_plan(study: Study) -> MapPlan | None:
         )  # fmt: skip
         if chosen == "pca":
             return MapPlan(frame=fitted)
-        return MapPlan("umap", fitted, *(pick_number(name, *asked) for name, asked in NUMBERS.items()))
-
-
-def pick_number(name: str, label: str, low: float, high: float, step: float) -> float:
-    return st.number_input(
-        label, low, high, step=step, help=sentence(MapPlan, name), **state.bind(f"map_{name}", f"map.{name}")
-    )
+        return MapPlan("umap", fitted, *(ask(f"map.{name}", label, f"map_{name}") for name, label in NUMBERS.items()))
 
 
 def pick_states() -> tuple[str, ...]:
