@@ -95,7 +95,7 @@ def test_a_small_run_makes_a_model_that_the_check_measures_and_fails(tmp_path):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    short = ("--steps", 120, "--workers", 2, "--port", port)
+    short = ("--steps", 120, "--batch", 8, "--workers", 2, "--port", port)
     run("train_demo_model.py", "--corpus", corpus, "--out", model, *small, *short).check_returncode()
     losses = json.loads((model / "training.json").read_text())["loss_by_100_steps"]
     assert losses[-1] < losses[0]
