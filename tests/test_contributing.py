@@ -19,7 +19,7 @@ from detox_engine.scoring.trial import Trial
 from detox_engine.study import methods
 from pages import navigation
 from tests import models
-from ui.session import shelf
+from ui.session import shared_models
 from ui.session.picks import Picks
 
 TEXT = (Path(__file__).parents[1] / "docs" / "contributing.md").read_text(encoding="utf-8")
@@ -79,7 +79,7 @@ def test_a_page_waits_for_a_study_and_draws_it(monkeypatch, tmp_path):
         session.query_params[name] = value
     session.run()
     assert session.title[0].value == "Pairs" and "There is no study" in session.subheader[0].value
-    shelf.shelf().fit(session.session_state["view"].study_key, ignore_progress)
+    shared_models.shelf().fit(session.session_state["view"].study_key, ignore_progress)
     session.run()
     assert session.metric[0].value == "31" and not session.exception
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages.directions.pairs import CarriedPair, Telling
-from ui.session.shelf import shelf
+from ui.session.shared_models import shelf
 from ui.session.view import Fitted
 from ui.work.tasks import Task, Tell
 

@@ -16,7 +16,7 @@ from detox_engine.plans.sources import BUNDLED, ModelSpec, PairSpec
 from detox_engine.study.methods import methods
 from pages.model_and_pairs.card import read_essentials
 from ui.session import state
-from ui.session.shelf import shelf
+from ui.session.shared_models import shelf
 from ui.session.view import StudyKey
 from ui.show import notes
 from ui.widgets.uploads import store_upload

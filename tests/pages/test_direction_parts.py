@@ -18,7 +18,7 @@ from pages.directions import figures, notes, work
 from pages.directions.neurons import list_neurons, neurons_html
 from tests.pages.conftest import run_until, texts
 from tests.pages.test_directions import PAGE, heads, open_page
-from ui.session import shelf
+from ui.session import shared_models
 from ui.session.view import Fitted
 from ui.show.figures import DARK, LIGHT
 
@@ -36,7 +36,7 @@ def open_pairs(session, name: str = "0"):
 
 def study_of(session):
     key = session.session_state["view"].study_key
-    return key, shelf.shelf().find_study(key)
+    return key, shared_models.shelf().find_study(key)
 
 
 def read_view(session, *path: str):
@@ -148,7 +148,7 @@ def test_a_failed_reading_of_pairs_says_why_and_can_be_repeated(tiny_folder, mon
 def test_neurons_are_those_of_the_layer_nearest_to_the_direction(tiny_folder):
     session = open_part(open_page(tiny_folder, layers="0-2", rank=2, layer=1), "neurons")
     key, study = study_of(session)
-    bench = shelf.shelf().workbench(key.model)
+    bench = shared_models.shelf().workbench(key.model)
     basis = study.subspaces[1].basis[0]
     expected = find_value_vectors(bench.model, 1, basis)
     shown = re.findall(r"<tr><td>(\d+)</td><td>([+−][\d.]+)</td>", texts(session))

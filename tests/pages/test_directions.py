@@ -17,7 +17,7 @@ from pages.directions import figures, work
 from pages.directions.pairs import CarriedPair, carried_html, find_end, list_tokens
 from pages.directions.poles import Evidence, describe_polarity, meaning_html, poles_html
 from tests.pages.conftest import LIMIT, fitted_app, open_app, texts
-from ui.session import shelf as cache
+from ui.session import shared_models
 from ui.session.view import Fitted
 
 PAGE = "directions/page.py"
@@ -117,7 +117,7 @@ def test_a_pin_stays_beside_the_layers_that_follow_and_says_how_alike_they_are(t
     session.button(key="layer_up").click().run()
     assert heads(session)[0] == "Layer 0 · direction 1"
     view = session.session_state["view"]
-    study = cache.shelf().find_study(view.study_key)
+    study = shared_models.shelf().find_study(view.study_key)
     cosine = float(study.subspaces[0].basis[0] @ study.subspaces[1].basis[0])
     said = re.search(r"Most like the pinned direction 1 of layer 0: cosine ([+−][\d.]+)", texts(session))
     assert float(said[1].replace("−", "-")) == pytest.approx(cosine, abs=0.006)
@@ -130,7 +130,7 @@ def test_a_pinned_direction_is_drawn_across_all_layers(tiny_folder):
     charts = {chart.key: chart for chart in session.get("plotly_chart")}
     assert set(charts) == {"cosines_1_0", "angles"}
     key = session.session_state["view"].study_key
-    fitted = Fitted(key, cache.shelf().find_study(key).made)
+    fitted = Fitted(key, shared_models.shelf().find_study(key).made)
     course = figures.describe_course(work.cosines(work.Asked(fitted, 1, 0)), 1)
     assert course in texts(session) and course in charts["cosines_1_0"].alt
 
@@ -157,7 +157,7 @@ def test_a_plan_with_every_direction_switched_off_is_said_to_remove_nothing(tiny
 
 def test_a_study_without_embeddings_has_cards_and_says_why_it_lists_no_pairs(tiny_folder):
     session = fitted_app(tiny_folder, layers="0-2", rank=1)
-    key, shelf = session.session_state["view"].study_key, cache.shelf()
+    key, shelf = session.session_state["view"].study_key, shared_models.shelf()
     study = shelf.find_study(key)
     with shelf._lock:
         shelf._studies[key] = replace(study, embeddings=None, made="without embeddings")
@@ -175,7 +175,7 @@ def test_a_study_without_embeddings_has_cards_and_says_why_it_lists_no_pairs(tin
 
 def test_swapped_labels_make_the_page_say_that_the_poles_are_uncertain(tiny_folder):
     session = fitted_app(tiny_folder, layers="2", rank=1)
-    key, shelf = session.session_state["view"].study_key, cache.shelf()
+    key, shelf = session.session_state["view"].study_key, shared_models.shelf()
     study = shelf.find_study(key)
     subspace = study.subspaces[2]
     doubtful = replace(subspace, polarity=torch.full_like(subspace.polarity, 0.02))

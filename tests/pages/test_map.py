@@ -14,7 +14,7 @@ from pages.map import work
 from pages.map.figures import Panel, map_figure, play_figure
 from pages.map.separability import histogram_figure, list_counts, list_probes, probe_figure
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
-from ui.session import shelf
+from ui.session import shared_models
 from ui.session.view import Fitted
 from ui.show.figures import LIGHT
 from ui.work.tasks import Kept, Task
@@ -110,7 +110,7 @@ def test_picks_outlast_a_page_change(tiny_folder):
 def test_selected_pairs_are_listed_blurred_and_let_go(tiny_folder):
     session = open_page(tiny_folder, layers="0-2", rank=1)
     view = session.session_state["view"]
-    study = shelf.shelf().find_study(view.study_key)
+    study = shared_models.shelf().find_study(view.study_key)
     session.session_state["map_picked"] = {Fitted(view.study_key, study.made): [2, 5]}
     session.run()
     shown = texts(session)
@@ -191,7 +191,7 @@ def test_settings_of_umap_are_those_of_the_link(tiny_folder):
 def test_pairs_are_selected_by_their_words_too(tiny_folder):
     session = open_page(tiny_folder, layers="0-2", rank=1)
     view = session.session_state["view"]
-    study = shelf.shelf().find_study(view.study_key)
+    study = shared_models.shelf().find_study(view.study_key)
     word = max(study.pairs[3].prompt.split(), key=len).casefold().strip(".,")
     wanted = [
         index for index, pair in enumerate(study.pairs)
@@ -206,7 +206,7 @@ def test_pairs_are_selected_by_their_words_too(tiny_folder):
 def test_files_of_the_map_have_every_text_and_words_in_full(tiny_folder):
     session = open_page(tiny_folder, layers="0-2", rank=1)
     view = session.session_state["view"]
-    study = shelf.shelf().find_study(view.study_key)
+    study = shared_models.shelf().find_study(view.study_key)
     states = {"before": study.embeddings}
     heads, rows = work.list_points(study, work.lay_along_directions(study, states, [1]), ("before",))
     rows = [dict(zip(heads, row, strict=True)) for row in rows]

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.models import save_tiny_model
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
-from ui.session import shelf
+from ui.session import shared_models
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,7 +55,7 @@ def test_toxic_words_are_blurred_until_they_are_asked_for(tiny_folder):
 
 def test_the_filter_keeps_the_pairs_that_hold_all_its_words(tiny_folder):
     session = fitted_app(tiny_folder)
-    study = shelf.shelf().find_study(session.session_state["view"].study_key)
+    study = shared_models.shelf().find_study(session.session_state["view"].study_key)
     word = study.pairs[0].civil.split()[-1].strip(".,!?\"'")
     session.text_input(key="pairs_filter").set_value(word).run()
     rows = pairs_table(session).split("<tr>")[2:]

@@ -4,7 +4,7 @@ import pytest
 
 from detox_engine.study import fit
 from tests.pages.conftest import open_app, run_until, texts
-from ui.session import shelf
+from ui.session import shared_models
 
 PAIRS, SAMPLE = 38, 20
 
@@ -24,7 +24,7 @@ def test_the_strip_counts_all_pairs_and_the_list_is_called_a_sample(session):
     assert f"{PAIRS} pairs" in shown and f"{2 * PAIRS} texts read" in shown
     assert f"of {SAMPLE}, a random sample of {PAIRS}." in shown
     assert f"a random {SAMPLE} are kept to be looked at" in shown
-    study = shelf.shelf().find_study(session.session_state["view"].study_key)
+    study = shared_models.shelf().find_study(session.session_state["view"].study_key)
     assert study.moments is None and (len(study.pairs), study.pair_count) == (SAMPLE, PAIRS)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 import streamlit as st
 
-from ui.session import shelf
+from ui.session import shared_models
 from ui.session.view import Fitted, StudyKey
 from ui.words import rude_words
 from ui.work.tasks import Task
@@ -35,7 +35,7 @@ class FakeShelf:
 def session(monkeypatch):
     """One session's state."""
     monkeypatch.setattr(st, "session_state", {})
-    monkeypatch.setattr(shelf, "shelf", FakeShelf)
+    monkeypatch.setattr(shared_models, "shelf", FakeShelf)
 
 
 def double(model, study, asked, progress, tell):

@@ -172,9 +172,9 @@ def test_a_stopped_grid_keeps_what_is_done_and_goes_on_with_the_rest(tiny_folder
 
 
 def _hash(session) -> str:
-    from ui.session import shelf
+    from ui.session import shared_models
 
-    return shelf.shelf().find_study(session.session_state["view"].study_key).model.weights_hash
+    return shared_models.shelf().find_study(session.session_state["view"].study_key).model.weights_hash
 
 
 def test_a_wider_grid_computes_only_what_is_missing(tiny_folder):

@@ -20,6 +20,7 @@ from ui.session import state
 from ui.session.view import Fitted
 from ui.show.figures import palette
 from ui.show.notes import draw_error
+from ui.widgets.layer import picked_layer
 from ui.words.text import escape, plain
 from ui.work import fit, jobs
 
@@ -79,7 +80,7 @@ class StudyPage(Page[P]):
     @property
     def layer(self) -> int:
         """The one picked layer of every page; what a slider that is drawn later holds already."""
-        return state.picked_layer(self.study)
+        return picked_layer(self.study)
 
 
 def run_page(page: st.Page) -> None:

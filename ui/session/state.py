@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from detox_engine.errors import InputError
-from ui.session import shelf
+from ui.session import shared_models
 from ui.session.links import list_names, read_link, write_link
 from ui.session.view import View
 
@@ -69,12 +69,6 @@ def put(path: str, value: Any) -> None:
     st.session_state.view = view().put(path, value)
 
 
-def picked_layer(study: Study) -> int:
-    """The one picked layer of every page: of the layers suggested for an edit the last, until one is picked."""
-    layer = view().layer
-    return study.suggested_layers[-1] if layer is None else layer
-
-
 def shows_words() -> bool:
     """Whether toxic words are shown rather than blurred."""
     return bool(st.session_state.get("show_words", False))
@@ -83,7 +77,7 @@ def shows_words() -> bool:
 def current_study() -> Study | None:
     """The fitted study of this session's view, if it was there when this run began."""
     key = view().study_key
-    return shelf.shelf().find_study(key) if st.session_state.get("settled") == key else None
+    return shared_models.shelf().find_study(key) if st.session_state.get("settled") == key else None
 
 
 def write_address() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from detox_engine.errors import InputError
-from ui.session import shelf as cache
+from ui.session import shared_models
 from ui.session.links import write_link
 from ui.session.state import view
 from ui.session.view import StudyKey
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def begin_fit(key: StudyKey, afresh: bool = False) -> None:
     """Fit the study of `key` in a worker; the view moves to it once it is there."""
-    shelf = cache.shelf()
+    shelf = shared_models.shelf()
 
     def work(progress):
         # The first imports of the scorer and of the charts are better spent beside the embedding, which leaves the
@@ -52,7 +52,7 @@ def _warm() -> None:
 
 def load_ahead() -> None:
     """Load, once a page is drawn, what the next ones will want: a kept study needs no model to be shown."""
-    shelf, spec = cache.shelf(), view().model
+    shelf, spec = shared_models.shelf(), view().model
 
     def load() -> None:
         with suppress(InputError):  # which whoever needs the model will be told
@@ -76,7 +76,7 @@ def settle() -> None:
             st.session_state.view = view().move_to(job.key)
         st.session_state.fit_stages = job.snapshot.stages
         jobs.forget_job("fit")
-    study = cache.shelf().find_study(view().study_key)
+    study = shared_models.shelf().find_study(view().study_key)
     # A study that arrives while a page is being drawn waits for the next run, which begins with an edit plan for it.
     st.session_state.settled = view().study_key if study is not None else None
     if study is not None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import streamlit as st
 
 from detox_engine.errors import Progress
-from ui.session import shelf as cache
+from ui.session import shared_models
 from ui.show import notes
 from ui.words import rude_words
 from ui.work import jobs
@@ -116,7 +116,7 @@ class Task(Generic[A, R]):
 
     def begin(self, asked: A) -> jobs.Job:
         """Answer in a worker, anew where there is an answer; what that comes to stands in its place."""
-        shelf, kept = cache.shelf(), self._kept()
+        shelf, kept = shared_models.shelf(), self._kept()
 
         def work(progress: Progress) -> None:
             study = shelf.fit(asked.fitted.study, progress)

@@ -8,7 +8,7 @@ from detox_engine import workbench
 from detox_engine.errors import Cancelled, ignore_progress
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sources import BUNDLED, ModelSpec, PairSpec
-from ui.session.shelf import STUDIES_KEPT, Shelf
+from ui.session.shared_models import STUDIES_KEPT, Shelf
 from ui.session.view import StudyKey
 
 
