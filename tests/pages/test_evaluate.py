@@ -120,6 +120,18 @@ def test_before_anything_is_measured_the_page_says_what_to_do(tiny_folder):
     assert any("detox evaluate" in block.value for block in session.code)
 
 
+def test_a_limit_that_is_not_set_shows_no_number_and_takes_everything(tiny_folder):
+    session = fitted_app(tiny_folder).switch_page(PAGE).run()
+    for key in ("evaluate_limit", "evaluate_neutral_limit"):
+        field = session.number_input(key=key)
+        assert field.value is None and field.placeholder == "all"
+    session.number_input(key="evaluate_limit").set_value(6).run()
+    assert session.session_state["view"]["evaluate.measures.plan.limit_prompts"] == 6
+    session.number_input(key="evaluate_limit").set_value(None).run()
+    assert session.number_input(key="evaluate_limit").value is None
+    assert session.session_state["view"]["evaluate.measures.plan.limit_prompts"] is None
+
+
 def test_every_score_stands_beside_its_control(measured):
     found = results(measured)[0]
     shown = texts(measured)

@@ -52,7 +52,9 @@ def _widget(leaf: Leaf, usual: Any) -> tuple[str, dict[str, Any], Callable[[Any]
     if leaf.kind in (int, float):
         bounds = {"min_value": option.low, "max_value": option.high, "step": option.step}
         numbers = {name: None if bound is None else leaf.kind(bound) for name, bound in bounds.items()}
-        return "number_input", numbers | ({"placeholder": ALL} if leaf.optional else {}), same, same
+        # Without a value of its own an optional number would show its lowest where nothing is set.
+        empty = {"value": None, "placeholder": ALL} if leaf.optional else {}
+        return "number_input", numbers | empty, same, same
     if get_origin(leaf.kind) is tuple:
         return "multiselect", {"options": option.offers, "accept_new_options": True}, once, tuple
     if leaf.choices:
