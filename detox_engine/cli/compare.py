@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from detox_engine.cli import output
-from detox_engine.cli.options import Json, Said, StudyFolder, asks, load_study, load_workbench, model_of, plan_edit
+from detox_engine.cli.flags import Json, Said, StudyFolder, asks, load_study, load_workbench, model_of, plan_edit
 from detox_engine.cli.output import plain, printable
 from detox_engine.errors import InputError
 from detox_engine.plans.edit import EditPlan

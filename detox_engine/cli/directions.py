@@ -7,7 +7,7 @@ from rich import box
 from rich.table import Table
 
 from detox_engine.cli import output
-from detox_engine.cli.options import Json, Said, StudyFolder, asks, check_edit, load_study, load_workbench
+from detox_engine.cli.flags import Json, Said, StudyFolder, asks, check_edit, load_study, load_workbench
 from detox_engine.cli.output import plain
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.read import ReadPlan

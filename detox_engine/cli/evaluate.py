@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from detox_engine.cli import output
-from detox_engine.cli.options import (
+from detox_engine.cli.flags import (
     Json,
     Said,
     StudyFolder,

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from detox_engine.cli import output
-from detox_engine.cli.options import Json, Out, Said, StudyFolder, absolute, asks, load_study, model_of
+from detox_engine.cli.flags import Json, Out, Said, StudyFolder, absolute, asks, load_study, model_of
 from detox_engine.cli.output import plain
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.layers import format_layers

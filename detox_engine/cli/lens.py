@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 
 from detox_engine.cli import output
-from detox_engine.cli.options import (
+from detox_engine.cli.flags import (
     Csv,
     Json,
     Said,

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from detox_engine.cli import output
-from detox_engine.cli.options import (
+from detox_engine.cli.flags import (
     Csv,
     Json,
     Said,

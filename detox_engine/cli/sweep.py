@@ -11,7 +11,7 @@ from rich.table import Table
 
 from detox_engine.cli import output
 from detox_engine.cli.evaluate import SCORER_LIST
-from detox_engine.cli.options import (
+from detox_engine.cli.flags import (
     Csv,
     Json,
     Said,

@@ -9,7 +9,7 @@ import torch
 from typer.main import get_command
 
 from detox_engine.cli import main
-from detox_engine.cli.options import load_study
+from detox_engine.cli.flags import load_study
 from detox_engine.edit.low_rank import make_edit
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan

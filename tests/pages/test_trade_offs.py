@@ -10,8 +10,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from detox_engine.cli.flags import read_said
 from detox_engine.cli.main import app as command_line
-from detox_engine.cli.options import read_said
 from detox_engine.estimates import Effect, Estimate
 from detox_engine.plans.commands import STUDY, sweep_command
 from detox_engine.plans.edit import EditPlan

@@ -8,8 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.main import get_command
 
+from detox_engine.cli.flags import read_said
 from detox_engine.cli.main import app
-from detox_engine.cli.options import read_said
 from detox_engine.plans import commands
 from detox_engine.plans.edit import EditBeside, EditPlan
 from detox_engine.plans.fit import FitPlan

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.testing import CliRunner
 
-from detox_engine.cli.options import Said, asks
+from detox_engine.cli.flags import Said, asks
 from detox_engine.plans.option import option
 
 
