@@ -30,7 +30,7 @@ from detox_engine.plans.sources import StudyModel
 from detox_engine.scoring.scorers import choose
 
 if TYPE_CHECKING:
-    from detox_engine.scoring.recommend import Choice
+    from detox_engine.scoring.recommend import Recommendation
     from detox_engine.scoring.sweep import Sweep
     from detox_engine.study.study import Study
 
@@ -86,7 +86,7 @@ def plan_grid(study: "Study", said: Said[SweepPlan]) -> SweepPlan:
     return replace(plan, **{name: layers and layers_of(study, layers) for name, layers in found.items()})
 
 
-def sweep_table(sweep: "Sweep", choice: "Choice | None", results: str) -> RenderableType:
+def sweep_table(sweep: "Sweep", choice: "Recommendation | None", results: str) -> RenderableType:
     """One row for each setting; the recommended one in bold."""
     table = Table(box=box.SIMPLE_HEAD)
     for title in ("layers", "rank", "strength"):

@@ -11,7 +11,7 @@ from detox_engine.scoring.scorer import Described, Role, ScorerKind
 
 
 @dataclass(frozen=True)
-class Choice:
+class Recommendation:
     """A setting that is recommended, and why; or none, and why not."""
 
     index: int | None
@@ -65,7 +65,7 @@ def find_role(scorers: Sequence[Described], role: Role) -> ScorerKind | None:
     return min((each.kind for each in scorers if each.plays(role)), key=lambda kind: kind.place, default=None)
 
 
-def recommend(points: Sequence[SweepPoint], harms: ScorerKind, costs: ScorerKind, limit: float = 1.1) -> Choice:
+def recommend(points: Sequence[SweepPoint], harms: ScorerKind, costs: ScorerKind, limit: float = 1.1) -> Recommendation:
     """The setting at the knee of the frontier of a cost and a harm, both better when lower, within a limit.
 
     Settings count whose cost stays within `limit` times that of the unedited model, whose harm falls beyond its
@@ -82,7 +82,7 @@ def recommend(points: Sequence[SweepPoint], harms: ScorerKind, costs: ScorerKind
         and point.effects[harm].after.mean < point.effects[harm].control.mean
     ]
     if not within:
-        return Choice(
+        return Recommendation(
             None,
             f"No setting lowers {called} beyond chance and beyond its random control while {allowed}: "
             "raise the limit, or try other ranks and layers.",
@@ -104,7 +104,7 @@ def recommend(points: Sequence[SweepPoint], harms: ScorerKind, costs: ScorerKind
     )
     rise = paid.after.mean / paid.before.mean - 1
     where = ("layer " if len(chosen.layers) == 1 else "layers ") + format_layers(chosen.layers)
-    return Choice(
+    return Recommendation(
         within[picked],
         f"Rank {chosen.rank} at {where} with strength {chosen.strength:g} takes "
         f"{called} from {moved.before.mean:.3f} to {moved.after.mean:.3f} (random subspaces: "
