@@ -6,6 +6,7 @@ from pages.compare.picks import ComparePicks
 from pages.directions.picks import DirectionsPicks
 from pages.evaluate.picks import EvaluatePicks
 from pages.map.picks import MapPicks
+from pages.model_and_pairs.picks import ChoicePicks
 from pages.spectrum.picks import SpectrumPicks
 from pages.token_lens.picks import TokenLensPicks
 from pages.trade_offs.picks import TradeOffsPicks
@@ -16,7 +17,7 @@ from ui.session.view import hold
 
 PAGES = {
     "Find": (
-        ("model_and_pairs", "Model & pairs", "dataset", Picks),
+        ("model_and_pairs", "Model & pairs", "dataset", ChoicePicks),
         ("spectrum", "Spectrum", "bar_chart", SpectrumPicks),
         ("directions", "Directions", "explore", DirectionsPicks),
         ("map", "Map", "scatter_plot", MapPicks),
@@ -32,7 +33,7 @@ PAGES = {
 
 The first page is the one at /.
 """
-PICKS = {folder: picks for pages in PAGES.values() for folder, _, _, picks in pages if picks is not Picks}
+PICKS = {folder: picks for pages in PAGES.values() for folder, _, _, picks in pages}
 FIRST = PAGES["Find"][0][0]
 
 

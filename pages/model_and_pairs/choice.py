@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -11,52 +11,43 @@ from detox_engine.data.files import READERS
 from detox_engine.data.pairs import Preview
 from detox_engine.errors import InputError
 from detox_engine.plans.fit import FitPlan
-from detox_engine.plans.option import sentence
+from detox_engine.plans.option import option_of, sentence
 from detox_engine.plans.sources import BUNDLED, ModelSpec, PairSpec
 from detox_engine.study.methods import methods
 from pages.model_and_pairs.card import read_essentials
+from pages.model_and_pairs.picks import ChoicePicks
 from ui.session import state
 from ui.session.shared_models import shelf
 from ui.session.view import StudyKey
 from ui.show import notes
-from ui.widgets.uploads import store_upload
+from ui.widgets.option import ask
+from ui.widgets.uploads import pick_file
 from ui.words.rude_words import mask
 from ui.words.text import plain
 from ui.work import jobs
 
-_KEPT = {"persist_state": "session"}
+if TYPE_CHECKING:
+    from ui.session.view import View
+
+CHOICE = "model_and_pairs"
+"""The choice's part of the view."""
 _NONE = "(none)"
 
 
-def _start_with(**values: object) -> None:
-    """Values that widgets have before anyone touches them."""
-    for key, value in values.items():
-        st.session_state.setdefault(key, value)
+def begin(view: View) -> None:
+    """Choose from what is in use; once, as the choice outlasts pages and fits."""
+    if not view[CHOICE].begun:
+        state.put(CHOICE, ChoicePicks.of(view.model, view.fit))
 
 
 def pick_model() -> ModelSpec | None:
     """Bundled, from the Hub, or from a folder; None while its name is missing."""
-    shown = state.view().model
-    is_folder = Path(shown.name).expanduser().is_dir()
-    kind = "Bundled" if shown.name == BUNDLED else "Folder" if is_folder else "Hugging Face Hub"
-    _start_with(
-        model_kind=kind,
-        model_hub="" if is_folder or shown.name == BUNDLED else shown.name,
-        model_folder=shown.name if is_folder else "",
-        model_revision=shown.revision or "",
-        model_device=shown.device,
-        model_dtype=shown.dtype,
-    )
-    kinds = ["Bundled", "Hugging Face Hub", "Folder"]
-    st.segmented_control(
-        "Model", kinds, key="model_kind", required=True, label_visibility="collapsed", wrap=True, **_KEPT
-    )
-    name, revision = BUNDLED, None
-    if st.session_state.model_kind == "Hugging Face Hub":
-        name = st.text_input("Model id", key="model_hub", placeholder="openai-community/gpt2-medium", **_KEPT).strip()
-        revision = st.text_input("Revision", key="model_revision", help=sentence(ModelSpec, "revision"), **_KEPT)
-    elif st.session_state.model_kind == "Folder":
-        name = st.text_input("Folder", key="model_folder", placeholder="/path/to/a/model", **_KEPT).strip()
+    kind = ask(f"{CHOICE}.model_from", "Model", "model_kind", label_visibility="collapsed", wrap=True)
+    if kind == "hub":
+        _ask_name(f"{CHOICE}.model.name", "Model id", "model_hub", "openai-community/gpt2-medium")
+        ask(f"{CHOICE}.model.revision", "Revision", "model_revision")
+    elif kind == "folder":
+        ask(f"{CHOICE}.folder", "Folder", "model_folder", placeholder="/path/to/a/model")
     else:
         st.caption("A small model that learnt to answer civilly and rudely; it comes with the app.")
         introduction, figures = read_essentials()
@@ -64,79 +55,45 @@ def pick_model() -> ModelSpec | None:
             st.markdown(mask(introduction, state.shows_words()))
             st.markdown(figures)
     with st.expander("Device and number format"):
-        devices, dtypes = ["auto", "cpu", "cuda", "mps"], ["auto", "float32", "bfloat16", "float16"]
-        device = st.selectbox(
-            "Device",
-            devices if st.session_state.model_device in devices else [*devices, st.session_state.model_device],
-            key="model_device",
-            help=sentence(ModelSpec, "device"),
-            **_KEPT,
-        )
-        dtype = st.selectbox(
-            "Number format",
-            dtypes if st.session_state.model_dtype in dtypes else [*dtypes, st.session_state.model_dtype],
-            key="model_dtype",
-            help=sentence(ModelSpec, "dtype"),
-            **_KEPT,
-        )
-    return ModelSpec(name, (revision or "").strip() or None, device, dtype) if name else None
+        ask(f"{CHOICE}.model.device", "Device", "model_device")
+        ask(f"{CHOICE}.model.dtype", "Number format", "model_dtype")
+    return state.view()[CHOICE].chosen_model()
 
 
 def pick_pairs() -> PairSpec | None:
     """Bundled, an upload, or a Hub data set; None while it is not complete."""
-    shown = state.view().fit.pairs
-    is_file = Path(shown.source).expanduser().is_file()
-    _start_with(
-        pairs_kind="Bundled" if shown.source == BUNDLED else "Upload" if is_file else "Hub data set",
-        pairs_file=shown.source if is_file else None,
-        pairs_hub="" if is_file or shown.source == BUNDLED else shown.source,
-        pairs_subset=shown.subset or "",
-        pairs_split=shown.split,
-        pairs_revision=shown.revision or "",
-    )
-    kinds = ["Bundled", "Upload", "Hub data set"]
-    st.segmented_control(
-        "Pairs", kinds, key="pairs_kind", required=True, label_visibility="collapsed", wrap=True, **_KEPT
-    )
-    if st.session_state.pairs_kind == "Upload":
+    kind = ask(f"{CHOICE}.pairs_from", "Pairs", "pairs_kind", label_visibility="collapsed", wrap=True)
+    if kind == "upload":
         return _pick_upload()
-    if st.session_state.pairs_kind == "Hub data set":
+    if kind == "hub":
         return _pick_hub_pairs()
     st.caption("Toxic and civil continuations that suit the model: its own for the bundled one, everyday ones else.")
     return PairSpec()
 
 
+def _ask_name(path: str, label: str, key: str, example: str) -> None:
+    """The name of something on the Hub; that of what is bundled stands for none yet."""
+    ask(path, label, key, show=lambda name: "" if name == BUNDLED else name, help=None, placeholder=example)
+
+
 def _pick_upload() -> PairSpec | None:
-    upload = st.file_uploader(
-        "JSONL, CSV or Parquet with a toxic and a civil text in each row",
-        type=[ending.removeprefix(".") for ending in READERS],
-        key="pairs_upload",
-    )
+    label = "JSONL, CSV or Parquet with a toxic and a civil text in each row"
     try:
-        if upload is not None:
-            st.session_state.pairs_file = str(store_upload(upload.name, upload.getvalue()))
-        if st.session_state.pairs_file is None:
-            return None
-        spec = PairSpec(st.session_state.pairs_file)
-        if upload is None:
-            st.caption(plain(f"In use: {Path(spec.source).name}"))
-        return _map_columns(spec, _preview_upload(spec))
+        file = pick_file(f"{CHOICE}.file", "pairs", label, [ending.removeprefix(".") for ending in READERS])
+        return _map_columns(PairSpec(file), _preview_upload(PairSpec(file))) if file else None
     except InputError as error:
         notes.draw_error(str(error))
         return None
 
 
 def _pick_hub_pairs() -> PairSpec | None:
-    source = st.text_input("Data set", key="pairs_hub", placeholder="owner/name", **_KEPT).strip()
-    columns = st.columns(3)
-    subset = columns[0].text_input("Configuration", key="pairs_subset", help=sentence(PairSpec, "subset"), **_KEPT)
-    split = columns[1].text_input("Split", key="pairs_split", help=sentence(PairSpec, "split"), **_KEPT)
-    revision = columns[2].text_input("Revision", key="pairs_revision", help=sentence(PairSpec, "revision"), **_KEPT)
-    if not source:
+    _ask_name(f"{CHOICE}.fit.pairs.source", "Data set", "pairs_hub", "owner/name")
+    names = {"subset": "Configuration", "split": "Split", "revision": "Revision"}
+    for column, (name, label) in zip(st.columns(3), names.items(), strict=True):
+        ask(f"{CHOICE}.fit.pairs.{name}", label, f"pairs_{name}", column)
+    spec = state.view()[CHOICE].hub_pairs()
+    if spec is None:
         return None
-    spec = PairSpec(
-        source, subset=subset.strip() or None, split=split.strip() or "train", revision=revision.strip() or None
-    )
     job = jobs.find_job("columns")
     if job is None or job.key != spec:
         st.button(
@@ -180,57 +137,28 @@ def _map_columns(spec: PairSpec, preview: Preview) -> PairSpec | None:
 
 
 def pick_fit_plan(pairs: PairSpec) -> FitPlan:
-    """How embeddings are taken and how much is kept, and how many of `pairs` are drawn.
-
-    Raises:
-        InputError: a number is outside its range.
-    """
-    shown = state.view().fit
-    _start_with(
-        fit_limit=shown.pairs.limit,
-        fit_seed=shown.pairs.seed,
-        fit_max_length=shown.max_length,
-        fit_pooling=shown.pooling,
-        fit_keep=shown.keep,
-        # A link can name a method that is not here.
-        fit_method=shown.method if shown.method in methods() else FitPlan.method,
-    )
-    words = {"mean": "Mean over all tokens", "continuation": "Mean over the continuation", "last": "Last token"}
+    """How embeddings are taken and how much is kept, and how many of `pairs` are drawn."""
+    plan, titles = f"{CHOICE}.fit", option_of(FitPlan, "pooling").words
     first, second = st.columns(2)
-    limit = first.number_input(
-        "At most this many pairs",
-        2,
-        None,
-        step=100,
-        key="fit_limit",
-        placeholder="all",
-        help=sentence(PairSpec, "limit"),
-        **_KEPT,
-    )
-    seed = second.number_input("Seed", 0, None, step=1, key="fit_seed", help=sentence(PairSpec, "seed"), **_KEPT)
-    length = first.number_input(
-        "Longest text in tokens", 1, None, step=16, key="fit_max_length", help=sentence(FitPlan, "max_length"), **_KEPT
-    )
-    keep = second.number_input(
-        "Directions kept", 1, None, step=1, key="fit_keep", help=sentence(FitPlan, "keep"), **_KEPT
-    )
-    pooling = first.selectbox(
+    ask(f"{plan}.pairs.limit", "At most this many pairs", "fit_limit", first)
+    ask(f"{plan}.pairs.seed", "Seed", "fit_seed", second)
+    ask(f"{plan}.max_length", "Longest text in tokens", "fit_max_length", first)
+    ask(f"{plan}.keep", "Directions kept", "fit_keep", second)
+    first.selectbox(
         "What stands for a text",
-        list(words),
-        format_func=words.get,
-        key="fit_pooling",
+        list(titles),
+        format_func=titles.get,
         help=sentence(FitPlan, "pooling"),
-        **_KEPT,
+        **state.bind("fit_pooling", f"{plan}.pooling"),
     )
-    method = second.selectbox(
+    second.selectbox(
         "Method",
         list(methods()),
         format_func=lambda name: methods()[name].title,
-        key="fit_method",
         help="\n".join(f"- **{kind.title}**: {kind.sentence}." for kind in methods().values()),
-        **_KEPT,
+        **state.bind("fit_method", f"{plan}.method"),
     )
-    return FitPlan(replace(pairs, limit=limit, seed=seed), length, pooling, keep, method=method)
+    return state.view()[CHOICE].plan(pairs)
 
 
 def preview(spec: PairSpec) -> Preview:

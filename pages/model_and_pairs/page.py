@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from detox_engine.errors import InputError
 from detox_engine.plans import commands
 from detox_engine.plans.words import name_model, name_pairs
 from pages.model_and_pairs import choice
@@ -84,6 +83,7 @@ def draw_way_back(stopped: bool, has_study: bool) -> None:
 
 def draw_choice(view: View, study: Study | None) -> None:
     """Pick a model, pairs and options, and fit."""
+    choice.begin(view)
     left, right = st.columns(2, gap="large")
     with left:
         st.subheader("Model", anchor=False)
@@ -91,14 +91,10 @@ def draw_choice(view: View, study: Study | None) -> None:
     with right:
         st.subheader("Pairs", anchor=False)
         pairs = choice.pick_pairs()
-    try:
-        with st.expander("Options of the fit", icon=":material/tune:"):
-            plan = choice.pick_fit_plan(pairs) if pairs else None
-            if plan is None:
-                st.caption("They appear once the pairs are chosen.")
-    except InputError as error:
-        notes.draw_error(str(error))
-        plan = None
+    with st.expander("Options of the fit", icon=":material/tune:"):
+        plan = choice.pick_fit_plan(pairs) if pairs else None
+        if plan is None:
+            st.caption("They appear once the pairs are chosen.")
     ready = model is not None and plan is not None
     key = StudyKey(model, plan) if ready else None
     job = jobs.find_job("fit")

@@ -17,6 +17,7 @@ from pages.compare.picks import ComparePicks
 from pages.directions.picks import DirectionsPicks
 from pages.evaluate.picks import EvaluatePicks
 from pages.map.picks import MapPicks
+from pages.model_and_pairs.picks import ChoicePicks
 from pages.spectrum.picks import SpectrumPicks
 from pages.token_lens.picks import TokenLensPicks
 from pages.trade_offs.picks import TradeOffsPicks
@@ -48,6 +49,7 @@ EVERYTHING = View(
     layer=6,
     direction=0,
     pages={
+        "model_and_pairs": ChoicePicks(),
         "spectrum": SpectrumPicks("values"),
         "directions": DirectionsPicks("cosine", True, True, ((7, 0), (2, 3))),
         "map": MapPicks("umap", "both", 30, 0.25, 5, ("on paper",), "moves", True, True),
@@ -58,6 +60,11 @@ EVERYTHING = View(
     },
 )
 """Everything in it is other than on a first visit."""
+
+
+def test_a_link_holds_nothing_of_what_is_only_to_be_fitted():
+    chosen = View(pages=View().pages | {"model_and_pairs": ChoicePicks.of(ModelSpec("someone/model"), FitPlan(keep=5))})
+    assert chosen != View() and not write_link(chosen)
 
 
 def test_a_link_restores_every_part_of_a_view():

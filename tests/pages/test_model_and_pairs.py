@@ -88,7 +88,7 @@ def test_a_folder_that_is_no_model_gives_one_sentence_and_keeps_the_study(tiny_f
 )
 def test_an_upload_that_cannot_be_read_gives_one_sentence_that_names_it(tiny_folder, name, content, said):
     session = open_app(model=tiny_folder, limit=LIMIT - 2)
-    session.segmented_control(key="pairs_kind").set_value("Upload").run()
+    session.segmented_control(key="pairs_kind").set_value("upload").run()
     session.file_uploader(key="pairs_upload").set_value((name, content, "text/plain")).run()
     if session.error:
         shown = session.error[0].value
@@ -104,10 +104,10 @@ def test_an_upload_that_cannot_be_read_gives_one_sentence_that_names_it(tiny_fol
 def test_unknown_columns_are_mapped_by_hand(tiny_folder):
     rows = "\n".join(f"you {word} idiot,dear {word} friend" for word in ("old", "poor", "big", "young", "good"))
     session = open_app(model=tiny_folder, limit=LIMIT - 3)
-    session.segmented_control(key="pairs_kind").set_value("Upload").run()
+    session.segmented_control(key="pairs_kind").set_value("upload").run()
     session.file_uploader(key="pairs_upload").set_value(("mine.csv", f"rude,nice\n{rows}\n".encode(), "text/csv")).run()
     assert session.button(key="fit").disabled
-    source = session.session_state["pairs_file"]
+    source = session.session_state["view"]["model_and_pairs.file"]
     session.selectbox(key=f"toxic_{source}").set_value("rude").run()
     session.selectbox(key=f"civil_{source}").set_value("nice").run()
     session.button(key="fit").click().run()

@@ -25,7 +25,8 @@ def list_parts(view: View) -> Iterator[Leaf]:
     """The parts of a view that a link holds, in the order of the link."""
     everything = [*leaves(view)]
     for name, picks in view.pages.items():
-        everything += leaves(picks, path=f"{name}.")
+        if picks.in_links:
+            everything += leaves(picks, path=f"{name}.")
     return (leaf for leaf in everything if leaf.link)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import quote_plus
 
 from detox_engine.errors import InputError
@@ -17,6 +17,9 @@ LONGEST_TEXT = 1500
 
 class Picks:
     """A page's own part of the view: a frozen dataclass whose fields are made with `pick` and `part`."""
+
+    in_links: ClassVar[bool] = True
+    """Whether a link of the view holds them."""
 
     def within(self, study: Study) -> Self:
         """These picks within what `study` has."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import streamlit as st
@@ -16,8 +15,7 @@ from ui.session import state
 from ui.session.picks import Picks, part, pick
 from ui.widgets.option import ask
 from ui.widgets.sampling import pick_sampling, without_dice
-from ui.widgets.uploads import store_upload
-from ui.words.text import plain
+from ui.widgets.uploads import pick_file
 
 Source = Literal["bundled", "file", "hub"]
 SOURCES = {"bundled": "Bundled", "file": "Own file", "hub": "Hub data set"}
@@ -121,7 +119,7 @@ def _pick_prompts(path: str, prefix: str) -> None:
     kind = ask(f"{path}.prompts_from", "Prompts", f"{prefix}_prompts_kind")
     if kind == "file":
         types = ["txt", "jsonl", "ndjson"]
-        _pick_file(f"{path}.prompts_file", f"{prefix}_prompts", "A text file with a prompt a line, or JSONL", types)
+        pick_file(f"{path}.prompts_file", f"{prefix}_prompts", "A text file with a prompt a line, or JSONL", types)
     elif kind == "hub":
         label, example = "Data set of prompts", "allenai/real-toxicity-prompts"
         _pick_data_set(f"{path}.plan.prompts", label, f"{prefix}_prompts_hub", example)
@@ -135,7 +133,7 @@ def _pick_neutral(path: str, prefix: str) -> None:
     if kind == "file":
         types = ["txt", *(ending.removeprefix(".") for ending in READERS)]
         label = "A text file with a text a line, or a table"
-        file = _pick_file(f"{path}.neutral_file", f"{prefix}_neutral", label, types)
+        file = pick_file(f"{path}.neutral_file", f"{prefix}_neutral", label, types)
         if file and not file.endswith(".txt"):
             ask(**column)
     elif kind == "hub":
@@ -145,18 +143,6 @@ def _pick_neutral(path: str, prefix: str) -> None:
         ask(f"{plan}.split", "Split", f"{prefix}_neutral_split", second)
         ask(**column, box=third)
     ask(f"{plan}.limit", "At most this many lines", f"{prefix}_neutral_limit")
-
-
-def _pick_file(path: str, key: str, label: str, types: list[str]) -> str:
-    """An upload, kept over page changes by the place of its copy."""
-    upload = st.file_uploader(label, type=types, key=f"{key}_upload")
-    if upload is not None:
-        file = str(store_upload(upload.name, upload.getvalue()))
-        if file != state.view()[path]:
-            state.put(path, file)
-    elif state.view()[path]:
-        st.caption(plain(f"In use: {Path(state.view()[path]).name}"))
-    return state.view()[path]
 
 
 def _pick_data_set(path: str, label: str, key: str, example: str) -> None:

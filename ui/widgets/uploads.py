@@ -2,11 +2,32 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
+
+import streamlit as st
 
 from detox_engine.disk import write_whole
 from detox_engine.errors import InputError
+from ui.session import state
 from ui.session.folders import uploads_folder
+from ui.words.text import plain
+
+
+def pick_file(path: str, key: str, label: str, types: Sequence[str]) -> str:
+    """An upload, kept over page changes by the place of its copy, the view's part `path`; empty before there is one.
+
+    Raises:
+        InputError: it cannot be kept.
+    """
+    upload = st.file_uploader(label, type=types, key=f"{key}_upload")
+    if upload is not None:
+        file = str(store_upload(upload.name, upload.getvalue()))
+        if file != state.view()[path]:
+            state.put(path, file)
+    elif state.view()[path]:
+        st.caption(plain(f"In use: {Path(state.view()[path]).name}"))
+    return state.view()[path]
 
 
 def store_upload(name: str, content: bytes) -> Path:

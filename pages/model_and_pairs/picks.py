@@ -1,0 +1,74 @@
+"""The picks of Model & pairs: what is to be fitted next, whole or still to be completed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.option import option
+from detox_engine.plans.sources import BUNDLED, ModelSpec, PairSpec
+from detox_engine.study.methods import methods
+from ui.session.picks import Picks, part
+
+MODELS = {"bundled": "Bundled", "hub": "Hugging Face Hub", "folder": "Folder"}
+PAIRS = {"bundled": "Bundled", "upload": "Upload", "hub": "Hub data set"}
+
+
+@dataclass(frozen=True)
+class ChoicePicks(Picks):
+    """A model, pairs and a plan to fit with; what is in use stays so until they are fitted."""
+
+    in_links: ClassVar[bool] = False
+
+    begun: bool = False
+    """Whether it has been told what is in use, to go on from there."""
+    model_from: Literal["bundled", "hub", "folder"] = option("bundled", "", words=MODELS)
+    folder: str = option("", "")
+    model: ModelSpec = part(ModelSpec())
+    """Its name is that of a model of the Hub; that of the bundled one stands for none yet."""
+    pairs_from: Literal["bundled", "upload", "hub"] = option("bundled", "", words=PAIRS)
+    file: str = ""
+    """Where an upload is kept."""
+    fit: FitPlan = part(FitPlan())
+    """Its pairs are those of a Hub data set, likewise."""
+
+    @staticmethod
+    def of(model: ModelSpec, fit: FitPlan) -> ChoicePicks:
+        """What is in use."""
+        name, source = model.name, fit.pairs.source
+        folder = name if Path(name).expanduser().is_dir() else ""
+        file = source if Path(source).expanduser().is_file() else ""
+        return ChoicePicks(
+            begun=True,
+            model_from="bundled" if name == BUNDLED else "folder" if folder else "hub",
+            folder=folder,
+            model=replace(model, name=BUNDLED) if folder else model,
+            pairs_from="bundled" if source == BUNDLED else "upload" if file else "hub",
+            file=file,
+            # A link can name a method that is not here.
+            fit=replace(
+                fit,
+                pairs=replace(fit.pairs, source=BUNDLED) if file else fit.pairs,
+                method=fit.method if fit.method in methods() else FitPlan.method,
+            ),
+        )
+
+    def chosen_model(self) -> ModelSpec | None:
+        """None while its name is missing."""
+        if self.model_from == "hub":
+            return None if self.model.name == BUNDLED else self.model
+        name = BUNDLED if self.model_from == "bundled" else self.folder
+        return replace(self.model, name=name, revision=None) if name else None
+
+    def hub_pairs(self) -> PairSpec | None:
+        """The data set of the Hub, its columns and how many are drawn left open; None while its name is missing."""
+        pairs = self.fit.pairs
+        if pairs.source == BUNDLED:
+            return None
+        return PairSpec(pairs.source, subset=pairs.subset, split=pairs.split, revision=pairs.revision)
+
+    def plan(self, pairs: PairSpec) -> FitPlan:
+        """The plan to fit those pairs with, as many as are to be drawn of them."""
+        return replace(self.fit, pairs=replace(pairs, limit=self.fit.pairs.limit, seed=self.fit.pairs.seed))
