@@ -62,7 +62,7 @@ def draw(page: StudyPage[ComparePicks]) -> None:
         draw_provenance(page, written)
         draw_summary(page, written)
         draw_comparisons(written)
-    else:
+    elif WRITING.job() is None:
         st.caption("Press the button, and what the model writes with and without the edit appears here side by side.")
     if written is not None or asked is not None:
         draw_command(written.asked if written is not None else asked)

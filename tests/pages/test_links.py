@@ -21,7 +21,7 @@ from pages.model_and_pairs.picks import ChoicePicks
 from pages.spectrum.picks import SpectrumPicks
 from pages.token_lens.picks import TokenLensPicks
 from pages.trade_offs.picks import TradeOffsPicks
-from ui.session.links import left_out, list_names, list_parts, read_link, write_address, write_link
+from ui.session.links import leaves_files_out, left_out, list_names, list_parts, read_link, write_address, write_link
 from ui.session.view import StudyKey, View
 from ui.widgets.evaluation import MeasurePicks
 
@@ -87,6 +87,22 @@ def test_a_long_text_stays_out_of_the_link_and_everything_else_is_in_it():
     )
     assert left_out(view) == {"token_lens.own", "compare.own"}
     assert write_link(view) == {"layer": "2", "second": "short"}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("evaluate.measures.prompts_from", "file", True),
+        ("trade_offs.measures.neutral_from", "file", True),
+        ("evaluate.measures.plan.classifier", "/a/folder", True),
+        ("evaluate.measures.plan.prompts", "owner/name", False),
+        ("evaluate.measures.plan.classifier", "owner/name", False),
+    ],
+)
+def test_files_of_this_machine_stay_out_of_the_link_and_that_is_said(path, value, said):
+    view = View().put(path, value)
+    assert leaves_files_out(view) is said and not leaves_files_out(View())
+    assert value not in write_link(view).values() or not value.startswith("/")
 
 
 def test_a_first_visit_needs_no_parameters():

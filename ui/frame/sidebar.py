@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -12,7 +13,7 @@ from detox_engine.plans.layers import format_layers
 from detox_engine.plans.option import sentence
 from detox_engine.plans.words import name_model, name_pairs
 from ui.session import state
-from ui.session.links import left_out, list_texts, write_address
+from ui.session.links import leaves_files_out, left_out, list_texts, write_address
 from ui.widgets.option import ask
 from ui.words.rude_words import mask
 from ui.words.text import escape, plain
@@ -121,6 +122,12 @@ def _draw_link() -> None:
         )
         if left_out(state.view()):
             st.caption("A text that you wrote is too long for a link, so it is left out.")
+        if leaves_files_out(state.view()):
+            st.caption("Files that it is measured with are left out: whoever opens the link chooses their own.")
+        if Path(state.view().model.name).expanduser().is_dir() or Path(state.view().fit.pairs.source).is_file():
+            st.caption(
+                "The model or the pairs are files of this machine, so the link opens them on this machine alone."
+            )
 
 
 def _draw_running_fit() -> None:

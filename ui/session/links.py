@@ -18,6 +18,8 @@ from ui.session.view import View
 
 MAY_BE_FILES = tuple(f"measures.plan.{name}" for name in ("prompts", "neutral.source", "classifier", "tasks"))
 """Parts that can name files of this machine: a link neither tells where those lie nor has one opened."""
+MAY_BE_UPLOADS = tuple(f"measures.{name}" for name in ("prompts_from", "neutral_from"))
+"""Parts that can say that a file was handed to the page: a link has no place for it."""
 _PUBLIC = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 
 
@@ -59,6 +61,15 @@ def write_address(page: str, view: View) -> str:
 def left_out(view: View) -> frozenset[str]:
     """The paths of the texts that are too long for a link."""
     return frozenset(leaf.path for leaf in list_parts(view) if leaf.form is WRITTEN and not _can_be_read(leaf))
+
+
+def leaves_files_out(view: View) -> bool:
+    """Whether what is measured with holds files of this machine, which are in no link."""
+    return any(
+        (leaf.path.endswith(MAY_BE_FILES) and not _can_be_read(leaf))
+        or (leaf.path.endswith(MAY_BE_UPLOADS) and leaf.value == "file")
+        for leaf in list_parts(view)
+    )
 
 
 def read_link(parameters: Mapping[str, str]) -> View:
