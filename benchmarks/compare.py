@@ -60,8 +60,9 @@ def measure(quick: bool) -> list[Figure]:
         count = "one prompt" if prompts == 1 else f"{prompts} prompts"
         figures.append(Figure(f"before and after for {count} / before alone, {shape}", ratio, "×", must, aim))
     anatomy = make_model("gpt2").anatomy
+    size = sum(basis.nbytes for basis in random_edit(anatomy, 2, 0).bases.values())
     return [
         *figures,
         Figure("switching the edit, rank 2, all layers", benchmark_switch(anatomy, rounds), "ms", 5, 1),
-        Figure("memory of an edit, rank 2, all layers", random_edit(anatomy, 2, 0).size_in_bytes / 2**20, "MB", 1),
+        Figure("memory of an edit, rank 2, all layers", size / 2**20, "MB", 1),
     ]

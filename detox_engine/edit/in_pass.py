@@ -1,7 +1,7 @@
 """An edit in the forward pass: rows of a batch carry it, and no weight is touched."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -16,20 +16,16 @@ def edited(anatomy: Anatomy, rows: Sequence[LowRankEdit | None]) -> Iterator[Non
     """The forward face: batch row i of every forward pass inside carries `rows[i]`; no weight is touched.
 
     Every pass inside must have `len(rows)` batch rows; a single entry is carried by all of however many there are.
-    The rows may carry different layers, ranks and strengths;
-    a row with None, or with strength 0, is left exactly as the model writes it.
+    The rows may carry different layers, ranks and strengths; a row with None, or with strength 0, is left exactly as
+    the model writes it.
     """
     edits = tuple(dict.fromkeys(edit for edit in rows if edit is not None and edit.strength != 0))
     carried = [edits.index(edit) if edit in edits else len(edits) for edit in rows]
-    handles = []
-    try:
+    with ExitStack() as hooks:
         for layer in sorted({layer for edit in edits for layer in edit.bases}):
             value = anatomy.value_at(layer)
-            handles.append(value.module.register_forward_hook(_projection(value, layer, edits, carried)))
+            hooks.enter_context(value.module.register_forward_hook(_projection(value, layer, edits, carried)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _projection(

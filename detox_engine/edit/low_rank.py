@@ -61,11 +61,6 @@ class LowRankEdit:
     def layers(self) -> tuple[int, ...]:
         return tuple(self.bases)
 
-    @property
-    def size_in_bytes(self) -> int:
-        """What the edit itself holds; no weight of the model is among it."""
-        return sum(basis.nbytes for basis in self.bases.values())
-
     def basis_at(self, layer: int, value: ValueLayer) -> Tensor:
         """`[rank, hidden]` orthonormal float32 rows in the space of the value layer's output, on its device.
 

@@ -107,8 +107,5 @@ def _grown(block: nn.Module, texts: int, before: int, sources: Tensor) -> Iterat
     def hook(module: nn.Module, given: tuple, named: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         return grow(given), {name: grow(part, name) for name, part in named.items()}
 
-    handle = block.register_forward_pre_hook(hook, with_kwargs=True)
-    try:
+    with block.register_forward_pre_hook(hook, with_kwargs=True):
         yield
-    finally:
-        handle.remove()

@@ -7,6 +7,7 @@ exactly one match, or an InputError says what was looked for.
 import copy
 import re
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -173,13 +174,12 @@ def trace(trunk: nn.Module, device: torch.device) -> tuple[list[Call], Tensor]:
     def record(module: nn.Module, given: tuple, returned: object) -> None:
         calls.append(Call(module, flat(given), flat(returned)))
 
-    handles = [part.register_forward_hook(record) for part in trunk.modules() if part is not trunk]
-    try:
-        tokens = torch.tensor([[2, 3, 4]], device=device)
+    tokens = torch.tensor([[2, 3, 4]], device=device)
+    with ExitStack() as hooks:
+        for part in trunk.modules():
+            if part is not trunk:
+                hooks.enter_context(part.register_forward_hook(record))
         output = trunk(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
     return calls, output[0].reshape(-1, output[0].shape[-1])
 
 

@@ -1,7 +1,7 @@
 """The model without its head: one pass over texts padded on the right, watched block by block."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -29,15 +29,11 @@ def run_trunk(model: OpenModel, texts: Sequence[Sequence[int]]) -> Tensor:
 @contextmanager
 def watched(blocks: Mapping[int, nn.Module], read: Callable[[int, Tensor], None]) -> Iterator[None]:
     """Every pass calls `read(layer, states [rows, tokens, hidden])` after each of `blocks`, layer -> block."""
-    handles = []
-    try:
+    with ExitStack() as hooks:
         for layer, block in blocks.items():
-            handles.append(
-                block.register_forward_hook(
-                    lambda module, given, output, layer=layer: read(layer, block_output(output))
-                )
-            )
+
+            def hook(module: nn.Module, given: tuple, output: Tensor | tuple, layer: int = layer) -> None:
+                read(layer, block_output(output))
+
+            hooks.enter_context(block.register_forward_hook(hook))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -37,11 +37,6 @@ class ToxicSubspace:
         variances = self.singular_values.double().square()
         return (variances / variances.sum()).float()
 
-    def remove_from(self, states: Tensor) -> Tensor:
-        """Project `[..., hidden]` off the subspace; computed in float32, returned in the input's dtype."""
-        wide, basis = states.float(), self.basis.to(states.device)
-        return (wide - (wide @ basis.T) @ basis).type_as(states)
-
 
 def find_mean_direction(civil: Tensor) -> Tensor:
     """The first right singular vector of civil embeddings `[pairs, hidden]`, unit length, float64, turned toward them.
