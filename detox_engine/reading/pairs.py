@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,20 +17,24 @@ from detox_engine.model.load import OpenModel
 from detox_engine.plans.fit import FitPlan
 from detox_engine.study.subspace import ToxicSubspace
 
+Entry = TypeVar("Entry")
 SURE_FROM = 2.0
 """Standard errors that a mean must lie from zero for its sign to be known."""
 
 
-@dataclass(frozen=True)
-class TellingPairs:
-    """The pairs that say most about a direction, each by its index with its difference over their root mean square."""
+class TellingPairs(NamedTuple, Generic[Entry]):
+    """The pairs that say most about a direction."""
 
-    most: tuple[tuple[int, float], ...]
+    most: tuple[Entry, ...]
     """Set apart most, the toxic text nearer to the toxic pole; the largest first."""
-    least: tuple[tuple[int, float], ...]
+    least: tuple[Entry, ...]
     """Hardly set apart; the smallest first."""
-    against: tuple[tuple[int, float], ...]
+    against: tuple[Entry, ...]
     """Set apart most the other way round, the toxic text nearer to the civil pole; the largest first."""
+
+    @property
+    def pairs(self) -> tuple[Entry, ...]:
+        return self.most + self.least + self.against
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +54,10 @@ class Separation:
         order = times.argsort(descending=True)
         return list(zip(order.tolist(), times[order].tolist(), strict=True))
 
-    def pick_pairs(self, direction: int, most: int = 3, least: int = 2, against: int = 2) -> TellingPairs:
-        """At most so many pairs of each kind; none stands in two."""
+    def pick_pairs(
+        self, direction: int, most: int = 3, least: int = 2, against: int = 2
+    ) -> TellingPairs[tuple[int, float]]:
+        """At most so many of `rank_pairs` of each kind; none stands in two."""
         ranked = self.rank_pairs(direction)
         ends = [one for one in ranked[:most] if one[1] > 0], [one for one in ranked[::-1][:against] if one[1] < 0]
         rest = [one for one in ranked if one not in ends[0] and one not in ends[1]]

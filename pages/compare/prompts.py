@@ -10,15 +10,13 @@ import streamlit as st
 from detox_engine.data.bundled import find_prompt_sets
 from detox_engine.data.texts import read_prompts
 from detox_engine.errors import InputError
-from ui.frame import frame
 from ui.session import state
 from ui.show import notes
-from ui.show.downloads import blur_rude
+from ui.widgets.option import ask
+from ui.widgets.written import ask_words
 
 OWN = "own"
 PROMPTS_AT_FIRST = 20
-
-
 SETS_IN_WORDS = {
     "hostile": "Openings that the bundled model often continues rudely.",
     "plain": "Openings that the bundled model mostly continues civilly.",
@@ -39,14 +37,8 @@ def pick_prompts(model: str) -> tuple[str, ...]:
         **state.bind(f"prompts_kind_{len(sets)}", "compare.prompts", options=kinds),
     )
     if kind == OWN:
-        given = st.text_area(
-            "One prompt a line",
-            height=150,
-            placeholder="The driver who took my parking space is",
-            **state.bind("prompts_own", "compare.own"),
-        )
-        blur_rude(given, "prompts_own")
-        frame.note_long_text("compare.own")
+        example = "The driver who took my parking space is"
+        given = ask_words("compare.own", "One prompt a line", "prompts_own", height=150, placeholder=example)
         return tuple(dict.fromkeys(line.strip() for line in given.splitlines() if line.strip()))
     st.caption(SETS_IN_WORDS[kind])
     try:
@@ -65,13 +57,6 @@ def _draw_prompts(prompts: Sequence[str], kind: str) -> tuple[str, ...]:
         f"prompts_count_{kind}", "compare.count", show=lambda count: min(count or PROMPTS_AT_FIRST, most)
     )
     count = first.number_input(f"How many of the {most:,}", 1, most, step=10, **bound)
-    seed = second.number_input(
-        "Seed of the choice",
-        0,
-        None,
-        step=1,
-        help="Another seed picks other prompts.",
-        **state.bind("prompts_seed", "compare.draw"),
-    )
+    seed = ask("compare.draw", "Seed of the choice", "prompts_seed", second)
     chosen = random.Random(seed).sample(range(most), count)
     return tuple(prompts[index] for index in sorted(chosen))

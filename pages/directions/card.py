@@ -10,6 +10,7 @@ import streamlit as st
 from pages.directions import poles, work
 from pages.directions.parts import draw_parts
 from ui.session import state
+from ui.words.numbers import signed
 
 if TYPE_CHECKING:
     from detox_engine.plans.edit import EditPlan
@@ -36,7 +37,7 @@ def draw_card(page: StudyPage[DirectionsPicks], entry: DirectionReading, pinned:
                 draw_switch(page.edit, place, f"switch_{name}")
                 draw_pick(place, f"pick_{name}", is_picked)
                 draw_pin(page.picks.pins, place, f"pin_{name}")
-        st.html(poles.meaning_html(entry, find_evidence(page, entry)))
+        draw_meaning(page, entry)
         st.html(poles.poles_html(entry.reading))
         if not pinned:
             draw_likeness(page, entry)
@@ -97,13 +98,15 @@ def draw_pin(held: tuple[Place, ...], place: Place, name: str) -> None:
     )
 
 
-def find_evidence(page: StudyPage[DirectionsPicks], entry: DirectionReading) -> poles.Evidence:
+def draw_meaning(page: StudyPage[DirectionsPicks], entry: DirectionReading) -> None:
+    """A direction's numbers, and whether the pairs settle which pole is the toxic one."""
     from detox_engine.reading.pairs import knows_poles
 
     study, agreeing = page.study, None
     if study.embeddings is not None:
         agreeing = work.separation(page.fitted, entry.layer).agreeing[entry.direction]
-    return poles.Evidence(len(study.pairs), agreeing, knows_poles(entry.polarity, study.pair_count))
+    sure = knows_poles(entry.polarity, study.pair_count)
+    st.html(poles.meaning_html(entry, len(study.pairs), agreeing, sure))
 
 
 def draw_likeness(page: StudyPage[DirectionsPicks], entry: DirectionReading) -> None:
@@ -117,5 +120,5 @@ def draw_likeness(page: StudyPage[DirectionsPicks], entry: DirectionReading) -> 
     layer, direction = nearest = max(cosines, key=lambda pin: abs(cosines[pin]))
     st.html(
         f'<p class="aside">Most like the pinned direction {direction + 1} of layer {layer}: '
-        f"cosine {poles.signed(cosines[nearest])}</p>"
+        f"cosine {signed(cosines[nearest], decimals=2)}</p>"
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pages.directions.poles import signed
 from ui.show.downloads import Table
+from ui.words.numbers import signed
 from ui.words.text import token_html
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ def neurons_html(found: ValueVectors) -> str:
 
 def _list_html(title: str, kind: str, vectors: Sequence[ValueVector]) -> str:
     rows = "".join(
-        f"<tr><td>{one.neuron}</td><td>{signed(one.cosine)}</td><td>{_tokens_html(one)}</td></tr>" for one in vectors
+        f"<tr><td>{one.neuron}</td><td>{signed(one.cosine, decimals=2)}</td><td>{_tokens_html(one)}</td></tr>"
+        for one in vectors
     )
     return (
         f'<section class="{kind}"><h4>{title}</h4><table class="figures"><thead><tr><th>Neuron</th><th>Cosine</th>'

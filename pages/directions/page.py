@@ -10,13 +10,14 @@ import streamlit as st
 from detox_engine.plans import commands
 from pages.directions import figures, poles, work
 from pages.directions.card import draw_card
-from pages.directions.picks import MEASURES, DirectionsPicks
+from pages.directions.picks import DirectionsPicks
 from ui.frame.command import draw_commands
 from ui.frame.page import Head, Help, StudyPage, show
 from ui.session import state
 from ui.show.chart import draw_chart
 from ui.show.downloads import draw_download, write_csv
 from ui.widgets import layer as layer_
+from ui.widgets.option import ask
 
 HEAD = Head("Directions", "What do they mean?", "directions")
 HELP = Help(
@@ -73,19 +74,8 @@ def pick_layer(page: StudyPage[DirectionsPicks]) -> int:
 def pick_reading() -> None:
     """How directions are read: by product or cosine, through the final normalisation or not."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
-        st.segmented_control(
-            "Rank tokens by",
-            list(MEASURES),
-            format_func=MEASURES.get,
-            required=True,
-            help="The product favours tokens with long vectors, often common ones; the cosine looks at angles alone.",
-            **state.bind("directions_measure", "directions.measure"),
-        )
-        st.toggle(
-            "Through the final normalisation",
-            help="Weigh each coordinate as the model does just before it turns its state into tokens.",
-            **state.bind("directions_norm", "directions.through_norm"),
-        )
+        ask("directions.measure", "Rank tokens by", "directions_measure")
+        ask("directions.through_norm", "Through the final normalisation", "directions_norm")
 
 
 def draw_pins(page: StudyPage[DirectionsPicks]) -> None:
@@ -116,7 +106,7 @@ def draw_cards(page: StudyPage[DirectionsPicks], layer: int) -> None:
                 draw_card(page, entry)
     with st.container(horizontal=True, vertical_alignment="center"):
         if len(found) > first:
-            st.toggle(f"Show all {len(found)} directions", **state.bind("directions_all", "directions.show_all"))
+            ask("directions.show_all", f"Show all {len(found)} directions", "directions_all")
         draw_download(
             "All of this layer as CSV",
             lambda: write_csv(*poles.list_readings(found)),

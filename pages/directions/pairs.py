@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from pages.directions.poles import signed
 from ui.show.downloads import Table
 from ui.show.tinted import tinted_html
+from ui.words.numbers import signed
 from ui.words.rude_words import mask_token
 from ui.words.text import text_html
 
 if TYPE_CHECKING:
     from detox_engine.data.columns import Pair
-    from detox_engine.reading.pairs import CarriedText
+    from detox_engine.reading.pairs import CarriedText, TellingPairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,20 +30,7 @@ class CarriedPair:
     civil: CarriedText
 
 
-@dataclass(frozen=True, eq=False)
-class Telling:
-    """The pairs that say most about a direction; see `detox_engine.reading.pairs.TellingPairs`."""
-
-    most: tuple[CarriedPair, ...]
-    least: tuple[CarriedPair, ...]
-    against: tuple[CarriedPair, ...]
-
-    @property
-    def pairs(self) -> tuple[CarriedPair, ...]:
-        return self.most + self.least + self.against
-
-
-def pairs_html(found: Telling, shown: bool) -> str:
+def pairs_html(found: TellingPairs[CarriedPair], shown: bool) -> str:
     """The pairs that a direction sets apart most, and folded away those that it hardly sets apart or turns round."""
     end = find_end(found.pairs)
 
@@ -83,7 +70,7 @@ def carried_html(one: CarriedPair, end: float, shown: bool) -> str:
     """
     prompt = f'<div class="prompt">{text_html(one.pair.prompt)}</div>' if one.pair.prompt else ""
     sides = "".join(
-        f'<div class="side {name.lower()}"><b>{name}</b> <span class="aside">{signed(total)}</span>'
+        f'<div class="side {name.lower()}"><b>{name}</b> <span class="aside">{signed(total, decimals=2)}</span>'
         f"{_side_html(carried, len(one.pair.prompt), end, shown)}</div>"
         for name, carried in (("Toxic", one.toxic), ("Civil", one.civil))
         for total in [float(carried.contributions.sum())]
@@ -102,7 +89,7 @@ def _side_html(carried: CarriedText, prompt: int, end: float, shown: bool) -> st
         return '<p class="aside">Cut off before it begins.</p>'
     added = carried.contributions[first:].tolist()
     said = [
-        f"“{mask_token(token, shown)}” adds {signed(value)}"
+        f"“{mask_token(token, shown)}” adds {signed(value, decimals=2)}"
         for token, value in zip(text.tokens[first:], added, strict=True)
     ]
     cut = f'<p class="aside">Its last {text.cut:,} tokens were cut off.</p>' if text.cut else ""

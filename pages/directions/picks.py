@@ -13,7 +13,6 @@ from ui.session.view import Place
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
 
-MEASURES = {"product": "Product", "cosine": "Cosine"}
 PINS = Form(format_directions, lambda text: tuple(dict.fromkeys(parse_directions(text))))
 
 
@@ -21,8 +20,15 @@ PINS = Form(format_directions, lambda text: tuple(dict.fromkeys(parse_directions
 class DirectionsPicks(Picks):
     """How tokens are read, and what is kept in sight."""
 
-    measure: Literal["product", "cosine"] = pick("product", "measure", words=MEASURES)
-    through_norm: bool = pick(False, "norm")
+    measure: Literal["product", "cosine"] = pick(
+        "product",
+        "measure",
+        "The product favours tokens with long vectors, often common ones; the cosine looks at angles alone.",
+        words={"product": "Product", "cosine": "Cosine"},
+    )
+    through_norm: bool = pick(
+        False, "norm", "Weigh each coordinate as the model does just before it turns its state into tokens."
+    )
     show_all: bool = pick(False, "all")
     pins: tuple[Place, ...] = pick((), "pins", form=PINS)
     """In the order they were pinned."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ui.show.downloads import Table
+from ui.words.numbers import signed
 from ui.words.text import escape, token_html
 
 if TYPE_CHECKING:
@@ -15,17 +15,6 @@ if TYPE_CHECKING:
 
 TELLS, PARTLY = 0.6, 0.25
 """Polarities from which on a direction tells toxic from civil, or does so in part."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the pairs say about a direction's poles."""
-
-    pairs: int
-    agreeing: int | None
-    """Pairs whose toxic text lies nearer to the toxic pole; None where the embeddings were not kept."""
-    sure: bool
-    """Whether it is more than chance which pole is the toxic one."""
 
 
 def describe_polarity(polarity: float) -> str:
@@ -37,14 +26,17 @@ def describe_polarity(polarity: float) -> str:
     return "Varies within toxic text rather than between the sides."
 
 
-def meaning_html(entry: DirectionReading, evidence: Evidence) -> str:
-    """A direction's numbers as small meters, and what they mean in words."""
+def meaning_html(entry: DirectionReading, pairs: int, agreeing: int | None, sure: bool) -> str:
+    """A direction's numbers as small meters, and what they mean in words.
+
+    Args:
+        agreeing: pairs whose toxic text lies nearer to the toxic pole; None where the embeddings were not kept.
+        sure: whether it is more than chance which pole is the toxic one.
+    """
     words = [describe_polarity(entry.polarity)]
-    if evidence.agreeing is not None:
-        words.append(
-            f"In {evidence.agreeing:,} of {evidence.pairs:,} pairs the toxic text lies nearer to the toxic pole."
-        )
-    if not evidence.sure:
+    if agreeing is not None:
+        words.append(f"In {agreeing:,} of {pairs:,} pairs the toxic text lies nearer to the toxic pole.")
+    if not sure:
         words.append("<b>Which pole is the toxic one is uncertain.</b>")
     return (
         f'<p class="meaning">{" ".join(words)}</p><div class="numbers">'
@@ -75,15 +67,10 @@ def _pole_html(title: str, kind: str, ends: Sequence[TokenScore], longest: float
     rows = "".join(
         f'<li><span class="token">{token_html(end.token)}</span>'
         f'<span class="bar"><i style="width: {abs(end.score) / longest:.1%}"></i></span>'
-        f'<span class="score">{signed(end.score)}</span></li>'
+        f'<span class="score">{signed(end.score, decimals=2)}</span></li>'
         for end in ends
     )
     return f'<section class="{kind}"><h4>{escape(title)}</h4><ol>{rows}</ol></section>'
-
-
-def signed(value: float) -> str:
-    """A number with its sign, the minus as long as the plus."""
-    return f"{value:+.2f}".replace("-", "−")
 
 
 def list_readings(found: Sequence[DirectionReading]) -> Table:

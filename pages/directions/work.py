@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages.directions.pairs import CarriedPair, Telling
+from pages.directions.pairs import CarriedPair
 from ui.session.shared_models import shelf
 from ui.session.view import Fitted
 from ui.work.tasks import Task, Tell
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from detox_engine.reading.directions import DirectionReading
     from detox_engine.reading.lens import Reading
     from detox_engine.reading.neurons import ValueVectors
-    from detox_engine.reading.pairs import Separation
+    from detox_engine.reading.pairs import Separation, TellingPairs
     from detox_engine.scoring.evaluation import Score
     from detox_engine.study.study import Study
     from detox_engine.workbench import Workbench
@@ -49,23 +49,24 @@ class Effect:
     seconds: float
 
 
-def carry(bench: Workbench, study: Study, asked: Asked, progress: Progress, tell: Tell) -> Telling:
+def carry(bench: Workbench, study: Study, asked: Asked, progress: Progress, tell: Tell) -> TellingPairs[CarriedPair]:
     """The pairs that the direction sets apart most, least and the other way round, with the tokens that do so."""
-    from detox_engine.reading.pairs import carry_pairs, separate_pairs
+    from detox_engine.reading.pairs import TellingPairs, carry_pairs, separate_pairs
 
     subspace = study.subspaces[asked.layer]
     picked = separate_pairs(study.embeddings, asked.layer, subspace).pick_pairs(asked.direction)
-    pairs = [study.pairs[index] for index, _ in picked.most + picked.least + picked.against]
+    pairs = [study.pairs[index] for index, _ in picked.pairs]
     basis = subspace.basis[asked.direction]
     carried = iter(carry_pairs(bench.model, pairs, asked.layer, basis, study.plan, progress))
+    return TellingPairs(
+        *(
+            tuple(CarriedPair(index, study.pairs[index], times, *next(carried)) for index, times in group)
+            for group in picked
+        )
+    )
 
-    def describe(group: Sequence[tuple[int, float]]) -> tuple[CarriedPair, ...]:
-        return tuple(CarriedPair(index, study.pairs[index], times, *next(carried)) for index, times in group)
 
-    return Telling(describe(picked.most), describe(picked.least), describe(picked.against))
-
-
-def words_of(found: Telling) -> Iterator[str]:
+def words_of(found: TellingPairs[CarriedPair]) -> Iterator[str]:
     for pair in found.pairs:
         for side in (pair.toxic, pair.civil):
             yield from (*side.text.tokens, "".join(side.text.pieces))

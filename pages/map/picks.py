@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import streamlit as st
@@ -27,25 +27,32 @@ NUMBERS = {"neighbours": "Neighbours", "spread": "Least distance", "seed": "Seed
 class MapPicks(Picks):
     """How texts are laid out, and what is drawn of them."""
 
-    layout: Literal["pca", "umap", "directions"] = pick("pca", "map", words=METHODS)
+    layout: Literal["pca", "umap", "directions"] = pick(
+        "pca",
+        "map",
+        "PCA is a flat shadow, fitted without knowing the sides. UMAP keeps neighbours near. Toxic directions are "
+        "the first two of the layer, found from these very pairs.",
+        words=METHODS,
+    )
     frame: Frame = pick(MapPlan.frame, "map_frame", words=FRAMES)
     neighbours: int = pick(MapPlan.neighbours, "neighbours", sentence(MapPlan, "neighbours"), low=2, high=200, step=1)
     spread: float = pick(MapPlan.spread, "spread", sentence(MapPlan, "spread"), low=0.0, high=1.0, step=0.05)
     seed: int = pick(MapPlan.seed, "map_seed", sentence(MapPlan, "seed"), low=0, high=2**32 - 1, step=1)
     states: tuple[Literal["before", "after", "on paper"], ...] = pick(("before", "after"), "states", words=TITLES)
     lines: Literal["none", "pairs", "moves"] = pick("none", "lines", words=LINES)
-    together: bool = pick(False, "together")
-    play: bool = pick(False, "play")
+    together: bool = pick(
+        False, "together", "All states in one picture: hollow before, full after, with a dot on paper."
+    )
+    play: bool = pick(False, "play", "All layers one after the other, turned so that the eye can follow a text.")
+
+    def within(self, study: Study) -> MapPicks:
+        return self if study.kept > 1 or self.layout != "directions" else replace(self, layout="pca")
 
 
 def pick_plan(study: Study) -> MapPlan | None:
     """How texts are laid out; None lays them along the first two directions, which needs no layout."""
     methods = [name for name in METHODS if name != "directions" or study.kept > 1]
-    chosen = st.segmented_control(
-        "Layout", methods, format_func=METHODS.get, required=True,
-        help="PCA is a flat shadow, fitted without knowing the sides. UMAP keeps neighbours near. Toxic directions are "
-        "the first two of the layer, found from these very pairs.", **state.bind("map_method", "map.layout", methods),
-    )  # fmt: skip
+    chosen = ask("map.layout", "Layout", "map_method", options=methods)
     if chosen == "directions":
         return None
     with st.popover("Settings of the layout", icon=":material/tune:"):
@@ -76,16 +83,10 @@ def pick_looks(study: Study, several: bool) -> tuple[str, bool, bool]:
         several: whether there are several states to be put into one picture.
     """
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-        together = several and st.toggle(
-            "One over the other", help="All states in one picture: hollow before, full after, with a dot on paper.",
-            **state.bind("map_together", "map.together"),
-        )  # fmt: skip
+        together = several and ask("map.together", "One over the other", "map_together")
         kinds = [name for name in LINES if name != "moves" or together]
         lines = st.selectbox(
             "Lines", kinds, format_func=LINES.get, width=180, **state.bind("map_lines", "map.lines", kinds)
         )
-        playing = study.layers > 1 and st.toggle(
-            "Play through the layers", help="All layers one after the other, turned so that the eye can follow a text.",
-            **state.bind("map_play", "map.play"),
-        )  # fmt: skip
+        playing = study.layers > 1 and ask("map.play", "Play through the layers", "map_play")
     return lines, together, playing

@@ -11,7 +11,7 @@ import streamlit as st
 
 from detox_engine.plans import commands
 from pages.spectrum import figures
-from pages.spectrum.picks import SCALES, SpectrumPicks
+from pages.spectrum.picks import SpectrumPicks
 from pages.spectrum.work import RESAMPLING, Asked
 from ui.frame import command
 from ui.frame.page import Head, Help, StudyPage, show
@@ -20,6 +20,7 @@ from ui.show.chart import clicked, draw_chart
 from ui.show.downloads import Table
 from ui.show.figures import Scale
 from ui.widgets.layer import pick_layer
+from ui.widgets.option import ask
 from ui.work.tasks import draw_task
 
 if TYPE_CHECKING:
@@ -40,9 +41,7 @@ SHOWN_DIRECTIONS = 32
 
 
 def draw(page: StudyPage[SpectrumPicks]) -> None:
-    scale = st.segmented_control(
-        "Show", list(SCALES), format_func=SCALES.get, required=True, **state.bind("spectrum_scale", "spectrum.scale")
-    )
+    scale = ask("spectrum.scale", "Show", "spectrum_scale")
     values = stack_values(page.study)
     draw_layers(page, values, scale)
     layer = pick_layer(page.study, "spectrum_layer")

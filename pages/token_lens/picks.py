@@ -10,18 +10,16 @@ import streamlit as st
 from detox_engine.data.bundled import find_prompt_sets
 from detox_engine.data.texts import read_prompts
 from detox_engine.errors import InputError
-from ui.frame import frame
 from ui.session import state
 from ui.session.picks import WRITTEN, Picks, pick
 from ui.show import notes
-from ui.show.downloads import blur_rude
+from ui.widgets.option import ask
+from ui.widgets.written import ask_words
 from ui.words.rude_words import mask
 
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
 
-KINDS = {"pair": "A pair", "prompt": "A prompt", "own": "Your own words"}
-MEASURES = {"direction": "Along one direction", "length": "Length on the subspace"}
 LONGEST_FIELD = 200_000
 
 
@@ -29,7 +27,9 @@ LONGEST_FIELD = 200_000
 class TokenLensPicks(Picks):
     """The text that is looked at, and what colours it; the direction and the layer are the view's."""
 
-    kind: Literal["pair", "prompt", "own"] = pick("pair", "lens", words=KINDS)
+    kind: Literal["pair", "prompt", "own"] = pick(
+        "pair", "lens", words={"pair": "A pair", "prompt": "A prompt", "own": "Your own words"}
+    )
     pair: int = pick(1, "pair", low=1)
     """Number of the pair, from 1."""
     prompts: Literal["hostile", "plain", "everyday"] | None = pick(None, "lens_prompts")
@@ -38,7 +38,13 @@ class TokenLensPicks(Picks):
     """Number of the prompt in its set, from 1."""
     own: str = pick("", "text", form=WRITTEN)
     second: str = pick("", "second", form=WRITTEN)
-    measure: Literal["direction", "length"] = pick("direction", "colour", words=MEASURES)
+    measure: Literal["direction", "length"] = pick(
+        "direction",
+        "colour",
+        "The projection on one direction has a sign: toward toxic or toward civil. The length on the subspace of "
+        "the first directions has none.",
+        words={"direction": "Along one direction", "length": "Length on the subspace"},
+    )
     rank: int | None = pick(None, "lens_rank", low=1)
     """Directions that the length is taken on; None stands for the study's suggestion."""
 
@@ -66,26 +72,15 @@ class Measure:
 
 def pick_texts(study: Study) -> dict[str, str]:
     """One or two texts, by what they are called; none where nothing is written yet."""
-    kind = st.segmented_control(
-        "Kind of text", list(KINDS), format_func=KINDS.get, required=True, label_visibility="collapsed",
-        **state.bind("lens_kind", "token_lens.kind"),
-    )  # fmt: skip
+    kind = ask("token_lens.kind", "Kind of text", "lens_kind", label_visibility="collapsed")
     return {"pair": _pick_pair, "prompt": _pick_prompt, "own": _pick_own}[kind](study)
 
 
 def _pick_own(study: Study) -> dict[str, str]:
-    first = st.text_area(
-        "Text", height=100, max_chars=LONGEST_FIELD, placeholder="What a day, you utter genius.",
-        **state.bind("lens_own", "token_lens.own"),
-    )  # fmt: skip
-    blur_rude(first, "lens_own")
-    frame.note_long_text("token_lens.own")
-    second = st.text_area(
-        "A second text to compare it with, if you like", height=68, max_chars=LONGEST_FIELD,
-        **state.bind("lens_second", "token_lens.second"),
-    )  # fmt: skip
-    blur_rude(second, "lens_second")
-    frame.note_long_text("token_lens.second")
+    example = "What a day, you utter genius."
+    first = ask_words("token_lens.own", "Text", "lens_own", height=100, max_chars=LONGEST_FIELD, placeholder=example)
+    label = "A second text to compare it with, if you like"
+    second = ask_words("token_lens.second", label, "lens_second", height=68, max_chars=LONGEST_FIELD)
     if not second.strip():
         return {"The text": first} if first.strip() else {}
     return {"The first text": first, "The second text": second}
@@ -94,9 +89,7 @@ def _pick_own(study: Study) -> dict[str, str]:
 def _pick_pair(study: Study) -> dict[str, str]:
     last = len(study.pairs)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        number = st.number_input(
-            f"Which of the {last:,} pairs", 1, last, width=220, **state.bind("lens_pair", "token_lens.pair")
-        )
+        number = ask("token_lens.pair", f"Which of the {last:,} pairs", "lens_pair", max_value=last, width=220)
         pair = study.pairs[number - 1]
         _offer_editing(pair.toxic_text, pair.civil_text)
     return {"The toxic text": pair.toxic_text, "The civil text": pair.civil_text}
@@ -136,11 +129,7 @@ def _take_words(first: str, second: str) -> None:
 
 def pick_measure(study: Study) -> Measure:
     """What colours the tokens: the projection on one direction, or the length on the first ones."""
-    kind = st.segmented_control(
-        "Colour by", list(MEASURES), format_func=MEASURES.get, required=True,
-        help="The projection on one direction has a sign: toward toxic or toward civil. The length on the subspace of "
-        "the first directions has none.", **state.bind("lens_measure", "token_lens.measure"),
-    )  # fmt: skip
+    kind = ask("token_lens.measure", "Colour by", "lens_measure")
     if kind == "direction":
         bound = state.bind(
             "lens_direction", "direction", show=lambda direction: (direction or 0) + 1, take=lambda number: number - 1

@@ -15,7 +15,7 @@ from detox_engine.reading.pairs import CarriedText, knows_poles, separate_pairs
 from detox_engine.study.methods.detox import fit_subspace
 from pages.directions import figures, work
 from pages.directions.pairs import CarriedPair, carried_html, find_end, list_tokens
-from pages.directions.poles import Evidence, describe_polarity, meaning_html, poles_html
+from pages.directions.poles import describe_polarity, meaning_html, poles_html
 from tests.pages.conftest import LIMIT, fitted_app, open_app, texts
 from ui.session import shared_models
 from ui.session.view import Fitted
@@ -295,5 +295,5 @@ def test_polarity_is_told_in_words():
     assert describe_polarity(0.4).startswith("Partly")
     assert describe_polarity(0.1).startswith("Varies within toxic text")
     entry = DirectionReading(0, 0, 1.0, 0.5, 0.1, Reading((), ()))
-    assert "uncertain" in meaning_html(entry, Evidence(10, 5, sure=False))
-    assert "uncertain" not in meaning_html(entry, Evidence(10, 5, sure=True))
+    assert "uncertain" in meaning_html(entry, 10, 5, sure=False)
+    assert "uncertain" not in meaning_html(entry, 10, 5, sure=True)

@@ -9,7 +9,6 @@ import streamlit as st
 from detox_engine.data.bundled import ASSETS
 from ui.frame.sidebar import draw_sidebar
 from ui.session import state
-from ui.session.links import left_out
 from ui.show import chart
 from ui.show.notes import draw_error
 
@@ -62,9 +61,3 @@ def _draw_link_error() -> None:
         with st.container(key="link_error"):
             draw_error(st.session_state.link_error)
             st.button("All right", key="link_error_read", on_click=st.session_state.pop, args=("link_error",))
-
-
-def note_long_text(path: str) -> None:
-    """Under a text field: say so where its text, the view's part `path`, is too long for a link."""
-    if path in left_out(state.view()):
-        st.caption("This text is too long for a link: a shared view leaves it out.")

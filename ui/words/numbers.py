@@ -9,26 +9,28 @@ if TYPE_CHECKING:
     from detox_engine.estimates import Estimate
 
 
-def number(value: float, beside: float = 0.0) -> str:
+def number(value: float, beside: float = 0.0, decimals: int | None = None) -> str:
     """A number with the digits that tell something, and a real minus sign.
 
     Args:
         beside: a number that it is read together with; the larger of the two sets the decimals.
+        decimals: as many, as in a list of numbers below one another.
     """
     if not math.isfinite(value):
         return "–"
     size = max(abs(value), abs(beside))
-    if 0 < size < 1e-4:
+    if decimals is None and 0 < size < 1e-4:
         text = f"{abs(value):.0e}".replace("e-0", "e-")
     else:
-        decimals = 0 if size >= 100 else 2 if size >= 10 else 3 if size >= 0.0095 or not size else 5
+        if decimals is None:
+            decimals = 0 if size >= 100 else 2 if size >= 10 else 3 if size >= 0.0095 or not size else 5
         text = f"{abs(value):,.{decimals}f}"
     return f"−{text}" if value < 0 and float(text.replace(",", "")) else text
 
 
-def signed(value: float, beside: float = 0.0) -> str:
+def signed(value: float, beside: float = 0.0, decimals: int | None = None) -> str:
     """A change, with its sign."""
-    text = number(value, beside)
+    text = number(value, beside, decimals)
     return text if text.startswith(("−", "–")) or not float(text.replace(",", "")) else f"+{text}"
 
 
