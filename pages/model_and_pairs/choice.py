@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 CHOICE = "model_and_pairs"
 """The choice's part of the view."""
+KEPT = {"persist_state": "session"}
 _NONE = "(none)"
 
 
@@ -124,10 +125,10 @@ def _map_columns(spec: PairSpec, preview: Preview) -> PairSpec | None:
     else:
         st.info("Which column is which? Their names do not say.", icon=":material/view_column:")
     with st.expander("Columns", expanded=not recognised):
-        if recognised and not st.toggle("Map the columns by hand", key=f"map_{spec.source}"):
+        if recognised and not st.toggle("Map the columns by hand", key=f"map_{spec.source}", **KEPT):
             return spec
         choices = [_NONE, *preview.columns]
-        words = {"format_func": lambda name: mask(name, shown)}
+        words = {"format_func": lambda name: mask(name, shown), **KEPT}
         toxic = st.selectbox("Toxic text", choices, key=f"toxic_{spec.source}", **words)
         civil = st.selectbox("Civil text", choices, key=f"civil_{spec.source}", **words)
         prompt = st.selectbox("Prompt that both continue", choices, key=f"prompt_{spec.source}", **words)

@@ -35,7 +35,6 @@ HELP = Help(
     alt="Pairs of texts, their differences, the direction they share, and states projected off it",
 )
 SHOWN_PAIRS = 12
-KEPT = {"persist_state": "session"}
 
 
 def draw(page: Page) -> None:
@@ -128,8 +127,8 @@ def draw_pairs(page: Page, study: Study) -> None:
         st.warning(plain(mask(warning, page.shows_words)), icon=":material/warning:")
     flaws = choice.flaws(page.view.study_key, study.made)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        words = st.text_input("Filter", key="pairs_filter", placeholder="Words in any of the texts", **KEPT)
-        only_flawed = any(flaws) and st.toggle("Only those with something odd", key="pairs_flawed", **KEPT)
+        words = st.text_input("Filter", key="pairs_filter", placeholder="Words in any of the texts", **choice.KEPT)
+        only_flawed = any(flaws) and st.toggle("Only those with something odd", key="pairs_flawed", **choice.KEPT)
     chosen = filter_pairs(study.pairs, flaws, words, only_flawed)
     if not chosen:
         st.caption("No pair holds all of these words.")

@@ -110,6 +110,9 @@ def test_unknown_columns_are_mapped_by_hand(tiny_folder):
     source = session.session_state["view"]["model_and_pairs.file"]
     session.selectbox(key=f"toxic_{source}").set_value("rude").run()
     session.selectbox(key=f"civil_{source}").set_value("nice").run()
+    session.switch_page("spectrum/page.py").run()
+    session.switch_page("model_and_pairs/page.py").run()
+    assert session.selectbox(key=f"toxic_{source}").value == "rude", "pages that are left keep what was picked on them"
     session.button(key="fit").click().run()
     run_until(session, lambda session: "Pairs 1–5 of 5" in texts(session))
     pairs = session.session_state["view"].fit.pairs
