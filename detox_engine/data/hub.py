@@ -56,10 +56,7 @@ def open_hub(source: str, subset: str | None, split: str, revision: str | None, 
         except FAILURES as error:
             raise _explain(error, source, subset, split, revision) from None
 
-    def stopped_early(count: int) -> bool:
-        return streamed is not None and count >= streamed
-
-    return Table(source, tuple(columns), "row", known, read, stopped_early)
+    return Table(source, tuple(columns), "row", known, read, lambda count: streamed is not None and count >= streamed)
 
 
 def _explain(error: Exception, source: str, subset: str | None, split: str, revision: str | None) -> InputError:

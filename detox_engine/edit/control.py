@@ -15,12 +15,14 @@ def draw_controls(edit: LowRankEdit, draws: int, seed: int) -> tuple[LowRankEdit
     A draw depends on the seed, its number and the layer alone, and a lower rank takes the first directions of a
     higher one, so that settings of a sweep share their luck.
     """
-    return tuple(_draw(edit, seed, draw) for draw in range(draws))
-
-
-def _draw(edit: LowRankEdit, seed: int, draw: int) -> LowRankEdit:
-    bases = {layer: _draw_basis(*basis.shape, (seed, draw, layer)) for layer, basis in edit.bases.items()}
-    return LowRankEdit(bases, edit.strength, edit.edit_bias)
+    return tuple(
+        LowRankEdit(
+            {layer: _draw_basis(*basis.shape, (seed, draw, layer)) for layer, basis in edit.bases.items()},
+            edit.strength,
+            edit.edit_bias,
+        )
+        for draw in range(draws)
+    )
 
 
 def _draw_basis(rank: int, hidden: int, key: Sequence[int]) -> Tensor:

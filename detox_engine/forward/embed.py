@@ -1,7 +1,7 @@
 """One hooked pass over the texts: a sentence embedding for each layer, pair and side (method, step 1)."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import local
 
@@ -41,10 +41,6 @@ class TokenizedText:
     """One for each token: what the sentence embedding counts of it. They sum to 1."""
 
     cut: bool
-
-
-class _TrunkDone(Exception):
-    """Raised by the hook of the highest layer needed: nothing above it has to run."""
 
 
 def tokenize(model: OpenModel, prompt: str, text: str, max_length: int, pooling: Pooling) -> TokenizedText:
@@ -92,16 +88,15 @@ class _Pool(local):
 
 
 @torch.inference_mode()
-def _run_batch(model: OpenModel, texts: Sequence[TokenizedText], layers: int, pool: _Pool) -> Tensor:
+def _run_batch(model: OpenModel, texts: Sequence[TokenizedText], pool: _Pool) -> Tensor:
     """Pooled states `[layers, batch, hidden]` of one right-padded batch, on the model's device."""
     device = model.network.device
     weights = torch.zeros((len(texts), max(len(text.ids) for text in texts)))
     for row, text in enumerate(texts):
         weights[row, : len(text.ids)] = torch.tensor(text.weights)
     pool.weights = weights.to(device)
-    pool.states = torch.empty((layers, len(texts), model.anatomy.hidden), device=device)
-    with suppress(_TrunkDone):
-        run_trunk(model, [text.ids for text in texts])
+    pool.states = torch.empty((model.anatomy.layers, len(texts), model.anatomy.hidden), device=device)
+    run_trunk(model, [text.ids for text in texts])
     return pool.states
 
 
@@ -111,40 +106,36 @@ def embed_pairs(
     pairs: Sequence[Pair],
     max_length: int = 128,
     pooling: Pooling = "mean",
-    layers: int | None = None,
     progress: Progress = ignore_progress,
     edit: LowRankEdit | None = None,
 ) -> Embeddings:
-    """Sentence embeddings of both sides of `pairs` after each of the first `layers` blocks (all by default).
+    """Sentence embeddings of both sides of `pairs` after each block.
 
-    Each text runs once through the trunk, without the language-model head, up to the highest layer needed. The
-    states of a batch's tokens are pooled inside the forward pass and gone with it. Progress counts texts. With an
-    `edit` they are the embeddings of the edited model.
+    Each text runs once through the trunk, without the language-model head. The states of a batch's tokens are pooled
+    inside the forward pass and gone with it. Progress counts texts. With an `edit` they are the embeddings of the
+    edited model.
 
     Raises:
         InputError: a text has no token left to pool, an embedding is not finite, or the memory does not
             suffice for a single text.
     """
-    layers = model.anatomy.layers if layers is None else layers
     if model.context is not None:
         max_length = min(max_length, model.context)
     sides = [(pair.prompt, text) for pair in pairs for text in (pair.toxic_text, pair.civil_text)]
     texts = [tokenize(model, prompt, text, max_length, pooling) for prompt, text in sides]
-    pooled = torch.empty((layers, len(texts), model.anatomy.hidden))
+    pooled = torch.empty((model.anatomy.layers, len(texts), model.anatomy.hidden))
 
     def run(batch: Sequence[int]) -> Tensor:
-        states = _run_batch(model, [texts[index] for index in batch], layers, pool)
+        states = _run_batch(model, [texts[index] for index in batch], pool)
         _check_finite(states, batch, sides)
         return states.cpu()
 
     def pool_layer(layer: int, states: Tensor) -> None:
         pool.states[layer] = torch.bmm(pool.weights[:, None], states.float())[:, 0]
-        if layer == layers - 1:
-            raise _TrunkDone
 
     @contextmanager
     def turn() -> Iterator[None]:
-        blocks = dict(enumerate(model.anatomy.blocks[:layers]))
+        blocks = dict(enumerate(model.anatomy.blocks))
         with model.turns, edited(model.anatomy, [edit]), watched(blocks, pool_layer):
             yield
 
@@ -182,5 +173,5 @@ def _check_finite(states: Tensor, batch: Sequence[int], sides: Sequence[tuple[st
         )
 
 
-def _clip(text: str, length: int = 60) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+def _clip(text: str) -> str:
+    return text if len(text) <= 60 else text[:59] + "…"

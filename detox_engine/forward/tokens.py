@@ -1,6 +1,6 @@
 """The states of a text's tokens, layer by layer."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -114,17 +114,13 @@ def project_rows(
 
     projected: dict[int, Tensor] = {}
     progress("Reading tokens", 0, len(rows))
-    for row, result in _within_memory(run_in_batches(range(len(rows)), width, run, device)):
-        projected[row] = result
-        progress("Reading tokens", len(projected), len(rows))
-    return [projected[row] for row in range(len(rows))]
-
-
-def _within_memory(results: Iterator) -> Iterator:
     try:
-        yield from results
+        for row, result in run_in_batches(range(len(rows)), width, run, device):
+            projected[row] = result
+            progress("Reading tokens", len(projected), len(rows))
     except MemoryError as error:
         raise InputError(f"There is not enough memory for this text ({error}): shorten it.") from None
+    return [projected[row] for row in range(len(rows))]
 
 
 def _check_finite(projections: Tensor, layers: Sequence[int]) -> None:

@@ -60,13 +60,18 @@ def format_directions(places: Iterable[tuple[int, int]]) -> str:
 
 def format_layers(layers: Iterable[int]) -> str:
     """The shortest text that `parse_layers` reads back as these layers."""
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in find_runs(layers))
+
+
+def find_runs(layers: Iterable[int]) -> list[list[int]]:
+    """Consecutive layers by the first and the last of each run."""
     runs: list[list[int]] = []
     for layer in sorted(set(layers)):
         if runs and layer == runs[-1][1] + 1:
             runs[-1][1] = layer
         else:
             runs.append([layer, layer])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+    return runs
 
 
 EVERY_LAYER = tuple(range(MOST_LAYERS))

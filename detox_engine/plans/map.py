@@ -18,8 +18,6 @@ class MapPlan:
         "pca",
         "How texts are laid out: pca, a flat shadow, or umap, which keeps neighbours near.",
         "--method",
-        link="map",
-        words={"pca": "PCA", "umap": "UMAP"},
     )
     frame: Frame = option(
         "before",

@@ -2,9 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from detox_engine.errors import InputError, Progress, ignore_progress
+from detox_engine.errors import Progress, ignore_progress
 from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.layers import check_layers
 from detox_engine.plans.measure import EvaluationPlan, SamplingPlan
 from detox_engine.plans.sources import TextSpec
 
@@ -29,10 +28,7 @@ def plan_ablation(study: "Study", layer: int, direction: int, strength: float = 
     Raises:
         InputError: the study has no such layer or direction.
     """
-    check_layers((layer,), study.layers)
-    kept = study.subspaces[layer].kept
-    if not 0 <= direction < kept:
-        raise InputError(f"Direction {direction} of layer {layer} was not kept: choose one of 0-{kept - 1}.")
+    study.check_direction(layer, direction)
     others = frozenset((layer, other) for other in range(direction))
     return EditPlan((layer,), direction + 1, strength, others)
 

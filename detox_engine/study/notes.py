@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from detox_engine.data.columns import holds_half_character
 from detox_engine.disk import write_whole
 from detox_engine.errors import InputError
-from detox_engine.plans.layers import check_layers
 
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
@@ -74,10 +73,7 @@ def write_note(folder: Path, study: "Study", layer: int, direction: int, text: s
     Raises:
         InputError: the folder cannot be written, the study has no such direction, or the text is too long.
     """
-    check_layers((layer,), study.layers)
-    kept = study.subspaces[layer].kept
-    if not 0 <= direction < kept:
-        raise InputError(f"Direction {direction} of layer {layer} was not kept: choose one of 0-{kept - 1}.")
+    study.check_direction(layer, direction)
     with _turn:
         notes = {(note.layer, note.direction): note for note in read_notes(folder)}
         earlier = notes.pop((layer, direction), None)

@@ -16,7 +16,7 @@ from detox_engine.disk import new_folder
 from detox_engine.errors import InputError, first_line
 from detox_engine.forward.embeddings import Embeddings
 from detox_engine.plans.fit import FitPlan
-from detox_engine.plans.layers import format_layers, parse_layers
+from detox_engine.plans.layers import check_layers, format_layers, parse_layers
 from detox_engine.plans.sources import BUNDLED, PairSpec
 from detox_engine.study.moments import Moments, load_moments, save_moments
 from detox_engine.study.rank import NullSpectrum, count_dominant_directions
@@ -87,6 +87,13 @@ class Study:
     @property
     def dominant_ranks(self) -> tuple[int, ...]:
         return count_dominant_directions(self.null_spectra, self.subspaces)
+
+    def check_direction(self, layer: int, direction: int) -> None:
+        """Raise an InputError where the study has no such layer or did not keep this direction of it."""
+        check_layers((layer,), self.layers)
+        kept = self.subspaces[layer].kept
+        if not 0 <= direction < kept:
+            raise InputError(f"Direction {direction} of layer {layer} was not kept: choose one of 0-{kept - 1}.")
 
     def require_fit(self, model: "OpenModel") -> None:
         """Raise an InputError that says which differ, if the study was made with another model than `model`."""

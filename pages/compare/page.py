@@ -47,7 +47,8 @@ SHOWN = 20
 
 
 def draw(page: StudyPage[ComparePicks]) -> None:
-    written = find_written()
+    # A run that was stopped or failed leaves the one before it in place.
+    _, written = WRITING.latest() or (None, None)
     asked = pick_asked(page)
     draw_task(
         WRITING,
@@ -66,12 +67,6 @@ def draw(page: StudyPage[ComparePicks]) -> None:
         st.caption("Press the button, and what the model writes with and without the edit appears here side by side.")
     if written is not None or asked is not None:
         draw_command(written.asked if written is not None else asked)
-
-
-def find_written() -> Written | None:
-    """The latest finished comparison of this session; a run that was stopped or failed leaves it in place."""
-    latest = WRITING.latest()
-    return None if latest is None else latest[1]
 
 
 def pick_asked(page: StudyPage[ComparePicks]) -> Asked | None:

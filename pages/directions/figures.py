@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from ui.show.downloads import Table
-from ui.show.figures import LIGHT, Palette, finish
+from ui.show.figures import LIGHT, Palette, finish, frame_cells
 from ui.words.numbers import signed
 
 ALIKE = 0.7
@@ -30,7 +30,7 @@ def cosines_figure(cosines: np.ndarray, layer: int, direction: int, colours: Pal
     ]
     figure = _heatmap(np.abs(shown), said, 1.0, colours.ramp, "Size of the cosine", np.arange(1, directions + 1))
     if direction < directions:
-        _frame(figure, layer - 0.5, direction + 0.5, layer + 0.5, direction + 1.5, colours)
+        frame_cells(figure, (layer, layer), (direction + 1, direction + 1), colours.civil)
     figure.update_xaxes(title="Layer", dtick=max(1, round(layers / 8)))
     figure.update_yaxes(title="Direction", range=[directions + 0.5, 0.5], tick0=1, dtick=max(1, round(directions / 6)))
     return finish(figure, 110 + 14 * directions, across="", up="", margin={"t": 10})
@@ -71,7 +71,7 @@ def angles_figure(angles: np.ndarray, summary: np.ndarray, picked: int, name: st
     figure.update_traces(colorbar={"tickvals": [0, 15, 30, 45, 60, 75, 90]})
     if layers <= MOST_WRITTEN:
         _write_cells(figure, summary, colours)
-    _frame(figure, -0.5, picked - 0.5, layers - 0.5, picked + 0.5, colours)
+    frame_cells(figure, (0, layers - 1), (picked, picked), colours.civil)
     axis = {"title": "Layer", "dtick": max(1, round(layers / 12)), "range": [-0.5, layers - 0.5], "constrain": "domain"}
     figure.update_xaxes(axis)
     figure.update_yaxes(axis | {"scaleanchor": "x"})
@@ -128,7 +128,7 @@ def _heatmap(z: np.ndarray, said: list[list[str]], high: float, ramp: tuple[str,
             y=rows,
             zmin=0,
             zmax=high,
-            colorscale=[[index / (len(ramp) - 1), colour] for index, colour in enumerate(ramp)],
+            colorscale=ramp,
             xgap=1,
             ygap=1,
             hovertext=said,
@@ -136,8 +136,3 @@ def _heatmap(z: np.ndarray, said: list[list[str]], high: float, ramp: tuple[str,
             colorbar={"title": {"text": title, "side": "right"}, "thickness": 12},
         )
     )
-
-
-def _frame(figure: go.Figure, left: float, low: float, right: float, high: float, colours: Palette) -> None:
-    line = {"color": colours.civil, "width": 2}
-    figure.add_shape(type="rect", x0=left, x1=right, y0=low, y1=high, line=line)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 import streamlit as st
 
-from detox_engine.plans.map import Frame, MapPlan
-from detox_engine.plans.option import sentence
+from detox_engine.plans.map import MapPlan
+from detox_engine.plans.option import option_of
 from pages.map.work import BEFORE, TITLES
 from ui.session import state
-from ui.session.picks import Picks, pick
+from ui.session.picks import Picks, part, pick
 from ui.widgets.option import ask
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 METHODS = {"pca": "PCA", "umap": "UMAP", "directions": "Toxic directions"}
 LINES = {"none": "None", "pairs": "Join the twins", "moves": "Before to after"}
-FRAMES = {"before": "The texts before the edit", "both": "All states that are there"}
 NUMBERS = {"neighbours": "Neighbours", "spread": "Least distance", "seed": "Seed"}
 
 
@@ -34,10 +33,8 @@ class MapPicks(Picks):
         "the first two of the layer, found from these very pairs.",
         words=METHODS,
     )
-    frame: Frame = pick(MapPlan.frame, "map_frame", words=FRAMES)
-    neighbours: int = pick(MapPlan.neighbours, "neighbours", sentence(MapPlan, "neighbours"), low=2, high=200, step=1)
-    spread: float = pick(MapPlan.spread, "spread", sentence(MapPlan, "spread"), low=0.0, high=1.0, step=0.05)
-    seed: int = pick(MapPlan.seed, "map_seed", sentence(MapPlan, "seed"), low=0, high=2**32 - 1, step=1)
+    plan: MapPlan = part(MapPlan())
+    """Its method is that of `layout`, where that is one."""
     states: tuple[Literal["before", "after", "on paper"], ...] = pick(("before", "after"), "states", words=TITLES)
     lines: Literal["none", "pairs", "moves"] = pick("none", "lines", words=LINES)
     together: bool = pick(
@@ -56,13 +53,16 @@ def pick_plan(study: Study) -> MapPlan | None:
     if chosen == "directions":
         return None
     with st.popover("Settings of the layout", icon=":material/tune:"):
-        fitted = st.radio(
-            "Fit the layout on", list(FRAMES), format_func=FRAMES.get, help=sentence(MapPlan, "frame"),
-            **state.bind("map_frame", "map.frame"),
+        frame = option_of(MapPlan, "frame")
+        st.radio(
+            "Fit the layout on", list(frame.words), format_func=frame.words.get, help=frame.sentence,
+            **state.bind("map_frame", "map.plan.frame"),
         )  # fmt: skip
-        if chosen == "pca":
-            return MapPlan(frame=fitted)
-        return MapPlan("umap", fitted, *(ask(f"map.{name}", label, f"map_{name}") for name, label in NUMBERS.items()))
+        if chosen == "umap":
+            for name, label in NUMBERS.items():
+                ask(f"map.plan.{name}", label, f"map_{name}")
+    plan = state.view()["map.plan"]
+    return replace(plan, method="umap") if chosen == "umap" else MapPlan(frame=plan.frame)
 
 
 def pick_states() -> tuple[str, ...]:

@@ -95,9 +95,7 @@ def run(bench: Workbench, study: Study, asked: Asked, progress: Progress, tell: 
     after = embed_study(bench.model, study, edit, progress)
     if before.toxic.shape[1] < 2 * FOLDS:
         return Run(before, after, {})
-    known = PROBES.find(asked.fitted)
-    if known is None:
-        known = PROBES.keep(asked.fitted, probe_layers(before, progress=progress))
+    known = PROBES.find_or_make(asked.fitted, lambda: probe_layers(before, progress=progress))
     changed = {AFTER: after, PAPER: project_on_paper(before, edit)}
     probes = {name: probe_layers(found, progress=progress) for name, found in changed.items()}
     return Run(before, after, {BEFORE: known, **probes})
@@ -122,13 +120,10 @@ def find_paper(asked: Asked, study: Study, before: Embeddings) -> Embeddings:
     Raises:
         InputError: the edit removes nothing.
     """
-    found = PAPERS.find(asked)
-    if found is None:
-        from detox_engine.edit.low_rank import make_edit
-        from detox_engine.reading.map import project_on_paper
+    from detox_engine.edit.low_rank import make_edit
+    from detox_engine.reading.map import project_on_paper
 
-        found = PAPERS.keep(asked, project_on_paper(before, make_edit(study.subspaces, asked.edit)))
-    return found
+    return PAPERS.find_or_make(asked, lambda: project_on_paper(before, make_edit(study.subspaces, asked.edit)))
 
 
 def find_probes(asked: Asked) -> Mapping[str, tuple[Separability, ...]] | None:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from ui.show.figures import LEGEND, Palette, Scale, finish, tick
+from detox_engine.plans.layers import find_runs
+from ui.show.figures import LEGEND, Palette, Scale, finish, frame_cells, tick
 
 AXIS_OF_SCALE = {
     "values": "Singular value",
@@ -42,7 +43,7 @@ def heatmap_figure(
                 z=spectra,
                 x=np.arange(1, directions + 1),
                 y=np.arange(layers),
-                colorscale=[[index / 4, colour] for index, colour in enumerate(colours.ramp)],
+                colorscale=colours.ramp,
                 xgap=1,
                 ygap=1,
                 colorbar={
@@ -65,23 +66,9 @@ def heatmap_figure(
             ),
         ]
     )
-    figure.add_shape(
-        type="rect",
-        x0=0.5,
-        x1=directions + 0.5,
-        y0=picked - 0.5,
-        y1=picked + 0.5,
-        line={"color": colours.quiet, "width": 2},
-    )
-    for first, last in _runs(edited):
-        figure.add_shape(
-            type="rect",
-            x0=0.5,
-            x1=min(rank, directions) + 0.5,
-            y0=first - 0.5,
-            y1=last + 0.5,
-            line={"color": colours.edited, "width": 3},
-        )
+    frame_cells(figure, (1, directions), (picked, picked), colours.quiet)
+    for run in find_runs(edited):
+        frame_cells(figure, (1, min(rank, directions)), run, colours.edited, width=3)
     figure.update_xaxes(
         title="Direction, strongest first",
         showgrid=False,
@@ -186,14 +173,3 @@ def stability_figure(median: np.ndarray, high: np.ndarray, edited: Sequence[int]
     figure.update_yaxes(title="Largest principal angle (degrees)", range=[0, 92], tickvals=[0, 15, 30, 45, 60, 75, 90])
     figure.update_layout(legend=LEGEND)
     return finish(figure, 320)
-
-
-def _runs(layers: Sequence[int]) -> list[tuple[int, int]]:
-    """Consecutive layers as pairs of first and last."""
-    runs: list[tuple[int, int]] = []
-    for layer in sorted(layers):
-        if runs and layer == runs[-1][1] + 1:
-            runs[-1] = (runs[-1][0], layer)
-        else:
-            runs.append((layer, layer))
-    return runs

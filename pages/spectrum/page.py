@@ -36,7 +36,6 @@ HELP = Help(
     "signs, once the directions before it are taken out; it dominates where it is so with nothing taken out.",
     r"T = U S V, \qquad \text{share}_i = \frac{s_i^2}{\sum_j s_j^2}",
 )
-SCALES_IN_FILES = ("values", "shares", "cumulative")
 SHOWN_DIRECTIONS = 32
 
 
@@ -195,7 +194,7 @@ def list_directions(study: Study, layers: Sequence[int]) -> Table:
     rows = []
     for layer in layers:
         values = study.subspaces[layer].singular_values.numpy()
-        columns = [figures.scaled(values, scale).tolist() for scale in SCALES_IN_FILES]
+        columns = [figures.scaled(values, scale).tolist() for scale in figures.AXIS_OF_SCALE]
         chance = study.null_spectra[layer].band().T.tolist()
         chance += [(None, None, None)] * (len(values) - len(chance))
         entries = zip(*columns, chance, strict=True)

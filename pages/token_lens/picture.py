@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from pages.token_lens.picks import Measure
-from ui.show.figures import Palette, finish
+from ui.show.figures import Palette, finish, frame_cells
 from ui.show.tinted import tinted_html
 from ui.words.rude_words import mask_token
 from ui.words.text import escape
@@ -121,11 +121,7 @@ def lens_figure(rows: Sequence[Lit], layer: int, signed: bool, colours: Palette,
         vertical_spacing=0.22 / len(rows),
         subplot_titles=[row.title for row in rows] if len(rows) > 1 else None,
     )
-    ramp = (
-        [[0, colours.civil], [0.5, colours.background], [1, colours.toxic]]
-        if signed
-        else [[index / 4, colour] for index, colour in enumerate(colours.ramp)]
-    )
+    ramp = (colours.civil, colours.background, colours.toxic) if signed else colours.ramp
     for place, lit in enumerate(rows, 1):
         said = [
             [label(say_token(lit, row, column, signed, shown, "\n")) for column in range(count)]
@@ -143,10 +139,7 @@ def lens_figure(rows: Sequence[Lit], layer: int, signed: bool, colours: Palette,
             row=place,
             col=1,
         )
-        figure.add_shape(
-            type="rect", x0=-0.5, x1=count - 0.5, y0=layer - 0.5, y1=layer + 0.5,
-            line={"color": colours.quiet, "width": 2}, row=place, col=1,
-        )  # fmt: skip
+        frame_cells(figure, (0, count - 1), (layer, layer), colours.quiet, row=place, col=1)
     step = -(-count // 30)
     ticks = list(range(0, count, step))
     names = [label(mask_token(rows[0].tokens[tick], shown)[:12]) for tick in ticks]

@@ -81,9 +81,7 @@ def answer(bench: Workbench, study: Study, asked: Asked, progress: Progress, tel
         projections, passed = _project(bench.model, text, bases, edit)
         looked.append(Looked(projections))
         states.append(passed)
-    scale = SCALES.find(asked.fitted)
-    if scale is None:
-        scale = SCALES.keep(asked.fitted, find_scale(bench.model, study.pairs, bases, progress=progress))
+    scale = SCALES.find_or_make(asked.fitted, lambda: find_scale(bench.model, study.pairs, bases, progress=progress))
     tell(Found(tuple(looked), scale))
     return Found(_read_next(bench.model, looked, states, progress), scale)
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from detox_engine.errors import InputError
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.map import MapPlan
 from detox_engine.plans.measure import EvaluationPlan, SamplingPlan
 from detox_engine.plans.option import LARGEST, Leaf
 from detox_engine.plans.sources import ModelSpec, PairSpec, TextSpec
@@ -52,7 +53,7 @@ EVERYTHING = View(
         "model_and_pairs": ChoicePicks(),
         "spectrum": SpectrumPicks("values"),
         "directions": DirectionsPicks("cosine", True, True, ((7, 0), (2, 3))),
-        "map": MapPicks("umap", "both", 30, 0.25, 5, ("on paper",), "moves", True, True),
+        "map": MapPicks("umap", MapPlan("pca", "both", 30, 0.25, 5), ("on paper",), "moves", True, True),
         "token_lens": TokenLensPicks("own", 9, "plain", 4, WORDS, "second", "length", 5),
         "compare": ComparePicks("own", 12, 3, WORDS, SAMPLING),
         "trade_offs": TradeOffsPicks((1, 3), 1, 2, 2, (3, 4), ("0.5", "1"), True, MEASURES, 7.5),

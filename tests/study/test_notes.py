@@ -1,6 +1,7 @@
 """Notes: kept with the study, replaced as a whole, never half-written."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,9 +10,11 @@ import pytest
 from detox_engine.errors import InputError
 from detox_engine.study import notes
 from detox_engine.study.notes import find_note, read_notes, write_note
+from detox_engine.study.study import Study
 
 STUDY = SimpleNamespace(layers=3, subspaces=(SimpleNamespace(kept=40),) * 3)
 """What notes need of a study: its layers and how many directions each kept."""
+STUDY.check_direction = partial(Study.check_direction, STUDY)
 
 
 @pytest.fixture

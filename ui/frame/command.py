@@ -11,7 +11,7 @@ from ui.show.downloads import blur_rude
 
 def draw_commands(commands: Sequence[Sequence[str]], note: str = "") -> None:
     """The expander with commands to copy."""
-    words = "\n".join(write_command(command) for command in commands)
+    words = "\n".join(shlex.join(command) for command in commands)
     with st.expander("The same from the command line", icon=":material/terminal:"), st.container(key="commands"):
         # Blurred or not, the button in its corner copies it in full. Only what people wrote can be rude: to ask for
         # the other words would hold up a first page until the scorer is loaded.
@@ -22,8 +22,3 @@ def draw_commands(commands: Sequence[Sequence[str]], note: str = "") -> None:
         st.code(words, language="bash", wrap_lines=True)
         if note:
             st.caption(note)
-
-
-def write_command(command: Sequence[str]) -> str:
-    """A command as a person types it."""
-    return shlex.join(command)

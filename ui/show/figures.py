@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,6 +63,14 @@ def palette(theme: str | None) -> Palette:
 def tick(count: int) -> int:
     """The step between the ticks of an axis of so many."""
     return max(1, round(count / 12))
+
+
+def frame_cells(
+    figure: go.Figure, across: Sequence[int], up: Sequence[int], colour: str, width: int = 2, **panel: int
+) -> None:
+    """A frame around the cells of a heatmap from the first to the last of `across` and of `up`."""
+    ends = {"x0": across[0] - 0.5, "x1": across[1] + 0.5, "y0": up[0] - 0.5, "y1": up[1] + 0.5}
+    figure.add_shape(type="rect", line={"color": colour, "width": width}, **ends, **panel)
 
 
 def finish(figure: go.Figure, height: int, *, across: str | None = None, up: str | None = None, **layout) -> go.Figure:

@@ -61,6 +61,11 @@ class Kept(Generic[A, R]):
                 self._results.popitem(last=False)
         return result
 
+    def find_or_make(self, key: A, make: Callable[[], R]) -> R:
+        """The result under `key`, made and kept where there is none."""
+        found = self.find(key)
+        return self.keep(key, make()) if found is None else found
+
     def all(self) -> dict[A, R]:
         """Every result under its key, the latest last."""
         with self._lock:
