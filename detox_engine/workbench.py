@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from detox_engine.data.stream import PairStream
 from detox_engine.edit.low_rank import LowRankEdit, make_edit
 from detox_engine.errors import Progress, ignore_progress
 from detox_engine.forward.compare import Comparison, compare_prompts
@@ -38,17 +37,14 @@ class Workbench:
         self,
         plan: FitPlan = FitPlan(),  # noqa: B008
         progress: Progress = ignore_progress,
-        pairs: PairStream | None = None,
         keep_moments: bool = True,
     ) -> Study:
         """From pairs to the toxic subspace of every layer; see `fit_study`."""
-        return fit_study(self.model, plan, progress, pairs, keep_moments)
+        return fit_study(self.model, plan, progress, keep_moments=keep_moments)
 
-    def extend(
-        self, study: Study, more: PairSpec, progress: Progress = ignore_progress, pairs: PairStream | None = None
-    ) -> Study:
+    def extend(self, study: Study, more: PairSpec, progress: Progress = ignore_progress) -> Study:
         """The study of its pairs and `more` of them; see `extend_study`."""
-        return extend_study(self.model, study, more, progress, pairs)
+        return extend_study(self.model, study, more, progress)
 
     def read(
         self,

@@ -11,10 +11,9 @@ from detox_engine.errors import InputError
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.measure import SamplingPlan
-from detox_engine.plans.sources import ModelSpec, PairSpec
-from detox_engine.study.fit import fit_to_folder
+from detox_engine.plans.sources import PairSpec
 from detox_engine.workbench import Workbench
-from tests.models import SENTENCES, open_tiny, save_tiny_model
+from tests.models import SENTENCES, open_tiny
 
 PLAN = FitPlan(pairs=PairSpec(limit=40), keep=6)
 PROMPTS = [sentence[:30] for sentence in SENTENCES]
@@ -136,23 +135,3 @@ def test_threads_with_different_edits_and_a_fit_between_them_never_disturb_one_a
         torch.testing.assert_close(again.embeddings.toxic, study.embeddings.toxic, rtol=1e-5, atol=1e-6)
     for name, value in bench.model.network.state_dict().items():
         assert torch.equal(value, weights[name]), name
-
-
-def test_a_fit_to_a_folder_that_exists_does_no_work(tmp_path):
-    with pytest.raises(InputError, match="exists already"):
-        fit_to_folder(ModelSpec("no/such-model"), PLAN, tmp_path)
-
-
-def test_a_model_from_a_folder_makes_the_same_study_each_time(tmp_path):
-    folder = save_tiny_model("opt", tmp_path / "model")
-    study = fit_to_folder(ModelSpec(str(folder), device="cpu"), PLAN, tmp_path / "study")
-    assert study.model.weights_hash.startswith("sha256:")
-    again = Workbench.load(ModelSpec(str(folder), device="cpu")).fit(PLAN)
-    assert again.model.weights_hash == study.model.weights_hash
-    assert torch.equal(again.subspaces[1].basis, study.subspaces[1].basis)
-
-
-def test_bad_pairs_are_refused_before_the_model_is_loaded(tmp_path):
-    plan = FitPlan(pairs=PairSpec(str(tmp_path / "missing.jsonl")))
-    with pytest.raises(InputError, match="missing.jsonl"):
-        fit_to_folder(ModelSpec("no/such-model"), plan, tmp_path / "study")

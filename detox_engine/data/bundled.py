@@ -14,9 +14,7 @@ APP = HOME / "app.py"
 ASSETS = HOME / "assets"
 EVERYDAY = ASSETS / "everyday"
 DEMO = ASSETS / "demo"
-
-
-BUNDLED_MODEL = ASSETS / "demo" / "model"
+BUNDLED_MODEL = DEMO / "model"
 
 
 def bundled_pairs(model_name: str) -> Path:
@@ -39,7 +37,7 @@ def bundled_neutral(model_name: str) -> Path:
 
 
 def find_prompt_sets(model: str) -> Mapping[str, Path]:
-    """The bundled prompts that suit a model, by their names for people."""
+    """The bundled prompts that suit a model, by their names."""
     if model == BUNDLED:
-        return {"Hostile": DEMO / "hostile_prompts.txt", "Plain": DEMO / "plain_prompts.txt"}
-    return {"Everyday": EVERYDAY / "challenge_prompts.txt"}
+        return {"hostile": DEMO / "hostile_prompts.txt", "plain": DEMO / "plain_prompts.txt"}
+    return {"everyday": EVERYDAY / "challenge_prompts.txt"}

@@ -3,7 +3,7 @@
 import gc
 import inspect
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import AbstractContextManager
 from functools import cache
@@ -57,7 +57,6 @@ def run_in_batches(
     width: Callable[[Row], int],
     run: Callable[[Sequence[Row]], Sequence[Result]],
     device: torch.device,
-    budgets: Mapping[str, int] = TOKEN_BUDGET,
 ) -> Iterator[tuple[Row, Result]]:
     """Each row with its result, longest rows first, in batches whose padded tokens keep to the device's budget.
 
@@ -66,7 +65,7 @@ def run_in_batches(
     Raises:
         MemoryError: one row alone does not fit.
     """
-    budget = budgets.get(device.type, budgets["cpu"])
+    budget = TOKEN_BUDGET.get(device.type, TOKEN_BUDGET["cpu"])
     waiting = deque(sorted(rows, key=width, reverse=True))
     most = len(waiting)
     while waiting:

@@ -11,7 +11,7 @@ from torch import Tensor
 from detox_engine.data.columns import Pair
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import Progress, ignore_progress
-from detox_engine.forward.tokens import LONGEST, LensText, encode_text, project_rows
+from detox_engine.forward.tokens import LensText, encode_text, project_rows
 from detox_engine.model.load import OpenModel
 
 SCALE_SHARE = 0.99
@@ -59,7 +59,6 @@ def project_text(
     text: str,
     bases: Mapping[int, Tensor],
     edit: LowRankEdit | None = None,
-    longest: int = LONGEST,
     read: Callable[[bool, int, Tensor], None] | None = None,
 ) -> TokenProjections:
     """Project every token of `text` on directions of each layer, before and, with an `edit`, after it.
@@ -71,7 +70,7 @@ def project_text(
     Raises:
         InputError: see `encode_text`; a state is not finite, or the memory does not suffice.
     """
-    encoded = encode_text(model, text, longest)
+    encoded = encode_text(model, text)
     sides = [(encoded.ids, None)] + ([(encoded.ids, edit)] if edit is not None else [])
     hear = None if read is None else lambda row, layer, states: read(row == 1, layer, states)
     found = project_rows(model, sides, bases, read=hear)

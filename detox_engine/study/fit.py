@@ -6,7 +6,7 @@ texts and embeddings: the map, the cards, the probes.
 """
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -57,19 +57,6 @@ class PairSample:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """The subspaces of every layer, and what they rest on."""
-
-    sample: PairSample
-    moments: tuple[Moments, ...] | None
-    """One a layer where the pairs were streamed."""
-    subspaces: tuple[ToxicSubspace, ...]
-    null_spectra: tuple[NullSpectrum, ...]
-    seconds: dict[str, float]
-    """Wall time of the steps `embed` and `subspace`."""
-
-
 def fit_study(
     model: OpenModel,
     plan: FitPlan = FitPlan(),  # noqa: B008
@@ -88,7 +75,7 @@ def fit_study(
     """
     if pairs is None:
         pairs = open_pairs(plan.pairs, bundled_pairs(model.spec.name))
-    study = _make_study(model, plan, fit_pairs(model, plan, pairs, progress))
+    study = fit_pairs(model, plan, pairs, progress)
     return study if keep_moments else replace(study, moments=None)
 
 
@@ -112,16 +99,22 @@ def extend_study(
     embeddings = study.embeddings or embed_pairs(model, study.pairs, plan.max_length, plan.pooling, progress=progress)
     sample = PairSample(study.pairs, embeddings, study.pair_count, study.pairs_hash, study.tokens, study.warnings)
     before = sample, study.moments or sum_moments(embeddings)
-    fit = fit_stream(model, plan, pairs, progress, before)
-    return replace(_make_study(model, plan, fit), added=(*study.added, more))
+    return replace(fit_stream(model, plan, pairs, progress, before), added=(*study.added, more))
 
 
-def _make_study(model: OpenModel, plan: FitPlan, fit: Fit) -> Study:
-    subspaces, sample = fit.subspaces, fit.sample
+def _make_study(
+    model: OpenModel,
+    plan: FitPlan,
+    sample: PairSample,
+    subspaces: tuple[ToxicSubspace, ...],
+    null_spectra: tuple[NullSpectrum, ...],
+    seconds: Mapping[str, float],
+    moments: tuple[Moments, ...] | None = None,
+) -> Study:
     ranks = tuple(
-        null.suggest_rank(subspace.singular_values) for null, subspace in zip(fit.null_spectra, subspaces, strict=True)
+        null.suggest_rank(subspace.singular_values) for null, subspace in zip(null_spectra, subspaces, strict=True)
     )
-    begin = suggest(model.spec.name, len(subspaces), count_dominant_directions(fit.null_spectra, subspaces))
+    begin = suggest(model.spec.name, len(subspaces), count_dominant_directions(null_spectra, subspaces))
     made, versions = stamp()
     return Study(
         model=identify(model),
@@ -133,14 +126,14 @@ def _make_study(model: OpenModel, plan: FitPlan, fit: Fit) -> Study:
         subspaces=subspaces,
         embeddings=sample.embeddings if plan.keep_embeddings else None,
         tokens=sample.tokens,
-        seconds={"load": model.load_seconds, **fit.seconds},
-        null_spectra=fit.null_spectra,
+        seconds={"load": model.load_seconds, **seconds},
+        null_spectra=null_spectra,
         suggested_ranks=ranks,
         suggested_layers=begin.layers,
         suggested_rank=min(begin.rank, min(subspace.kept for subspace in subspaces)),
         made=made,
         versions=versions,
-        moments=fit.moments,
+        moments=moments,
     )
 
 
@@ -171,7 +164,7 @@ def extend_to_folder(
     return extended
 
 
-def fit_pairs(model: OpenModel, plan: FitPlan, stream: PairStream, progress: Progress = ignore_progress) -> Fit:
+def fit_pairs(model: OpenModel, plan: FitPlan, stream: PairStream, progress: Progress = ignore_progress) -> Study:
     """Steps 1–5 of the method; how, depends on how many pairs there are.
 
     Raises:
@@ -190,7 +183,7 @@ def fit_pairs(model: OpenModel, plan: FitPlan, stream: PairStream, progress: Pro
     nulls = draw_null_spectra(embeddings, subspaces, progress=progress)
     warnings = found.warnings + _describe_cut(len(embeddings.cut), plan)
     sample = PairSample(found.pairs, embeddings, len(found.pairs), found.hash, embeddings.tokens, warnings)
-    return Fit(sample, None, subspaces, nulls, _time_steps(start, embedded))
+    return _make_study(model, plan, sample, subspaces, nulls, _time_steps(start, embedded))
 
 
 def fit_stream(
@@ -199,7 +192,7 @@ def fit_stream(
     stream: PairStream,
     progress: Progress = ignore_progress,
     before: tuple[PairSample, Sequence[Moments]] | None = None,
-) -> Fit:
+) -> Study:
     """As `fit_pairs`, in memory that does not grow with the number of pairs.
 
     Args:
@@ -224,7 +217,7 @@ def fit_stream(
     embedded = perf_counter()
     subspaces = fit_subspaces_of(moments, plan.keep, progress, plan.method)
     nulls = draw_null_spectra_of(moments, sample.embeddings, subspaces, progress=progress)
-    return Fit(sample, tuple(moments), subspaces, nulls, _time_steps(start, embedded))
+    return _make_study(model, plan, sample, subspaces, nulls, _time_steps(start, embedded), tuple(moments))
 
 
 def sum_moments(embeddings: Embeddings) -> tuple[Moments, ...]:

@@ -37,9 +37,9 @@ class NullSpectrum:
         """`[kept]` what a singular value must exceed to count: mean + `DEVIATIONS` standard deviations of the null."""
         return _threshold(self.draws)
 
-    def band(self, quantiles: Sequence[float] = (0.05, 0.5, 0.95)) -> Tensor:
-        """`[quantiles, kept]` percentiles of the null over its draws, for a chart under the singular values."""
-        return self.draws.quantile(torch.tensor(quantiles), dim=0)
+    def band(self) -> Tensor:
+        """`[3, kept]` 5th, 50th and 95th percentile of the null over its draws, for a chart beside the spectrum."""
+        return self.draws.quantile(torch.tensor((0.05, 0.5, 0.95)), dim=0)
 
     def suggest_rank(self, singular_values: Tensor) -> int:
         """How many leading singular values lie above the threshold: 0 where none does, `kept` where all do."""

@@ -26,7 +26,7 @@ SETS_IN_WORDS = {
 
 def pick_prompts(model: str) -> tuple[str, ...]:
     """A draw from bundled prompts, or a person's own; none while they have written none."""
-    sets = {name.lower(): path for name, path in find_prompt_sets(model).items()}
+    sets = find_prompt_sets(model)
     kinds = [*sets, OWN]
     kind = st.segmented_control(
         "Prompts",

@@ -86,22 +86,20 @@ EFFECT = Task("effect of", measure_effect, keep=512, each=lambda asked: f"{asked
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)
-def readings(
-    fitted: Fitted, layer: int, measure: str, through_norm: bool, top: int = 10
-) -> tuple[DirectionReading, ...]:
+def readings(fitted: Fitted, layer: int, measure: str, through_norm: bool) -> tuple[DirectionReading, ...]:
     """Every kept direction of one layer in tokens, strongest first."""
     study, bench = _open(fitted)
-    return bench.read(study, [layer], study.subspaces[layer].kept, top, measure, through_norm)
+    return bench.read(study, [layer], study.subspaces[layer].kept, measure=measure, through_norm=through_norm)
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)
-def mean_reading(fitted: Fitted, layer: int, measure: str, through_norm: bool, top: int = 10) -> Reading:
+def mean_reading(fitted: Fitted, layer: int, measure: str, through_norm: bool) -> Reading:
     """The mean direction of one layer in tokens."""
     from detox_engine.reading.lens import read_tokens
 
     study, bench = _open(fitted)
     direction = study.subspaces[layer].mean_direction[None]
-    return read_tokens(direction, bench.model, top, measure, through_norm)[0]
+    return read_tokens(direction, bench.model, measure=measure, through_norm=through_norm)[0]
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)

@@ -194,8 +194,7 @@ def list_points(study: Study, maps: Iterable[LayerMap], names: Sequence[str]) ->
 def hover_labels(fitted: Fitted, shown: bool) -> tuple[list[str], list[str]]:
     """What a dot says on hover, of the toxic and of the civil text of every pair of a study."""
     pairs = shelf().find_study(fitted.study).pairs
-    toxic, civil = (
-        [f"Pair {number:,}<br>{hover_label(text, shown)}" for number, text in enumerate(texts, start=1)]
-        for texts in ([pair.toxic_text for pair in pairs], [pair.civil_text for pair in pairs])
+    return tuple(
+        [f"Pair {number:,}<br>{hover_label(getattr(pair, side), shown)}" for number, pair in enumerate(pairs, start=1)]
+        for side in ("toxic_text", "civil_text")
     )
-    return toxic, civil

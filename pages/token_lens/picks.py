@@ -97,7 +97,7 @@ def _pick_pair(study: Study) -> dict[str, str]:
 
 def _pick_prompt(study: Study) -> dict[str, str]:
     """One of the bundled prompts that suit the model."""
-    sets = {name.lower(): path for name, path in find_prompt_sets(state.view().model.name).items()}
+    sets = find_prompt_sets(state.view().model.name)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         names = list(sets)
         name = st.selectbox(

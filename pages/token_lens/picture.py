@@ -14,7 +14,7 @@ from pages.token_lens.picks import Measure
 from ui.show.figures import Palette, finish, frame_cells
 from ui.show.tinted import tinted_html
 from ui.words.rude_words import mask_token
-from ui.words.text import escape
+from ui.words.text import chart_html
 
 if TYPE_CHECKING:
     from detox_engine.reading.token_lens import ProjectionScale
@@ -124,7 +124,7 @@ def lens_figure(rows: Sequence[Lit], layer: int, signed: bool, colours: Palette,
     ramp = (colours.civil, colours.background, colours.toxic) if signed else colours.ramp
     for place, lit in enumerate(rows, 1):
         said = [
-            [label(say_token(lit, row, column, signed, shown, "\n")) for column in range(count)]
+            [chart_html(say_token(lit, row, column, signed, shown, "\n")) for column in range(count)]
             for row in range(layers)
         ]
         figure.add_trace(
@@ -142,7 +142,7 @@ def lens_figure(rows: Sequence[Lit], layer: int, signed: bool, colours: Palette,
         frame_cells(figure, (0, count - 1), (layer, layer), colours.quiet, row=place, col=1)
     step = -(-count // 30)
     ticks = list(range(0, count, step))
-    names = [label(mask_token(rows[0].tokens[tick], shown)[:12]) for tick in ticks]
+    names = [chart_html(mask_token(rows[0].tokens[tick], shown)[:12]) for tick in ticks]
     figure.update_xaxes(showgrid=False, zeroline=False, tickvals=ticks, ticktext=names)
     figure.update_xaxes(tickangle=-90, tickfont={"size": 10})
     figure.update_xaxes(title="Token of the text, in order", row=len(rows))
@@ -178,8 +178,3 @@ def describe_heatmap(states: Sequence[Lit], layer: int, signed: bool) -> str:
         words = say_value(lit.values[layer, place], signed)
         parts.append(f"{lit.title}, strongest at layer {layer} is token {place + 1}: {words}")
     return "; ".join(parts)
-
-
-def label(words: str) -> str:
-    """Words as a chart shows them, which would otherwise read markup in them."""
-    return escape(words).replace("&#x27;", "'").replace("&quot;", '"').replace("␊", "<br>").replace("\n", "<br>")

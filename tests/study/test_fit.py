@@ -229,3 +229,23 @@ def test_flaws_that_a_stream_can_see_are_told(bench, plan, tmp_path):
     assert "1 of 62 rows make no pair" in told
     assert f"more than 3 times the words of the other: {uneven} (line" in told and uneven
     assert "repeated pairs were not looked for" in told
+
+
+def test_a_fit_to_a_folder_that_exists_does_no_work(tmp_path, plan):
+    with pytest.raises(InputError, match="exists already"):
+        fit_to_folder(ModelSpec("no/such-model"), plan, tmp_path)
+
+
+def test_a_model_from_a_folder_makes_the_same_study_each_time(tmp_path, plan):
+    folder = save_tiny_model("opt", tmp_path / "model")
+    study = fit_to_folder(ModelSpec(str(folder), device="cpu"), plan, tmp_path / "study")
+    assert study.model.weights_hash.startswith("sha256:")
+    again = Workbench.load(ModelSpec(str(folder), device="cpu")).fit(plan)
+    assert again.model.weights_hash == study.model.weights_hash
+    assert torch.equal(again.subspaces[1].basis, study.subspaces[1].basis)
+
+
+def test_bad_pairs_are_refused_before_the_model_is_loaded(tmp_path):
+    plan = FitPlan(pairs=PairSpec(str(tmp_path / "missing.jsonl")))
+    with pytest.raises(InputError, match="missing.jsonl"):
+        fit_to_folder(ModelSpec("no/such-model"), plan, tmp_path / "study")

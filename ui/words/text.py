@@ -14,9 +14,13 @@ from ui.words.rude_words import _rude_spans, is_rude_token, mask
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
-def escape(text: str) -> str:
-    """`text` as HTML that shows exactly its characters: no markup, no control or direction characters at work."""
-    return html.escape(_CONTROL.sub(lambda match: _picture(match[0]), text), quote=True)
+def escape(text: str, quote: bool = True) -> str:
+    """`text` as HTML that shows exactly its characters: no markup, no control or direction characters at work.
+
+    Args:
+        quote: whether quotes are escaped too; charts, which know little HTML, show them as they are.
+    """
+    return html.escape(_CONTROL.sub(lambda match: _picture(match[0]), text), quote)
 
 
 def _picture(character: str) -> str:
@@ -34,10 +38,15 @@ def chart_label(prompt: str) -> str:
     return short.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
 
 
+def chart_html(text: str) -> str:
+    """A text as a chart shows it, its lines below one another."""
+    return escape(text, quote=False).replace("\n", "<br>")
+
+
 def hover_label(text: str, shown: bool) -> str:
     """A text as a chart's hover says it: masked, wrapped, and with no markup at work."""
     lines = textwrap.wrap(mask(text, shown), 60, max_lines=5, placeholder=" …") or [" "]
-    return "<br>".join(escape(line).replace("&#x27;", "'").replace("&quot;", '"') for line in lines)
+    return chart_html("\n".join(lines))
 
 
 def text_html(text: str) -> str:
