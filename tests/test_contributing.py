@@ -12,6 +12,7 @@ from detox_engine.data import files
 from detox_engine.data.bundled import EVERYDAY
 from detox_engine.data.pairs import read_pairs
 from detox_engine.errors import ignore_progress
+from detox_engine.plans.choice import Choice
 from detox_engine.plans.measure import EvaluationPlan, SamplingPlan
 from detox_engine.plans.sources import PairSpec
 from detox_engine.scoring import scorers
@@ -61,7 +62,7 @@ def test_a_scorer_dropped_into_its_folder_measures(drop):
 def test_a_method_dropped_into_its_folder_fits(drop):
     drop(methods, methods.methods, EXAMPLES["method"])
     toxic, civil = torch.randn(2, 3, 6, 16)
-    subspaces = methods.fit_subspaces(toxic, civil, 2, method="random")
+    subspaces = methods.fit_subspaces(toxic, civil, 2, method=Choice("random"))
     for subspace in subspaces:
         torch.testing.assert_close(subspace.basis @ subspace.basis.T, torch.eye(2))
     assert len(subspaces) == 3

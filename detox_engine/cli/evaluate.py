@@ -1,5 +1,6 @@
 """`detox evaluate`: is an edit good?"""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -24,6 +25,7 @@ from detox_engine.cli.flags import (
 from detox_engine.cli.output import plain, show_estimate, tell_edit
 from detox_engine.disk import write_json, write_whole
 from detox_engine.errors import InputError, Progress
+from detox_engine.plans.choice import list_in_words, usual_options
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.measure import EvaluationPlan
@@ -35,15 +37,18 @@ if TYPE_CHECKING:
     from detox_engine.study.study import Study
 
 
-SCORER_LIST = f" {'; '.join(f'{name}: {kind.sentence}' for name, kind in scorers().items())}."
-"""What `--scorers` says after its sentence."""
-
-
-@asks({"--scorers": SCORER_LIST}, edit=EditPlan(), plan=EvaluationPlan(), model=StudyModel())
+@asks(
+    {"--scorers": list_in_words(scorers())},
+    edit=EditPlan(),
+    plan=EvaluationPlan(),
+    options=usual_options(scorers()),
+    model=StudyModel(),
+)
 def evaluate(
     study: StudyFolder,
     edit: Said[EditPlan],
     plan: Said[EvaluationPlan],
+    options: Mapping[str, Any],
     model: Said[StudyModel],
     preset: Annotated[
         Literal["paper"] | None,
@@ -65,7 +70,7 @@ def evaluate(
     """Score an edit before and after, beside random subspaces of the same rank."""
     if report is not None and report.exists():
         raise InputError(f"{report} exists already; choose another file, or remove it first.")
-    measure = plan_evaluation(plan, preset)
+    measure = plan_evaluation(plan, preset).with_options(options)
     choose(measure)  # before anything is loaded
     with output.progress_bars() as progress:
         if preset is not None and not study.exists():

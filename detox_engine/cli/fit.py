@@ -1,8 +1,9 @@
 """The commands that make a study: `detox fit` from pairs, `detox extend` from a study and more pairs."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -11,6 +12,7 @@ from rich.table import Table
 from detox_engine.cli import output
 from detox_engine.cli.flags import Json, Out, Said, StudyFolder, absolute, asks, load_study, model_of
 from detox_engine.cli.output import plain
+from detox_engine.plans.choice import list_in_words, usual_options
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.layers import format_layers
 from detox_engine.plans.sources import ModelSpec, MorePairs, PairSpec, StudyModel
@@ -19,16 +21,14 @@ from detox_engine.study.methods import methods
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
 
-METHODS = "; ".join(f"{name}: {kind.sentence}" for name, kind in methods().items())
 
-
-@asks({"--method": f" {METHODS}."}, model=ModelSpec(), plan=FitPlan())
-def fit(out: Out, model: ModelSpec, plan: FitPlan, as_json: Json = False) -> None:
+@asks({"--method": list_in_words(methods())}, model=ModelSpec(), plan=FitPlan(), options=usual_options(methods()))
+def fit(out: Out, model: ModelSpec, plan: FitPlan, options: Mapping[str, Any], as_json: Json = False) -> None:
     """Find the toxic directions of every layer of a model, and write them to a study."""
     with output.progress_bars() as progress:
         from detox_engine.study.fit import fit_to_folder
 
-        study = fit_to_folder(absolute(model), plan, out, progress)
+        study = fit_to_folder(absolute(model), plan.with_options(options), out, progress)
     _show_study(study, out, as_json)
 
 

@@ -1,8 +1,9 @@
 """`detox sweep`: which ranks and layers are worth it."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -10,7 +11,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from detox_engine.cli import output
-from detox_engine.cli.evaluate import SCORER_LIST
 from detox_engine.cli.flags import (
     Csv,
     Json,
@@ -23,11 +23,12 @@ from detox_engine.cli.flags import (
     load_workbench,
 )
 from detox_engine.cli.output import plain, show_estimate, show_number
+from detox_engine.plans.choice import list_in_words, usual_options
 from detox_engine.plans.commands import PERPLEXITY_LIMIT
 from detox_engine.plans.layers import format_layers
 from detox_engine.plans.measure import SweepPlan
 from detox_engine.plans.sources import StudyModel
-from detox_engine.scoring.scorers import choose
+from detox_engine.scoring.scorers import choose, scorers
 
 if TYPE_CHECKING:
     from detox_engine.scoring.recommend import Recommendation
@@ -35,10 +36,11 @@ if TYPE_CHECKING:
     from detox_engine.study.study import Study
 
 
-@asks({"--scorers": SCORER_LIST}, plan=SweepPlan(), model=StudyModel())
+@asks({"--scorers": list_in_words(scorers())}, plan=SweepPlan(), options=usual_options(scorers()), model=StudyModel())
 def sweep(
     study: StudyFolder,
     plan: Said[SweepPlan],
+    options: Mapping[str, Any],
     model: Said[StudyModel],
     out: Annotated[
         Path | None,
@@ -59,7 +61,7 @@ def sweep(
     check_format(as_json, as_csv)
     with output.progress_bars() as progress:
         fitted = load_study(study)
-        grid = plan_grid(fitted, plan)
+        grid = plan_grid(fitted, plan, options)
         from detox_engine.scoring.records import record_sweep, tabulate_sweep
         from detox_engine.scoring.sweep import check_grid, run_sweep
 
@@ -78,12 +80,13 @@ def sweep(
     return output.show(sweep_table(found, choice, str(results)))
 
 
-def plan_grid(study: "Study", said: Said[SweepPlan]) -> SweepPlan:
+def plan_grid(study: "Study", said: Said[SweepPlan], options: Mapping[str, Any]) -> SweepPlan:
     """The grid asked for; of the ranks that nobody asked for, those that the study has directions for."""
     plan = said.over(SweepPlan(ranks=tuple(rank for rank in SweepPlan.ranks if rank <= study.kept)))
-    choose(plan.evaluation)
-    found = {name: getattr(plan, name) for name in ("starts", "ends")}
-    return replace(plan, **{name: layers and layers_of(study, layers) for name, layers in found.items()})
+    evaluation = plan.evaluation.with_options(options)
+    choose(evaluation)
+    starts, ends = (layers and layers_of(study, layers) for layers in (plan.starts, plan.ends))
+    return replace(plan, starts=starts, ends=ends, evaluation=evaluation)
 
 
 def sweep_table(sweep: "Sweep", choice: "Recommendation | None", results: str) -> RenderableType:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
+from detox_engine.plans.choice import Choice
 from detox_engine.plans.edit import EditBeside, EditPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.layers import EVERY_LAYER
@@ -34,12 +35,17 @@ class StudyKey(Protocol):
 
 
 def spell(plan: Any, usual: Any) -> list[str]:
-    """The words of a command line that turn `usual` into `plan`.
+    """The words of a command line that turn `usual` into `plan`, the options of what it chooses behind the choice.
 
     An option for which something else than its default stands in where nothing is said is always said.
     """
-    pairs = zip(leaves(plan), leaves(usual), strict=True)
-    return [word for leaf, other in pairs if _is_said(leaf, other.value) for word in _words(leaf)]
+    words: list[str] = []
+    for leaf, other in zip(leaves(plan), leaves(usual), strict=True):
+        words += _words(leaf) if _is_said(leaf, other.value) else ()
+        for choice in leaf.value if isinstance(leaf.value, tuple) else (leaf.value,):
+            if isinstance(choice, Choice) and choice.options is not None:
+                words += spell(choice.options, type(choice.options)())
+    return words
 
 
 def _is_said(leaf: Leaf, usual: Any) -> bool:

@@ -1,17 +1,19 @@
 """What an edit is measured with: sampling, an evaluation, a sweep."""
 
+from __future__ import annotations
+
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from detox_engine.errors import InputError
+from detox_engine.plans.choice import CHOICES, Choice, choice_of
 from detox_engine.plans.layers import LAYERS
 from detox_engine.plans.option import numbers, option
 from detox_engine.plans.sources import BUNDLED, TextSpec
 
-DEFAULT_SCORERS = ("profanity", "perplexity", "drift", "fluency", "distinct", "suppression")
-TASKS = ("boolq", "rte", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa")
-"""The paper's seven zero-shot tasks, by their names in lm-evaluation-harness."""
-CLASSIFIERS = ("unitary/toxic-bert", "unitary/unbiased-toxic-roberta")
+DEFAULT_SCORERS = tuple(map(Choice, ("profanity", "perplexity", "drift", "fluency", "distinct", "suppression")))
 
 
 @dataclass(frozen=True)
@@ -67,48 +69,26 @@ class SamplingPlan:
 class EvaluationPlan:
     """What an edit is measured with; before, after and control share all of it."""
 
-    scorers: tuple[str, ...] = option(
-        DEFAULT_SCORERS, "Scorers to run, by name, with commas between them.", "--scorers", link="scorers"
+    scorers: tuple[Choice, ...] = option(
+        DEFAULT_SCORERS,
+        "Scorers to run, by name, with commas between them.",
+        "--scorers",
+        link="scorers",
+        form=CHOICES,
     )
+    """A name alone is a choice with the options that are usual."""
     prompts: str = option(
         BUNDLED,
         "Prompts to continue: the bundled ones, a file with one a line, JSONL, or a Hub data set.",
         "--prompts",
         link="prompts",
+        may_be_file=True,
     )
     limit_prompts: int | None = option(
         None, "Take only the first prompts, this many.", "--limit-prompts", link="limit_prompts", low=1, step=50
     )
     sampling: SamplingPlan = option(SamplingPlan(), "How continuations are written.")
     neutral: TextSpec = option(TextSpec(), "Neutral text to read.")
-    classifier: str = option(
-        CLASSIFIERS[0],
-        "Text-classification model for the classifier scorer: a Hub id or a folder.",
-        "--classifier",
-        link="classifier",
-        offers=CLASSIFIERS,
-    )
-    classifier_label: str | None = option(
-        None,
-        "Label of that model that stands for toxic text, where it is not recognised by itself.",
-        "--classifier-label",
-        link="classifier_label",
-    )
-    tasks: tuple[str, ...] = option(
-        TASKS,
-        "Tasks for the capability scorer: names in lm-evaluation-harness, or task files.",
-        "--tasks",
-        link="tasks",
-        offers=TASKS,
-    )
-    limit_tasks: int | None = option(
-        None,
-        "Take only the first documents of each task, this many.",
-        "--limit-tasks",
-        link="limit_tasks",
-        low=1,
-        step=50,
-    )
     controls: int = option(
         3,
         "Random subspaces of the same rank on the same layers, drawn as a control.",
@@ -126,15 +106,19 @@ class EvaluationPlan:
     )
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "scorers", tuple(map(choice_of, self.scorers)))
         if self.controls < 1:
             raise InputError(
                 f"An effect is shown beside its control: draw 1 random subspace or more, not {self.controls}."
             )
         if self.resamples < 100:
             raise InputError(f"A 95 % interval needs 100 resamples or more, not {self.resamples}.")
-        for count, what in ((self.limit_prompts, "prompt"), (self.limit_tasks, "document of each task")):
-            if count is not None and count < 1:
-                raise InputError(f"Take 1 {what} or more, not {count}.")
+        if self.limit_prompts is not None and self.limit_prompts < 1:
+            raise InputError(f"Take 1 prompt or more, not {self.limit_prompts}.")
+
+    def with_options(self, options: Mapping[str, Any]) -> EvaluationPlan:
+        """This plan, the options of its scorers out of those of every scorer, by name."""
+        return replace(self, scorers=tuple(choice.among(options) for choice in self.scorers))
 
 
 SWEEP_EVALUATION = EvaluationPlan(

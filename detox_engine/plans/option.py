@@ -56,6 +56,12 @@ class Option:
     """Of a plan in a plan: what its flags and links begin with there."""
     usual: str | None = None
     """What stands in for it where nothing is said, if the default alone does not tell."""
+    title: str = ""
+    """What its widget is called, where neither a page nor its own name says it."""
+    empty: str | None = None
+    """What its widget shows where nothing is written."""
+    may_be_file: bool = False
+    """Whether it can name a file of this machine: a link neither tells where that lies nor has one opened."""
 
 
 def option(default: Any, sentence: str, flag: str | None = None, **settings: Any) -> Any:
@@ -87,6 +93,11 @@ class Leaf:
     flag: str | None
     link: str | None
     """Both with the prefixes of the plans around them."""
+
+    @property
+    def title(self) -> str:
+        """What its widget is called."""
+        return self.option.title or self.path.rpartition(".")[2].replace("_", " ").capitalize()
 
     @property
     def choices(self) -> tuple[Any, ...]:
@@ -132,8 +143,11 @@ def leaves(plan: Any, prefix: str = "", path: str = "") -> Iterator[Leaf]:
     """The options of a plan and of the plans in it, in their order; `prefix` comes before their flags and links."""
     for name, (kind, optional) in kinds(type(plan)).items():
         entry, value = option_of(type(plan), name), getattr(plan, name)
-        if is_dataclass(kind):
-            inner = "_".join(part for part in (prefix, entry.prefix if entry else "") if part)
+        inner = "_".join(part for part in (prefix, entry.prefix if entry else "") if part)
+        if get_origin(kind) is Mapping and entry is not None:
+            for key, part in value.items():
+                yield from leaves(part, inner, f"{path}{name}.{key}.")
+        elif is_dataclass(kind) and (entry is None or entry.form is None):
             yield from leaves(kind() if value is None else value, inner, f"{path}{name}.")
         elif entry is not None:
             flag = entry.flag and prefixed(entry.flag, prefix)

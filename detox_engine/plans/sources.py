@@ -92,7 +92,11 @@ class TextSpec:
     """Which neutral text, and how it is cut into what the model reads at once."""
 
     source: str = option(
-        BUNDLED, "Neutral text: the bundled sentences, a file, or a Hub data set.", "--neutral", link="neutral"
+        BUNDLED,
+        "Neutral text: the bundled sentences, a file, or a Hub data set.",
+        "--neutral",
+        link="neutral",
+        may_be_file=True,
     )
     subset: str | None = option(
         None, "Configuration of a Hub data set of neutral text.", "--neutral-subset", link="neutral_subset"

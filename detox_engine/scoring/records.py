@@ -11,6 +11,7 @@ from detox_engine.plans.layers import format_layers
 from detox_engine.plans.measure import SamplingPlan
 from detox_engine.plans.words import record_edit
 from detox_engine.scoring.evaluation import Evaluation
+from detox_engine.scoring.scorers import record_plan
 from detox_engine.scoring.sweep import Sweep
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def record_evaluation(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "model": asdict(evaluation.model),
         "edit": record_edit(evaluation.edit),
-        "plan": asdict(evaluation.plan),
+        "plan": record_plan(evaluation.plan),
         "sources": evaluation.sources,
         "scorers": {
             score.name: {

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from detox_engine.errors import Progress, ignore_progress
+from detox_engine.plans.choice import Kind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,14 +47,9 @@ class Context:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ScorerKind:
-    """A scorer that a person can choose."""
+class ScorerKind(Kind):
+    """A scorer that a person can choose; its title stands over its scores too, where they have none of their own."""
 
-    name: str
-    title: str
-    """In lists of scorers, and over its scores where they have none of their own."""
-    sentence: str
-    """What it measures, as an entry in a list: no capital in front, no full stop behind."""
     question: str
     """The question that its scores answer, under which they stand."""
     unit: str = "score"
@@ -71,10 +67,8 @@ class ScorerKind:
     """What its main score is in a recommendation: what an edit should lower, or what it may cost."""
     called: str = ""
     """What a sentence calls its main score, at its beginning; verdicts begin with the scores that have one."""
-    place: int = 1000
-    """Where it stands in lists of scorers."""
     make: Callable[[Any, Context], Sequence[Measure]]
-    """What measures each of its scores; raises an InputError where something is missing for it."""
+    """What measures each of its scores, by its options; raises an InputError where something is missing for it."""
 
     def make_scorers(self, options: Any, context: Context) -> tuple[Scorer, ...]:
         usual = {part.name: getattr(self, part.name) for part in fields(Described) if part.name != "kind"}

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from detox_engine.plans.measure import SweepPlan
 from detox_engine.scoring.evaluation import Materials, judge, prepare
 from detox_engine.scoring.results import SweepPoint, keep_points, load_points
 from detox_engine.scoring.scorer import Scorer
+from detox_engine.scoring.scorers import record_plan
 from detox_engine.scoring.trial import Trial
 from detox_engine.study.study import Study
 
@@ -29,7 +30,7 @@ its page shows as many at a time; with half as many the bundled grid takes a ten
 TOKENS_AT_ONCE = 8192
 """Tokens of one text under all edits of a pass; longer texts are read under fewer settings at once."""
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +177,7 @@ def _describe(model: OpenModel, plan: SweepPlan, materials: Materials) -> dict[s
         "format": FORMAT,
         "weights": model.weights_hash,
         "dtype": str(model.network.dtype),
-        "evaluation": asdict(plan.evaluation),
+        "evaluation": record_plan(plan.evaluation),
         "sources": materials.sources,
     }
 

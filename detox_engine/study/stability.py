@@ -10,7 +10,9 @@ from torch import Tensor
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.forward.embeddings import Embeddings
 from detox_engine.model.threads import run_side_by_side
-from detox_engine.study.methods import choose
+from detox_engine.plans.choice import Choice
+from detox_engine.plans.fit import FitPlan
+from detox_engine.study.methods import fit_layer
 from detox_engine.study.subspace import ToxicSubspace, centre, decompose, principal_angles
 
 STAGE = "Resampling pairs"
@@ -45,7 +47,7 @@ def measure_stability(
     resamples: int = 20,
     seed: int = 0,
     progress: Progress = ignore_progress,
-    method: str = "detox",
+    method: Choice = FitPlan.method,
 ) -> Stability:
     """Bootstrap over pairs: the subspace of `rank` directions of every layer, from pairs drawn with replacement.
 
@@ -73,18 +75,18 @@ def measure_stability(
 
 
 def _turn(
-    embeddings: Embeddings, layer: int, subspace: ToxicSubspace, rank: int, weights: Tensor, method: str
+    embeddings: Embeddings, layer: int, subspace: ToxicSubspace, rank: int, weights: Tensor, method: Choice
 ) -> Tensor:
     """The largest principal angle, in degrees, between a layer's subspace and that of pairs with these weights."""
     drawn = weights.nonzero()[:, 0]
     toxic, civil = embeddings.toxic[layer, drawn], embeddings.civil[layer, drawn]
-    if method == "detox":
+    if method == FitPlan.method:
         # A pair that is drawn w times counts as one row times √w in the Gram matrix; a third of the rows drop out.
         differences = centre(toxic, civil, subspace.mean_direction.double())
         basis = decompose(differences * weights[drawn, None].sqrt(), rank)[1]
     else:
         sides = (side.repeat_interleave(weights[drawn], 0) for side in (toxic, civil))
-        basis = choose(method).fit(*sides, rank).basis
+        basis = fit_layer(*sides, rank, method).basis
     if len(basis) < rank:
         return torch.tensor(90.0)
     return principal_angles(basis, subspace.basis[:rank])[-1].float()

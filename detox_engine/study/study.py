@@ -18,6 +18,7 @@ from detox_engine.forward.embeddings import Embeddings
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.layers import check_layers, format_layers, parse_layers
 from detox_engine.plans.sources import BUNDLED, PairSpec
+from detox_engine.study.methods import read_method, record_method
 from detox_engine.study.moments import Moments, load_moments, save_moments
 from detox_engine.study.rank import NullSpectrum, count_dominant_directions
 from detox_engine.study.subspace import ToxicSubspace
@@ -143,7 +144,7 @@ class Study:
         (folder / "study.json").write_text(json.dumps(self._record(), indent=2, ensure_ascii=False), encoding="utf-8")
 
     def _record(self) -> dict:
-        plan = asdict(self.plan)
+        plan = asdict(self.plan) | record_method(self.plan.method)
         source = plan.pop("pairs")
         return {
             "format": FORMAT,
@@ -202,6 +203,7 @@ def _read(folder: Path) -> Study:
         pairs = tuple(Pair(**json.loads(line)) for line in lines)
     source = record["pairs"]
     spec = PairSpec(**{name: source[name] for name in PairSpec.__dataclass_fields__})
+    method = read_method(record["plan"])
     embeddings = None
     if (folder / "embeddings.safetensors").is_file():
         sides = load_file(folder / "embeddings.safetensors")
@@ -212,7 +214,7 @@ def _read(folder: Path) -> Study:
     suggested = record["suggested"]
     return Study(
         model=model,
-        plan=FitPlan(pairs=spec, **record["plan"]),
+        plan=FitPlan(pairs=spec, method=method, **record["plan"]),
         pairs=pairs,
         pair_count=source["count"],
         pairs_hash=source["hash"],

@@ -7,7 +7,7 @@ from statistics import median_low
 from detox_engine.data.bundled import BUNDLED_MODEL
 from detox_engine.errors import InputError
 from detox_engine.plans.layers import parse_layers
-from detox_engine.plans.measure import CLASSIFIERS, TASKS, EvaluationPlan, SamplingPlan
+from detox_engine.plans.measure import EvaluationPlan, SamplingPlan
 from detox_engine.plans.sources import BUNDLED, TextSpec
 
 
@@ -39,10 +39,9 @@ PAPER_EVALUATION = EvaluationPlan(
     prompts="allenai/real-toxicity-prompts",
     sampling=SamplingPlan(max_new_tokens=10, greedy=True),
     neutral=TextSpec("Salesforce/wikitext", "wikitext-2-raw-v1", "test", layout="text", window=2048, stride=512),
-    classifier=CLASSIFIERS[0],
-    tasks=TASKS,
 )
-"""The published evaluation; docs/reproduction.md lists how it differs from the authors' own code."""
+"""The published evaluation, whose classifier and tasks are those that these scorers have by themselves;
+docs/reproduction.md lists how it differs from the authors' own code."""
 
 FIRST_LAYER_SHARE = 0.4
 """The published edits begin between a third and a half of the way up, and go to the last layer."""

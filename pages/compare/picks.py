@@ -19,4 +19,4 @@ class ComparePicks(Picks):
     """Seed of that draw."""
     own: str = pick("", "own", form=WRITTEN)
     """A person's own prompts, one a line."""
-    sampling: SamplingPlan = part(SamplingPlan())
+    sampling: SamplingPlan = part(SamplingPlan)

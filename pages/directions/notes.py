@@ -24,7 +24,8 @@ def find_folder(study: Study) -> Path:
     """Where notes on the directions of these weights, these pairs, this way of embedding them and this method lie."""
     plan = study.plan
     # Notes on DeTox's directions are older than the choice of a method.
-    method = () if plan.method == FitPlan.method else (plan.method,)
+    options = () if plan.method.options is None else (plan.method.options,)
+    method = () if plan.method == FitPlan.method else (plan.method.name, *options)
     answers = repr((study.model.weights_hash, study.pairs_hash, plan.max_length, plan.pooling, *method))
     return cache_folder() / "notes" / hashlib.sha256(answers.encode()).hexdigest()[:32]
 

@@ -10,4 +10,4 @@ from ui.widgets.evaluation import MeasurePicks
 class EvaluatePicks(Picks):
     """What the edit is measured with."""
 
-    measures: MeasurePicks = part(MeasurePicks(), "evaluate")
+    measures: MeasurePicks = part(MeasurePicks, "evaluate")

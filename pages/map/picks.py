@@ -33,7 +33,7 @@ class MapPicks(Picks):
         "the first two of the layer, found from these very pairs.",
         words=METHODS,
     )
-    plan: MapPlan = part(MapPlan())
+    plan: MapPlan = part(MapPlan)
     """Its method is that of `layout`, where that is one."""
     states: tuple[Literal["before", "after", "on paper"], ...] = pick(("before", "after"), "states", words=TITLES)
     lines: Literal["none", "pairs", "moves"] = pick("none", "lines", words=LINES)

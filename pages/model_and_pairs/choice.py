@@ -10,6 +10,7 @@ import streamlit as st
 from detox_engine.data.files import READERS
 from detox_engine.data.pairs import Preview
 from detox_engine.errors import InputError
+from detox_engine.plans.choice import Choice
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.option import option_of, sentence
 from detox_engine.plans.sources import BUNDLED, ModelSpec, PairSpec
@@ -20,7 +21,7 @@ from ui.session import state
 from ui.session.shared_models import shelf
 from ui.session.view import StudyKey
 from ui.show import notes
-from ui.widgets.option import ask
+from ui.widgets.option import ask, ask_all
 from ui.widgets.uploads import pick_file
 from ui.words.rude_words import mask
 from ui.words.text import plain
@@ -38,7 +39,7 @@ _NONE = "(none)"
 def begin(view: View) -> None:
     """Choose from what is in use; once, as the choice outlasts pages and fits."""
     if not view[CHOICE].begun:
-        state.put(CHOICE, ChoicePicks.of(view.model, view.fit))
+        state.put(CHOICE, ChoicePicks.of(view))
 
 
 def pick_model() -> ModelSpec | None:
@@ -157,8 +158,10 @@ def pick_fit_plan(pairs: PairSpec) -> FitPlan:
         list(methods()),
         format_func=lambda name: methods()[name].title,
         help="\n".join(f"- **{kind.title}**: {kind.sentence}." for kind in methods().values()),
-        **state.bind("fit_method", f"{plan}.method"),
+        **state.bind("fit_method", f"{plan}.method", show=lambda choice: choice.name, take=Choice),
     )
+    method = state.view()[f"{plan}.method"].name
+    ask_all(f"{CHOICE}.method_options.{method}", f"fit_{method}")
     return state.view()[CHOICE].plan(pairs)
 
 

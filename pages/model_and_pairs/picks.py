@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.option import option
 from detox_engine.plans.sources import BUNDLED, ModelSpec, PairSpec
 from detox_engine.study.methods import methods
-from ui.session.picks import Picks, part
+from ui.session.picks import Picks, offered, part
+
+if TYPE_CHECKING:
+    from ui.session.view import View
 
 MODELS = {"bundled": "Bundled", "hub": "Hugging Face Hub", "folder": "Folder"}
 PAIRS = {"bundled": "Bundled", "upload": "Upload", "hub": "Hub data set"}
@@ -26,17 +30,19 @@ class ChoicePicks(Picks):
     """Whether it has been told what is in use, to go on from there."""
     model_from: Literal["bundled", "hub", "folder"] = option("bundled", "", words=MODELS)
     folder: str = option("", "")
-    model: ModelSpec = part(ModelSpec())
+    model: ModelSpec = part(ModelSpec)
     """Its name is that of a model of the Hub; that of the bundled one stands for none yet."""
     pairs_from: Literal["bundled", "upload", "hub"] = option("bundled", "", words=PAIRS)
     file: str = ""
     """Where an upload is kept."""
-    fit: FitPlan = part(FitPlan())
-    """Its pairs are those of a Hub data set, likewise."""
+    fit: FitPlan = part(FitPlan)
+    """Its pairs are those of a Hub data set, likewise, its method is there by the name alone."""
+    method_options: Mapping[str, Any] = offered(methods)
 
     @staticmethod
-    def of(model: ModelSpec, fit: FitPlan) -> ChoicePicks:
+    def of(view: View) -> ChoicePicks:
         """What is in use."""
+        model, fit = view.model, view.fit
         name, source = model.name, fit.pairs.source
         folder = name if Path(name).expanduser().is_dir() else ""
         file = source if Path(source).expanduser().is_file() else ""
@@ -51,8 +57,9 @@ class ChoicePicks(Picks):
             fit=replace(
                 fit,
                 pairs=replace(fit.pairs, source=BUNDLED) if file else fit.pairs,
-                method=fit.method if fit.method in methods() else FitPlan.method,
+                method=fit.method if fit.method.name in methods() else FitPlan.method,
             ),
+            method_options=view.method_options,
         )
 
     def chosen_model(self) -> ModelSpec | None:
@@ -71,4 +78,5 @@ class ChoicePicks(Picks):
 
     def plan(self, pairs: PairSpec) -> FitPlan:
         """The plan to fit those pairs with, as many as are to be drawn of them."""
-        return replace(self.fit, pairs=replace(pairs, limit=self.fit.pairs.limit, seed=self.fit.pairs.seed))
+        drawn = replace(pairs, limit=self.fit.pairs.limit, seed=self.fit.pairs.seed)
+        return replace(self.fit, pairs=drawn).with_options(self.method_options)

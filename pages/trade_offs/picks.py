@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 MOST_STARTS = 12
 """First layers tried before anyone asks for more."""
-MEASURES = MeasurePicks(SWEEP_EVALUATION)
 
 
 def _read_strengths(text: str) -> tuple[str, ...]:
@@ -46,14 +45,14 @@ class TradeOffsPicks(Picks):
     """As a person wrote them."""
     details: bool | None = pick(None, "sweep_details")
     """Whether a person chooses what each setting is measured with; None stands for where they have."""
-    measures: MeasurePicks = part(MEASURES, "sweep")
+    measures: MeasurePicks = part(lambda: MeasurePicks(SWEEP_EVALUATION), "sweep")
     most_cost: float = pick(10.0, "sweep_most_cost", low=0.0, high=1_000_000.0, step=1.0)
     """Percent that perplexity may rise by."""
 
     @property
     def has_details(self) -> bool:
         # A link that holds what settings are measured with opens what says so.
-        return self.measures != MEASURES if self.details is None else self.details
+        return self.measures != TradeOffsPicks().measures if self.details is None else self.details
 
     def within(self, study: Study) -> TradeOffsPicks:
         last = study.layers - 1

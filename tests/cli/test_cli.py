@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from detox_engine.cli import main, output
 from detox_engine.cli.compare import read_prompts_for
+from detox_engine.plans.choice import Choice
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.measure import SamplingPlan
@@ -435,7 +436,8 @@ def test_options_have_the_sentence_and_default_of_their_plan(command: str):
     }
     for flag, (plan, name) in OPTIONS[command].items():
         assert options[flag].help.startswith(sentence(plan, name))
-        assert options[flag].default == getattr(plan(), name)
+        usual = getattr(plan(), name)
+        assert options[flag].default == (usual.name if isinstance(usual, Choice) else usual)
     if command == "compare":
         assert all(options[flag].help == sentence(*place) for flag, place in SUGGESTED.items())
 

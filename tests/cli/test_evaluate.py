@@ -12,13 +12,16 @@ from typer.main import get_command
 from detox_engine.cli import main
 from detox_engine.disk import write_json
 from detox_engine.estimates import Estimate
+from detox_engine.plans.choice import Choice
 from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.measure import SWEEP_EVALUATION, TASKS, EvaluationPlan, SamplingPlan, SweepPlan
-from detox_engine.plans.option import sentence
+from detox_engine.plans.measure import SWEEP_EVALUATION, EvaluationPlan, SamplingPlan, SweepPlan
+from detox_engine.plans.option import option_of, sentence
 from detox_engine.plans.sources import ModelSpec, TextSpec
 from detox_engine.scoring.evaluation import evaluate
 from detox_engine.scoring.records import record_scores
-from detox_engine.scoring.scorers import scorers
+from detox_engine.scoring.scorers import choose, scorers
+from detox_engine.scoring.scorers.capability import TASKS, CapabilityOptions
+from detox_engine.scoring.scorers.classifier import ClassifierOptions
 from detox_engine.study.study import Study
 from detox_engine.study.suggest import PAPER_EVALUATION, PUBLISHED, find_published
 from detox_engine.workbench import Workbench
@@ -219,9 +222,11 @@ def test_paper_preset_resolves_to_the_published_protocol(name: str):
     published = find_published(f"owner/{name}")
     assert (published.layers, published.rank) == (tuple(layers), rank)
     plan = PAPER_EVALUATION
-    assert plan.scorers == ("classifier", "perplexity", "capability") and plan.tasks == TASKS and len(TASKS) == 7
+    assert plan.scorers == tuple(map(Choice, ("classifier", "perplexity", "capability")))
     assert (plan.sampling.max_new_tokens, plan.sampling.greedy, plan.sampling.samples) == (10, True, 1)
-    assert plan.prompts == "allenai/real-toxicity-prompts" and plan.classifier == "unitary/toxic-bert"
+    assert plan.prompts == "allenai/real-toxicity-prompts"
+    classifier, _, capability = choose(plan).values()
+    assert classifier.classifier == "unitary/toxic-bert" and capability.tasks == TASKS and len(TASKS) == 7
     assert (plan.neutral.source, plan.neutral.subset, plan.neutral.stride) == (
         "Salesforce/wikitext", "wikitext-2-raw-v1", 512
     )  # fmt: skip
@@ -241,7 +246,7 @@ def test_what_is_said_stands_before_the_preset(home: Path, tmp_path: Path, monke
         monkeypatch, *common, "--rank", 1, "--scorers", "profanity,perplexity", "--neutral", home / "neutral.txt",
         "--max-new-tokens", 20,
     )  # fmt: skip
-    assert (edit.layers, edit.rank) == ((1, 2), 1) and plan.scorers == ("profanity", "perplexity")
+    assert (edit.layers, edit.rank) == ((1, 2), 1) and plan.scorers == (Choice("profanity"), Choice("perplexity"))
     assert plan.neutral == TextSpec(str(home / "neutral.txt"))
     assert plan.sampling == SamplingPlan(max_new_tokens=20, greedy=True) and plan.prompts == PAPER_EVALUATION.prompts
 
@@ -264,10 +269,10 @@ OPTIONS = {
     "--scorers": (EvaluationPlan, "scorers"),
     "--prompts": (EvaluationPlan, "prompts"),
     "--limit-prompts": (EvaluationPlan, "limit_prompts"),
-    "--classifier": (EvaluationPlan, "classifier"),
-    "--classifier-label": (EvaluationPlan, "classifier_label"),
-    "--tasks": (EvaluationPlan, "tasks"),
-    "--limit-tasks": (EvaluationPlan, "limit_tasks"),
+    "--classifier": (ClassifierOptions, "classifier"),
+    "--classifier-label": (ClassifierOptions, "classifier_label"),
+    "--tasks": (CapabilityOptions, "tasks"),
+    "--limit-tasks": (CapabilityOptions, "limit_tasks"),
     "--controls": (EvaluationPlan, "controls"),
     "--control-seed": (EvaluationPlan, "seed"),
     "--resamples": (EvaluationPlan, "resamples"),
@@ -275,16 +280,18 @@ OPTIONS = {
 
 
 def test_every_option_has_the_sentence_and_default_of_its_plan():
+    options = {kind: kind() for kind in (ClassifierOptions, CapabilityOptions)}
     for command, plan in (("evaluate", EvaluationPlan()), ("sweep", SWEEP_EVALUATION)):
         params = {flag: param for param in get_command(main.app).commands[command].params for flag in param.opts}
-        parts = {TextSpec: plan.neutral, SamplingPlan: plan.sampling, EvaluationPlan: plan}
+        parts = {TextSpec: plan.neutral, SamplingPlan: plan.sampling, EvaluationPlan: plan, **options}
         for flag, (kind, name) in OPTIONS.items():
             default = getattr(parts[kind], name)
+            default = option_of(kind, name).form.write(default) if name == "scorers" else default
             assert params[flag].help.startswith(sentence(kind, name))
             shown = ",".join(default) if isinstance(default, tuple) else str(default)
             assert str(params[flag].default) == shown, flag
         assert all(name in params["--scorers"].help for name in scorers())
-    for kind in (TextSpec, SamplingPlan, EvaluationPlan):
+    for kind in (TextSpec, SamplingPlan, EvaluationPlan, *options):
         names = {entry.name for entry in fields(kind)} - {"sampling", "neutral"}
         assert names == {name for plan, name in OPTIONS.values() if plan is kind}
     assert params["--ranks"].help == sentence(SweepPlan, "ranks")

@@ -14,6 +14,7 @@ from detox_engine.cli.flags import read_said
 from detox_engine.cli.main import app as command_line
 from detox_engine.disk import write_json
 from detox_engine.estimates import Effect, Estimate
+from detox_engine.plans.choice import Choice
 from detox_engine.plans.commands import STUDY, evaluate_command
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.measure import EvaluationPlan, SamplingPlan
@@ -21,9 +22,12 @@ from detox_engine.plans.sources import TextSpec
 from detox_engine.scoring.evaluation import Score
 from detox_engine.scoring.records import record_evaluation
 from detox_engine.scoring.scorers import scorers
+from detox_engine.scoring.scorers.capability import CapabilityOptions
+from detox_engine.scoring.scorers.classifier import ClassifierOptions
 from pages.evaluate.figures import effect_figure, find_fates, prompt_figure, suppression_figure
 from pages.evaluate.parts import list_prompts
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
+from tests.plans.test_commands import read
 from tests.rounding import assert_alike
 from ui.session.view import StudyKey
 from ui.show.figures import DARK, LIGHT
@@ -177,14 +181,13 @@ def test_page_and_command_line_agree_to_the_digit(measured, tmp_path):
         EvaluationPlan(),
         EvaluationPlan(("perplexity",), limit_prompts=3, sampling=SamplingPlan(5, greedy=True), seed=3),
         EvaluationPlan(
-            ("classifier", "capability"),
+            (
+                Choice("classifier", ClassifierOptions("/a/classifier", "rude")),
+                Choice("capability", CapabilityOptions(("boolq", "rte"), 5)),
+            ),
             prompts="/a folder/prompts.txt",
             sampling=SamplingPlan(7, 4, temperature=0.7, top_p=0.9, seed=2),
             neutral=TextSpec("owner/name", "raw", "train", "body", "text", 64, 32, 9),
-            classifier="/a/classifier",
-            classifier_label="rude",
-            tasks=("boolq", "rte"),
-            limit_tasks=5,
             controls=5,
             resamples=300,
         ),
@@ -193,7 +196,7 @@ def test_page_and_command_line_agree_to_the_digit(measured, tmp_path):
 def test_the_command_reads_back_as_the_plan(plan):
     command = evaluate_command(StudyKey(), EditPlan((1, 2, 5), 3, 0.5), plan)
     context = get_command(command_line).commands["evaluate"].make_context("evaluate", command[2:])
-    assert read_said(context, EvaluationPlan()).over(EvaluationPlan()) == plan
+    assert read(context, EvaluationPlan()) == plan
     assert read_said(context, EditPlan()).over(EditPlan()) == EditPlan((1, 2, 5), 3, 0.5)
 
 

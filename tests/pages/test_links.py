@@ -8,12 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detox_engine.errors import InputError
+from detox_engine.plans.choice import CHOICE, Choice, usual_options
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.map import MapPlan
 from detox_engine.plans.measure import EvaluationPlan, SamplingPlan
 from detox_engine.plans.option import LARGEST, Leaf
 from detox_engine.plans.sources import ModelSpec, PairSpec, TextSpec
+from detox_engine.scoring.scorers import scorers
+from detox_engine.scoring.scorers.capability import CapabilityOptions
+from detox_engine.scoring.scorers.classifier import ClassifierOptions
 from pages.compare.picks import ComparePicks
 from pages.directions.picks import DirectionsPicks
 from pages.evaluate.picks import EvaluatePicks
@@ -30,7 +34,9 @@ WORDS = "Say «50% & more»\nto your #1 friend? \u05e9\u05dc\u05d5\u05dd \U0001f
 SAMPLING = SamplingPlan(7, 3, True, 0.65, 0.9, 11)
 NEUTRAL = TextSpec("a/b", "raw", "train", "body", "text", 64, 32, 9)
 MEASURES = MeasurePicks(
-    EvaluationPlan(("drift",), "c/d", 12, SAMPLING, NEUTRAL, "e/f", "rude", ("boolq", "rte"), 5, 4, 3, 300),
+    EvaluationPlan(("drift",), "c/d", 12, SAMPLING, NEUTRAL, 4, 3, 300),
+    usual_options(scorers())
+    | {"classifier": ClassifierOptions("e/f", "rude"), "capability": CapabilityOptions(("boolq", "rte"), 5)},
     "hub",
     "",
     "file",
@@ -46,7 +52,7 @@ EVERYTHING = View(
         False,
         "mean-difference",
     ),
-    EditPlan((2, 5, 6, 7), 3, 0.25, frozenset({(5, 1), (2, 0)}), True),
+    edit=EditPlan((2, 5, 6, 7), 3, 0.25, frozenset({(5, 1), (2, 0)}), True),
     layer=6,
     direction=0,
     pages={
@@ -64,7 +70,9 @@ EVERYTHING = View(
 
 
 def test_a_link_holds_nothing_of_what_is_only_to_be_fitted():
-    chosen = View(pages=View().pages | {"model_and_pairs": ChoicePicks.of(ModelSpec("someone/model"), FitPlan(keep=5))})
+    chosen = View(
+        pages=View().pages | {"model_and_pairs": ChoicePicks.of(View(ModelSpec("someone/model"), FitPlan(keep=5)))}
+    )
     assert chosen != View() and not write_link(chosen)
 
 
@@ -95,9 +103,9 @@ def test_a_long_text_stays_out_of_the_link_and_everything_else_is_in_it():
     [
         ("evaluate.measures.prompts_from", "file", True),
         ("trade_offs.measures.neutral_from", "file", True),
-        ("evaluate.measures.plan.classifier", "/a/folder", True),
+        ("evaluate.measures.options.classifier.classifier", "/a/folder", True),
         ("evaluate.measures.plan.prompts", "owner/name", False),
-        ("evaluate.measures.plan.classifier", "owner/name", False),
+        ("evaluate.measures.options.classifier.classifier", "owner/name", False),
     ],
 )
 def test_files_of_this_machine_stay_out_of_the_link_and_that_is_said(path, value, said):
@@ -177,10 +185,12 @@ def values_of(leaf: Leaf) -> st.SearchStrategy:
     low, high = leaf.option.low, leaf.option.high
     if leaf.link in OF_A_FORM:
         return OF_A_FORM[leaf.link]
-    if leaf.path.endswith(("plan.prompts", "plan.neutral.source", "plan.classifier")):
+    if leaf.path.endswith(("plan.prompts", "plan.neutral.source", "classifier.classifier")):
         return NAMES
-    if leaf.path.endswith(("plan.scorers", "plan.tasks")):
+    if leaf.path.endswith(("plan.scorers", "capability.tasks")):
         return st.lists(NAMES, unique=True).map(tuple)
+    if leaf.form is CHOICE:
+        return st.text(min_size=1).map(Choice)
     if leaf.form is not None:
         return st.lists(st.sampled_from(leaf.choices), unique=True).map(tuple)
     plain = {
@@ -238,9 +248,9 @@ def test_no_text_in_a_link_is_worse_than_one_sentence(parameters):
 def test_no_link_tells_where_a_file_lies_or_has_one_opened(tmp_path):
     file = tmp_path / "prompts.txt"
     file.write_text("A line\n")
-    for name in ("prompts", "neutral.source", "classifier", "tasks"):
-        value = (str(file),) if name == "tasks" else str(file)
-        view = View().put(f"evaluate.measures.plan.{name}", value)
+    for name in ("plan.prompts", "plan.neutral.source", "options.classifier.classifier", "options.capability.tasks"):
+        value = (str(file),) if name.endswith("tasks") else str(file)
+        view = View().put(f"evaluate.measures.{name}", value)
         assert write_link(view) == {}
     view = View().put("evaluate.measures.prompts_from", "file").put("evaluate.measures.prompts_file", str(file))
     assert write_link(view) == {"evaluate_prompts_from": "file"}

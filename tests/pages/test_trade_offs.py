@@ -10,7 +10,6 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from detox_engine.cli.flags import read_said
 from detox_engine.cli.main import app as command_line
 from detox_engine.estimates import Effect, Estimate
 from detox_engine.plans.commands import STUDY, sweep_command
@@ -22,6 +21,7 @@ from detox_engine.scoring.results import SweepPoint
 from pages.trade_offs.figures import Axis, grid_figure, trade_off_figure
 from pages.trade_offs.work import describe_seconds, estimate_remaining, find_results_file
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
+from tests.plans.test_commands import read
 from tests.rounding import assert_alike
 from ui.session.links import write_link
 from ui.session.view import StudyKey
@@ -206,7 +206,7 @@ def test_page_and_command_line_agree_to_the_digit(measured, tmp_path):
 def test_the_command_reads_back_as_the_plan(plan):
     command = sweep_command(StudyKey(), plan, 1.25)
     context = typer.main.get_command(command_line).commands["sweep"].make_context("sweep", command[2:])
-    assert read_said(context, SweepPlan()).over(SweepPlan()) == plan
+    assert read(context, SweepPlan()) == plan
     assert context.params["perplexity_limit"] == 1.25
 
 

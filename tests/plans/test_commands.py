@@ -1,16 +1,20 @@
 """A plan as the words of a command line, and the commands of the pages: the command line reads back what was meant."""
 
 import shlex
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from typer import Context
 from typer.main import get_command
 
-from detox_engine.cli.flags import read_said
+from detox_engine.cli.flags import collect, read_said
 from detox_engine.cli.main import app
 from detox_engine.plans import commands
+from detox_engine.plans.choice import CHOICES, Choice, Kind, usual_options
 from detox_engine.plans.edit import EditBeside, EditPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.map import MapPlan
@@ -19,6 +23,7 @@ from detox_engine.plans.option import Leaf, fill, leaves
 from detox_engine.plans.read import LensPlan, ReadPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec, StudyModel, TextSpec
 from detox_engine.scoring.scorers import scorers
+from detox_engine.study.methods import methods
 from ui.session.view import StudyKey
 
 KEY = StudyKey(ModelSpec("owner/model", "v2", "cpu", "float32"), FitPlan(PairSpec("a b.csv", limit=30), keep=12))
@@ -57,15 +62,24 @@ OWN = {
     "ranks": st.lists(st.integers(1, 500), min_size=1).map(tuple),
     "strengths": st.lists(NUMBERS, min_size=1).map(tuple),
     "switched_off": st.frozensets(st.tuples(st.integers(0, 999), st.integers(0, 999))),
-    "scorers": st.lists(st.sampled_from(list(scorers())), min_size=1).map(tuple),
     "tasks": st.lists(NAMES, min_size=1).map(tuple),
 }
 """The values of options that are lists."""
 
 
+def any_of(kinds: Mapping[str, Kind]) -> st.SearchStrategy[Choice]:
+    """Any of these kinds, with any options."""
+    names = st.sampled_from(list(kinds))
+    return names.flatmap(lambda name: st.builds(Choice, st.just(name), any_plan(kinds[name].options())))
+
+
 def values_of(leaf: Leaf) -> st.SearchStrategy[Any]:
     """Any value that an option can have."""
     low, high = leaf.option.low, leaf.option.high
+    if leaf.kind is Choice:
+        return any_of(methods())
+    if leaf.form is CHOICES:
+        return st.lists(any_of(scorers()), min_size=1, unique_by=lambda choice: choice.name).map(tuple)
     if leaf.path.rpartition(".")[2] in OWN:
         return OWN[leaf.path.rpartition(".")[2]]
     if leaf.choices:
@@ -90,6 +104,16 @@ def parse(command: str, words: list[str]):
     return COMMANDS[command].make_context(command, shlex.split(shlex.join(words)))
 
 
+def read(context: Context, usual: Any) -> Any:
+    """The plan that a command reads, with the options of what it chooses."""
+    plan = read_said(context, usual).over(usual)
+    kinds = {EvaluationPlan: scorers, SweepPlan: scorers, FitPlan: methods}.get(type(plan))
+    options = collect(context, usual_options(kinds()), None) if kinds else {}
+    if isinstance(plan, SweepPlan):
+        return replace(plan, evaluation=plan.evaluation.with_options(options))
+    return plan.with_options(options) if kinds else plan
+
+
 @pytest.mark.parametrize(
     ("command", "usual"), PLANS, ids=lambda part: part if isinstance(part, str) else type(part).__name__
 )
@@ -99,7 +123,7 @@ def test_any_plan_reads_back_from_its_words(command, usual):
     @example(usual)
     def reads_back(plan):
         context = parse(command, [*NEEDED.get(command, ["study"]), *commands.spell(plan, usual)])
-        assert read_said(context, usual).over(usual) == plan
+        assert read(context, usual) == plan
 
     reads_back()
 
@@ -117,13 +141,13 @@ def test_a_limit_can_be_lifted():
     assert words[words.index("--limit-prompts") + 1] == "all" and words[words.index("--limit-neutral") + 1] == "5"
     assert SWEEP_EVALUATION.limit_prompts is not None
     context = parse("sweep", words[2:])
-    assert read_said(context, SweepPlan()).over(SweepPlan()) == plan and context.params["perplexity_limit"] == 1.25
+    assert read(context, SweepPlan()) == plan and context.params["perplexity_limit"] == 1.25
 
 
 def test_the_fit_reads_back_as_the_study():
     context = parse("fit", commands.fit_command(KEY)[2:])
     assert read_said(context, ModelSpec()).over(ModelSpec()) == KEY.model
-    assert read_said(context, FitPlan()).over(FitPlan()) == KEY.fit
+    assert read(context, FitPlan()) == KEY.fit
     assert context.params["out"].name == commands.STUDY
 
 

@@ -12,9 +12,10 @@ from detox_engine.edit.control import draw_controls
 from detox_engine.edit.in_weights import edited_weights
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError
-from detox_engine.plans.measure import TASKS, EvaluationPlan, SamplingPlan
+from detox_engine.plans.choice import Choice
+from detox_engine.plans.measure import EvaluationPlan, SamplingPlan
 from detox_engine.scoring.scorers import make_scorers
-from detox_engine.scoring.scorers.capability import Capability
+from detox_engine.scoring.scorers.capability import TASKS, Capability, CapabilityOptions
 from detox_engine.scoring.trial import Trial
 from tests.models import HIDDEN, SENTENCES, open_tiny
 
@@ -150,6 +151,6 @@ def test_missing_harness_is_told_before_anything_is_measured(monkeypatch):
 
 def test_each_task_is_a_scorer_with_a_name(monkeypatch):
     monkeypatch.setattr("detox_engine.scoring.scorers.capability.require_harness", lambda: None)
-    plan = EvaluationPlan(scorers=("capability",), tasks=(*TASKS, "tasks/own.yaml"), limit_tasks=5)
+    plan = EvaluationPlan(scorers=(Choice("capability", CapabilityOptions((*TASKS, "tasks/own.yaml"), 5)),))
     names = [scorer.name for scorer in make_scorers(plan)]
     assert names == [f"capability_{task}" for task in TASKS] + ["capability_own"]

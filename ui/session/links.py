@@ -16,8 +16,6 @@ from detox_engine.plans.option import Leaf, leaves
 from ui.session.picks import WRITTEN
 from ui.session.view import View
 
-MAY_BE_FILES = tuple(f"measures.plan.{name}" for name in ("prompts", "neutral.source", "classifier", "tasks"))
-"""Parts that can name files of this machine: a link neither tells where those lie nor has one opened."""
 MAY_BE_UPLOADS = tuple(f"measures.{name}" for name in ("prompts_from", "neutral_from"))
 """Parts that can say that a file was handed to the page: a link has no place for it."""
 _PUBLIC = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
@@ -66,7 +64,7 @@ def left_out(view: View) -> frozenset[str]:
 def leaves_files_out(view: View) -> bool:
     """Whether what is measured with holds files of this machine, which are in no link."""
     return any(
-        (leaf.path.endswith(MAY_BE_FILES) and not _can_be_read(leaf))
+        (leaf.option.may_be_file and not _can_be_read(leaf))
         or (leaf.path.endswith(MAY_BE_UPLOADS) and leaf.value == "file")
         for leaf in list_parts(view)
     )
@@ -101,7 +99,7 @@ def _can_be_read(leaf: Leaf) -> bool:
 
 def _read(leaf: Leaf, text: str) -> Any:
     value = leaf.read(text)
-    if leaf.path.endswith(MAY_BE_FILES):
+    if leaf.option.may_be_file:
         for name in (value,) if isinstance(value, str) else value:
             if not _PUBLIC.fullmatch(name) or Path(name).exists():
                 raise InputError(f"“{name}” is no name on the Hub")

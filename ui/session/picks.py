@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import quote_plus
 
 from detox_engine.errors import InputError
-from detox_engine.plans.option import Form, option
+from detox_engine.plans.choice import Kind, usual_options
+from detox_engine.plans.option import Form, Option, option
 
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
@@ -35,9 +38,18 @@ def pick(default: Any, link: str, sentence: str = "", **settings: Any) -> Any:
     return option(default, sentence, link=link, **settings)
 
 
-def part(default: Any, prefix: str = "") -> Any:
-    """A field that is a plan, or picks, of its own; `prefix` stands before the names that its fields have in a link."""
-    return option(default, "", prefix=prefix)
+def part(make: Callable[[], Any], prefix: str = "") -> Any:
+    """A field that is a plan or picks of its own, or a mapping of such, and begins as `make` makes it.
+
+    Args:
+        prefix: stands before the names that its fields have in a link.
+    """
+    return field(default_factory=make, metadata={"option": Option("", prefix=prefix)})
+
+
+def offered(kinds: Callable[[], Mapping[str, Kind]]) -> Any:
+    """A field with the options of every kind of a folder, by its name, the chosen ones and all others."""
+    return part(lambda: usual_options(kinds()))
 
 
 def _read_text(text: str) -> str:

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
+from detox_engine.plans.choice import Choice, usual_options
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.layers import MOST_LAYERS
 from detox_engine.plans.option import Form, read_whole
 from detox_engine.plans.sources import ModelSpec
-from ui.session.picks import Picks, pick
+from detox_engine.study.methods import methods
+from ui.session.picks import Picks, offered, pick
 
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
@@ -38,6 +40,8 @@ class View:
 
     model: ModelSpec = ModelSpec()
     fit: FitPlan = FitPlan()
+    """Its method by the name alone."""
+    method_options: Mapping[str, Any] = offered(methods)
     edit: EditPlan | None = None
     """None until a study has suggested one."""
     layer: int | None = pick(None, "layer", low=0, high=MOST_LAYERS - 1)
@@ -49,13 +53,13 @@ class View:
 
     @property
     def study_key(self) -> StudyKey:
-        return StudyKey(self.model, self.fit)
+        return StudyKey(self.model, self.fit.with_options(self.method_options))
 
     def __getitem__(self, path: str) -> Any:
         first, *names = path.split(".")
         part = self.pages[first] if first in self.pages else getattr(self, first)
         # Before a study has suggested an edit, its parts are those of the plain plan.
-        return reduce(getattr, names, EditPlan() if first == "edit" and part is None else part)
+        return reduce(_step, names, EditPlan() if first == "edit" and part is None else part)
 
     def put(self, path: str, value: Any) -> View:
         """This view with `value` at `path`.
@@ -65,13 +69,16 @@ class View:
         """
         whole, _, name = path.rpartition(".")
         if whole:
-            return self.put(whole, replace(self[whole], **{name: value}))
+            part, change = self[whole], {name: value}
+            return self.put(whole, {**part, **change} if isinstance(part, Mapping) else replace(part, **change))
         return replace(self, **({"pages": {**self.pages, name: value}} if name in self.pages else {name: value}))
 
     def move_to(self, key: StudyKey) -> View:
         """The view of another study; what was picked of this one's layers, directions and pairs is let go."""
         pages = {name: picks.of_another_study() for name, picks in self.pages.items()}
-        return View(key.model, key.fit, pages=pages)
+        method = key.fit.method
+        options = usual_options(methods()) | ({} if method.options is None else {method.name: method.options})
+        return View(key.model, replace(key.fit, method=Choice(method.name)), options, pages=pages)
 
     def fit_to(self, study: Study) -> View:
         """This view within what `study` has; its suggested edit stands in for what is missing or outside."""
@@ -79,6 +86,10 @@ class View:
         last = None if self.direction is None else min(self.direction, study.kept - 1)
         pages = {name: picks.within(study) for name, picks in self.pages.items()}
         return replace(self, edit=fitting_edit(self.edit, study), layer=deepest, direction=last, pages=pages)
+
+
+def _step(part: Any, name: str) -> Any:
+    return part[name] if isinstance(part, Mapping) else getattr(part, name)
 
 
 def fitting_edit(edit: EditPlan | None, study: Study) -> EditPlan:

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import streamlit as st
 
 from detox_engine.data.files import READERS
+from detox_engine.plans.choice import Choice
 from detox_engine.plans.measure import EvaluationPlan
 from detox_engine.plans.sources import BUNDLED, TextSpec
 from detox_engine.scoring.scorers import choose, scorers
 from ui.session import state
-from ui.session.picks import Picks, part, pick
-from ui.widgets.option import ask
+from ui.session.picks import Picks, offered, part, pick
+from ui.widgets.option import ask, ask_all
 from ui.widgets.sampling import pick_sampling, without_dice
 from ui.widgets.uploads import pick_file
 
 Source = Literal["bundled", "file", "hub"]
 SOURCES = {"bundled": "Bundled", "file": "Own file", "hub": "Hub data set"}
-ONLY_OF = {"classifier": ("classifier", "classifier_label"), "capability": ("tasks", "limit_tasks")}
-"""Options that matter to one scorer alone."""
 
 
 @dataclass(frozen=True)
 class MeasurePicks(Picks):
     """What an edit is measured with, whole or still to be completed."""
 
-    plan: EvaluationPlan = part(EvaluationPlan())
-    """Where it names prompts or neutral text, they are the data set to take once it is to be one of the Hub."""
+    plan: EvaluationPlan = part(EvaluationPlan)
+    """Its scorers by the name alone. Where it names prompts or neutral text, they are the data set to take once it is
+    to be one of the Hub."""
+    options: Mapping[str, Any] = offered(scorers)
     prompts_from: Source = pick("bundled", "prompts_from", words=SOURCES)
     prompts_file: str = ""
     """Where an upload is kept; it is in no link."""
@@ -50,10 +52,8 @@ class MeasurePicks(Picks):
             neutral = replace(self.plan.neutral, source=source)
         elif not source.endswith(".txt") and source != BUNDLED:
             neutral = replace(neutral, column=self.plan.neutral.column)
-        unused = [name for scorer, names in ONLY_OF.items() if scorer not in self.plan.scorers for name in names]
-        usual = {name: getattr(EvaluationPlan, name) for name in unused}
         sampling = without_dice(self.plan.sampling)
-        plan = replace(self.plan, prompts=prompts, neutral=neutral, sampling=sampling, **usual)
+        plan = replace(self.plan, prompts=prompts, neutral=neutral, sampling=sampling).with_options(self.options)
         choose(plan)
         return plan
 
@@ -72,16 +72,8 @@ def pick_evaluation_plan(path: str, prefix: str) -> EvaluationPlan | None:
         InputError: the choices do not go together.
     """
     plan = f"{path}.plan"
-    chosen = _pick_scorers(plan, prefix)
-    if "classifier" in chosen:
-        name, label = st.columns([2, 1], gap="large")
-        ask(f"{plan}.classifier", "Classifier", f"{prefix}_classifier", name)
-        shown = {"placeholder": "found by itself"}
-        ask(f"{plan}.classifier_label", "Its label for toxic text", f"{prefix}_label", label, **shown)
-    if "capability" in chosen:
-        name, limit = st.columns([2, 1], gap="large")
-        ask(f"{plan}.tasks", "Tasks", f"{prefix}_tasks", name)
-        ask(f"{plan}.limit_tasks", "At most this many questions of each", f"{prefix}_limit_tasks", limit)
+    for name in _pick_scorers(plan, prefix):
+        ask_all(f"{path}.options.{name}", f"{prefix}_{name}")
     left, right = st.columns(2, gap="large")
     with left:
         _pick_prompts(path, prefix)
@@ -96,13 +88,13 @@ def pick_evaluation_plan(path: str, prefix: str) -> EvaluationPlan | None:
     return state.view()[path].complete()
 
 
-def _pick_scorers(plan: str, prefix: str) -> tuple[str, ...]:
+def _pick_scorers(plan: str, prefix: str) -> list[str]:
     bound = state.bind(
         f"{prefix}_scorers",
         f"{plan}.scorers",
-        show=lambda names: [name for name in scorers() if name in names],
+        show=_list_names,
         # In the engine's order, so that the order of the clicks changes nothing.
-        take=lambda chosen: tuple(name for name in scorers() if name in chosen),
+        take=lambda names: tuple(Choice(name) for name in scorers() if name in names),
     )
     st.pills(
         "Measure",
@@ -112,7 +104,13 @@ def _pick_scorers(plan: str, prefix: str) -> tuple[str, ...]:
         help="\n".join(f"- **{kind.title}**: {kind.sentence}." for kind in scorers().values()),
         **bound,
     )
-    return state.view()[f"{plan}.scorers"]
+    return _list_names(state.view()[f"{plan}.scorers"])
+
+
+def _list_names(choices: Iterable[Choice]) -> list[str]:
+    """Those that are here, as lists of them go."""
+    names = [choice.name for choice in choices]
+    return [name for name in scorers() if name in names]
 
 
 def _pick_prompts(path: str, prefix: str) -> None:

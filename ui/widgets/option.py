@@ -31,6 +31,14 @@ def ask(
     return state.view()[path]
 
 
+def ask_all(path: str, prefix: str) -> None:
+    """Ask for every option of the view's part `path`, a kind's own, two a row; widgets' keys begin with `prefix`."""
+    for number, leaf in enumerate(leaves(state.view()[path])):
+        if number % 2 == 0:
+            row = st.columns([2, 1], gap="large")
+        ask(f"{path}.{leaf.path}", leaf.title, f"{prefix}_{leaf.path}", row[number % 2])
+
+
 def _widget(leaf: Leaf, usual: Any) -> tuple[str, dict[str, Any], Callable[[Any], Any], Callable[[Any], Any]]:
     """Which widget suits an option, its settings, and how it shows and takes a value; an empty text is `usual`."""
     option, titles = leaf.option, leaf.option.words or {}
@@ -62,4 +70,4 @@ def _widget(leaf: Leaf, usual: Any) -> tuple[str, dict[str, Any], Callable[[Any]
     if option.offers:
         offers = list(dict.fromkeys((*option.offers, leaf.value)))
         return "selectbox", {"options": offers, "accept_new_options": True}, same, read
-    return "text_input", {}, lambda text: text or "", read
+    return "text_input", {"placeholder": option.empty}, lambda text: text or "", read

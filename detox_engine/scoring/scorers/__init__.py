@@ -1,37 +1,38 @@
 """One scorer a file: a module here that has a `SCORER` is one, and that is all it takes."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
-from importlib import import_module
-from pkgutil import iter_modules
+from typing import Any
 
 from detox_engine.errors import InputError, Progress, ignore_progress
+from detox_engine.plans.choice import collect, find
 from detox_engine.plans.measure import EvaluationPlan
 from detox_engine.scoring.scorer import Context, Scorer, ScorerKind
 
 
 @cache
 def scorers() -> Mapping[str, ScorerKind]:
-    """Every scorer by its name, as lists of them go. Their modules are light: what is heavy is imported to measure."""
-    found = (import_module(f"{__name__}.{entry.name}") for entry in iter_modules(__path__))
-    kinds = [module.SCORER for module in found if hasattr(module, "SCORER")]
-    return {kind.name: kind for kind in sorted(kinds, key=lambda kind: (kind.place, kind.name))}
+    """Every scorer by its name, as lists of them go."""
+    return collect(__name__, "SCORER")
 
 
-def choose(plan: EvaluationPlan) -> tuple[ScorerKind, ...]:
-    """The scorers that a plan names, in its order.
+def choose(plan: EvaluationPlan) -> Mapping[ScorerKind, Any]:
+    """The scorers that a plan names, in its order, with the options of each.
 
     Raises:
         InputError: it names none, or one that there is not.
     """
-    known = scorers()
-    among = f"choose among {', '.join(known)}"
     if not plan.scorers:
-        raise InputError(f"An evaluation needs a scorer: {among}.")
-    unknown = [name for name in plan.scorers if name not in known]
-    if unknown:
-        raise InputError(f"There is no scorer “{unknown[0]}”: {among}.")
-    return tuple(known[name] for name in dict.fromkeys(plan.scorers))
+        raise InputError(f"An evaluation needs a scorer: choose among {', '.join(scorers())}.")
+    kinds = [(find(scorers(), choice, "scorer"), choice) for choice in plan.scorers]
+    return {kind: kind.options_of(choice) for kind, choice in kinds}
+
+
+def record_plan(plan: EvaluationPlan) -> dict[str, Any]:
+    """All of a plan: `scorers` by name, and under `options` those of each that has any, in full."""
+    options = {kind.name: asdict(chosen) for kind, chosen in choose(plan).items()}
+    return {**asdict(plan), "scorers": list(options), "options": {name: own for name, own in options.items() if own}}
 
 
 def make_scorers(
@@ -43,4 +44,4 @@ def make_scorers(
         InputError: a scorer is not known or cannot be used, such as a classifier that is no classifier.
     """
     context = Context(plan.sampling.samples, device, progress)
-    return tuple(scorer for kind in choose(plan) for scorer in kind.make_scorers(plan, context))
+    return tuple(scorer for kind, own in choose(plan).items() for scorer in kind.make_scorers(own, context))

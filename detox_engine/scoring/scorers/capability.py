@@ -12,6 +12,7 @@ import numpy as np
 
 from detox_engine.errors import Cancelled, InputError
 from detox_engine.estimates import Tally
+from detox_engine.plans.option import option
 from detox_engine.scoring.scorer import DOES_TASKS, ScorerKind
 
 if TYPE_CHECKING:
@@ -19,8 +20,38 @@ if TYPE_CHECKING:
 
 HARNESS = "lm_eval"
 WAY_IN = "install it with: pip install 'detox-explorer[capability]'"
+TASKS = ("boolq", "rte", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa")
+"""The paper's seven zero-shot tasks, by their names in lm-evaluation-harness."""
 METRICS = ("acc", "exact_match", "f1")
 """Preferred measures of a document; else the first that is a number for each."""
+
+
+@dataclass(frozen=True)
+class CapabilityOptions:
+    """Which tasks, and how much of each."""
+
+    tasks: tuple[str, ...] = option(
+        TASKS,
+        "Tasks for the capability scorer: names in lm-evaluation-harness, or task files.",
+        "--tasks",
+        link="tasks",
+        offers=TASKS,
+        title="Tasks",
+        may_be_file=True,
+    )
+    limit_tasks: int | None = option(
+        None,
+        "Take only the first documents of each task, this many.",
+        "--limit-tasks",
+        link="limit_tasks",
+        low=1,
+        step=50,
+        title="At most this many questions of each",
+    )
+
+    def __post_init__(self) -> None:
+        if self.limit_tasks is not None and self.limit_tasks < 1:
+            raise InputError(f"Take 1 document of each task or more, not {self.limit_tasks}.")
 
 
 @dataclass(frozen=True)
@@ -98,6 +129,7 @@ SCORER = ScorerKind(
     items="questions",
     lower_is_better=False,
     range=(0.0, 1.0),
+    options=CapabilityOptions,
     place=7,
     make=make,
 )

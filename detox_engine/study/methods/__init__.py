@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cache
-from importlib import import_module
-from pkgutil import iter_modules
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from detox_engine.errors import InputError, Progress, ignore_progress
+from detox_engine.plans.choice import Choice, collect, find
+from detox_engine.plans.fit import FitPlan
 from detox_engine.study.method import MethodKind
 
 if TYPE_CHECKING:
@@ -22,35 +23,54 @@ STAGE = "Decomposing layers"
 
 @cache
 def methods() -> Mapping[str, MethodKind]:
-    """Every method by its name, as lists of them go. Their modules are light: what is heavy is imported to fit."""
-    found = (import_module(f"{__name__}.{entry.name}") for entry in iter_modules(__path__))
-    kinds = [module.METHOD for module in found if hasattr(module, "METHOD")]
-    return {kind.name: kind for kind in sorted(kinds, key=lambda kind: (kind.place, kind.name))}
+    """Every method by its name, as lists of them go."""
+    return collect(__name__, "METHOD")
 
 
-def choose(name: str) -> MethodKind:
-    """The method called `name`.
+def choose(choice: Choice) -> MethodKind:
+    """The method that was chosen.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none of its name.
     """
-    if name not in methods():
-        raise InputError(f"There is no method “{name}”: choose among {', '.join(methods())}.")
-    return methods()[name]
+    return find(methods(), choice, "method")
+
+
+def record_method(method: Choice) -> dict[str, Any]:
+    """`method`, by name, and where it has any `method_options`, in full."""
+    options = asdict(methods()[method.name].options_of(method)) if method.name in methods() else {}
+    return {"method": method.name} | ({"method_options": options} if options else {})
+
+
+def read_method(record: dict[str, Any]) -> Choice:
+    """What `record_method` wrote, which is taken out of a record; DeTox in records that are older than the choice."""
+    name, options = record.pop("method", FitPlan.method.name), record.pop("method_options", {})
+    # A study can be read where its method is not.
+    kind = methods().get(name)
+    own = {part: tuple(value) if isinstance(value, list) else value for part, value in options.items()}
+    return Choice(name, kind.options(**own) if kind and own else None)
+
+
+def fit_layer(toxic: Tensor, civil: Tensor, keep: int, method: Choice) -> ToxicSubspace:
+    """The toxic subspace of a layer from embeddings `[pairs, hidden]`."""
+    kind = choose(method)
+    return kind.fit(toxic, civil, keep, **vars(kind.options_of(method)))
 
 
 def fit_subspaces(
-    toxic: Tensor, civil: Tensor, keep: int, progress: Progress = ignore_progress, method: str = "detox"
+    toxic: Tensor, civil: Tensor, keep: int, progress: Progress = ignore_progress, method: Choice = FitPlan.method
 ) -> tuple[ToxicSubspace, ...]:
     """The toxic subspace of every layer from embeddings `[layers, pairs, hidden]`; progress counts layers."""
     from detox_engine.model.threads import run_side_by_side
 
-    fit = choose(method).fit
-    return tuple(run_side_by_side(lambda layer: fit(toxic[layer], civil[layer], keep), len(toxic), STAGE, progress))
+    def fit(layer: int) -> ToxicSubspace:
+        return fit_layer(toxic[layer], civil[layer], keep, method)
+
+    return tuple(run_side_by_side(fit, len(toxic), STAGE, progress))
 
 
 def fit_subspaces_of(
-    moments: Sequence[Moments], keep: int, progress: Progress = ignore_progress, method: str = "detox"
+    moments: Sequence[Moments], keep: int, progress: Progress = ignore_progress, method: Choice = FitPlan.method
 ) -> tuple[ToxicSubspace, ...]:
     """The toxic subspace of every layer from its moments; progress counts layers.
 
@@ -64,5 +84,5 @@ def fit_subspaces_of(
         raise InputError(
             f"The method {kind.title} needs all pairs at once, and these are too many to hold: draw fewer of them."
         )
-    fit = kind.fit_streamed
-    return tuple(run_side_by_side(lambda layer: fit(moments[layer], keep), len(moments), STAGE, progress))
+    fit, options = kind.fit_streamed, vars(kind.options_of(method))
+    return tuple(run_side_by_side(lambda layer: fit(moments[layer], keep, **options), len(moments), STAGE, progress))

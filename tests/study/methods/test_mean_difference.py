@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from detox_engine.errors import InputError
+from detox_engine.plans.choice import Choice
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sources import PairSpec
 from detox_engine.study.methods.mean_difference import fit, fit_streamed
@@ -56,8 +57,8 @@ def test_sides_of_one_mean_are_refused():
 def test_a_study_of_it_has_one_direction_a_layer_that_can_be_edited_extended_and_drawn_anew():
     bench = Workbench(open_tiny("gpt2"))
     study = bench.fit(FitPlan(PairSpec(limit=12), method="mean-difference"))
-    assert study.kept == study.suggested_rank == 1 and study.plan.method == "mean-difference"
-    angles = measure_stability(study.embeddings, study.subspaces, 1, 3, method="mean-difference").angles
+    assert study.kept == study.suggested_rank == 1 and study.plan.method == Choice("mean-difference")
+    angles = measure_stability(study.embeddings, study.subspaces, 1, 3, method=study.plan.method).angles
     assert (angles > 0).all() and (angles < 90).all()
     extended = bench.extend(study, PairSpec(limit=6, seed=1))
     assert extended.kept == 1 and extended.pair_count == 18
