@@ -164,7 +164,13 @@ ORDERS = {
 def draw_comparisons(written: Written) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.segmented_control(
-            "Show", list(FILTERS), default="All", key="written_filter", required=True, persist_state="session"
+            "Show",
+            list(FILTERS),
+            default="All",
+            key="written_filter",
+            required=True,
+            wrap=True,
+            persist_state="session",
         )
         order = st.selectbox("Order", list(ORDERS), key="written_order", persist_state="session", width=240)
         draw_downloads(written)

@@ -163,7 +163,13 @@ def pick_angles(kept: int) -> tuple[int, str]:
     if rank == 1:
         return rank, "Angle"
     name = st.segmented_control(
-        "Show", list(SUMMARIES), default="Mean angle", key="angles_summary", required=True, persist_state="session"
+        "Show",
+        list(SUMMARIES),
+        default="Mean angle",
+        key="angles_summary",
+        required=True,
+        wrap=True,
+        persist_state="session",
     )
     return rank, name
 

@@ -234,6 +234,7 @@ def draw_fate(found: Evaluation, counts: dict[str, tuple[int, float]]) -> None:
         default="better",
         key="fate",
         required=True,
+        wrap=True,
         persist_state="session",
     )
     order = {

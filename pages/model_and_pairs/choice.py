@@ -44,7 +44,7 @@ def begin(view: View) -> None:
 
 def pick_model() -> ModelSpec | None:
     """Bundled, from the Hub, or from a folder; None while its name is missing."""
-    kind = ask(f"{CHOICE}.model_from", "Model", "model_kind", label_visibility="collapsed", wrap=True)
+    kind = ask(f"{CHOICE}.model_from", "Model", "model_kind", label_visibility="collapsed")
     if kind == "hub":
         _ask_name(f"{CHOICE}.model.name", "Model id", "model_hub", "openai-community/gpt2-medium")
         ask(f"{CHOICE}.model.revision", "Revision", "model_revision")
@@ -64,7 +64,7 @@ def pick_model() -> ModelSpec | None:
 
 def pick_pairs() -> PairSpec | None:
     """Bundled, an upload, or a Hub data set; None while it is not complete."""
-    kind = ask(f"{CHOICE}.pairs_from", "Pairs", "pairs_kind", label_visibility="collapsed", wrap=True)
+    kind = ask(f"{CHOICE}.pairs_from", "Pairs", "pairs_kind", label_visibility="collapsed")
     if kind == "upload":
         return _pick_upload()
     if kind == "hub":

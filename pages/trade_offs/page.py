@@ -231,7 +231,14 @@ def draw_trade_off(
     shade = varied[0]
     if len(varied) > 1:
         shade = st.segmented_control(
-            "Shade dots by", varied, format_func=str.capitalize, default=varied[0], key=key, required=True, **_KEPT
+            "Shade dots by",
+            varied,
+            format_func=str.capitalize,
+            default=varied[0],
+            key=key,
+            required=True,
+            wrap=True,
+            **_KEPT,
         )
     cost = find_role(sweep.scorers, "cost")
     bound = points[0].effects[x.name].before.mean * (1 + limit / 100) if cost and x.name == cost.name else None
@@ -282,6 +289,7 @@ def draw_grid(page: StudyPage[TradeOffsPicks], sweep: Sweep, axes: tuple[Axis, A
         default=axes[1].title,
         key=f"sweep_grid_{axes[0].name}_{axes[1].name}",
         required=True,
+        wrap=True,
         **_KEPT,
     )
     axis, chosen = by_title[picked], slices[-1]

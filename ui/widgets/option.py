@@ -66,7 +66,12 @@ def _widget(leaf: Leaf, usual: Any) -> tuple[str, dict[str, Any], Callable[[Any]
     if get_origin(leaf.kind) is tuple:
         return "multiselect", {"options": option.offers, "accept_new_options": True}, once, tuple
     if leaf.choices:
-        return "segmented_control", {"options": leaf.choices, "format_func": title, "required": True}, same, same
+        return (
+            "segmented_control",
+            {"options": leaf.choices, "format_func": title, "required": True, "wrap": True},
+            same,
+            same,
+        )
     if option.offers:
         offers = list(dict.fromkeys((*option.offers, leaf.value)))
         return "selectbox", {"options": offers, "accept_new_options": True}, same, read
