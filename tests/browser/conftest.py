@@ -31,6 +31,9 @@ FLAGS = (
 )
 SECONDS = 120
 """How long a step may take on a machine that is busy with other tests; the bundled model's first fit is one."""
+PRESS = 60
+"""How many milliseconds a mouse button is down: Streamlit takes what was typed a moment after its field is left, and a
+click faster than that, which no hand makes, would be overtaken by it."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -147,7 +150,7 @@ def is_foreign(url: str, server: str) -> bool:
 
 def go_to(page: Page, name: str) -> None:
     """Follow the sidebar's link to a page and wait for it."""
-    page.get_by_test_id("stSidebarNav").get_by_role("link", name=name).click()
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name=name).click(delay=PRESS)
     page.get_by_role("heading", name=name, level=1).wait_for()
 
 
