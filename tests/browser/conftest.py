@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = next(
@@ -121,15 +121,21 @@ def foreign_requests() -> list[str]:
     return []
 
 
+@pytest.fixture(scope="session")
+def window(chromium) -> BrowserContext:
+    """What all pages share: the browser's memory of the app's own files, which take seconds to load and compile."""
+    return chromium.new_context()
+
+
 @pytest.fixture
-def open_page(chromium, server, foreign_requests):
+def open_page(window, server, foreign_requests):
     """`open_page(path)` opens a new session in a window of its own and waits for the page's title."""
-    contexts = []
+    pages = []
 
     def open_one(path: str = "/", width: int = 1440, height: int = 900) -> Page:
-        context = chromium.new_context(viewport={"width": width, "height": height})
-        contexts.append(context)
-        page = context.new_page()
+        page = window.new_page()
+        pages.append(page)
+        page.set_viewport_size({"width": width, "height": height})
         page.set_default_timeout(1000 * SECONDS)
         page.on(
             "request", lambda request: foreign_requests.append(request.url) if is_foreign(request.url, server) else None
@@ -139,8 +145,8 @@ def open_page(chromium, server, foreign_requests):
         return page
 
     yield open_one
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
     assert foreign_requests == []
 
 

@@ -60,7 +60,7 @@ def test_measure_an_effect_stop_it_and_measure_it_again(open_page):
     open_part(page, "7_3", "Effect")
     start = card(page, "7_3").get_by_role("button", name="Measure its effect")
     start.click()
-    page.get_by_role("button", name="Stop", exact=True).click()
+    page.get_by_test_id("stMain").get_by_role("button", name="Stop", exact=True).click()
     page.get_by_text("The measurement was stopped").wait_for()
     wait_until_still(page)
     start.click()
