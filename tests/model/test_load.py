@@ -445,16 +445,16 @@ def test_what_is_neither_folder_nor_hub_id_is_refused():
         load("two words")
 
 
-def test_without_a_network_the_refusal_comes_within_seconds(tmp_path):
+def test_without_a_network_the_refusal_comes_without_waiting_to_try_again(tmp_path):
     """With the real client and a port that nobody listens on; both settings are read when the client is imported."""
     code = (
-        "import time; from detox_engine.model.load import load_model\n"
+        "import time; waits = []; time.sleep = waits.append\n"
+        "from detox_engine.model.load import load_model\n"
         "from detox_engine.plans.sources import ModelSpec\n"
         "from detox_engine.errors import InputError\n"
-        "start = time.monotonic()\n"
         "try: load_model(ModelSpec('someone/model', device='cpu'))\n"
         "except InputError as error: print(error)\n"
-        "assert time.monotonic() - start < 5"
+        "assert sum(waits) < 5, waits"
     )
     settings = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9", "PATH": "", "OMP_NUM_THREADS": "1"}
     result = subprocess.run(

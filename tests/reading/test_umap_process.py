@@ -1,7 +1,8 @@
 """UMAP's own process: ended at once by whoever waits for it, gone with the block, one sentence where it fails."""
 
+import signal
 import subprocess
-import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -16,6 +17,13 @@ STEP = ("Laying out texts", 0, 1)
 
 def draw_texts(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(count, 12)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[UmapProcess]:
+    """One that is ready and has compiled what a layout needs, which takes it many seconds."""
+    with UmapProcess() as umap:
+        yield umap
 
 
 @pytest.fixture
@@ -35,28 +43,28 @@ def ask(umap: UmapProcess, progress=lambda *step: None, texts: int = 40) -> list
     return umap.lay_out(draw_texts(texts), [draw_texts(8, 1)], MapPlan("umap"), progress, STEP)
 
 
-def test_one_process_answers_several_requests_alike_and_is_gone_after_the_block(started):
-    with UmapProcess() as umap:
-        first, again = ask(umap), ask(umap)
+def test_one_process_answers_several_requests_alike(running):
+    first, again = ask(running), ask(running)
     assert [places.shape for places in first] == [(40, 2), (8, 2)]
     assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
-    (process,) = started
-    assert process.poll() is not None
+
+
+def test_the_process_is_gone_after_the_block(started):
+    with UmapProcess():
+        assert started[0].poll() is None
+    assert started[0].poll() is not None
 
 
 @pytest.mark.parametrize("stage", ["Starting UMAP, which takes half a minute the first time", "Laying out texts"])
 def test_a_stop_takes_effect_at_once_whatever_the_process_does(started, stage):
-    asked = []
-
     def stop(name, done, total):
         if name == stage:
-            asked.append(time.monotonic())
             raise Cancelled
 
     with pytest.raises(Cancelled), UmapProcess() as umap:
         ask(umap, stop, texts=3000)
-    assert time.monotonic() - asked[0] < 2
-    assert started[0].poll() is not None
+    # Not by itself, with its work done.
+    assert started[0].poll() == -signal.SIGKILL
 
 
 def test_a_process_that_was_ended_from_outside_gets_a_sentence(started):
@@ -68,12 +76,11 @@ def test_a_process_that_was_ended_from_outside_gets_a_sentence(started):
         ask(umap, end)
 
 
-def test_what_umap_refuses_gets_a_sentence_and_the_process_goes_on():
-    with UmapProcess() as umap:
-        broken = np.full((20, 3), np.nan, np.float32)
-        with pytest.raises(InputError, match="could not lay out these texts"):
-            umap.lay_out(broken, [], MapPlan("umap"), lambda *step: None, STEP)
-        assert ask(umap)[0].shape == (40, 2)
+def test_what_umap_refuses_gets_a_sentence_and_the_process_goes_on(running):
+    broken = np.full((20, 3), np.nan, np.float32)
+    with pytest.raises(InputError, match="could not lay out these texts"):
+        running.lay_out(broken, [], MapPlan("umap"), lambda *step: None, STEP)
+    assert ask(running)[0].shape == (40, 2)
 
 
 def test_given_distances_keep_neighbours_as_well_as_the_texts_themselves(monkeypatch):
