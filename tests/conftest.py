@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from joblib import cpu_count  # noqa: E402
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
@@ -19,6 +20,13 @@ FIRST = ("tests/browser/", "tests/test_wheel.py", "tests/test_demo_model.py", "t
 """Where the longest tests are, longest first: a browser, and processes of their own."""
 UMAP = ("tests/reading/test_map.py", "tests/reading/test_umap_process.py")
 """Files that share a worker because UMAP takes long to import."""
+JOURNEYS = 2
+"""Workers that wait for a browser most of the time, see tests/browser."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """A worker for each core that this run may use, and those that wait."""
+    return cpu_count() + JOURNEYS
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,4 +1,7 @@
-"""A user's journeys in a real browser: one server on a port of its own, one Chromium, a fresh session a test."""
+"""A user's journeys in a real browser: a server on a port of its own, a Chromium, a fresh session a test.
+
+The journeys are walked by two workers, each with a server and a Chromium, and mostly wait for both.
+"""
 
 import os
 import shutil
@@ -29,6 +32,8 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+FIND = ("test_directions_journey.py", "test_lens_journey.py", "test_link_journey.py")
+"""The journeys of one worker, about half of all by their time."""
 SECONDS = 120
 """How long a step may take on a machine that is busy with other tests; the bundled model's first fit is one."""
 PRESS = 60
@@ -41,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.browser)
-            item.add_marker(pytest.mark.xdist_group("browser"))
+            item.add_marker(pytest.mark.xdist_group("browser find" if item.path.name in FIND else "browser edit"))
             item.add_marker(pytest.mark.timeout(4 * SECONDS))
 
 
