@@ -253,8 +253,8 @@ def test_every_pair_has_the_same_chance(tmp_path):
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
 def test_a_draw_from_a_long_file_holds_only_what_it_draws(tmp_path, ending):
-    rows = [{"toxic": f"moron {n} " + "la " * 100, "civil": f"friend {n} " + "la " * 100} for n in range(50_000)]
-    options = {"row_group_size": 5000} if ending == "parquet" else {}
+    rows = [{"toxic": f"moron {n} " + "la " * 250, "civil": f"friend {n} " + "la " * 250} for n in range(20_000)]
+    options = {"row_group_size": 2000} if ending == "parquet" else {}
     source = WRITERS[ending](tmp_path / f"long.{ending}", rows, **options)
     size = sum(len(row["toxic"]) + len(row["civil"]) for row in rows)
     del rows
