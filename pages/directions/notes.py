@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,7 +10,7 @@ import streamlit as st
 from detox_engine.errors import InputError
 from detox_engine.plans.fit import FitPlan
 from detox_engine.study.notes import LONGEST, find_note, write_note
-from ui.session.folders import cache_folder
+from ui.session.folders import folder_of
 from ui.show import notes
 from ui.words.rude_words import find_rude_words
 from ui.words.text import text_html
@@ -26,8 +25,7 @@ def find_folder(study: Study) -> Path:
     # Notes on DeTox's directions are older than the choice of a method.
     options = () if plan.method.options is None else (plan.method.options,)
     method = () if plan.method == FitPlan.method else (plan.method.name, *options)
-    answers = repr((study.model.weights_hash, study.pairs_hash, plan.max_length, plan.pooling, *method))
-    return cache_folder() / "notes" / hashlib.sha256(answers.encode()).hexdigest()[:32]
+    return folder_of("notes", study.model.weights_hash, study.pairs_hash, plan.max_length, plan.pooling, *method)
 
 
 def draw_glance(study: Study, layer: int, direction: int) -> None:

@@ -11,10 +11,10 @@ import streamlit as st
 from detox_engine.errors import InputError, ignore_progress
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.map import MapPlan
-from ui.session.shared_models import shelf
+from ui.session.shared_models import Kept, shelf
 from ui.session.view import Fitted
 from ui.words.text import hover_label
-from ui.work.tasks import Kept, Task, Tell
+from ui.work.tasks import Task, Tell
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,7 +13,7 @@ from pages.model_and_pairs.strip import steps_of_job, steps_of_study, strip_html
 from ui.frame.command import draw_commands
 from ui.frame.page import Head, Help, Page, draw_help, show
 from ui.session import state
-from ui.session.view import StudyKey
+from ui.session.view import StudyKey, View
 from ui.show import notes
 from ui.show.pair_list import filter_pairs, pairs_html
 from ui.words.rude_words import mask
@@ -22,7 +22,6 @@ from ui.work import fit, jobs
 
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
-    from ui.session.view import View
 
 HEAD = Head("Model & pairs", "What are we looking at?")
 HELP = Help(
@@ -50,7 +49,7 @@ def draw_strip(view: View, study: Study | None) -> None:
     """The main picture: a fit that runs, or what the last one came to, or the study that is there."""
     job = jobs.find_job("fit")
     if job is not None:
-        names = (name_model(job.key.model).removeprefix("the "), name_pairs(job.key.fit.pairs).removeprefix("the "))
+        names = job.key.names
         if job.running:
             jobs.watch_job(job, lambda snapshot: st.html(strip_html(steps_of_job(snapshot, *names))), "Stop the fit")
             return
@@ -59,8 +58,8 @@ def draw_strip(view: View, study: Study | None) -> None:
             notes.draw_error(job.snapshot.error)
         draw_way_back(stopped=job.snapshot.state == "stopped", has_study=study is not None)
     elif study is not None:
-        names = (name_model(view.model).removeprefix("the "), name_pairs(view.fit.pairs).removeprefix("the "))
-        st.html(strip_html(steps_of_study(study, *names, st.session_state.get("fit_stages", ()))))
+        steps = steps_of_study(study, *view.study_key.names, st.session_state.get("fit_stages", ()))
+        st.html(strip_html(steps))
     else:
         st.info(
             plain(

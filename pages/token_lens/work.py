@@ -8,8 +8,9 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from detox_engine.plans.edit import EditPlan
+from ui.session.shared_models import Kept
 from ui.session.view import Fitted
-from ui.work.tasks import Kept, Task, Tell
+from ui.work.tasks import Task, Tell
 
 if TYPE_CHECKING:
     from torch import Tensor

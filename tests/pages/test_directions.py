@@ -160,7 +160,7 @@ def test_a_study_without_embeddings_has_cards_and_says_why_it_lists_no_pairs(tin
     key, shelf = session.session_state["view"].study_key, shared_models.shelf()
     study = shelf.find_study(key)
     with shelf._lock:
-        shelf._studies[key] = replace(study, embeddings=None, made="without embeddings")
+        shelf._studies.keep(key, replace(study, embeddings=None, made="without embeddings"))
     try:
         session.switch_page(PAGE).run()
         assert not session.exception
@@ -170,7 +170,7 @@ def test_a_study_without_embeddings_has_cards_and_says_why_it_lists_no_pairs(tin
         assert "lies nearer to the toxic pole" not in texts(session)
     finally:
         with shelf._lock:
-            shelf._studies[key] = study
+            shelf._studies.keep(key, study)
 
 
 def test_swapped_labels_make_the_page_say_that_the_poles_are_uncertain(tiny_folder):
@@ -180,7 +180,7 @@ def test_swapped_labels_make_the_page_say_that_the_poles_are_uncertain(tiny_fold
     subspace = study.subspaces[2]
     doubtful = replace(subspace, polarity=torch.full_like(subspace.polarity, 0.02))
     with shelf._lock:
-        shelf._studies[key] = replace(study, subspaces=(*study.subspaces[:2], doubtful), made="with swapped labels")
+        shelf._studies.keep(key, replace(study, subspaces=(*study.subspaces[:2], doubtful), made="with swapped labels"))
     try:
         session.switch_page(PAGE).run()
         session.slider(key="directions_layer").set_value(2).run()
@@ -188,7 +188,7 @@ def test_swapped_labels_make_the_page_say_that_the_poles_are_uncertain(tiny_fold
         assert "Which pole is the toxic one is uncertain." in texts(session)
     finally:
         with shelf._lock:
-            shelf._studies[key] = study
+            shelf._studies.keep(key, study)
 
 
 def test_swapping_half_of_the_labels_leaves_the_direction_and_takes_away_its_poles():

@@ -13,22 +13,19 @@ import streamlit as st
 
 from detox_engine.data.bundled import ASSETS
 from detox_engine.errors import InputError
-from detox_engine.plans.edit import effective
+from detox_engine.plans.edit import EditPlan, effective
 from detox_engine.plans.words import name_model, name_pairs
 from ui.frame.frame import draw_frame
 from ui.session import state
-from ui.session.view import Fitted
-from ui.show.figures import palette
+from ui.session.view import Fitted, View
+from ui.show.figures import Palette, palette
 from ui.show.notes import draw_error
 from ui.widgets.layer import picked_layer
 from ui.words.text import escape, plain
 from ui.work import fit, jobs
 
 if TYPE_CHECKING:
-    from detox_engine.plans.edit import EditPlan
     from detox_engine.study.study import Study
-    from ui.session.view import View
-    from ui.show.figures import Palette
 
 FIRST_PAGE = "model_and_pairs/page.py"
 P = TypeVar("P")

@@ -35,13 +35,8 @@ def draw_sidebar() -> None:
 
 
 def _draw_sources() -> None:
-    view = state.view()
-    st.html(
-        '<dl class="sources">'
-        f"<dt>Model</dt><dd>{escape(name_model(view.model).removeprefix('the '))}</dd>"
-        f"<dt>Pairs</dt><dd>{escape(name_pairs(view.fit.pairs).removeprefix('the '))}</dd>"
-        "</dl>"
-    )
+    model, pairs = map(escape, state.view().study_key.names)
+    st.html(f'<dl class="sources"><dt>Model</dt><dd>{model}</dd><dt>Pairs</dt><dd>{pairs}</dd></dl>')
 
 
 def _draw_edit_plan() -> None:

@@ -1,5 +1,6 @@
 """Folders of this machine that the dashboard uses, and how it keeps their paths to itself."""
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -11,6 +12,11 @@ def cache_folder() -> Path:
     """What the dashboard keeps for this person between its starts."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "detox-explorer"
+
+
+def folder_of(kind: str, *answers: object) -> Path:
+    """Where what rests on all of these `answers`, and on nothing else, is kept."""
+    return cache_folder() / kind / hashlib.sha256(repr(answers).encode()).hexdigest()[:32]
 
 
 def uploads_folder() -> Path:

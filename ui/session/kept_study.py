@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from detox_engine.data.bundled import DEMO
 from detox_engine.errors import InputError
 from detox_engine.plans.fit import FitPlan
-from ui.session.folders import cache_folder
+from ui.session.folders import folder_of
 from ui.words import rude_words
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ def find_folder(plan: FitPlan) -> Path:
     _, versions = stamp()
     lists = sorted(rude_words.INSULTS), sorted(rude_words.HARMLESS)
     words = rude_words.RUDE_FROM, *lists, version("alt-profanity-check")
-    answers = repr((FORMAT, contents, str(torch.accelerator.current_accelerator(True)), plan, versions, words))
-    return cache_folder() / "studies" / hashlib.sha256(answers.encode()).hexdigest()[:32]
+    machine = str(torch.accelerator.current_accelerator(True))
+    return folder_of("studies", FORMAT, contents, machine, plan, versions, words)
 
 
 def read_study(plan: FitPlan) -> Study | None:

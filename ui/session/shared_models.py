@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import streamlit as st
 
@@ -25,6 +25,41 @@ if TYPE_CHECKING:
     from detox_engine.workbench import Workbench
 
 STUDIES_KEPT = 8
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Kept(Generic[K, V]):
+    """The latest few results under their keys; threads may share it."""
+
+    def __init__(self, most: int) -> None:
+        self._lock = threading.Lock()
+        self._most = most
+        self._results: OrderedDict[K, V] = OrderedDict()
+
+    def find(self, key: K) -> V | None:
+        with self._lock:
+            if key in self._results:
+                self._results.move_to_end(key)
+            return self._results.get(key)
+
+    def keep(self, key: K, result: V) -> V:
+        with self._lock:
+            self._results[key] = result
+            self._results.move_to_end(key)
+            while len(self._results) > self._most:
+                self._results.popitem(last=False)
+        return result
+
+    def find_or_make(self, key: K, make: Callable[[], V]) -> V:
+        """The result under `key`, made and kept where there is none."""
+        found = self.find(key)
+        return self.keep(key, make()) if found is None else found
+
+    def all(self) -> dict[K, V]:
+        """Every result under its key, the latest last."""
+        with self._lock:
+            return dict(self._results)
 
 
 class Shelf:
@@ -34,13 +69,10 @@ class Shelf:
         self._lock = threading.Lock()
         self._turns: dict[ModelSpec | StudyKey, threading.Lock] = {}
         self._workbenches: dict[ModelSpec, Workbench] = {}
-        self._studies: OrderedDict[StudyKey, Study] = OrderedDict()
+        self._studies: Kept[StudyKey, Study] = Kept(STUDIES_KEPT)
 
     def find_study(self, key: StudyKey) -> Study | None:
-        with self._lock:
-            if key in self._studies:
-                self._studies.move_to_end(key)
-            return self._studies.get(key)
+        return self._studies.find(key)
 
     def find_workbench(self, spec: ModelSpec) -> Workbench | None:
         with self._lock:
@@ -84,11 +116,7 @@ class Shelf:
                     study = self.workbench(key.model, progress).fit(key.fit, progress, keep_moments=False)
                     if first_visit:
                         kept_study.keep_study(study)
-                with self._lock:
-                    self._studies[key] = study
-                    self._studies.move_to_end(key)
-                    while len(self._studies) > STUDIES_KEPT:
-                        self._studies.popitem(last=False)
+                self._studies.keep(key, study)
         return study
 
     @contextmanager

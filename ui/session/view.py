@@ -16,6 +16,7 @@ from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.layers import MOST_LAYERS
 from detox_engine.plans.option import Form, read_whole
 from detox_engine.plans.sources import ModelSpec
+from detox_engine.plans.words import name_model, name_pairs
 from detox_engine.study.methods import methods
 from ui.session.picks import Picks, offered, pick
 
@@ -112,6 +113,11 @@ class StudyKey:
 
     model: ModelSpec = ModelSpec()
     fit: FitPlan = FitPlan()
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What the model and the pairs are called where no sentence is around them."""
+        return name_model(self.model).removeprefix("the "), name_pairs(self.fit.pairs).removeprefix("the ")
 
 
 @dataclass(frozen=True)

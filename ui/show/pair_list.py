@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from detox_engine.data.columns import Pair
 from ui.words.text import escape, text_html
-
-if TYPE_CHECKING:
-    from detox_engine.data.columns import Pair
 
 
 def filter_pairs(pairs: Sequence[Pair], flaws: Sequence[Sequence[str]], words: str, only_flawed: bool) -> Sequence[int]:

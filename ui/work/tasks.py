@@ -6,9 +6,7 @@ owns what is around it: the job, the study and the model, the answers, and the s
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -17,6 +15,7 @@ import streamlit as st
 
 from detox_engine.errors import Progress
 from ui.session import shared_models
+from ui.session.shared_models import Kept
 from ui.show import notes
 from ui.words import rude_words
 from ui.work import jobs
@@ -37,39 +36,6 @@ A = TypeVar("A", bound=Question)
 R = TypeVar("R")
 Tell = Callable[[Any], None]
 """Takes an answer as far as it is found; the next one, or what is returned, stands in its place."""
-
-
-class Kept(Generic[A, R]):
-    """The latest few results under their keys; threads may share it."""
-
-    def __init__(self, most: int) -> None:
-        self._lock = threading.Lock()
-        self._most = most
-        self._results: OrderedDict[A, R] = OrderedDict()
-
-    def find(self, key: A) -> R | None:
-        with self._lock:
-            if key in self._results:
-                self._results.move_to_end(key)
-            return self._results.get(key)
-
-    def keep(self, key: A, result: R) -> R:
-        with self._lock:
-            self._results[key] = result
-            self._results.move_to_end(key)
-            while len(self._results) > self._most:
-                self._results.popitem(last=False)
-        return result
-
-    def find_or_make(self, key: A, make: Callable[[], R]) -> R:
-        """The result under `key`, made and kept where there is none."""
-        found = self.find(key)
-        return self.keep(key, make()) if found is None else found
-
-    def all(self) -> dict[A, R]:
-        """Every result under its key, the latest last."""
-        with self._lock:
-            return dict(self._results)
 
 
 @dataclass(eq=False)
