@@ -13,7 +13,7 @@ from detox_engine.errors import InputError
 from detox_engine.plans.choice import Choice
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.option import option_of, sentence
-from detox_engine.plans.sources import BUNDLED, ModelSpec, PairSpec
+from detox_engine.plans.sources import ModelSpec, PairSpec
 from detox_engine.study.methods import methods
 from pages.model_and_pairs.card import read_essentials
 from pages.model_and_pairs.picks import ChoicePicks
@@ -21,7 +21,7 @@ from ui.session import state
 from ui.session.shared_models import shelf
 from ui.session.view import StudyKey
 from ui.show import notes
-from ui.widgets.option import ask, ask_all
+from ui.widgets.option import ask, ask_all, ask_name
 from ui.widgets.uploads import pick_file
 from ui.words.rude_words import mask
 from ui.words.text import plain
@@ -46,7 +46,7 @@ def pick_model() -> ModelSpec | None:
     """Bundled, from the Hub, or from a folder; None while its name is missing."""
     kind = ask(f"{CHOICE}.model_from", "Model", "model_kind", label_visibility="collapsed")
     if kind == "hub":
-        _ask_name(f"{CHOICE}.model.name", "Model id", "model_hub", "openai-community/gpt2-medium")
+        ask_name(f"{CHOICE}.model.name", "Model id", "model_hub", "openai-community/gpt2-medium")
         ask(f"{CHOICE}.model.revision", "Revision", "model_revision")
     elif kind == "folder":
         ask(f"{CHOICE}.folder", "Folder", "model_folder", placeholder="/path/to/a/model")
@@ -73,11 +73,6 @@ def pick_pairs() -> PairSpec | None:
     return PairSpec()
 
 
-def _ask_name(path: str, label: str, key: str, example: str) -> None:
-    """The name of something on the Hub; that of what is bundled stands for none yet."""
-    ask(path, label, key, show=lambda name: "" if name == BUNDLED else name, help=None, placeholder=example)
-
-
 def _pick_upload() -> PairSpec | None:
     label = "JSONL, CSV or Parquet with a toxic and a civil text in each row"
     try:
@@ -89,7 +84,7 @@ def _pick_upload() -> PairSpec | None:
 
 
 def _pick_hub_pairs() -> PairSpec | None:
-    _ask_name(f"{CHOICE}.fit.pairs.source", "Data set", "pairs_hub", "owner/name")
+    ask_name(f"{CHOICE}.fit.pairs.source", "Data set", "pairs_hub", "owner/name")
     names = {"subset": "Configuration", "split": "Split", "revision": "Revision"}
     for column, (name, label) in zip(st.columns(3), names.items(), strict=True):
         ask(f"{CHOICE}.fit.pairs.{name}", label, f"pairs_{name}", column)

@@ -15,7 +15,7 @@ from detox_engine.plans.sources import BUNDLED, TextSpec
 from detox_engine.scoring.scorers import choose, scorers
 from ui.session import state
 from ui.session.picks import Picks, offered, part, pick
-from ui.widgets.option import ask, ask_all
+from ui.widgets.option import ask, ask_all, ask_name
 from ui.widgets.sampling import pick_sampling, without_dice
 from ui.widgets.uploads import pick_file
 
@@ -120,7 +120,7 @@ def _pick_prompts(path: str, prefix: str) -> None:
         pick_file(f"{path}.prompts_file", f"{prefix}_prompts", "A text file with a prompt a line, or JSONL", types)
     elif kind == "hub":
         label, example = "Data set of prompts", "allenai/real-toxicity-prompts"
-        _pick_data_set(f"{path}.plan.prompts", label, f"{prefix}_prompts_hub", example)
+        ask_name(f"{path}.plan.prompts", label, f"{prefix}_prompts_hub", example)
     ask(f"{path}.plan.limit_prompts", "At most this many prompts", f"{prefix}_limit")
 
 
@@ -135,13 +135,9 @@ def _pick_neutral(path: str, prefix: str) -> None:
         if file and not file.endswith(".txt"):
             ask(**column)
     elif kind == "hub":
-        _pick_data_set(f"{plan}.source", "Data set", f"{prefix}_neutral_hub", "Salesforce/wikitext")
+        ask_name(f"{plan}.source", "Data set", f"{prefix}_neutral_hub", "Salesforce/wikitext")
         first, second, third = st.columns(3)
         ask(f"{plan}.subset", "Configuration", f"{prefix}_neutral_subset", first)
         ask(f"{plan}.split", "Split", f"{prefix}_neutral_split", second)
         ask(**column, box=third)
     ask(f"{plan}.limit", "At most this many lines", f"{prefix}_neutral_limit")
-
-
-def _pick_data_set(path: str, label: str, key: str, example: str) -> None:
-    ask(path, label, key, show=lambda name: "" if name == BUNDLED else name, help=None, placeholder=example)

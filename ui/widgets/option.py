@@ -8,6 +8,7 @@ from typing import Any, get_origin
 import streamlit as st
 
 from detox_engine.plans.option import ALL, Leaf, leaves
+from detox_engine.plans.sources import BUNDLED
 from ui.session import state
 
 
@@ -29,6 +30,11 @@ def ask(
     declared["help"] = leaf.option.sentence or None
     getattr(box, draw)(label, **declared | settings, **state.bind(key, path, show=show or usual_show, take=take))
     return state.view()[path]
+
+
+def ask_name(path: str, label: str, key: str, example: str) -> None:
+    """Ask for the name of something on the Hub; that of what is bundled stands for none yet."""
+    ask(path, label, key, show=lambda name: "" if name == BUNDLED else name, help=None, placeholder=example)
 
 
 def ask_all(path: str, prefix: str) -> None:
