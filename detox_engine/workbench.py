@@ -9,9 +9,9 @@ from detox_engine.model.load import OpenModel, load_model
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.measure import SamplingPlan
+from detox_engine.plans.read import Measure
 from detox_engine.plans.sources import ModelSpec, PairSpec
 from detox_engine.reading.directions import DirectionReading, read_directions
-from detox_engine.reading.lens import Measure
 from detox_engine.scoring.scorers.profanity import ProfanityScorer
 from detox_engine.scoring.toxicity import score_comparisons
 from detox_engine.scoring.trial import TextScorer

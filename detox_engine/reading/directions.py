@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from detox_engine.edit.low_rank import make_edit
 from detox_engine.model.load import OpenModel
 from detox_engine.plans.edit import EditPlan
-from detox_engine.reading.lens import Measure, Reading, read_tokens
+from detox_engine.plans.read import Measure
+from detox_engine.reading.lens import Reading, read_tokens
 from detox_engine.study.study import Study
 
 

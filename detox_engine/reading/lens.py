@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,8 +10,7 @@ from detox_engine.model.anatomy import Anatomy
 from detox_engine.model.head import read_head
 from detox_engine.model.load import OpenModel
 from detox_engine.model.tokens import show_token
-
-Measure = Literal["product", "cosine"]
+from detox_engine.plans.read import Measure
 
 
 @dataclass(frozen=True)

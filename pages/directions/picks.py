@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from detox_engine.plans.layers import format_directions, parse_directions
 from detox_engine.plans.option import Form
+from detox_engine.plans.read import Measure
 from ui.session.picks import Picks, pick
 from ui.session.view import Place
 
@@ -20,7 +21,7 @@ PINS = Form(format_directions, lambda text: tuple(dict.fromkeys(parse_directions
 class DirectionsPicks(Picks):
     """How tokens are read, and what is kept in sight."""
 
-    measure: Literal["product", "cosine"] = pick(
+    measure: Measure = pick(
         "product",
         "measure",
         "The product favours tokens with long vectors, often common ones; the cosine looks at angles alone.",

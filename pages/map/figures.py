@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from pages.map.picks import Lines
 from ui.show.figures import Palette, finish
-
-Lines = Literal["none", "pairs", "moves"]
 
 SIDES = ("Toxic", "Civil")
 SYMBOLS = ("circle", "diamond")

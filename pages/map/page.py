@@ -15,7 +15,7 @@ from detox_engine.plans.map import MapPlan
 from detox_engine.plans.words import describe_edit
 from detox_engine.reading.map import LayerMap
 from pages.map import figures, work
-from pages.map.picks import METHODS, MapPicks, pick_looks, pick_plan, pick_states
+from pages.map.picks import METHODS, Lines, MapPicks, pick_looks, pick_plan, pick_states
 from pages.map.selection import draw_selected, find_selected, select_pairs
 from pages.map.separability import draw_separability
 from pages.map.work import AFTER, BEFORE, LAYOUT, PAPER, RUN, TITLES, Asked, Layout, Scene
@@ -132,7 +132,7 @@ def find_maps(
     return found
 
 
-def draw_map(page: StudyPage[MapPicks], scene: Scene, drawn: LayerMap, lines: figures.Lines, together: bool) -> None:
+def draw_map(page: StudyPage[MapPicks], scene: Scene, drawn: LayerMap, lines: Lines, together: bool) -> None:
     places = {index: place for place, index in enumerate(scene.sample)}
     marked = [places[index] for index in find_selected(page.fitted) if index in places]
     figure = figures.map_figure(
@@ -153,7 +153,7 @@ def draw_map(page: StudyPage[MapPicks], scene: Scene, drawn: LayerMap, lines: fi
 
 
 def draw_player(
-    page: StudyPage[MapPicks], scene: Scene, maps: Sequence[LayerMap], lines: figures.Lines, together: bool
+    page: StudyPage[MapPicks], scene: Scene, maps: Sequence[LayerMap], lines: Lines, together: bool
 ) -> None:
     from detox_engine.reading.map import orient_maps
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from detox_engine.study.study import Study
 
 METHODS = {"pca": "PCA", "umap": "UMAP", "directions": "Toxic directions"}
+Lines = Literal["none", "pairs", "moves"]
 LINES = {"none": "None", "pairs": "Join the twins", "moves": "Before to after"}
 NUMBERS = {"neighbours": "Neighbours", "spread": "Least distance", "seed": "Seed"}
 
@@ -36,7 +37,7 @@ class MapPicks(Picks):
     plan: MapPlan = part(MapPlan)
     """Its method is that of `layout`, where that is one."""
     states: tuple[Literal["before", "after", "on paper"], ...] = pick(("before", "after"), "states", words=TITLES)
-    lines: Literal["none", "pairs", "moves"] = pick("none", "lines", words=LINES)
+    lines: Lines = pick("none", "lines", words=LINES)
     together: bool = pick(
         False, "together", "All states in one picture: hollow before, full after, with a dot on paper."
     )

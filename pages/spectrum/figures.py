@@ -8,7 +8,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from detox_engine.plans.layers import find_runs
-from ui.show.figures import LEGEND, Palette, Scale, finish, frame_cells, tick
+from pages.spectrum.picks import Scale
+from ui.show.figures import LEGEND, Palette, finish, frame_cells, tick
 
 AXIS_OF_SCALE = {
     "values": "Singular value",

@@ -11,14 +11,13 @@ import streamlit as st
 
 from detox_engine.plans import commands
 from pages.spectrum import figures
-from pages.spectrum.picks import SpectrumPicks
+from pages.spectrum.picks import Scale, SpectrumPicks
 from pages.spectrum.work import RESAMPLING, Asked
 from ui.frame import command
 from ui.frame.page import Head, Help, StudyPage, show
 from ui.session import state
 from ui.show.chart import clicked, draw_chart
 from ui.show.downloads import Table
-from ui.show.figures import Scale
 from ui.widgets.layer import pick_layer
 from ui.widgets.option import ask
 from ui.work.tasks import draw_task

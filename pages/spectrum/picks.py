@@ -5,6 +5,7 @@ from typing import Literal
 
 from ui.session.picks import Picks, pick
 
+Scale = Literal["shares", "cumulative", "values"]
 SCALES = {"shares": "Share", "cumulative": "Added up", "values": "Raw value"}
 
 
@@ -12,4 +13,4 @@ SCALES = {"shares": "Share", "cumulative": "Added up", "values": "Raw value"}
 class SpectrumPicks(Picks):
     """What is shown of the singular values."""
 
-    scale: Literal["shares", "cumulative", "values"] = pick("shares", "scale", words=SCALES)
+    scale: Scale = pick("shares", "scale", words=SCALES)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import plotly.graph_objects as go
-
-Scale = Literal["values", "shares", "cumulative"]
 
 LOOK = {
     "paper_bgcolor": "rgba(0,0,0,0)",
