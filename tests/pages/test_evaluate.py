@@ -35,6 +35,7 @@ from ui.words.numbers import interval, number, signed
 from ui.words.verdicts import judge, summarise_score
 
 PAGE = "evaluate/page.py"
+FIELDS = ("selectbox", "text_input", "multiselect", "number_input")
 SMALL = {
     "evaluate_limit": 6,
     "evaluate_neutral_limit": 5,
@@ -134,6 +135,25 @@ def test_a_limit_that_is_not_set_shows_no_number_and_takes_everything(tiny_folde
     session.number_input(key="evaluate_limit").set_value(None).run()
     assert session.number_input(key="evaluate_limit").value is None
     assert session.session_state["view"]["evaluate.measures.plan.limit_prompts"] is None
+
+
+def test_a_chosen_scorer_asks_for_its_own_options_and_no_other_does(tiny_folder):
+    session = fitted_app(tiny_folder).switch_page(PAGE).run()
+    own = {"Classifier", "Its label for toxic text", "Tasks", "At most this many questions of each"}
+
+    def asked() -> dict:
+        return {each.label: each for kind in FIELDS for each in getattr(session, kind) if each.label in own}
+
+    assert asked() == {}
+    session.button_group(key="evaluate_scorers").set_value(["classifier", "capability"]).run()
+    assert asked().keys() == own and asked()["Its label for toxic text"].placeholder == "found by itself"
+    assert asked()["Classifier"].value == "unitary/toxic-bert" and len(asked()["Tasks"].value) == 7
+    asked()["At most this many questions of each"].set_value(5).run()
+    session.button_group(key="evaluate_scorers").set_value(["classifier"]).run()
+    assert asked().keys() == {"Classifier", "Its label for toxic text"}
+    session.button_group(key="evaluate_scorers").set_value(["capability"]).run()
+    assert asked()["At most this many questions of each"].value == 5
+    assert any("--scorers capability --limit-tasks 5" in block.value for block in session.code)
 
 
 def test_every_score_stands_beside_its_control(measured):
