@@ -231,9 +231,10 @@ def grid_figure(
         effect = points[index].effects[axis.name]
         cell = ranks.index(points[index].rank), starts.index(points[index].layers[0])
         values[0][cell], values[1][cell] = effect.after.mean, effect.control.mean
-    figure = make_subplots(
-        2, 1, subplot_titles=("The edit", "Random subspaces instead"), shared_xaxes=True, vertical_spacing=0.16
-    )
+    # Room for a title between the two, however few rows they have.
+    gap = 0.5 / (len(ranks) + 1)
+    titles = "The edit", "Random subspaces instead"
+    figure = make_subplots(2, 1, subplot_titles=titles, shared_xaxes=True, vertical_spacing=gap)
     names = [[str(start) for start in starts], [str(rank) for rank in ranks]]
     for row, grid in enumerate(values, start=1):
         figure.add_heatmap(
@@ -264,7 +265,7 @@ def grid_figure(
     figure.update_xaxes(type="category", showgrid=False)
     figure.update_xaxes(title="first layer", row=2)
     figure.update_yaxes(title="rank", type="category", showgrid=False)
-    return finish(figure, 150 + 72 * len(ranks), across="", up="", margin={"t": 34}, showlegend=False)
+    return finish(figure, 166 + 72 * len(ranks), across="", up="", margin={"t": 34}, showlegend=False)
 
 
 def _add_cells(figure: go.Figure, points: Sequence[SweepPoint], chosen: Sequence[int], axis: Axis) -> None:
