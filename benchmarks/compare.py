@@ -12,7 +12,7 @@ from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.forward.compare import compare_prompts, generate
 from detox_engine.model.anatomy import Anatomy
 from detox_engine.model.load import OpenModel
-from detox_engine.plans.measure import SamplingPlan
+from detox_engine.plans.sampling import SamplingPlan
 
 
 def random_edit(anatomy: Anatomy, rank: int, first: int, seed: int = 0) -> LowRankEdit:

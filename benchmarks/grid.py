@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.side_by_side import Figure, time_sides
-from detox_engine.plans.measure import SWEEP_EVALUATION, SweepPlan
+from detox_engine.plans.evaluation import SWEEP_EVALUATION, SweepPlan
 from detox_engine.scoring.sweep import make_grid, run_sweep
 from detox_engine.study.study import Study
 from detox_engine.workbench import Workbench

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from detox_engine.errors import InputError
 from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.evaluation import EvaluationPlan, SweepPlan
 from detox_engine.plans.fit import FitPlan
-from detox_engine.plans.measure import EvaluationPlan, SamplingPlan, SweepPlan
+from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec, TextSpec
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from detox_engine.forward.compare import Comparison, compare_prompts
 from detox_engine.model.load import OpenModel, load_model
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan
-from detox_engine.plans.measure import SamplingPlan
 from detox_engine.plans.read import Measure
+from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec
 from detox_engine.reading.directions import DirectionReading, read_directions
 from detox_engine.scoring.scorers.profanity import ProfanityScorer

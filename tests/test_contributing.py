@@ -13,7 +13,8 @@ from detox_engine.data.bundled import EVERYDAY
 from detox_engine.data.pairs import read_pairs
 from detox_engine.errors import ignore_progress
 from detox_engine.plans.choice import Choice
-from detox_engine.plans.measure import EvaluationPlan, SamplingPlan
+from detox_engine.plans.evaluation import EvaluationPlan
+from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import PairSpec
 from detox_engine.scoring import scorers
 from detox_engine.scoring.trial import Trial

@@ -10,7 +10,7 @@ from detox_engine.data.bundled import DEMO, EVERYDAY, bundled_pairs
 from detox_engine.errors import InputError
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan
-from detox_engine.plans.measure import SamplingPlan
+from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import PairSpec
 from detox_engine.workbench import Workbench
 from tests.models import SENTENCES, open_tiny

@@ -43,7 +43,7 @@ from demo_measures import (  # noqa: E402
 from detox_engine.edit.low_rank import make_edit  # noqa: E402
 from detox_engine.plans.edit import EditPlan  # noqa: E402
 from detox_engine.plans.layers import format_layers, parse_layers  # noqa: E402
-from detox_engine.plans.measure import SamplingPlan  # noqa: E402
+from detox_engine.plans.sampling import SamplingPlan  # noqa: E402
 
 RANKS = (1, 2, 4, 8)
 LARGEST_RANK = 4

@@ -18,9 +18,9 @@ from detox_engine.edit.in_pass import edited
 from detox_engine.edit.low_rank import LowRankEdit, make_edit
 from detox_engine.forward.compare import generate
 from detox_engine.forward.embed import embed_pairs
-from detox_engine.forward.embeddings import Embeddings
+from detox_engine.forward.embedded_pairs import Embeddings
 from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.measure import SamplingPlan
+from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec
 from detox_engine.reading.lens import read_tokens
 from detox_engine.scoring.scorers.profanity import ProfanityScorer

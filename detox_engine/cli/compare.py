@@ -14,7 +14,7 @@ from detox_engine.cli.flags import Json, Said, StudyFolder, asks, load_study, lo
 from detox_engine.cli.output import plain, printable
 from detox_engine.errors import InputError
 from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.measure import SamplingPlan
+from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import StudyModel
 
 if TYPE_CHECKING:

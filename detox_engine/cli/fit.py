@@ -1,6 +1,5 @@
 """The commands that make a study: `detox fit` from pairs, `detox extend` from a study and more pairs."""
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from detox_engine.cli import output
 from detox_engine.cli.flags import Json, Out, Said, StudyFolder, absolute, asks, load_study, model_of
 from detox_engine.cli.output import plain
 from detox_engine.plans.choice import list_in_words, usual_options
+from detox_engine.plans.commands import as_text
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.layers import format_layers
 from detox_engine.plans.sources import ModelSpec, MorePairs, PairSpec, StudyModel
@@ -74,6 +74,6 @@ def fit_table(study: "Study", folder: str) -> RenderableType:
     facts = (
         f"{study.pair_count:,} pairs, {study.tokens:,} tokens; {seconds}.",
         f"Suggested edit: layers {format_layers(study.suggested_layers)}, rank {study.suggested_rank}.",
-        f"The study is in {folder}; read it with: detox directions {shlex.quote(folder)}",
+        f"The study is in {folder}; read it with: detox directions {as_text([folder])}",
     )
     return Group(table, *(plain(fact) for fact in facts))

@@ -22,10 +22,9 @@ from detox_engine.cli.flags import (
 )
 from detox_engine.cli.output import plain
 from detox_engine.errors import InputError
-from detox_engine.plans.edit import EditBeside, EditPlan
+from detox_engine.plans.edit import EditBeside, EditPlan, record_edit
 from detox_engine.plans.read import LensPlan
 from detox_engine.plans.sources import StudyModel
-from detox_engine.plans.words import record_edit
 
 if TYPE_CHECKING:
     from detox_engine.reading.token_lens import TokenProjections

@@ -21,11 +21,10 @@ from detox_engine.cli.flags import (
     plan_edit_beside,
 )
 from detox_engine.cli.output import plain
-from detox_engine.plans.edit import EditBeside
+from detox_engine.plans.edit import EditBeside, record_edit
 from detox_engine.plans.layers import check_layers
 from detox_engine.plans.map import MapPlan
 from detox_engine.plans.sources import StudyModel
-from detox_engine.plans.words import record_edit
 
 if TYPE_CHECKING:
     from detox_engine.reading.map import LayerMap

@@ -16,8 +16,7 @@ from rich.text import Text
 from detox_engine.disk import write_json
 from detox_engine.errors import Progress as ProgressCallback
 from detox_engine.errors import ignore_progress
-from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.words import describe_edit
+from detox_engine.plans.edit import EditPlan, describe_edit
 
 if TYPE_CHECKING:
     from detox_engine.estimates import Estimate

@@ -8,7 +8,7 @@ from detox_engine.errors import Progress, ignore_progress
 from detox_engine.forward.write import Prompt, Row, Scored, Written, encode_prompt, score_texts, write_rows
 from detox_engine.model.load import OpenModel
 from detox_engine.model.tokens import spell
-from detox_engine.plans.measure import SamplingPlan
+from detox_engine.plans.sampling import SamplingPlan
 
 
 @dataclass(frozen=True)

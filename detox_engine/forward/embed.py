@@ -12,7 +12,7 @@ from detox_engine.data.columns import Pair
 from detox_engine.edit.in_pass import edited
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError, Progress, ignore_progress
-from detox_engine.forward.embeddings import Embeddings
+from detox_engine.forward.embedded_pairs import Embeddings
 from detox_engine.model.batches import pack_batches, run_beside
 from detox_engine.model.load import OpenModel
 from detox_engine.model.trunk import run_trunk, watched

@@ -7,7 +7,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from detox_engine.plans.measure import SamplingPlan
+from detox_engine.plans.sampling import SamplingPlan
 
 LIKELY = 1024
 """How many of the most probable tokens top-p looks at before it looks at more: sorting a vocabulary is slow."""

@@ -18,7 +18,7 @@ from detox_engine.forward.shared_layers import run_prompts
 from detox_engine.model.anatomy import Anatomy
 from detox_engine.model.batches import pad_left, run_in_batches, run_model
 from detox_engine.model.load import OpenModel
-from detox_engine.plans.measure import SamplingPlan
+from detox_engine.plans.sampling import SamplingPlan
 
 LOGITS_OF_A_TOKEN = 4096
 """How many logits take about as much memory as a token's states and cache."""

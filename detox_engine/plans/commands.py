@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from detox_engine.plans.choice import Choice
 from detox_engine.plans.edit import EditBeside, EditPlan
+from detox_engine.plans.evaluation import EvaluationPlan, SweepPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.layers import EVERY_LAYER
 from detox_engine.plans.map import MapPlan
-from detox_engine.plans.measure import EvaluationPlan, SamplingPlan, SweepPlan
 from detox_engine.plans.option import Leaf, leaves
 from detox_engine.plans.read import LensPlan, Measure, ReadPlan
+from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import ModelSpec, StudyModel
 
 STUDY = "my-study"
@@ -46,6 +48,11 @@ def spell(plan: Any, usual: Any) -> list[str]:
             if isinstance(choice, Choice) and choice.options is not None:
                 words += spell(choice.options, type(choice.options)())
     return words
+
+
+def as_text(command: Sequence[str]) -> str:
+    """A command as it is typed into a shell, whatever its words hold."""
+    return shlex.join(command)
 
 
 def _is_said(leaf: Leaf, usual: Any) -> bool:

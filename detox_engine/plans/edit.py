@@ -1,12 +1,13 @@
-"""Which directions an edit removes."""
+"""Which directions an edit removes; the plan in words and as a record."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 from detox_engine.errors import InputError
-from detox_engine.plans.layers import LAYERS, SET_OF_DIRECTIONS
+from detox_engine.plans.layers import LAYERS, SET_OF_DIRECTIONS, format_layers
 from detox_engine.plans.option import option, sentence
 
 SUGGESTION = "the study's suggestion"
@@ -72,3 +73,22 @@ def effective(edit: EditPlan) -> EditPlan:
         (layer, direction) for layer, direction in edit.switched_off if layer in edit.layers and direction < edit.rank
     )
     return replace(edit, switched_off=within)
+
+
+def record_edit(plan: EditPlan) -> dict[str, Any]:
+    """All of an edit, such that it can be repeated from JSON."""
+    return {
+        "layers": format_layers(plan.layers),
+        "rank": plan.rank,
+        "strength": plan.strength,
+        "switched_off": sorted(map(list, plan.switched_off)),
+        "edit_bias": plan.edit_bias,
+    }
+
+
+def describe_edit(plan: EditPlan) -> str:
+    """An edit in a few words, to stand within a sentence."""
+    layers = ("layer " if len(plan.layers) == 1 else "layers ") + format_layers(plan.layers)
+    off = f", {len(plan.switched_off)} switched off" if plan.switched_off else ""
+    bias = ", biases too" if plan.edit_bias else ""
+    return f"{layers}, rank {plan.rank}, strength {plan.strength:g}{off}{bias}"

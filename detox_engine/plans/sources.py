@@ -1,6 +1,7 @@
 """Where a model, pairs and neutral text come from."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from detox_engine.errors import InputError
@@ -144,3 +145,17 @@ class TextSpec:
             )
         if self.limit is not None and self.limit < 1:
             raise InputError(f"Take 1 line of neutral text or more, not {self.limit}.")
+
+
+def name_model(spec: ModelSpec) -> str:
+    """A model within a sentence: a folder by its last part."""
+    if spec.name == BUNDLED:
+        return "the bundled model"
+    return Path(spec.name).name if Path(spec.name).expanduser().is_dir() else spec.name
+
+
+def name_pairs(spec: PairSpec) -> str:
+    """Pairs within a sentence: a file by its name."""
+    if spec.source == BUNDLED:
+        return "the bundled pairs"
+    return Path(spec.source).name if Path(spec.source).expanduser().is_file() else spec.source

@@ -11,7 +11,7 @@ from torch import Tensor
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.forward.embed import embed_pairs
-from detox_engine.forward.embeddings import Embeddings
+from detox_engine.forward.embedded_pairs import Embeddings
 from detox_engine.model.load import OpenModel
 from detox_engine.model.threads import run_side_by_side
 from detox_engine.plans.layers import check_layers

@@ -11,7 +11,7 @@ from torch import Tensor
 from detox_engine.data.columns import Pair
 from detox_engine.errors import Progress, ignore_progress
 from detox_engine.forward.embed import tokenize
-from detox_engine.forward.embeddings import Embeddings
+from detox_engine.forward.embedded_pairs import Embeddings
 from detox_engine.forward.tokens import LensText, encode_text, project_rows
 from detox_engine.model.load import OpenModel
 from detox_engine.plans.fit import FitPlan

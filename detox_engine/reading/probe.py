@@ -10,7 +10,7 @@ from torch import Tensor
 
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.estimates import INTERVAL, Estimate
-from detox_engine.forward.embeddings import Embeddings
+from detox_engine.forward.embedded_pairs import Embeddings
 
 FOLDS = 5
 RESAMPLES = 1000

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 from detox_engine.errors import Progress, ignore_progress
 from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.measure import EvaluationPlan, SamplingPlan
+from detox_engine.plans.evaluation import EvaluationPlan
+from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import TextSpec
 
 if TYPE_CHECKING:

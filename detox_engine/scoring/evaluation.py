@@ -19,7 +19,7 @@ from detox_engine.forward.likelihood import Span, cut_spans
 from detox_engine.forward.write import encode_prompt
 from detox_engine.model.load import OpenModel
 from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.measure import EvaluationPlan
+from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.sources import TextSpec
 from detox_engine.scoring.scorer import Described, Scorer, describe
 from detox_engine.scoring.scorers import choose, make_scorers

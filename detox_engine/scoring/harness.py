@@ -12,7 +12,7 @@ from lm_eval.tasks import TaskManager
 from detox_engine.errors import InputError
 from detox_engine.forward.compare import generate
 from detox_engine.forward.likelihood import Likelihoods, Span, read_likelihoods
-from detox_engine.plans.measure import SamplingPlan
+from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.scoring.trial import Trial
 
 LONGEST_ANSWER = 256

@@ -6,10 +6,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from detox_engine.estimates import Effect
-from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.edit import EditPlan, record_edit
 from detox_engine.plans.layers import format_layers
-from detox_engine.plans.measure import SamplingPlan
-from detox_engine.plans.words import record_edit
+from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.scoring.evaluation import Evaluation
 from detox_engine.scoring.scorers import record_plan
 from detox_engine.scoring.sweep import Sweep

@@ -14,8 +14,8 @@ from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.estimates import Tally
 from detox_engine.model.load import OpenModel
 from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.evaluation import SweepPlan
 from detox_engine.plans.layers import check_layers
-from detox_engine.plans.measure import SweepPlan
 from detox_engine.scoring.evaluation import Materials, judge, prepare
 from detox_engine.scoring.results import SweepPoint, keep_points, load_points
 from detox_engine.scoring.scorer import Scorer

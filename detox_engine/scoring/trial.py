@@ -12,7 +12,7 @@ from detox_engine.errors import Progress, ignore_progress
 from detox_engine.forward.compare import Continuation, generate
 from detox_engine.forward.likelihood import Likelihoods, Span, read_likelihoods
 from detox_engine.model.load import OpenModel
-from detox_engine.plans.measure import SamplingPlan
+from detox_engine.plans.sampling import SamplingPlan
 
 
 class TextScorer(Protocol):

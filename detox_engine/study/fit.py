@@ -22,7 +22,7 @@ from detox_engine.data.pairs import collect_pairs
 from detox_engine.data.stream import PairStream, Reservoir, hash_pairs, open_pairs
 from detox_engine.errors import Progress, ignore_progress
 from detox_engine.forward.embed import embed_pairs
-from detox_engine.forward.embeddings import Embeddings
+from detox_engine.forward.embedded_pairs import Embeddings
 from detox_engine.model.anatomy import Anatomy
 from detox_engine.model.load import OpenModel, load_model
 from detox_engine.model.threads import run_side_by_side
@@ -30,8 +30,8 @@ from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec
 from detox_engine.study.methods import choose, fit_subspaces, fit_subspaces_of
 from detox_engine.study.moments import Moments
-from detox_engine.study.rank import NullSpectrum, count_dominant_directions, draw_null_spectra
-from detox_engine.study.rank_streamed import draw_null_spectra_of
+from detox_engine.study.null_spectra import NullSpectrum, count_dominant_directions, draw_null_spectra
+from detox_engine.study.null_spectra_streamed import draw_null_spectra_of
 from detox_engine.study.study import Study, identify, require_new, stamp
 from detox_engine.study.subspace import ToxicSubspace
 from detox_engine.study.suggest import suggest

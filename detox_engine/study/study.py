@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 from detox_engine.data.columns import Pair
 from detox_engine.disk import new_folder
 from detox_engine.errors import InputError, first_line
-from detox_engine.forward.embeddings import Embeddings
+from detox_engine.forward.embedded_pairs import Embeddings
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.layers import check_layers, format_layers, parse_layers
 from detox_engine.plans.sources import BUNDLED, PairSpec
 from detox_engine.study.methods import read_method, record_method
 from detox_engine.study.moments import Moments, load_moments, save_moments
-from detox_engine.study.rank import NullSpectrum, count_dominant_directions
+from detox_engine.study.null_spectra import NullSpectrum, count_dominant_directions
 from detox_engine.study.subspace import ToxicSubspace
 
 if TYPE_CHECKING:

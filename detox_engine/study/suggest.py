@@ -6,8 +6,9 @@ from statistics import median_low
 
 from detox_engine.data.bundled import BUNDLED_MODEL
 from detox_engine.errors import InputError
+from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.layers import parse_layers
-from detox_engine.plans.measure import EvaluationPlan, SamplingPlan
+from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import BUNDLED, TextSpec
 
 

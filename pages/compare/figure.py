@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from ui.show.figures import Palette, finish
+from ui.show.colours import Palette
+from ui.show.figures import finish
 
 
 def toxicity_figure(

@@ -10,7 +10,8 @@ import streamlit as st
 
 from detox_engine.disk import write_json
 from detox_engine.plans import commands
-from detox_engine.plans.words import describe_edit, name_model
+from detox_engine.plans.edit import describe_edit
+from detox_engine.plans.sources import name_model
 from detox_engine.scoring.records import summarise
 from pages.compare import work
 from pages.compare.figure import toxicity_figure

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from detox_engine.plans.measure import SamplingPlan
+from detox_engine.plans.sampling import SamplingPlan
 from ui.session.picks import WRITTEN, Picks, part, pick
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.measure import SamplingPlan
+from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.scoring.records import record_comparisons, record_plans, record_results
 from ui.session.view import Fitted
 from ui.show.downloads import Table

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
+from ui.show.colours import LIGHT, Palette
 from ui.show.downloads import Table
-from ui.show.figures import LIGHT, Palette, finish, frame_cells
+from ui.show.figures import finish, frame_cells
 from ui.words.numbers import signed
 
 ALIKE = 0.7

@@ -9,7 +9,8 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ui.show.figures import Palette, finish
+from ui.show.colours import Palette
+from ui.show.figures import finish
 from ui.words.numbers import interval, number, signed
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ import streamlit as st
 from detox_engine.disk import write_json
 from detox_engine.errors import InputError
 from detox_engine.plans import commands
-from detox_engine.plans.measure import EvaluationPlan
-from detox_engine.plans.words import describe_edit, name_model
+from detox_engine.plans.edit import describe_edit
+from detox_engine.plans.evaluation import EvaluationPlan
+from detox_engine.plans.sources import name_model
 from detox_engine.scoring.scorer import SPARES_HARMLESS
 from pages.evaluate import figures, parts
 from pages.evaluate.picks import EvaluatePicks

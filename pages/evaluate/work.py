@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.measure import EvaluationPlan
+from detox_engine.plans.evaluation import EvaluationPlan
 from ui.session.view import Fitted
 from ui.work.tasks import Task, Tell
 

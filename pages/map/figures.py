@@ -10,7 +10,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from pages.map.picks import Lines
-from ui.show.figures import Palette, finish
+from ui.show.colours import Palette
+from ui.show.figures import finish
 
 SIDES = ("Toxic", "Civil")
 SYMBOLS = ("circle", "diamond")

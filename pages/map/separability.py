@@ -13,10 +13,11 @@ from plotly.subplots import make_subplots
 from pages.map.figures import LAYOUT
 from pages.map.work import TITLES
 from ui.show.chart import draw_chart
-from ui.show.figures import Palette, finish
+from ui.show.colours import Palette
+from ui.show.figures import finish
 
 if TYPE_CHECKING:
-    from detox_engine.forward.embeddings import Embeddings
+    from detox_engine.forward.embedded_pairs import Embeddings
     from detox_engine.reading.probe import Separability, SideHistogram
     from detox_engine.study.study import Study
     from ui.show.downloads import Table

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from detox_engine.errors import Progress
-    from detox_engine.forward.embeddings import Embeddings
+    from detox_engine.forward.embedded_pairs import Embeddings
     from detox_engine.reading.map import LayerMap
     from detox_engine.reading.probe import Separability
     from detox_engine.study.study import Study

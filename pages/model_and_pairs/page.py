@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from detox_engine.plans import commands
-from detox_engine.plans.words import name_model, name_pairs
+from detox_engine.plans.sources import name_model, name_pairs
 from pages.model_and_pairs import choice
 from pages.model_and_pairs.strip import steps_of_job, steps_of_study, strip_html
 from ui.frame.command import draw_commands

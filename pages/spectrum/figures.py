@@ -9,7 +9,8 @@ import plotly.graph_objects as go
 
 from detox_engine.plans.layers import find_runs
 from pages.spectrum.picks import Scale
-from ui.show.figures import LEGEND, Palette, finish, frame_cells, tick
+from ui.show.colours import Palette
+from ui.show.figures import LEGEND, finish, frame_cells, tick
 
 AXIS_OF_SCALE = {
     "values": "Singular value",

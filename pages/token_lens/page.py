@@ -8,8 +8,7 @@ from functools import partial
 import streamlit as st
 
 from detox_engine.plans import commands
-from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.words import describe_edit
+from detox_engine.plans.edit import EditPlan, describe_edit
 from pages.token_lens import picture, work
 from pages.token_lens.picks import Measure, TokenLensPicks, pick_measure, pick_texts
 from pages.token_lens.picture import Lit, Texts

@@ -11,7 +11,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from pages.token_lens.picks import Measure
-from ui.show.figures import Palette, finish, frame_cells
+from ui.show.colours import Palette
+from ui.show.figures import finish, frame_cells
 from ui.show.tinted import tinted_html
 from ui.words.rude_words import mask_token
 from ui.words.text import chart_html

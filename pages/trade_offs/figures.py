@@ -11,9 +11,10 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from detox_engine.plans.words import describe_edit
+from detox_engine.plans.edit import describe_edit
 from detox_engine.scoring.recommend import find_frontier
-from ui.show.figures import LIGHT, Palette, finish
+from ui.show.colours import LIGHT, Palette
+from ui.show.figures import finish
 from ui.words.numbers import interval, number
 from ui.words.verdicts import way
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from detox_engine.plans.measure import SWEEP_EVALUATION, SweepPlan
+from detox_engine.plans.evaluation import SWEEP_EVALUATION, SweepPlan
 from detox_engine.plans.option import option_of, sentence, shortest
 from pages.trade_offs.picks import TradeOffsPicks
 from ui.session import state

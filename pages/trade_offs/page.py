@@ -13,9 +13,8 @@ import streamlit as st
 from detox_engine.disk import write_json
 from detox_engine.errors import InputError
 from detox_engine.plans import commands
-from detox_engine.plans.edit import EditPlan, effective
-from detox_engine.plans.measure import SweepPlan
-from detox_engine.plans.words import describe_edit
+from detox_engine.plans.edit import EditPlan, describe_edit, effective
+from detox_engine.plans.evaluation import SweepPlan
 from detox_engine.scoring.recommend import find_role
 from pages.trade_offs.figures import Axis, describe_scores, grid_figure, shade_of, trade_off_figure
 from pages.trade_offs.grid import pick_sweep_plan

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from detox_engine.errors import InputError
+from detox_engine.plans.evaluation import SWEEP_EVALUATION, SweepPlan
 from detox_engine.plans.layers import LAYERS
-from detox_engine.plans.measure import SWEEP_EVALUATION, SweepPlan
 from detox_engine.plans.option import Form, numbers, read_number, split
 from ui.session.picks import Picks, part, pick
 from ui.widgets.evaluation import MeasurePicks

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from detox_engine.plans.measure import SweepPlan
+from detox_engine.plans.evaluation import SweepPlan
 from ui.session.folders import cache_folder
 from ui.session.view import Fitted
 from ui.work import jobs

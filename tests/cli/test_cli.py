@@ -22,8 +22,8 @@ from detox_engine.cli.compare import read_prompts_for
 from detox_engine.plans.choice import Choice
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan
-from detox_engine.plans.measure import SamplingPlan
 from detox_engine.plans.option import sentence
+from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import BUNDLED, ModelSpec, PairSpec
 from tests.models import CONTEXT, HIDDEN, LAYERS, SENTENCES, save_tiny_model
 

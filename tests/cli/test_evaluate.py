@@ -14,8 +14,9 @@ from detox_engine.disk import write_json
 from detox_engine.estimates import Estimate
 from detox_engine.plans.choice import Choice
 from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.measure import SWEEP_EVALUATION, EvaluationPlan, SamplingPlan, SweepPlan
+from detox_engine.plans.evaluation import SWEEP_EVALUATION, EvaluationPlan, SweepPlan
 from detox_engine.plans.option import option_of, sentence
+from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import ModelSpec, TextSpec
 from detox_engine.scoring.evaluation import evaluate
 from detox_engine.scoring.records import record_scores

@@ -11,12 +11,11 @@ from typer.main import get_command
 from detox_engine.cli import main
 from detox_engine.cli.flags import load_study
 from detox_engine.edit.low_rank import make_edit
-from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.edit import EditPlan, record_edit
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.map import MapPlan
 from detox_engine.plans.option import sentence
 from detox_engine.plans.sources import ModelSpec, PairSpec
-from detox_engine.plans.words import record_edit
 from detox_engine.reading.map import draw_map, embed_study, project_on_paper, stack_sides
 from detox_engine.reading.token_lens import project_text
 from detox_engine.study.fit import fit_to_folder

@@ -16,7 +16,7 @@ from detox_engine.forward.compare import Continuation, compare_prompts, find_div
 from detox_engine.forward.write import encode_prompt
 from detox_engine.model import batches
 from detox_engine.model.load import OpenModel
-from detox_engine.plans.measure import SamplingPlan
+from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import ModelSpec
 from tests.edit.test_edit import copy_parameters, count_hooks, draw_edit
 from tests.models import CONTEXT, FAMILIES, SENTENCES, fresh_model, tiny_model

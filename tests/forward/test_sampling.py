@@ -5,7 +5,7 @@ import torch
 
 from detox_engine.forward import sampling
 from detox_engine.forward.sampling import choose_tokens, draw_luck, keep_nucleus
-from detox_engine.plans.measure import SamplingPlan
+from detox_engine.plans.sampling import SamplingPlan
 
 LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0, 1.5, -3.0])
 DRAWS = 20_000

@@ -13,13 +13,13 @@ from detox_engine.disk import write_json
 from detox_engine.forward.compare import Comparison, Continuation
 from detox_engine.plans.commands import STUDY
 from detox_engine.plans.edit import EditPlan, effective
-from detox_engine.plans.measure import SamplingPlan
+from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.scoring.records import record_comparisons, summarise
 from pages.compare.figure import toxicity_figure
 from pages.compare.work import Written, list_written, record_written
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
+from ui.show.colours import LIGHT
 from ui.show.downloads import write_csv
-from ui.show.figures import LIGHT
 from ui.show.side_by_side import chip_html, comparisons_html, describe_change, percent, summary_html
 
 PAGE = "compare/page.py"

@@ -20,7 +20,7 @@ from tests.pages.conftest import run_until, texts
 from tests.pages.test_directions import PAGE, heads, open_page
 from ui.session import shared_models
 from ui.session.view import Fitted
-from ui.show.figures import DARK, LIGHT
+from ui.show.colours import DARK, LIGHT
 
 
 def open_part(session, part: str, name: str = "0"):

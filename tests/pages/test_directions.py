@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from detox_engine.data.columns import Pair
-from detox_engine.forward.embeddings import Embeddings
+from detox_engine.forward.embedded_pairs import Embeddings
 from detox_engine.forward.tokens import LensText
 from detox_engine.reading.directions import DirectionReading
 from detox_engine.reading.lens import Reading, TokenScore

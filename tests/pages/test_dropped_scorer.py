@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from detox_engine.plans.evaluation import EvaluationPlan, SweepPlan
 from detox_engine.plans.fit import FitPlan
-from detox_engine.plans.measure import EvaluationPlan, SamplingPlan, SweepPlan
+from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import PairSpec, TextSpec
 from detox_engine.scoring.recommend import find_role, recommend
 from detox_engine.scoring.scorers import record_plan, scorers

@@ -17,7 +17,8 @@ from detox_engine.estimates import Effect, Estimate
 from detox_engine.plans.choice import Choice
 from detox_engine.plans.commands import STUDY, evaluate_command
 from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.measure import EvaluationPlan, SamplingPlan
+from detox_engine.plans.evaluation import EvaluationPlan
+from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import TextSpec
 from detox_engine.scoring.evaluation import Score
 from detox_engine.scoring.records import record_evaluation
@@ -30,7 +31,7 @@ from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
 from tests.plans.test_commands import read
 from tests.rounding import assert_alike
 from ui.session.view import StudyKey
-from ui.show.figures import DARK, LIGHT
+from ui.show.colours import DARK, LIGHT
 from ui.words.numbers import interval, number, signed
 from ui.words.verdicts import judge, summarise_score
 

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from detox_engine.errors import InputError
 from detox_engine.plans.choice import CHOICE, Choice, usual_options
 from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.map import MapPlan
-from detox_engine.plans.measure import EvaluationPlan, SamplingPlan
 from detox_engine.plans.option import LARGEST, Leaf
+from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec, TextSpec
 from detox_engine.scoring.scorers import scorers
 from detox_engine.scoring.scorers.capability import CapabilityOptions

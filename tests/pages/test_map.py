@@ -17,7 +17,7 @@ from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
 from ui.session import shared_models
 from ui.session.shared_models import Kept
 from ui.session.view import Fitted
-from ui.show.figures import LIGHT
+from ui.show.colours import LIGHT
 from ui.work.tasks import Task
 
 PAGE = "map/page.py"

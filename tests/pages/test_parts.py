@@ -11,7 +11,7 @@ from detox_engine.errors import InputError
 from pages.model_and_pairs.strip import steps_of_job, strip_html
 from pages.spectrum.figures import heatmap_figure, scaled, spectrum_figure, stability_figure
 from ui.session.folders import without_folder
-from ui.show.figures import DARK, LIGHT, palette
+from ui.show.colours import DARK, LIGHT, palette
 from ui.widgets.uploads import store_upload
 from ui.words import rude_words, text
 from ui.work.jobs import Job

@@ -11,7 +11,7 @@ from detox_engine.reading import lens
 from detox_engine.reading.lens import TokenScore
 from pages.token_lens.picture import Lit, lens_figure, say_token, say_value, text_html
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
-from ui.show.figures import DARK, LIGHT
+from ui.show.colours import DARK, LIGHT
 from ui.show.tinted import LONG, STRONGEST
 from ui.work.tasks import Task
 

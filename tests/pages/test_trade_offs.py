@@ -14,7 +14,7 @@ from detox_engine.cli.main import app as command_line
 from detox_engine.estimates import Effect, Estimate
 from detox_engine.plans.commands import STUDY, sweep_command
 from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.measure import EvaluationPlan, SweepPlan
+from detox_engine.plans.evaluation import EvaluationPlan, SweepPlan
 from detox_engine.plans.sources import TextSpec
 from detox_engine.scoring.records import record_sweep
 from detox_engine.scoring.results import SweepPoint
@@ -25,7 +25,7 @@ from tests.plans.test_commands import read
 from tests.rounding import assert_alike
 from ui.session.links import write_link
 from ui.session.view import StudyKey
-from ui.show.figures import DARK, LIGHT
+from ui.show.colours import DARK, LIGHT
 from ui.work.jobs import Stage
 
 PAGE = "trade_offs/page.py"

@@ -1,8 +1,8 @@
 """A choice among the files of a folder: equal where it stands for the same, and whole in what is kept of it."""
 
 from detox_engine.plans.choice import Choice
+from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.fit import FitPlan
-from detox_engine.plans.measure import EvaluationPlan
 from detox_engine.scoring.scorers import record_plan
 from detox_engine.scoring.scorers.capability import TASKS, CapabilityOptions
 

@@ -16,11 +16,12 @@ from detox_engine.cli.main import app
 from detox_engine.plans import commands
 from detox_engine.plans.choice import CHOICES, Choice, Kind, usual_options
 from detox_engine.plans.edit import EditBeside, EditPlan
+from detox_engine.plans.evaluation import SWEEP_EVALUATION, EvaluationPlan, SweepPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.map import MapPlan
-from detox_engine.plans.measure import SWEEP_EVALUATION, EvaluationPlan, SamplingPlan, SweepPlan
 from detox_engine.plans.option import Leaf, fill, leaves
 from detox_engine.plans.read import LensPlan, ReadPlan
+from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec, StudyModel, TextSpec
 from detox_engine.scoring.scorers import scorers
 from detox_engine.study.methods import methods

@@ -9,7 +9,7 @@ from detox_engine.edit.in_weights import edited_weights
 from detox_engine.edit.low_rank import LowRankEdit, make_edit
 from detox_engine.errors import InputError
 from detox_engine.forward.embed import embed_pairs
-from detox_engine.forward.embeddings import Embeddings
+from detox_engine.forward.embedded_pairs import Embeddings
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.map import MapPlan

@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from detox_engine.errors import Cancelled, InputError
-from detox_engine.forward.embeddings import Embeddings
+from detox_engine.forward.embedded_pairs import Embeddings
 from detox_engine.reading import probe
 from detox_engine.reading.probe import count_projections, probe_layer, probe_layers, project_sides, split_pairs
 from detox_engine.study.methods.detox import fit_subspace

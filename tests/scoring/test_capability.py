@@ -13,7 +13,8 @@ from detox_engine.edit.in_weights import edited_weights
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError
 from detox_engine.plans.choice import Choice
-from detox_engine.plans.measure import EvaluationPlan, SamplingPlan
+from detox_engine.plans.evaluation import EvaluationPlan
+from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.scoring.scorers import make_scorers
 from detox_engine.scoring.scorers.capability import TASKS, Capability, CapabilityOptions
 from detox_engine.scoring.trial import Trial

@@ -14,8 +14,9 @@ from detox_engine.edit.proof import hash_parameters
 from detox_engine.errors import Cancelled, InputError
 from detox_engine.forward.likelihood import cut_spans
 from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.fit import FitPlan
-from detox_engine.plans.measure import EvaluationPlan, SamplingPlan
+from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import PairSpec, TextSpec
 from detox_engine.scoring.evaluation import Evaluation, evaluate, prepare
 from detox_engine.study.study import Study

@@ -7,7 +7,8 @@ import pytest
 from detox_engine.errors import InputError
 from detox_engine.estimates import INTERVAL, Effect, Tally, estimate_effect
 from detox_engine.forward.likelihood import Span
-from detox_engine.plans.measure import EvaluationPlan, SamplingPlan
+from detox_engine.plans.evaluation import EvaluationPlan
+from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.scoring.scorers import choose, make_scorers, scorers
 from detox_engine.scoring.scorers.distinct import Distinct
 from detox_engine.scoring.scorers.drift import Drift

@@ -7,8 +7,9 @@ import pytest
 from detox_engine.errors import Cancelled, InputError
 from detox_engine.estimates import Effect, Estimate
 from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.evaluation import EvaluationPlan, SweepPlan
 from detox_engine.plans.fit import FitPlan
-from detox_engine.plans.measure import EvaluationPlan, SamplingPlan, SweepPlan
+from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import PairSpec, TextSpec
 from detox_engine.scoring.evaluation import evaluate
 from detox_engine.scoring.recommend import find_frontier, find_knee, recommend

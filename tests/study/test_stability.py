@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from detox_engine.errors import Cancelled, InputError
-from detox_engine.forward.embeddings import Embeddings
+from detox_engine.forward.embedded_pairs import Embeddings
 from detox_engine.study.methods import fit_subspaces
 from detox_engine.study.stability import STAGE, measure_stability
 from detox_engine.study.subspace import centre, principal_angles

@@ -1,17 +1,17 @@
 """The same from the command line: the exact commands that do what a page did."""
 
-import shlex
 from collections.abc import Sequence
 from itertools import pairwise
 
 import streamlit as st
 
+from detox_engine.plans.commands import as_text
 from ui.show.downloads import blur_rude
 
 
 def draw_commands(commands: Sequence[Sequence[str]], note: str = "") -> None:
     """The expander with commands to copy."""
-    words = "\n".join(shlex.join(command) for command in commands)
+    words = "\n".join(map(as_text, commands))
     with st.expander("The same from the command line", icon=":material/terminal:"), st.container(key="commands"):
         # Blurred or not, the button in its corner copies it in full. Only what people wrote can be rude: to ask for
         # the other words would hold up a first page until the scorer is loaded.

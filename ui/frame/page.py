@@ -14,11 +14,11 @@ import streamlit as st
 from detox_engine.data.bundled import ASSETS
 from detox_engine.errors import InputError
 from detox_engine.plans.edit import EditPlan, effective
-from detox_engine.plans.words import name_model, name_pairs
+from detox_engine.plans.sources import name_model, name_pairs
 from ui.frame.frame import draw_frame
 from ui.session import state
 from ui.session.view import Fitted, View
-from ui.show.figures import Palette, palette
+from ui.show.colours import Palette, palette
 from ui.show.notes import draw_error
 from ui.widgets.layer import picked_layer
 from ui.words.text import escape, plain

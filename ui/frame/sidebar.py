@@ -11,7 +11,7 @@ from detox_engine.data.bundled import ASSETS
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.layers import format_layers
 from detox_engine.plans.option import sentence
-from detox_engine.plans.words import name_model, name_pairs
+from detox_engine.plans.sources import name_model, name_pairs
 from ui.session import state
 from ui.session.links import leaves_files_out, left_out, list_texts, write_address
 from ui.widgets.option import ask

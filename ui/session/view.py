@@ -15,8 +15,7 @@ from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.layers import MOST_LAYERS
 from detox_engine.plans.option import Form, read_whole
-from detox_engine.plans.sources import ModelSpec
-from detox_engine.plans.words import name_model, name_pairs
+from detox_engine.plans.sources import ModelSpec, name_model, name_pairs
 from detox_engine.study.methods import methods
 from ui.session.picks import Picks, offered, pick
 

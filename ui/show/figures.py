@@ -1,9 +1,8 @@
-"""Results as Plotly figures: pure functions, with the same colour for the same thing on every page."""
+"""The look that all Plotly figures share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
@@ -16,45 +15,6 @@ LOOK = {
 """What the layouts of all charts share: the page's own background, no dragging, names in full."""
 # It grows upward from the plot, so that one of many lines covers nothing.
 LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"}
-
-
-@dataclass(frozen=True)
-class Palette:
-    """Colours for one theme, after Okabe and Ito; the style sheet has the same."""
-
-    toxic: str
-    civil: str
-    edited: str
-    quiet: str
-    line: str
-    background: str
-    ramp: tuple[str, ...]
-    """From nothing to most, for heatmaps."""
-
-
-LIGHT = Palette(
-    "#d55e00",
-    "#0072b2",
-    "#009e73",
-    "#5c5f70",
-    "#d9dae3",
-    "#ffffff",
-    ("#f6f5f9", "#fbd9bd", "#ef9a58", "#d55e00", "#7a3300"),
-)
-DARK = Palette(
-    "#ff9a4d",
-    "#56b4e9",
-    "#2fc79a",
-    "#a6a9ba",
-    "#3a3d4c",
-    "#15161d",
-    ("#1d1f29", "#54331d", "#a45a22", "#ff9a4d", "#ffe1c7"),
-)
-
-
-def palette(theme: str | None) -> Palette:
-    """The colours for Streamlit's theme type “light” or “dark”."""
-    return DARK if theme == "dark" else LIGHT
 
 
 def tick(count: int) -> int:

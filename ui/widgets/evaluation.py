@@ -10,7 +10,7 @@ import streamlit as st
 
 from detox_engine.data.files import READERS
 from detox_engine.plans.choice import Choice
-from detox_engine.plans.measure import EvaluationPlan
+from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.sources import BUNDLED, TextSpec
 from detox_engine.scoring.scorers import choose, scorers
 from ui.session import state

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from detox_engine.plans.measure import SamplingPlan
+from detox_engine.plans.sampling import SamplingPlan
 from ui.session import state
 from ui.widgets.option import ask
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.plans.choice import collect, find
-from detox_engine.plans.measure import EvaluationPlan
+from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.scoring.scorer import Context, Scorer, ScorerKind
 
 

@@ -1,4 +1,4 @@
-"""What an edit is measured with: sampling, an evaluation, a sweep."""
+"""What an edit is measured with: an evaluation, and a sweep of many."""
 
 from __future__ import annotations
 
@@ -11,58 +11,10 @@ from detox_engine.errors import InputError
 from detox_engine.plans.choice import CHOICES, Choice, choice_of
 from detox_engine.plans.layers import LAYERS
 from detox_engine.plans.option import numbers, option
+from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import BUNDLED, TextSpec
 
 DEFAULT_SCORERS = tuple(map(Choice, ("profanity", "perplexity", "drift", "fluency", "distinct", "suppression")))
-
-
-@dataclass(frozen=True)
-class SamplingPlan:
-    """How continuations are written; before and after share all of it, the luck included."""
-
-    max_new_tokens: int = option(
-        20, "Longest continuation in tokens.", "--max-new-tokens", link="tokens", low=1, high=1024, step=5
-    )
-    samples: int = option(
-        1, "Continuations written for each prompt.", "--samples", link="samples", low=1, high=100, step=1
-    )
-    greedy: bool = option(
-        False, "Always take the most probable token instead of drawing one.", "--greedy/--no-greedy", link="greedy"
-    )
-    temperature: float = option(
-        1.0,
-        "Below 1 the draw favours probable tokens, above 1 it evens them out.",
-        "--temperature",
-        link="temperature",
-        low=0.05,
-        high=5.0,
-        step=0.1,
-    )
-    top_p: float = option(
-        1.0,
-        "Draw only from the most probable tokens that together have this probability.",
-        "--top-p",
-        link="top_p",
-        low=0.05,
-        high=1.0,
-        step=0.05,
-    )
-    seed: int = option(
-        0,
-        "Seed of the draws; the same seed gives before and after the same luck.",
-        "--seed",
-        link="luck",
-        low=0,
-        step=1,
-    )
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1 or self.samples < 1:
-            raise InputError("A continuation needs at least 1 new token and 1 sample for each prompt.")
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise InputError(f"The temperature must be a finite number above 0, not {self.temperature}.")
-        if not 0 < self.top_p <= 1:
-            raise InputError(f"Top-p must lie above 0 and at most at 1, not {self.top_p}.")
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,8 @@
 
 from dataclasses import fields
 
-from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.edit import EditPlan, describe_edit, record_edit
 from detox_engine.plans.layers import parse_layers
-from detox_engine.plans.words import describe_edit, record_edit
 
 EDIT = EditPlan((4, 5, 7), 2, 0.5, frozenset({(5, 1), (4, 0)}), True)
 

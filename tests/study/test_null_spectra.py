@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from detox_engine.errors import Cancelled, InputError
-from detox_engine.forward.embeddings import Embeddings
+from detox_engine.forward.embedded_pairs import Embeddings
 from detox_engine.model.threads import run_side_by_side
 from detox_engine.study.methods import fit_subspaces
-from detox_engine.study.rank import draw_null_spectra
+from detox_engine.study.null_spectra import draw_null_spectra
 from tests.factor_model import draw_factor_sample
 
 SAMPLES = 100

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from detox_engine.errors import InputError
-from detox_engine.forward.embeddings import Embeddings
+from detox_engine.forward.embedded_pairs import Embeddings
 from detox_engine.study.fit import sum_moments
 from detox_engine.study.methods import fit_subspaces_of
-from detox_engine.study.rank import draw_null_spectra
-from detox_engine.study.rank_streamed import draw_null_spectra_of
-from tests.study.test_rank import draw_samples
+from detox_engine.study.null_spectra import draw_null_spectra
+from detox_engine.study.null_spectra_streamed import draw_null_spectra_of
+from tests.study.test_null_spectra import draw_samples
 
 SAMPLES = 40
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from detox_engine.errors import Progress, ignore_progress
-from detox_engine.forward.embeddings import Embeddings
+from detox_engine.forward.embedded_pairs import Embeddings
 from detox_engine.study.moments import Moments
-from detox_engine.study.rank import NullSpectrum, run_parallel_analysis
+from detox_engine.study.null_spectra import NullSpectrum, run_parallel_analysis
 from detox_engine.study.subspace import ToxicSubspace
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from detox_engine.errors import InputError, Progress, ignore_progress
-from detox_engine.forward.embeddings import Embeddings
+from detox_engine.forward.embedded_pairs import Embeddings
 from detox_engine.model.threads import run_side_by_side
 from detox_engine.study.subspace import ToxicSubspace, centre
 
