@@ -79,7 +79,8 @@ def heatmap_figure(
         dtick=tick(directions),
         range=[0.5, directions + 0.5],
     )
-    figure.update_yaxes(title="Layer", showgrid=False, zeroline=False, dtick=tick(layers))
+    ends = [-0.5, layers - 0.5]
+    figure.update_yaxes(title="Layer", showgrid=False, zeroline=False, dtick=tick(layers), range=ends)
     return finish(figure, max(260, 22 * layers + 110))
 
 
@@ -171,7 +172,8 @@ def stability_figure(median: np.ndarray, high: np.ndarray, edited: Sequence[int]
                 hovertemplate="Layer %{x}: turns by %{y:.1f}°, in one draw of ten by %{customdata:.1f}° or more"
                 "<extra></extra>",
             )
-    figure.update_xaxes(title="Layer", dtick=tick(len(layers)), showgrid=False)
+    ends = [-0.5, len(layers) - 0.5]
+    figure.update_xaxes(title="Layer", dtick=tick(len(layers)), showgrid=False, range=ends)
     figure.update_yaxes(title="Largest principal angle (degrees)", range=[0, 92], tickvals=[0, 15, 30, 45, 60, 75, 90])
     figure.update_layout(legend=LEGEND)
     return finish(figure, 320)
