@@ -61,7 +61,7 @@ def draw(page: StudyPage[EvaluatePicks]) -> None:
     plan = pick_plan(any(asked.fitted == page.fitted for asked in kept))
     asked = Asked(page.fitted, page.edit, plan) if plan is not None else None
     draw_run(asked, asked in kept)
-    shown = find_evaluation(asked, kept) if asked is not None else None
+    shown = find_evaluation(page.fitted, page.edit, asked, kept)
     if shown is not None:
         found = kept[shown]
         draw_provenance(shown, found, asked)
@@ -76,7 +76,7 @@ def draw(page: StudyPage[EvaluatePicks]) -> None:
             "after it, and with random subspaces of the same size removed instead.",
             icon=":material/info:",
         )
-    if asked is not None:
+    if shown is not None or asked is not None:
         draw_command(shown if shown is not None else asked)
 
 
@@ -102,7 +102,7 @@ def draw_run(asked: Asked | None, measured: bool) -> None:
     )
 
 
-def draw_provenance(shown: Asked, found: Evaluation, asked: Asked) -> None:
+def draw_provenance(shown: Asked, found: Evaluation, asked: Asked | None) -> None:
     """What the numbers are about, and whether that is still what the page asks for."""
     prompts = f" with {len(found.prompts):,} prompts" if found.prompts else ""
     st.caption(
@@ -111,7 +111,7 @@ def draw_provenance(shown: Asked, found: Evaluation, asked: Asked) -> None:
             f"{found.seconds:.0f} s."
         )
     )
-    if shown != asked:
+    if asked is not None and shown != asked:
         what = "The edit plan has" if shown.edit != asked.edit else "What to measure with has"
         draw_stale(EVALUATION, asked, "evaluate_now", f"{what} changed", "Evaluate what is chosen now")
 

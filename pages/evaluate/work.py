@@ -42,8 +42,10 @@ def words_of(evaluation: Evaluation) -> Iterator[str]:
 EVALUATION = Task("evaluation", answer, keep=6, words=words_of, private=True)
 
 
-def find_evaluation(asked: Asked, kept: Mapping[Asked, Evaluation]) -> Asked | None:
+def find_evaluation(
+    fitted: Fitted, edit: EditPlan, asked: Asked | None, kept: Mapping[Asked, Evaluation]
+) -> Asked | None:
     """The evaluation of just this, else the latest of the same edit, else the latest of the same study, else None."""
-    of_study = [other for other in kept if other.fitted == asked.fitted]
-    of_edit = [other for other in of_study if other.edit == asked.edit]
+    of_study = [other for other in kept if other.fitted == fitted]
+    of_edit = [other for other in of_study if other.edit == edit]
     return asked if asked in kept else next(iter([*of_edit[-1:], *of_study[-1:]]), None)

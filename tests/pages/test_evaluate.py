@@ -238,6 +238,13 @@ def test_results_outlast_a_page_change(measured):
     assert "Proof of the edit" in texts(measured) and measured.number_input(key="evaluate_limit").value == 6
 
 
+def test_results_stay_while_a_file_is_still_to_be_chosen(tiny_folder):
+    session = evaluate(open_page(tiny_folder))
+    session.button_group(key="evaluate_prompts_kind").set_value("file").run()
+    assert session.button(key="evaluate").disabled
+    assert "Proof of the edit" in texts(session) and "Nothing is measured yet" not in texts(session)
+
+
 def test_a_changed_edit_plan_is_told_and_offered_again(tiny_folder):
     session = evaluate(open_page(tiny_folder))
     assert "changed since" not in texts(session)
