@@ -132,9 +132,22 @@ def window(chromium) -> BrowserContext:
     return chromium.new_context()
 
 
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Iterator[None]:
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
+
+
 @pytest.fixture
-def open_page(window, server, foreign_requests):
-    """`open_page(path)` opens a new session in a window of its own and waits for the page's title."""
+def open_page(request, window, server, foreign_requests):
+    """`open_page(path)` opens a new session in a window of its own and waits for the page's title.
+
+    Where the test fails, its report tells what the pages showed.
+    """
     pages = []
 
     def open_one(path: str = "/", width: int = 1440, height: int = 900) -> Page:
@@ -151,6 +164,8 @@ def open_page(window, server, foreign_requests):
 
     yield open_one
     for page in pages:
+        if request.node.stash[FAILED]:
+            print(page.url, page.locator("body").inner_text(), sep="\n")
         page.close()
     assert foreign_requests == []
 
