@@ -20,13 +20,11 @@ FIRST = ("tests/browser/", "tests/test_wheel.py", "tests/test_demo_model.py", "t
 """Where the longest tests are, longest first: a browser, and processes of their own."""
 UMAP = ("tests/reading/test_map.py", "tests/reading/test_umap_process.py")
 """Files that share a worker because UMAP takes long to import."""
-JOURNEYS = 2
-"""Workers that wait for a browser most of the time, see tests/browser."""
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """A worker for each core that this run may use, and those that wait."""
-    return cpu_count() + JOURNEYS
+    """A worker for each core that this run may use, and one more: the one that has the browser often waits for it."""
+    return cpu_count() + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

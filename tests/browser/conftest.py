@@ -1,7 +1,4 @@
-"""A user's journeys in a real browser: a server on a port of its own, a Chromium, a fresh session a test.
-
-The journeys are walked by two workers, each with a server and a Chromium, and mostly wait for both.
-"""
+"""A user's journeys in a real browser: one server on a port of its own, one Chromium, a fresh session a test."""
 
 import os
 import shutil
@@ -16,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = next(
@@ -32,8 +29,6 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-FIND = ("test_directions_journey.py", "test_lens_journey.py", "test_link_journey.py")
-"""The journeys of one worker, about half of all by their time."""
 SECONDS = 120
 """How long a step may take on a machine that is busy with other tests; the bundled model's first fit is one."""
 PRESS = 60
@@ -46,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.browser)
-            item.add_marker(pytest.mark.xdist_group("browser find" if item.path.name in FIND else "browser edit"))
+            item.add_marker(pytest.mark.xdist_group("browser"))
             item.add_marker(pytest.mark.timeout(4 * SECONDS))
 
 
@@ -70,16 +65,16 @@ class FirstVisit(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def first_visit(chromium, tmp_path_factory) -> Iterator[FirstVisit]:
+def first_visit(chromium, tabs, tmp_path_factory) -> Iterator[FirstVisit]:
     """A dashboard of its own, on this machine alone, visited once; all journeys share it."""
     with run_server(tmp_path_factory.mktemp("server")) as address:
-        page = chromium.new_page()
+        page = chromium.new_context().new_page()
         page.goto(f"{address}/spectrum?layers=2-4")
         heading = page.locator("h1").first
         heading.wait_for(state="attached", timeout=1000 * SECONDS)
         page.wait_for_timeout(1000)
         visit = FirstVisit(address, heading.inner_text(), page.get_by_role("dialog").all_inner_texts())
-        page.close()
+        tabs.append(page)
         yield visit
 
 
@@ -127,9 +122,9 @@ def foreign_requests() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def window(chromium) -> BrowserContext:
-    """What all pages share: the browser's memory of the app's own files, which take seconds to load and compile."""
-    return chromium.new_context()
+def tabs() -> list[Page]:
+    """The tabs that journeys have used so far: to load the app into a new one takes the browser three times as long."""
+    return []
 
 
 FAILED = pytest.StashKey[bool]()
@@ -143,21 +138,23 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Itera
 
 
 @pytest.fixture
-def open_page(request, window, server, foreign_requests):
-    """`open_page(path)` opens a new session in a window of its own and waits for the page's title.
+def open_page(request, chromium, tabs, server, foreign_requests):
+    """`open_page(path)` opens a new session in a tab of its own and waits for the page's title.
 
     Where the test fails, its report tells what the pages showed.
     """
     pages = []
 
+    def note_foreign(asked: Request) -> None:
+        if is_foreign(asked.url, server):
+            foreign_requests.append(asked.url)
+
     def open_one(path: str = "/", width: int = 1440, height: int = 900) -> Page:
-        page = window.new_page()
+        page = tabs.pop() if tabs else chromium.new_context().new_page()
         pages.append(page)
         page.set_viewport_size({"width": width, "height": height})
         page.set_default_timeout(1000 * SECONDS)
-        page.on(
-            "request", lambda request: foreign_requests.append(request.url) if is_foreign(request.url, server) else None
-        )
+        page.on("request", note_foreign)
         page.goto(server + path)
         page.locator("h1").first.wait_for()
         return page
@@ -166,7 +163,10 @@ def open_page(request, window, server, foreign_requests):
     for page in pages:
         if request.node.stash[FAILED]:
             print(page.url, page.locator("body").inner_text(), sep="\n")
-        page.close()
+        page.goto("about:blank")
+        page.remove_listener("request", note_foreign)
+        page.mouse.move(0, 0)
+    tabs += reversed(pages)
     assert foreign_requests == []
 
 
