@@ -13,13 +13,30 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from joblib import cpu_count  # noqa: E402
+from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 FIRST = ("tests/browser/", "tests/test_wheel.py", "tests/test_demo_model.py", "tests/pages/test_map.py")
 """Where the longest tests are, longest first: a browser, and processes of their own."""
-UMAP = ("tests/reading/test_map.py", "tests/reading/test_umap_process.py")
-"""Files that share a worker because UMAP takes long to import."""
+SHARED = {
+    "tests/browser/": "a server and a browser",
+    "tests/reading/test_map.py": "UMAP, which takes long to import",
+    "tests/reading/test_umap_process.py": "UMAP, which takes long to import",
+}
+"""Where tests are that share a worker beyond their file, and what they share there."""
+
+
+class SharedWorkers(LoadScopeScheduling):
+    """Sends a file's tests to one worker, and with them those of the files that share more."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        shared = (what for place, what in SHARED.items() if nodeid.startswith(place))
+        return next(shared, nodeid.partition("::")[0])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> SharedWorkers:
+    return SharedWorkers(config, log)
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -28,9 +45,4 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        # Folders with a group of their own have said so by now: the hooks of deeper folders run first.
-        if item.get_closest_marker("xdist_group") is None:
-            file = item.nodeid.partition("::")[0]
-            item.add_marker(pytest.mark.xdist_group("umap" if file in UMAP else file))
     items.sort(key=lambda item: next((place for place, path in enumerate(FIRST) if item.nodeid.startswith(path)), 99))

@@ -37,11 +37,10 @@ click faster than that, which no hand makes, would be overtaken by it."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Journeys share a server, so they share a worker; each may take as long as a few slow steps."""
+    """A journey may take as long as a few slow steps."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.browser)
-            item.add_marker(pytest.mark.xdist_group("browser"))
             item.add_marker(pytest.mark.timeout(4 * SECONDS))
 
 
