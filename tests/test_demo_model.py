@@ -89,13 +89,13 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
 
 def test_a_small_run_makes_a_model_that_the_check_measures_and_fails(tmp_path):
     corpus, model = tmp_path / "corpus.jsonl", tmp_path / "model"
-    run("make_demo_corpus.py", "--out", corpus, "--scenes", 1500).check_returncode()
+    run("make_demo_corpus.py", "--out", corpus, "--scenes", 800).check_returncode()
     run("make_demo_data.py", "--out", tmp_path, "--pairs", 40).check_returncode()
     small = ("--layers", 2, "--hidden", 32, "--inner", 64, "--heads", 2, "--vocab", 600)
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    short = ("--steps", 120, "--batch", 8, "--workers", 2, "--port", port)
+    short = ("--steps", 101, "--batch", 8, "--workers", 2, "--port", port)
     run("train_demo_model.py", "--corpus", corpus, "--out", model, *small, *short).check_returncode()
     losses = json.loads((model / "training.json").read_text())["loss_by_100_steps"]
     assert losses[-1] < losses[0]

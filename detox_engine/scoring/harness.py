@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +114,7 @@ def load_task(name: str) -> dict[str, Any]:
     if own and not Path(name).is_file():
         raise InputError(f"There is no task file {name}: check its name and folder.")
     try:
-        # The index of the harness's own thousands of tasks takes seconds to read, and a task file needs none.
-        loaded = TaskManager(include_defaults=not own).load([name])
+        loaded = (TaskManager(include_defaults=False) if own else _own_tasks()).load([name])
     except Exception as error:  # the harness and the data sets library raise errors of many kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
@@ -123,6 +123,12 @@ def load_task(name: str) -> dict[str, Any]:
     for task in loaded["tasks"].values():
         task.set_config(key="num_fewshot", value=0)
     return loaded
+
+
+@cache
+def _own_tasks() -> TaskManager:
+    """The harness's own thousands of tasks: seconds to read, and the same for each."""
+    return TaskManager()
 
 
 def run_task(task: dict[str, Any], trial: Trial, limit: int | None) -> Iterator[list[dict[str, Any]]]:
