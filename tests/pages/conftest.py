@@ -3,9 +3,11 @@
 import threading
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from pages.navigation import PICKS
@@ -13,6 +15,8 @@ from tests.models import save_tiny_model
 from ui.session.view import hold
 
 hold(PICKS)
+# Each AppTest reads the metadata of every installed package for Streamlit components: half the time of these tests.
+manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_component_manifests)
 
 APP = Path(__file__).parents[2] / "pages" / "navigation.py"
 LIMIT = 40
