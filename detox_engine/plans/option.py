@@ -69,6 +69,7 @@ def option(default: Any, sentence: str, flag: str | None = None, **settings: Any
     return field(default=default, metadata={"option": Option(sentence, flag, **settings)})
 
 
+@cache
 def option_of(plan: type, name: str) -> Option | None:
     """What is known of option `name` of a spec or plan; None of a plan that stands in it without a word."""
     return next(entry.metadata.get("option") for entry in fields(plan) if entry.name == name)
@@ -188,6 +189,7 @@ def kinds(plan: type) -> dict[str, tuple[Any, bool]]:
     return found
 
 
+@cache
 def prefixed(flag: str, prefix: str) -> str:
     """`--a/--no-a` with a prefix: `--prefix-a/--no-prefix-a`."""
     begin = f"{prefix.replace('_', '-')}-" if prefix else ""

@@ -70,7 +70,7 @@ def test_before_any_run_the_map_shows_the_study_and_offers_the_edited_model(tiny
     session = open_page(tiny_folder, layers="0-2", rank=1)
     assert [len(trace.x) for trace in dots(figure(session))] == [LIMIT, LIMIT]
     assert has(session, "map_run") and "has not read the texts yet" in texts(session)
-    assert "a linear probe says here" in texts(session)
+    run_until(session, lambda session: "a linear probe says here" in texts(session))
 
 
 def test_after_the_run_the_edited_texts_stand_beside_the_others_with_probes_of_every_layer(tiny_folder):

@@ -90,5 +90,7 @@ def test_given_distances_keep_neighbours_as_well_as_the_texts_themselves(running
     texts = draw_texts(120) + 6 * np.repeat(draw_texts(6, 2), 20, axis=0)
     kept = [trustworthiness(texts, running.lay_out(texts, [], MapPlan("umap"), lambda *step: None, STEP)[0])]
     monkeypatch.setattr(umap_process, "ALL_DISTANCES_BELOW", 0)
+    # Takes what the other process compiled.
+    umap_process.keep_compiled()
     kept.append(trustworthiness(texts, umap_process.place_texts(UMAP, texts, [], MapPlan("umap"))[0]))
     assert min(kept) > 0.9 and kept[0] == pytest.approx(kept[1], abs=0.02)

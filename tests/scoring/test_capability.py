@@ -137,7 +137,11 @@ def test_written_answers_end_at_the_stop(trial: Trial, tmp_path: Path):
 
 
 @needs_harness
-def test_unknown_and_unsuitable_tasks_get_one_sentence(trial: Trial, tmp_path: Path):
+def test_unknown_and_unsuitable_tasks_get_one_sentence(trial: Trial, tmp_path: Path, monkeypatch):
+    from detox_engine.scoring import harness
+
+    # The index of the harness's own tasks takes many seconds to read, and has no such task either.
+    monkeypatch.setattr(harness, "_own_tasks", lambda: harness.TaskManager(include_defaults=False))
     for task, says in (("no_such_task_at_all", "no_such_task_at_all"), (str(tmp_path / "no.yaml"), "no task file")):
         with pytest.raises(InputError, match=says) as refused:
             Capability(task).measure(trial)

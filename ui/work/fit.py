@@ -87,8 +87,9 @@ def settle() -> None:
 
 def _fit_view_to(study: Study) -> None:
     """Widgets stay within the study that is in use, so what is outside came with the link: say so."""
-    asked, fitted = write_link(view()), view().fit_to(study)
-    outside = [name for name, value in asked.items() if write_link(fitted).get(name) != value]
+    fitted = view().fit_to(study)
+    asked, given = write_link(view()), write_link(fitted)
+    outside = [name for name, value in asked.items() if given.get(name) != value]
     if outside:
         names = " and ".join(f"“{name}”" for name in outside)
         st.session_state.link_error = (
