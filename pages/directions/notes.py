@@ -42,56 +42,64 @@ def draw_field(study: Study, layer: int, direction: int, shows_words: bool) -> N
     """The field to write in. What is typed is kept as soon as the field is left, by a click anywhere."""
     folder = find_folder(study)
     key = f"note_{folder.name[:8]}_{layer}_{direction}"
-    if key not in st.session_state:
+    seen, start = _kept("seen"), _kept("start")
+    if key in _kept("merged"):
+        st.session_state[key] = _kept("merged").pop(key)
+    if key not in st.session_state and not _kept("opened").pop(key, ""):
         try:
-            start = _kept("seen")[key] = find_note(folder, layer, direction)
+            seen[key] = find_note(folder, layer, direction)
         except InputError as error:
             notes.draw_error(str(error))
             return
-        start = _kept("unsaved").get(key, start)
-        if not shows_words and find_rude_words([start]):
-            _offer_field(key, start)
+        start[key] = _kept("unsaved").get(key, seen[key])
+        if not shows_words and find_rude_words([start[key]]):
+            _offer_field(key)
             return
-        st.session_state[key] = start
-    st.text_area(
+    text = st.text_area(
         f"Note on direction {direction + 1} of layer {layer}",
+        start[key],
         key=key,
         max_chars=LONGEST,
         height=110,
-        on_change=_save,
-        args=(key, folder, study, layer, direction),
         placeholder="What this direction means, what to look at next…",
     )
+    # Not in a callback: what was typed on the way to another page comes when the field is gone, and calls none.
+    if text != _kept("unsaved").get(key, seen[key]):
+        _save(key, text, folder, study, layer, direction)
     if key in _kept("errors"):
         notes.draw_error(_kept("errors")[key])
     st.caption("Kept on this machine with the study: it is here whenever these directions are opened, for everyone.")
 
 
-def _save(key: str, folder: Path, study: Study, layer: int, direction: int) -> None:
+def _save(key: str, text: str, folder: Path, study: Study, layer: int, direction: int) -> None:
     """Write what stands in the field `key`; where that fails, it is unsaved, and why."""
     unsaved, seen, errors = _kept("unsaved"), _kept("seen"), _kept("errors")
     errors.pop(key, None)
     try:
-        kept = write_note(folder, study, layer, direction, st.session_state[key], seen[key])
+        kept = write_note(folder, study, layer, direction, text, seen[key])
     except InputError as error:
-        unsaved[key], errors[key] = st.session_state[key], str(error)
+        unsaved[key], errors[key] = text, str(error)
         return
     unsaved.pop(key, None)
-    st.session_state[key] = seen[key] = kept
+    seen[key] = kept
+    if kept != text:
+        _kept("merged")[key] = kept
+    # The card above has shown the note as it was.
+    st.rerun()
 
 
-def _kept(kind: Literal["unsaved", "seen", "errors"]) -> dict[str, str]:
+def _kept(kind: Literal["start", "seen", "unsaved", "merged", "opened", "errors"]) -> dict[str, str]:
     """What this session remembers of its fields, by their keys."""
     return st.session_state.setdefault(f"notes_{kind}", {})
 
 
-def _offer_field(key: str, start: str) -> None:
+def _offer_field(key: str) -> None:
     """A field cannot blur words, so a note with toxic ones stays closed until somebody wants to change it."""
     st.caption("The note, shown above, has toxic words, and a field cannot blur them.")
     st.button(
         "Change the note",
         key=f"open_{key}",
         icon=":material/edit:",
-        on_click=st.session_state.update,
-        args=({key: start},),
+        on_click=_kept("opened").update,
+        args=({key: "yes"},),
     )

@@ -292,6 +292,14 @@ def test_a_note_that_cannot_be_written_stays_in_the_field_with_a_sentence(tiny_f
     assert not session.error and '<p class="note" dir="auto">Precious still</p>' in texts(session)
 
 
+def test_what_was_typed_on_the_way_to_another_page_is_kept(tiny_folder):
+    session = open_part(open_page(tiny_folder, layers="0-2", rank=2, layer=2), "note")
+    # As where the words come when their field is gone already: no callback is called for them.
+    session.session_state[field(session).key] = "On the way"
+    session.run()
+    assert '<p class="note" dir="auto">On the way</p>' in texts(session)
+
+
 def test_broken_notes_are_said_once_and_cards_stay(tiny_folder):
     session = open_page(tiny_folder, layers="0-2", rank=2, layer=2)
     folder = notes.find_folder(study_of(session)[1])

@@ -67,10 +67,11 @@ def test_without_a_study_the_page_offers_to_fit_one(tiny_folder):
 
 
 def test_before_any_run_the_map_shows_the_study_and_offers_the_edited_model(tiny_folder):
-    session = open_page(tiny_folder, layers="0-2", rank=1)
+    # An edit of its own: what another session ran is there for this one too.
+    session = open_page(tiny_folder, layers="0-2", rank=1, strength=0.45)
     assert [len(trace.x) for trace in dots(figure(session))] == [LIMIT, LIMIT]
     assert has(session, "map_run") and "has not read the texts yet" in texts(session)
-    run_until(session, lambda session: "a linear probe says here" in texts(session))
+    assert "a linear probe says here" in texts(session)
 
 
 def test_after_the_run_the_edited_texts_stand_beside_the_others_with_probes_of_every_layer(tiny_folder):
