@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = next(
@@ -49,6 +49,7 @@ def chromium() -> Iterator[Browser]:
     if CHROMIUM is None:
         said = "There is no Chromium: install it (Debian: apt-get install chromium) to run the browser journeys."
         pytest.fail(said) if os.environ.get("CI") == "true" else pytest.skip(said)
+    expect.set_options(timeout=1000 * SECONDS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         yield browser

@@ -2,7 +2,7 @@
 
 from playwright.sync_api import expect
 
-from tests.browser.conftest import go_to, hangs_over, set_width, wait_until_ready, wait_until_still
+from tests.browser.conftest import PRESS, go_to, hangs_over, set_width, wait_until_ready, wait_until_still
 
 
 def card(page, name: str):
@@ -84,14 +84,15 @@ def test_a_note_is_there_after_a_reload_and_half_typed_ones_are_not_lost(open_pa
     card(page, "3_1").locator(".effect").wait_for()
     wait_until_still(page)
     assert field.input_value() == "Insults at the end of <b>sentences</b>"
-    # Straight from the field to a link.
     field.click()
     page.keyboard.press("End")
     page.keyboard.type(", and more")
+    page.get_by_role("heading", name="Directions", level=1).click(delay=PRESS)
+    note = card(page, "3_0").locator("p.note")
+    expect(note).to_have_text("Insults at the end of <b>sentences</b>, and more")
+    wait_until_still(page)
     go_to(page, "Spectrum")
     go_to(page, "Directions")
-    note = card(page, "3_0").locator("p.note")
-    note.wait_for()
     expect(note).to_have_text("Insults at the end of <b>sentences</b>, and more")
     page.reload()
     note.wait_for()
