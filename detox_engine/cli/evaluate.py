@@ -106,7 +106,7 @@ def plan_evaluation(said: Said[EvaluationPlan], preset: str | None) -> Evaluatio
 def usual_edit(study: "Study", model: Said[StudyModel], preset: str | None) -> EditPlan:
     """The paper's edit under its preset, else the study's suggestion."""
     if preset is None:
-        return EditPlan(study.suggested_layers, study.suggested_rank)
+        return study.suggested_edit
     from detox_engine.study.suggest import find_published
 
     published = find_published(model_of(study, model).name)

@@ -169,7 +169,7 @@ def load_workbench(study: "Study", model: Said[StudyModel], progress: Progress) 
 
 def plan_edit(study: "Study", said: Said[EditPlan]) -> EditPlan:
     """The edit asked for, the study's suggestion where nothing was said."""
-    return check_edit(study, said.over(EditPlan(study.suggested_layers, study.suggested_rank)))
+    return check_edit(study, said.over(study.suggested_edit))
 
 
 def plan_edit_beside(study: "Study", said: Said[EditBeside]) -> EditPlan | None:

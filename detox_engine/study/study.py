@@ -15,6 +15,7 @@ from detox_engine.data.columns import Pair
 from detox_engine.disk import new_folder
 from detox_engine.errors import InputError, first_line
 from detox_engine.forward.embedded_pairs import Embeddings
+from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.layers import check_layers, format_layers, parse_layers
 from detox_engine.plans.sources import BUNDLED, PairSpec
@@ -84,6 +85,11 @@ class Study:
     def kept(self) -> int:
         """Directions that every layer has: the largest rank an edit of any layers can take."""
         return min(subspace.kept for subspace in self.subspaces)
+
+    @property
+    def suggested_edit(self) -> EditPlan:
+        """What is removed where nobody asks for another edit."""
+        return EditPlan(self.suggested_layers, self.suggested_rank)
 
     @property
     def dominant_ranks(self) -> tuple[int, ...]:

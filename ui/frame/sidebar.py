@@ -52,15 +52,14 @@ def _draw_edit_plan() -> None:
     if edit.switched_off:
         count = len(edit.switched_off)
         st.caption(f"{count} direction{'s are' if count > 1 else ' is'} switched off.")
-    suggested = EditPlan(study.suggested_layers, study.suggested_rank)
-    if edit != suggested:
+    if edit != study.suggested_edit:
         st.button(
             "Back to the suggestion",
             key="edit_reset",
             type="tertiary",
             icon=":material/restart_alt:",
             on_click=state.put,
-            args=("edit", suggested),
+            args=("edit", study.suggested_edit),
         )
 
 

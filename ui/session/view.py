@@ -95,7 +95,7 @@ def _step(part: Any, name: str) -> Any:
 def fitting_edit(edit: EditPlan | None, study: Study) -> EditPlan:
     """`edit` within what `study` has: the study's suggestion stands in for what is missing or outside."""
     if edit is None:
-        return EditPlan(study.suggested_layers, study.suggested_rank)
+        return study.suggested_edit
     layers = tuple(layer for layer in edit.layers if layer < study.layers) or study.suggested_layers
     rank = min(edit.rank, study.kept)
     switched_off = frozenset(
