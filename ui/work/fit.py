@@ -88,6 +88,8 @@ def settle() -> None:
 def _fit_view_to(study: Study) -> None:
     """Widgets stay within the study that is in use, so what is outside came with the link: say so."""
     fitted = view().fit_to(study)
+    if fitted == view():
+        return
     asked, given = write_link(view()), write_link(fitted)
     outside = [name for name, value in asked.items() if given.get(name) != value]
     if outside:
