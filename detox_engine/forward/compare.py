@@ -40,6 +40,11 @@ class Comparison:
     toxicity_after: float | None = None
 
     @property
+    def texts(self) -> tuple[str, str, str]:
+        """All that a reader sees of it: the prompt, and what was written before and after."""
+        return self.prompt, self.before.text, self.after.text
+
+    @property
     def first_divergence(self) -> int | None:
         """Index of the first token that differs, or that one side has and the other has not; None if none does."""
         return find_divergence(self.before.ids, self.after.ids)

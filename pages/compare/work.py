@@ -47,7 +47,7 @@ def answer(bench: Workbench, study: Study, asked: Asked, progress: Progress, tel
 
 def words_of(written: Written) -> Iterator[str]:
     for each in written.comparisons:
-        yield from (each.prompt, each.before.text, each.after.text)
+        yield from each.texts
 
 
 WRITING = Task("writing", answer, keep=1, words=words_of, private=True)

@@ -36,7 +36,7 @@ def answer(bench: Workbench, study: Study, asked: Asked, progress: Progress, tel
 def words_of(evaluation: Evaluation) -> Iterator[str]:
     for outcome in evaluation.prompts:
         for each in outcome.comparisons:
-            yield from (each.prompt, each.before.text, each.after.text)
+            yield from each.texts
 
 
 EVALUATION = Task("evaluation", answer, keep=6, words=words_of, private=True)
