@@ -10,10 +10,8 @@ import numpy as np
 import streamlit as st
 
 from detox_engine.disk import write_json
-from detox_engine.errors import InputError
 from detox_engine.plans import commands
 from detox_engine.plans.edit import describe_edit
-from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.sources import name_model
 from detox_engine.scoring.scorer import SPARES_HARMLESS
 from pages.evaluate import figures, parts
@@ -21,11 +19,10 @@ from pages.evaluate.picks import EvaluatePicks
 from pages.evaluate.work import EVALUATION, Asked, find_evaluation
 from ui.frame.command import draw_commands
 from ui.frame.page import Head, Help, StudyPage, show
-from ui.show import notes
 from ui.show.chart import clicked, draw_chart
 from ui.show.downloads import draw_download
 from ui.show.side_by_side import comparisons_html
-from ui.widgets import evaluation
+from ui.widgets.evaluation import pick_evaluation_plan, pick_folded
 from ui.words import numbers, verdicts
 from ui.words.rude_words import mask
 from ui.words.text import chart_label, plain
@@ -58,7 +55,9 @@ MOST_MOVED = 5
 
 def draw(page: StudyPage[EvaluatePicks]) -> None:
     kept = EVALUATION.answers()
-    plan = pick_plan(any(asked.fitted == page.fitted for asked in kept))
+    measured = any(asked.fitted == page.fitted for asked in kept)
+    pick = partial(pick_evaluation_plan, "evaluate.measures", "evaluate")
+    plan = pick_folded("What to measure with", ":material/checklist:", measured, pick)
     asked = Asked(page.fitted, page.edit, plan) if plan is not None else None
     draw_run(asked, asked in kept)
     shown = find_evaluation(page.fitted, page.edit, asked, kept)
@@ -78,16 +77,6 @@ def draw(page: StudyPage[EvaluatePicks]) -> None:
         )
     if shown is not None or asked is not None:
         draw_command(shown if shown is not None else asked)
-
-
-def pick_plan(shown: bool) -> EvaluationPlan | None:
-    """What to measure with; folded away once there is something to see."""
-    try:
-        with st.expander("What to measure with", icon=":material/checklist:", expanded=not shown):
-            return evaluation.pick_evaluation_plan("evaluate.measures", "evaluate")
-    except InputError as error:
-        notes.draw_error(str(error))
-        return None
 
 
 def draw_run(asked: Asked | None, measured: bool) -> None:

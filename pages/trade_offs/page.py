@@ -26,6 +26,7 @@ from ui.session import state
 from ui.show import notes
 from ui.show.chart import clicked, draw_chart
 from ui.show.downloads import Table, draw_download
+from ui.widgets.evaluation import pick_folded
 from ui.widgets.option import ask
 from ui.words.numbers import interval, number
 from ui.words.text import plain
@@ -56,7 +57,7 @@ def draw(page: StudyPage[TradeOffsPicks]) -> None:
     answered, sweep = SWEEP.latest() or (None, None)
     if answered is not None and answered.fitted != page.fitted:
         answered, sweep = None, None
-    plan = pick_plan(page.study, sweep is not None)
+    plan = pick_folded("What to try", ":material/grid_on:", sweep is not None, partial(pick_sweep_plan, page.study))
     asked = Asked(page.fitted, plan) if plan is not None else None
     draw_run(page, asked, answered, sweep)
     limit = page.picks.most_cost
@@ -85,16 +86,6 @@ def draw_sweep(page: StudyPage[TradeOffsPicks], sweep: Sweep) -> float:
     draw_table(sweep)
     draw_download_of_all(sweep)
     return limit
-
-
-def pick_plan(study: Study, shown: bool) -> SweepPlan | None:
-    """What to try; folded away once there is something to see."""
-    try:
-        with st.expander("What to try", icon=":material/grid_on:", expanded=not shown):
-            return pick_sweep_plan(study)
-    except InputError as error:
-        notes.draw_error(str(error))
-        return None
 
 
 def draw_run(page: StudyPage[TradeOffsPicks], asked: Asked | None, answered: Asked | None, sweep: Sweep | None) -> None:

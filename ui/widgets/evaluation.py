@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import streamlit as st
 
 from detox_engine.data.files import READERS
+from detox_engine.errors import InputError
 from detox_engine.plans.choice import Choice
 from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.sources import BUNDLED, TextSpec
 from detox_engine.scoring.scorers import choose, scorers
 from ui.session import state
 from ui.session.picks import Picks, offered, part, pick
+from ui.show import notes
 from ui.widgets.option import ask, ask_all, ask_name
 from ui.widgets.sampling import pick_sampling, without_dice
 from ui.widgets.uploads import pick_file
 
+P = TypeVar("P")
 Source = Literal["bundled", "file", "hub"]
 SOURCES = {"bundled": "Bundled", "file": "Own file", "hub": "Hub data set"}
 
@@ -60,6 +63,16 @@ class MeasurePicks(Picks):
 
 def _source(kind: Source, file: str, name: str) -> str | None:
     return {"bundled": BUNDLED, "file": file or None, "hub": None if name == BUNDLED else name}[kind]
+
+
+def pick_folded(label: str, icon: str, shown: bool, pick: Callable[[], P]) -> P | None:
+    """What `pick` asks for, folded away once there is something to see; None, and a sentence, where it cannot be so."""
+    try:
+        with st.expander(label, icon=icon, expanded=not shown):
+            return pick()
+    except InputError as error:
+        notes.draw_error(str(error))
+        return None
 
 
 def pick_evaluation_plan(path: str, prefix: str) -> EvaluationPlan | None:
