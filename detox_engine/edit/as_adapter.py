@@ -8,12 +8,18 @@ from detox_engine.model.anatomy import Anatomy
 
 
 @torch.no_grad()
-def lora_factors(anatomy: Anatomy, edit: LowRankEdit, layer: int) -> tuple[Tensor, Tensor]:
-    """The edit of one layer's matrix as a LoRA: A `[rank, inner]` and B `[hidden, rank]`, float32.
+def lora_factors(anatomy: Anatomy, edit: LowRankEdit, layer: int) -> dict[str, tuple[Tensor, Tensor]]:
+    """The edit of one layer as a LoRA: the name of each module that it changes -> A and B, float32.
 
-    The edited matrix is W + (B A)ᵀ for W as `[inner, hidden]` rows, that is `weight + B A` for a Linear layer, in
-    the shapes the PEFT library expects at a scaling of 1. A bias is no part of a LoRA.
+    A is `[rank, inner]` and B `[hidden, rank]`. The edited matrix is W + (B A)ᵀ for W as `[inner, hidden]` rows, that
+    is `weight + B A` for a Linear layer, in the shapes the PEFT library expects at a scaling of 1. A bias is no part
+    of a LoRA.
+
+    Raises:
+        InputError: see `Anatomy.written_at`.
     """
-    value = anatomy.value_at(layer)
-    basis = edit.basis_at(layer, value)
-    return basis @ value.rows.T.to(basis.dtype), -edit.strength * basis.T
+    factors = {}
+    for written in anatomy.written_at(layer, edit.sites):
+        basis = edit.basis_at(layer, written)
+        factors[written.name] = basis @ written.rows.T.to(basis.dtype), -edit.strength * basis.T
+    return factors

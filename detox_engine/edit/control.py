@@ -1,6 +1,7 @@
 """The control of an edit: random subspaces of the same rank on the same layers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy
 import torch
@@ -16,10 +17,9 @@ def draw_controls(edit: LowRankEdit, draws: int, seed: int) -> tuple[LowRankEdit
     higher one, so that settings of a sweep share their luck.
     """
     return tuple(
-        LowRankEdit(
-            {layer: _draw_basis(*basis.shape, (seed, draw, layer)) for layer, basis in edit.bases.items()},
-            edit.strength,
-            edit.edit_bias,
+        replace(
+            edit,
+            bases={layer: _draw_basis(*basis.shape, (seed, draw, layer)) for layer, basis in edit.bases.items()},
         )
         for draw in range(draws)
     )

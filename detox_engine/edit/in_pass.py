@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from detox_engine.edit.low_rank import LowRankEdit
-from detox_engine.model.anatomy import Anatomy, ValueLayer
+from detox_engine.model.anatomy import Anatomy, OutputProjection
 
 
 @contextmanager
@@ -16,28 +16,30 @@ def edited(anatomy: Anatomy, rows: Sequence[LowRankEdit | None]) -> Iterator[Non
     """The forward face: batch row i of every forward pass inside carries `rows[i]`; no weight is touched.
 
     Every pass inside must have `len(rows)` batch rows; a single entry is carried by all of however many there are.
-    The rows may carry different layers, ranks and strengths; a row with None, or with strength 0, is left exactly as
-    the model writes it.
+    The rows may carry different layers, sites, ranks and strengths; a row with None, or with strength 0, is left
+    exactly as the model writes it.
     """
     edits = tuple(dict.fromkeys(edit for edit in rows if edit is not None and edit.strength != 0))
     carried = [edits.index(edit) if edit in edits else len(edits) for edit in rows]
     with ExitStack() as hooks:
         for layer in sorted({layer for edit in edits for layer in edit.bases}):
-            value = anatomy.value_at(layer)
-            hooks.enter_context(value.module.register_forward_hook(_projection(value, layer, edits, carried)))
+            asked = {edit.sites for edit in edits if layer in edit.bases}
+            for written in dict.fromkeys(each for sites in asked for each in anatomy.written_at(layer, sites)):
+                hook = _projection(written, layer, edits, carried)
+                hooks.enter_context(written.module.register_forward_hook(hook))
         yield
 
 
 def _projection(
-    value: ValueLayer, layer: int, edits: Sequence[LowRankEdit], carried: Sequence[int]
+    written: OutputProjection, layer: int, edits: Sequence[LowRankEdit], carried: Sequence[int]
 ) -> Callable[[nn.Module, tuple, Tensor], Tensor]:
-    """The forward hook of one layer; row i carries `edits[carried[i]]`, or none where that is past the end.
+    """The forward hook of one output projection; row i carries `edits[carried[i]]`, or none where that is past the end.
 
     All edits' directions form one basis, and each row weighs those of its own edit with its strength and the
     others with 0. The ranks together are far below the inner width, so this costs next to nothing, needs no copy
     for each row, and leaves rows without an edit exact: they have 0 subtracted.
     """
-    bases = [edit.basis_at(layer, value) if layer in edit.bases else None for edit in edits]
+    bases = [edit.basis_at(layer, written) if edit.changes(layer, written) else None for edit in edits]
     basis = torch.cat([rows for rows in bases if rows is not None])
     weights = basis.new_zeros(len(edits) + 1, len(basis))
     offset = basis.new_zeros(len(basis))
@@ -47,8 +49,8 @@ def _projection(
             continue
         span = slice(start, start := start + len(directions))
         weights[index, span] = edit.strength
-        if value.bias is not None and not edit.edit_bias:
-            offset[span] = directions @ value.bias.detach().to(basis.dtype)
+        if written.bias is not None and not edit.edit_bias:
+            offset[span] = directions @ written.bias.detach().to(basis.dtype)
     weights = weights[carried][:, None] if len(set(carried)) > 1 else weights[carried[0]]
 
     def project(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from detox_engine.edit.low_rank import ROUNDING, LowRankEdit
 from detox_engine.errors import InputError
-from detox_engine.model.anatomy import Anatomy
+from detox_engine.model.anatomy import Anatomy, OutputProjection
+from detox_engine.plans.edit import Site
 from detox_engine.plans.layers import format_layers
 
 
@@ -17,15 +18,14 @@ from detox_engine.plans.layers import format_layers
 def edited_weights(anatomy: Anatomy, edit: LowRankEdit) -> Iterator[None]:
     """The weights face: the edit is in the model's weights inside, and undone bit for bit at the end.
 
-    Holds copies of the edited value matrices meanwhile. Raises like `apply_to_weights`.
+    Holds copies of the edited matrices meanwhile. Raises like `apply_to_weights`.
     """
     saved: list[tuple[Tensor, Tensor]] = []
     try:
-        for layer in edit.layers:
-            value = anatomy.value_at(layer)
-            held = [value.module.weight]
-            if edit.edit_bias and value.bias is not None:
-                held.append(value.bias)
+        for _, written in list_written(anatomy, edit):
+            held = [written.module.weight]
+            if edit.edit_bias and written.bias is not None:
+                held.append(written.bias)
             saved.extend((tensor, tensor.detach().clone()) for tensor in held)
         apply_to_weights(anatomy, edit)
         yield
@@ -37,19 +37,18 @@ def edited_weights(anatomy: Anatomy, edit: LowRankEdit) -> Iterator[None]:
 
 @torch.no_grad()
 def apply_to_weights(anatomy: Anatomy, edit: LowRankEdit) -> None:
-    """Put the edit into the value matrices for good, for export: W ← W − α W VᵀV, in the weights' own dtype.
+    """Put the edit into the weights for good, for export: W ← W − α W VᵀV, in their own dtype.
 
     Raises:
         InputError: nothing would change, because the strength is 0 or the matrices hold nothing along the
-            directions; the model is then as it was.
+            directions, or a site was not found; the model is then as it was.
     """
     changed = False
-    for layer in edit.layers:
-        value = anatomy.value_at(layer)
-        basis = edit.basis_at(layer, value)
-        matrices = [value.rows]
-        if edit.edit_bias and value.bias is not None:
-            matrices.append(value.bias[None])
+    for layer, written in list_written(anatomy, edit):
+        basis = edit.basis_at(layer, written)
+        matrices = [written.rows]
+        if edit.edit_bias and written.bias is not None:
+            matrices.append(written.bias[None])
         for matrix in matrices:
             projected = _project(matrix, basis, edit.strength)
             if projected is not None:
@@ -61,6 +60,15 @@ def apply_to_weights(anatomy: Anatomy, edit: LowRankEdit) -> None:
             f"{format_layers(edit.layers)} hold nothing along its directions that would be removed; "
             "raise the strength, or choose other layers or directions."
         )
+
+
+def list_written(anatomy: Anatomy, edit: LowRankEdit) -> list[tuple[int, OutputProjection]]:
+    """Layer and output projection of every place that the edit changes, in the order of the pass.
+
+    Raises:
+        InputError: see `Anatomy.written_at`.
+    """
+    return [(layer, written) for layer in edit.layers for written in anatomy.written_at(layer, edit.sites)]
 
 
 def _project(matrix: Tensor, basis: Tensor, strength: float) -> Tensor | None:
@@ -76,9 +84,10 @@ def _project(matrix: Tensor, basis: Tensor, strength: float) -> Tensor | None:
 
 @dataclass(frozen=True)
 class LayerChange:
-    """What an edit does to the value matrix W of one layer; norms are Frobenius, as shares of W's own."""
+    """What an edit does to the matrix W of one output projection; norms are Frobenius, as shares of W's own."""
 
     layer: int
+    site: Site
     change: float
     """‖ΔW‖ / ‖W‖."""
     along_before: float
@@ -89,15 +98,14 @@ class LayerChange:
 
 @torch.no_grad()
 def measure_edit(anatomy: Anatomy, edit: LowRankEdit) -> tuple[LayerChange, ...]:
-    """What the edit does to the weights, layer by layer in their own dtype, while the model stays as it is."""
+    """What the edit does to the weights, place by place in their own dtype, while the model stays as it is."""
     changes = []
-    for layer in edit.layers:
-        value = anatomy.value_at(layer)
-        before = value.rows
-        projected = _project(before, edit.basis_at(layer, value), edit.strength)
+    for layer, written in list_written(anatomy, edit):
+        before = written.rows
+        projected = _project(before, edit.basis_at(layer, written), edit.strength)
         before = before.to(torch.promote_types(before.dtype, torch.float32))
         after = before if projected is None else projected.to(before.dtype)
-        directions = edit.basis_at(layer, value).to(before.dtype)
+        directions = edit.basis_at(layer, written).to(before.dtype)
         norms = torch.stack([(after - before).norm(), (before @ directions.T).norm(), (after @ directions.T).norm()])
-        changes.append(LayerChange(layer, *(norms / before.norm()).tolist()))
+        changes.append(LayerChange(layer, written.site, *(norms / before.norm()).tolist()))
     return tuple(changes)

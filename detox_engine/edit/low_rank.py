@@ -1,7 +1,8 @@
-"""Remove directions from what MLPs write into the residual stream: one low-rank edit and its three faces.
+"""Remove directions from what MLPs and attentions write into the residual stream: a low-rank edit and its three faces.
 
-The faces agree to rounding (step 7 of the method, arXiv 2405.13967, section 4.3), for a value matrix W with rows
-in the residual stream, orthonormal rows V and strength α:
+The faces agree to rounding (step 7 of the method, arXiv 2405.13967, section 4.3), for the matrix W of an output
+projection with rows in the residual stream, orthonormal rows V and strength α. The paper edits the MLPs' value
+matrices; those that attention writes with are edited alike.
 
 - `edited`, in the forward pass: out ← out − α ((out − bias) Vᵀ) V;
 - `apply_to_weights` and `edited_weights`, in the weights: W ← W − α W VᵀV;
@@ -18,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from detox_engine.errors import InputError
-from detox_engine.model.anatomy import ValueLayer
-from detox_engine.plans.edit import EditPlan
+from detox_engine.model.anatomy import OutputProjection
+from detox_engine.plans.edit import EditPlan, Sites
 from detox_engine.plans.layers import check_layers, format_layers
 
 ROUNDING = 4 * torch.finfo(torch.float32).eps
@@ -45,7 +46,10 @@ class LowRankEdit:
     """How much of each direction is removed: 0 nothing, 1 all."""
 
     edit_bias: bool = False
-    """Whether the value layers' bias is projected too; the paper leaves it alone."""
+    """Whether the bias of what is edited is projected too; the paper leaves it alone."""
+
+    sites: Sites = "mlp"
+    """What the directions are removed from at each layer; see `Anatomy.written_at`."""
 
     _prepared: WeakKeyDictionary[nn.Module, Tensor] = field(default_factory=WeakKeyDictionary, init=False, repr=False)
 
@@ -61,19 +65,23 @@ class LowRankEdit:
     def layers(self) -> tuple[int, ...]:
         return tuple(self.bases)
 
-    def basis_at(self, layer: int, value: ValueLayer) -> Tensor:
-        """`[rank, hidden]` orthonormal float32 rows in the space of the value layer's output, on its device.
+    def changes(self, layer: int, written: OutputProjection) -> bool:
+        """Whether this edit removes anything from what `written` writes at `layer`."""
+        return layer in self.bases and self.sites in (written.site, "both")
 
-        Mostly the basis of that layer itself. Where a norm with an elementwise gain g follows the value layer
+    def basis_at(self, layer: int, written: OutputProjection) -> Tensor:
+        """`[rank, hidden]` orthonormal float32 rows in the space of the projection's output, on its device.
+
+        Mostly the basis of that layer itself. Where a norm with an elementwise gain g follows the projection
         (Gemma), its output x joins the residual stream as g ⊙ x / rms(x), whose component along a direction v is
         v · (g ⊙ x) / rms(x) = (g ⊙ v) · x / rms(x). It vanishes for every v in V exactly when x has nothing along
         the rows g ⊙ v, so those span what is removed from x; rows that g sets to zero need no removal.
         """
-        device = value.module.weight.device
-        prepared = self._prepared.get(value.module)
+        device = written.module.weight.device
+        prepared = self._prepared.get(written.module)
         if prepared is None or prepared.device != device:
-            prepared = _join_basis(self.bases[layer], value.gain, value.rows.shape[1]).to(device)
-            self._prepared[value.module] = prepared
+            prepared = _join_basis(self.bases[layer], written.gain, written.rows.shape[1]).to(device)
+            self._prepared[written.module] = prepared
         return prepared
 
 
@@ -115,4 +123,4 @@ def make_edit(subspaces: Sequence[Directions], plan: EditPlan) -> LowRankEdit:
         raise InputError(
             f"All {plan.rank} directions of layers {format_layers(plan.layers)} are switched off: switch one on."
         )
-    return LowRankEdit(bases, plan.strength, plan.edit_bias)
+    return LowRankEdit(bases, plan.strength, plan.edit_bias, plan.sites)

@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -79,7 +80,7 @@ def _at_layer(edit: LowRankEdit | None, layer: int) -> LowRankEdit | None:
     """The part of an edit that changes `layer`."""
     if edit is None or layer not in edit.bases:
         return None
-    return LowRankEdit({layer: edit.bases[layer]}, edit.strength, edit.edit_bias)
+    return replace(edit, bases={layer: edit.bases[layer]})
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Where things are in a model: its blocks, what their MLPs write with, the final norm, the unembedding.
+"""Where things are in a model: its blocks, what their MLPs and attentions write with, the final norm, the unembedding.
 
 Found by structure and by watching one pass over three tokens, never by the names of families. Each part has
 exactly one match, or an InputError says what was looked for.
@@ -17,17 +17,21 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from detox_engine.errors import InputError
+from detox_engine.plans.edit import Site, Sites
 from detox_engine.plans.layers import check_layers
 
 ADVICE = "use a decoder-only language model such as GPT-2, Llama, Qwen or Gemma, or the bundled model"
 
 
-@dataclass(frozen=True)
-class ValueLayer:
-    """What writes an MLP's result into the residual stream of one block."""
+@dataclass(frozen=True, eq=False)
+class OutputProjection:
+    """What writes an MLP's or an attention's result into the residual stream of one block."""
 
     name: str
     """Full dotted name in the model, such as `transformer.h.3.mlp.c_proj`."""
+
+    site: Site
+    """Whose result it writes."""
 
     module: nn.Module
     """Linear or Conv1D."""
@@ -41,7 +45,7 @@ class ValueLayer:
 
     @property
     def rows(self) -> Tensor:
-        """`[inner, hidden]` the value matrix, a view of the weight."""
+        """`[inner, hidden]` the matrix that writes, a view of the weight; an MLP's rows are its value vectors."""
         return self.module.weight.T if self.transposed else self.module.weight
 
     @property
@@ -60,8 +64,11 @@ class Anatomy:
     blocks: tuple[nn.Module, ...]
     """Layer 0 first."""
 
-    values: tuple[ValueLayer, ...]
-    """One for each block."""
+    values: tuple[OutputProjection, ...]
+    """Of the MLPs, one for each block."""
+
+    attention_outputs: tuple[OutputProjection | None, ...]
+    """Of the attentions, one for each block; None where it was not found, so that only the MLP can be edited there."""
 
     final_norm: nn.Module
     """What stands between the last block and the unembedding."""
@@ -78,10 +85,27 @@ class Anatomy:
     def layers(self) -> int:
         return len(self.blocks)
 
-    def value_at(self, layer: int) -> ValueLayer:
+    def value_at(self, layer: int) -> OutputProjection:
         """What writes the MLP's result of `layer`; raises an InputError where the model has no such layer."""
+        return self.written_at(layer, "mlp")[0]
+
+    def written_at(self, layer: int, sites: Sites) -> tuple[OutputProjection, ...]:
+        """What writes into the residual stream at these sites of `layer`, attention first.
+
+        Raises:
+            InputError: the model has no such layer, or what its attention writes with was not found.
+        """
         check_layers((layer,), self.layers)
-        return self.values[layer]
+        attention, mlp = self.attention_outputs[layer], self.values[layer]
+        if sites == "mlp":
+            return (mlp,)
+        if attention is None:
+            raise InputError(
+                f"What writes the attention's result at layer {layer} was not found: looked for attention that ends in "
+                f"a linear layer of the block's width of {self.hidden}, with one RMS norm behind it or none; edit the "
+                "MLPs alone (sites mlp)."
+            )
+        return (attention,) if sites == "attention" else (attention, mlp)
 
     @property
     def norm_gain(self) -> Tensor:
@@ -117,8 +141,10 @@ def find_anatomy(model: PreTrainedModel) -> Anatomy:
     final_norm = find_final_norm(model, blocks, calls, final)
     names = {module: name for name, module in model.named_modules()}
     values = tuple(find_value_layer(names, block, calls, hidden) for block in blocks)
+    attention = tuple(find_attention_output(names, block, calls, hidden) for block in blocks)
     inner = max(value.rows.shape[0] for value in values)
-    return Anatomy(trunk, blocks, values, final_norm, unembedding, hidden, inner, unembedding.weight.shape[0])
+    vocab = unembedding.weight.shape[0]
+    return Anatomy(trunk, blocks, values, attention, final_norm, unembedding, hidden, inner, vocab)
 
 
 def find_unembedding(model: PreTrainedModel) -> nn.Module:
@@ -215,31 +241,60 @@ def find_final_norm(
     return found.pop()
 
 
-def find_value_layer(names: dict[nn.Module, str], block: nn.Module, calls: Sequence[Call], hidden: int) -> ValueLayer:
+def find_value_layer(
+    names: dict[nn.Module, str], block: nn.Module, calls: Sequence[Call], hidden: int
+) -> OutputProjection:
     """The linear layer of `block` that writes the MLP's result, `hidden` wide, outside of any attention."""
-    attention = [part for part in block.modules() if "Attention" in kind(part)]
-    within = {part for module in attention for part in module.modules()}
-    found = [
-        call
-        for call in calls
-        if call.module in set(block.modules()) - within
-        and isinstance(call.module, nn.Linear | Conv1D)
-        and call.returned.shape[1] == hidden
-    ]
+    within = find_attention(block)
+    found = [call for call in linear_calls(calls, set(block.modules()) - within) if call.returned.shape[1] == hidden]
     square = all(call.given.shape[1] == hidden for call in found)
-    if not attention or not found or (len(found) > 1 and not square):
+    if not within or not found or (len(found) > 1 and not square):
         listed = ", ".join(names[call.module] for call in found) or "none"
         raise InputError(
             f"The value layer of {names[block]} ({kind(block)}) was not found: looked for attention and, outside of "
             f"it, one linear layer that gives the block's width of {hidden}, and found {listed}; {ADVICE}."
         )
-    written = found[-1]
+    return make_projection(names, "mlp", block, calls, found[-1])
+
+
+def find_attention_output(
+    names: dict[nn.Module, str], block: nn.Module, calls: Sequence[Call], hidden: int
+) -> OutputProjection | None:
+    """The linear layer that writes the result of the attention of `block`: the one that ends it, `hidden` wide.
+
+    Queries, keys and values, which can be as wide, are projected before it. None where the last linear layer of the
+    attention is of another width, or a norm behind it is not supported: the model can be edited at its MLPs still.
+    """
+    found = linear_calls(calls, find_attention(block))
+    if not found or found[-1].returned.shape[1] != hidden:
+        return None
+    try:
+        return make_projection(names, "attention", block, calls, found[-1])
+    except InputError:
+        return None
+
+
+def find_attention(block: nn.Module) -> set[nn.Module]:
+    """The attention of `block` and every module within it."""
+    return {part for module in block.modules() if "Attention" in kind(module) for part in module.modules()}
+
+
+def linear_calls(calls: Sequence[Call], modules: set[nn.Module]) -> list[Call]:
+    """The calls of those of `modules` that are linear, in the order of finishing."""
+    return [call for call in calls if call.module in modules and isinstance(call.module, nn.Linear | Conv1D)]
+
+
+def make_projection(
+    names: dict[nn.Module, str], site: Site, block: nn.Module, calls: Sequence[Call], written: Call
+) -> OutputProjection:
+    """The projection whose call in the traced pass is `written`; raises an InputError like `find_gain`."""
     transposed = isinstance(written.module, nn.Linear)
-    return ValueLayer(names[written.module], written.module, transposed, find_gain(names, block, calls, written))
+    gain = find_gain(names, block, calls, written)
+    return OutputProjection(names[written.module], site, written.module, transposed, gain)
 
 
 def find_gain(names: dict[nn.Module, str], block: nn.Module, calls: Sequence[Call], written: Call) -> Tensor | None:
-    """The gain of the norm in `block` that takes the value layer's output unchanged, or None without one."""
+    """The gain of the norm in `block` that takes the output of the call `written` unchanged, or None without one."""
     own = set(block.modules())
     later = calls[next(index for index, call in enumerate(calls) if call is written) + 1 :]
     norms = [
@@ -251,7 +306,7 @@ def find_gain(names: dict[nn.Module, str], block: nn.Module, calls: Sequence[Cal
         return None
     if len(norms) > 1 or isinstance(norms[0].module, nn.LayerNorm):
         raise InputError(
-            f"What normalises the MLP's output in {names[block]} is not supported: looked for one RMS norm and "
+            f"What normalises the output of {names[written.module]} is not supported: looked for one RMS norm and "
             f"found {', '.join(f'{names[call.module]} ({kind(call.module)})' for call in norms)}; {ADVICE}."
         )
     return read_gain(norms[0].module, written.returned.shape[1])

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 from detox_engine.errors import InputError
 from detox_engine.plans.layers import LAYERS, SET_OF_DIRECTIONS, format_layers
 from detox_engine.plans.option import option, sentence
 
+Site = Literal["mlp", "attention"]
+"""What writes into the residual stream of a block."""
+Sites = Literal["mlp", "attention", "both"]
+SITES = {"mlp": "MLP", "attention": "Attention", "both": "MLP and attention"}
+"""Where an edit acts, in words."""
 SUGGESTION = "the study's suggestion"
 NO_EDIT = "no edit; a study's suggestion where only one of layers and rank is given"
 
@@ -47,9 +52,16 @@ class EditPlan:
     )
     edit_bias: bool = option(
         False,
-        "Also project the bias of the value layers; the paper leaves it alone.",
+        "Also project the bias of the layers that are edited; the paper leaves it alone.",
         "--edit-bias/--no-edit-bias",
         link="edit_bias",
+    )
+    sites: Sites = option(
+        "mlp",
+        "What the directions are removed from: what the MLP writes, as in the paper, what attention writes, or both.",
+        "--sites",
+        link="sites",
+        words=SITES,
     )
 
     def __post_init__(self) -> None:
@@ -57,6 +69,8 @@ class EditPlan:
             raise InputError(f"The rank must be 1 or more, not {self.rank}.")
         if not math.isfinite(self.strength):
             raise InputError(f"The strength must be a finite number, not {self.strength}; 1 is the paper's edit.")
+        if self.sites not in get_args(Sites):
+            raise InputError(f"The sites of an edit are mlp, attention or both, not “{self.sites}”.")
 
 
 @dataclass(frozen=True)
@@ -83,6 +97,7 @@ def record_edit(plan: EditPlan) -> dict[str, Any]:
         "strength": plan.strength,
         "switched_off": sorted(map(list, plan.switched_off)),
         "edit_bias": plan.edit_bias,
+        "sites": plan.sites,
     }
 
 
@@ -91,4 +106,5 @@ def describe_edit(plan: EditPlan) -> str:
     layers = ("layer " if len(plan.layers) == 1 else "layers ") + format_layers(plan.layers)
     off = f", {len(plan.switched_off)} switched off" if plan.switched_off else ""
     bias = ", biases too" if plan.edit_bias else ""
-    return f"{layers}, rank {plan.rank}, strength {plan.strength:g}{off}{bias}"
+    sites = {"mlp": "", "attention": ", attention only", "both": ", attention too"}[plan.sites]
+    return f"{layers}, rank {plan.rank}, strength {plan.strength:g}{off}{bias}{sites}"

@@ -59,8 +59,8 @@ def embed_study(
 def project_on_paper(embeddings: Embeddings, edit: LowRankEdit) -> Embeddings:
     """Embeddings with the edit's directions taken out of the edited layers only, and no model run.
 
-    That is not what the edited model does: there each edit changes what all layers above it compute, and the
-    attention and the embedding layer go on to write along the directions.
+    That is not what the edited model does: there each edit changes what all layers above it compute, and what is not
+    edited, such as the embedding layer, goes on to write along the directions.
     """
     sides = {}
     for name in ("toxic", "civil"):

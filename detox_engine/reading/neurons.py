@@ -51,7 +51,7 @@ def find_value_vectors(
 
     Value vectors that promote toxic tokens are those of Lee et al. 2024 (arXiv 2401.01967, section 3), found there
     with a trained probe. Where a norm's gain follows the value layer (Gemma), a row counts as what arrives in the
-    residual stream of it.
+    residual stream of it. What attention writes is no part of it.
     """
     value = model.anatomy.value_at(layer)
     weight = value.rows

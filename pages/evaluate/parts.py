@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from detox_engine.plans.edit import SITES
 from detox_engine.scoring.scorer import QUESTIONS, SPARES_HARMLESS
 from pages.evaluate.figures import find_fates
 from ui.show.downloads import Table
@@ -129,13 +130,13 @@ def moved_html(rows: Sequence[tuple[str, float, float]]) -> str:
 
 
 def proof_html(proof: EditProof, rank: int, hidden: int, strength: float) -> str:
-    """The edit's proof: what it does to each layer's weights, and the hashes that show that nothing stays behind."""
+    """The edit's proof: what it does to all weights that it changes, and the hashes that show that nothing stays."""
     body = "".join(
-        f"<tr><td>{change.layer}</td><td>{change.change:.2%}</td><td>{change.along_before:.2%}</td>"
-        f"<td>{_rest(change.along_after)}</td></tr>"
+        f"<tr><td>{change.layer}</td><td>{SITES[change.site]}</td><td>{change.change:.2%}</td>"
+        f"<td>{change.along_before:.2%}</td><td>{_rest(change.along_after)}</td></tr>"
         for change in proof.changes
     )
-    titles = ("Layer", "Weights changed", "Along the removed directions before", "Along them after")
+    titles = ("Layer", "What writes", "Weights changed", "Along the removed directions before", "Along them after")
     heads = "".join(f"<th>{title}</th>" for title in titles)
     undone = proof.undone == proof.before
     hashes = "".join(
@@ -148,7 +149,7 @@ def proof_html(proof: EditProof, rank: int, hidden: int, strength: float) -> str
     )
     return (
         f'<div class="proof"><table class="figures"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
-        f'<p class="aside">All as shares of the norm of the layer’s value matrix. {rank} random '
+        f'<p class="aside">All as shares of the norm of the matrix that writes. {rank} random '
         f"direction{'s' if rank > 1 else ''} of {hidden} would hold about {(rank / hidden) ** 0.5:.2%} of it. "
         f"{_strength_words(strength)}</p>"
         f'<dl class="hashes"><dt class="head">Hash of all weights</dt><dd></dd>{hashes}</dl></div>'

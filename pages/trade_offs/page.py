@@ -159,6 +159,7 @@ def take_setting(edit: EditPlan) -> None:
         strength=edit.strength,
         switched_off=frozenset(),
         edit_bias=False,
+        sites=edit.sites,
     )
     st.session_state.sweep_taken = (edit, describe_change(before, edit))
 

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from detox_engine.cli import main, output
 from detox_engine.cli.compare import read_prompts_for
 from detox_engine.plans.choice import Choice
-from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.edit import EditPlan, record_edit
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.option import sentence
 from detox_engine.plans.sampling import SamplingPlan
@@ -118,7 +118,7 @@ def test_journey_answers_in_json_with_the_documented_keys(home: Path, tmp_path: 
             assert len(scores) == 4 and scores == sorted(scores) and entry[pole][0]["token"]
 
     compared = run_json("compare", out, "--prompts", home / "prompts.txt", "--samples", 2, "--max-new-tokens", 6)
-    assert compared["edit"] == {**fitted["suggested"], "strength": 1.0, "switched_off": [], "edit_bias": False}
+    assert compared["edit"] == record_edit(EditPlan((0,))) | fitted["suggested"]
     assert [(entry["prompt"], entry["sample"]) for entry in compared["results"]] == [
         (prompt, sample)
         for prompt in ("The train is late and", "The garden needs", "She explained")
@@ -147,17 +147,24 @@ def test_journey_answers_people_with_tables(home: Path):
 def test_compare_takes_the_edit_it_is_told(home: Path):
     prompt = ("--prompt", "The garden needs", "--prompt", "She explained", "--greedy")
     asked = run_json("compare", home / "study", "--layers", "0,2", "--rank", 2, "--strength", 0.5, *prompt)
-    assert asked["edit"] == {"layers": "0,2", "rank": 2, "strength": 0.5, "switched_off": [], "edit_bias": False}
+    assert asked["edit"] == record_edit(EditPlan((0, 2), 2, 0.5))
+    assert {"layers": "0,2", "rank": 2, "strength": 0.5, "sites": "mlp"}.items() <= asked["edit"].items()
     nothing = run_json("compare", home / "study", "--layers", "all", "--strength", 0, *prompt)
     assert nothing["summary"]["changed"] == 0
     assert all(entry["before"] == entry["after"] for entry in nothing["results"])
 
 
+def test_compare_edits_attention_where_it_is_told(home: Path):
+    command = ("compare", home / "study", "--layers", "all", "--rank", 2, "--prompt", "The garden needs", "--greedy")
+    told = {sites: run_json(*command, "--sites", sites) for sites in ("mlp", "attention", "both")}
+    assert all(found["edit"]["sites"] == sites for sites, found in told.items())
+    assert len({found["results"][0]["after"] for found in told.values()}) == 3
+
+
 def test_compare_leaves_a_switched_off_direction_in_place(home: Path, refuse):
     command = ("compare", home / "study", "--layers", "0,2", "--rank", 2, "--prompt", "The garden needs")
     asked = run_json(*command, "--switch-off", "0.1,2.0")
-    whole = {"layers": "0,2", "rank": 2, "strength": 1.0, "switched_off": [[0, 1], [2, 0]], "edit_bias": False}
-    assert asked["edit"] == whole
+    assert asked["edit"] == record_edit(EditPlan((0, 2), 2)) | {"switched_off": [[0, 1], [2, 0]]}
     refuse(*command, "--switch-off", "1.0", says="1.0")
     refuse(*command, "--switch-off", "0.2", says="0.2")
     refuse(*command, "--switch-off", "layer 2", says="layer.direction")

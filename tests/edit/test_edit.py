@@ -1,6 +1,7 @@
 """The edit's faces agree on every family, change what they say and nothing else, and leave nothing behind."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,13 +12,14 @@ from detox_engine.edit.in_pass import edited
 from detox_engine.edit.in_weights import apply_to_weights, edited_weights, measure_edit
 from detox_engine.edit.low_rank import LowRankEdit, make_edit
 from detox_engine.errors import InputError
-from detox_engine.model.anatomy import Anatomy, find_anatomy
-from detox_engine.plans.edit import EditPlan
+from detox_engine.model.anatomy import Anatomy, OutputProjection, block_output, find_anatomy
+from detox_engine.plans.edit import EditPlan, Sites
 from detox_engine.study.subspace import ToxicSubspace
 from tests.models import FAMILIES, HIDDEN, LAYERS, fresh_model, tiny_model
 
 IDS = torch.randint(3, 300, (4, 7), generator=torch.Generator().manual_seed(0))
 GEMMAS = [family for family in FAMILIES if family.startswith("gemma")]
+SITES = ("mlp", "attention", "both")
 
 
 def draw_basis(rank: int, seed: int, hidden: int = HIDDEN) -> Tensor:
@@ -35,15 +37,35 @@ def read_logits(model: nn.Module, ids: Tensor = IDS) -> Tensor:
     return model(input_ids=ids).logits
 
 
-def read_values(anatomy: Anatomy, layer: int, model: nn.Module) -> Tensor:
-    """`[batch * tokens, hidden]` what the value layer writes, as later hooks see it."""
+def read_written(written: OutputProjection, model: nn.Module) -> Tensor:
+    """`[batch * tokens, hidden]` what an output projection writes, as later hooks see it."""
     seen = []
-    handle = anatomy.values[layer].module.register_forward_hook(lambda module, given, out: seen.append(out.clone()))
+    handle = written.module.register_forward_hook(lambda module, given, out: seen.append(out.clone()))
     try:
         read_logits(model)
     finally:
         handle.remove()
     return seen[0].reshape(-1, seen[0].shape[-1])
+
+
+def read_values(anatomy: Anatomy, layer: int, model: nn.Module) -> Tensor:
+    """`[batch * tokens, hidden]` what the value layer writes, as later hooks see it."""
+    return read_written(anatomy.values[layer], model)
+
+
+def read_block(anatomy: Anatomy, layer: int, model: nn.Module) -> Tensor:
+    """`[batch, tokens, hidden]` what the block of a layer, not the first, adds to the residual stream."""
+    states: list[Tensor] = []
+    handles = [
+        block.register_forward_hook(lambda module, given, out: states.append(block_output(out).clone()))
+        for block in anatomy.blocks[layer - 1 : layer + 1]
+    ]
+    try:
+        read_logits(model)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return states[1] - states[0]
 
 
 def copy_parameters(model: nn.Module) -> dict[str, Tensor]:
@@ -62,11 +84,12 @@ def draw_subspaces(kept: int = 4) -> list[ToxicSubspace]:
 
 
 @pytest.mark.parametrize("edit_bias", [False, True], ids=["bias kept", "bias edited"])
+@pytest.mark.parametrize("sites", SITES)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_forward_and_weights_agree(family: str, edit_bias: bool) -> None:
+def test_forward_and_weights_agree(family: str, sites: Sites, edit_bias: bool) -> None:
     model, _ = tiny_model(family)
     anatomy = find_anatomy(model)
-    edit = draw_edit(strength=0.8, edit_bias=edit_bias)
+    edit = draw_edit(strength=0.8, edit_bias=edit_bias, sites=sites)
     plain = read_logits(model)
     with edited(anatomy, [edit] * len(IDS)):
         forward = read_logits(model)
@@ -82,7 +105,8 @@ def test_every_row_carries_its_own_edit(family: str) -> None:
     model, _ = tiny_model(family)
     anatomy = find_anatomy(model)
     first, second = draw_edit((1,), rank=3, strength=1.5), draw_edit((0, 2), rank=1, seed=9, edit_bias=True)
-    rows = [first, None, second, first]
+    attention = draw_edit((0, 1), seed=5, sites="attention")
+    rows = [first, None, replace(second, sites="both"), attention]
     plain = read_logits(model)
     with edited(anatomy, rows):
         mixed = read_logits(model)
@@ -95,17 +119,58 @@ def test_every_row_carries_its_own_edit(family: str) -> None:
             assert (mixed[row] - plain[row]).abs().max() > 1e-3 * plain.abs().max()
 
 
+@pytest.mark.parametrize("sites", SITES)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_nothing_is_left_along_the_directions(family: str) -> None:
+def test_nothing_is_left_along_the_directions_where_they_are_removed(family: str, sites: Sites) -> None:
     model, _ = tiny_model(family)
     anatomy = find_anatomy(model)
-    edit = draw_edit((1,), edit_bias=True)
-    before = read_values(anatomy, 1, model)
-    basis = edit.basis_at(1, anatomy.values[1])
-    with edited(anatomy, [edit] * len(IDS)):
-        after = read_values(anatomy, 1, model)
-    assert (before @ basis.T).norm() > 1e-2 * before.norm()
-    assert (after @ basis.T).norm() < 1e-6 * before.norm()
+    edit = draw_edit((1,), edit_bias=True, sites=sites)
+    for written in anatomy.written_at(1, "both"):
+        before = read_written(written, model)
+        basis = edit.basis_at(1, written)
+        with edited(anatomy, [edit] * len(IDS)):
+            after = read_written(written, model)
+        assert (before @ basis.T).norm() > 1e-2 * before.norm()
+        if sites in (written.site, "both"):
+            assert (after @ basis.T).norm() < 1e-6 * before.norm()
+        else:
+            assert (after @ basis.T).norm() > 1e-2 * before.norm()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_block_adds_nothing_along_directions_that_are_removed_from_both_of_its_parts(family: str) -> None:
+    model, _ = tiny_model(family)
+    anatomy = find_anatomy(model)
+    edit = draw_edit((1,), rank=3, edit_bias=True, sites="both")
+    plain = read_block(anatomy, 1, model)
+    with edited(anatomy, [edit]):
+        forward = read_block(anatomy, 1, model)
+    with edited_weights(anatomy, edit):
+        weights = read_block(anatomy, 1, model)
+    for added in (forward, weights):
+        assert (added @ edit.bases[1].T).norm() < 1e-5 * plain.norm()
+    for site in ("mlp", "attention"):
+        with edited(anatomy, [replace(edit, sites=site)]):
+            left = read_block(anatomy, 1, model)
+        assert (left @ edit.bases[1].T).norm() > 0.02 * plain.norm()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_attention_adds_to_the_stream_has_nothing_along_its_removed_directions(family: str) -> None:
+    model = fresh_model(family)
+    anatomy = find_anatomy(model)
+    for parameter in anatomy.values[1].module.parameters():
+        parameter.zero_()  # so that the block adds what its attention writes, and nothing else
+    edit = draw_edit((1,), rank=3, edit_bias=True, sites="attention")
+    plain = read_block(anatomy, 1, model)
+    with edited(anatomy, [edit]):
+        forward = read_block(anatomy, 1, model)
+    with edited_weights(anatomy, edit):
+        weights = read_block(anatomy, 1, model)
+    assert (plain @ edit.bases[1].T).norm() > 0.05 * plain.norm()
+    for added in (forward, weights):
+        assert (added @ edit.bases[1].T).norm() < 1e-5 * plain.norm()
+        assert added.norm() > 0.5 * plain.norm()
 
 
 @pytest.mark.parametrize("edit_bias", [False, True])
@@ -158,12 +223,12 @@ def test_a_gain_of_zero_leaves_fewer_directions() -> None:
 def test_edit_restores_every_bit(family: str) -> None:
     model = fresh_model(family)
     anatomy = find_anatomy(model)
-    edit = draw_edit(edit_bias=True)
+    edit = draw_edit(edit_bias=True, sites="both")
     before = copy_parameters(model)
     with pytest.raises(RuntimeError, match="midway"), edited_weights(anatomy, edit):
         changed = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])]
         raise RuntimeError("midway")
-    expected = {f"{anatomy.values[layer].name}.weight" for layer in (1, 2)}
+    expected = {f"{written.name}.weight" for layer in (1, 2) for written in anatomy.written_at(layer, "both")}
     expected |= {name.replace("weight", "bias") for name in expected} & set(before)
     assert set(changed) == expected
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
@@ -173,8 +238,8 @@ def test_hooks_are_gone_after_an_exception() -> None:
     model, _ = tiny_model("llama")
     anatomy = find_anatomy(model)
     hooks = count_hooks(model)
-    with pytest.raises(RuntimeError, match="midway"), edited(anatomy, [draw_edit()] * len(IDS)):
-        assert count_hooks(model) == hooks + 2
+    with pytest.raises(RuntimeError, match="midway"), edited(anatomy, [draw_edit(), draw_edit(sites="both")] * 2):
+        assert count_hooks(model) == hooks + 4
         raise RuntimeError("midway")
     assert count_hooks(model) == hooks
 
@@ -276,19 +341,52 @@ def test_gradients_flow_through_the_forward_face() -> None:
     assert (gradient @ edit.bases[1].T).norm() < 1e-5 * gradient.norm()
 
 
+@pytest.mark.parametrize("sites", SITES)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_lora_factors_give_the_edited_weights(family: str) -> None:
+def test_lora_factors_give_the_edited_weights(family: str, sites: Sites) -> None:
     model, _ = tiny_model(family)
     anatomy = find_anatomy(model)
-    edit = draw_edit(strength=0.7, rank=3)
+    edit = draw_edit(strength=0.7, rank=3, sites=sites)
     for layer in edit.layers:
-        first, second = lora_factors(anatomy, edit, layer)
-        value = anatomy.values[layer]
-        adapted = value.rows + (second @ first).T
-        with edited_weights(anatomy, edit):
-            assert torch.allclose(adapted, value.rows, atol=1e-6)
-        assert first.shape == (3, value.rows.shape[0])
-        assert second.shape == (HIDDEN, 3)
+        places = anatomy.written_at(layer, sites)
+        factors = lora_factors(anatomy, edit, layer)
+        assert list(factors) == [written.name for written in places]
+        for written in places:
+            first, second = factors[written.name]
+            adapted = written.rows + (second @ first).T
+            with edited_weights(anatomy, edit):
+                assert torch.allclose(adapted, written.rows, atol=1e-6)
+            assert first.shape == (3, written.rows.shape[0])
+            assert second.shape == (HIDDEN, 3)
+
+
+def test_an_attention_that_was_not_found_leaves_the_mlps_to_edit() -> None:
+    model = fresh_model("gpt2")
+    model.transformer.h[1].attn.resid_dropout = nn.LayerNorm(HIDDEN)
+    anatomy = find_anatomy(model)
+    before, hooks = copy_parameters(model), count_hooks(model)
+    for sites in ("attention", "both"):
+        edit = draw_edit((0, 1), sites=sites)
+        with pytest.raises(InputError, match="attention's result at layer 1 was not found"), edited(anatomy, [edit]):
+            pass
+        for act in (apply_to_weights, measure_edit):
+            with pytest.raises(InputError, match="attention's result at layer 1 was not found"):
+                act(anatomy, edit)
+    assert count_hooks(model) == hooks
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    with edited_weights(anatomy, draw_edit((0, 1))):
+        assert not torch.equal(anatomy.values[1].module.weight, before[f"{anatomy.values[1].name}.weight"])
+
+
+def test_measuring_names_every_place_that_is_edited() -> None:
+    anatomy = find_anatomy(fresh_model("llama"))
+    edit = draw_edit(sites="both")
+    changes = measure_edit(anatomy, edit)
+    both = [(layer, site) for layer in (1, 2) for site in ("attention", "mlp")]
+    assert [(change.layer, change.site) for change in changes] == both
+    for change, (layer, site) in zip(changes, both, strict=True):
+        (alone,) = measure_edit(anatomy, replace(edit, bases={layer: edit.bases[layer]}, sites=site))
+        assert change == alone and change.along_after < 1e-6 < change.along_before
 
 
 def test_measuring_tells_the_change_and_leaves_the_model() -> None:
@@ -317,6 +415,7 @@ def test_make_edit_takes_the_plan() -> None:
     assert edit.strength == 0.5
     assert torch.equal(edit.bases[0], subspaces[0].basis[:3])
     assert torch.equal(edit.bases[2], subspaces[2].basis[[0, 2]])
+    assert edit.sites == "mlp" and make_edit(subspaces, replace(plan, sites="both")).sites == "both"
 
 
 def test_make_edit_leaves_out_a_layer_that_is_switched_off() -> None:

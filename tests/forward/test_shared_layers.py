@@ -20,7 +20,8 @@ CPU = torch.device("cpu")
 @torch.inference_mode()
 def test_shared_prompts_give_what_separate_ones_give(family: str, texts: Sequence[list[int]]) -> None:
     model = open_tiny(family)
-    # In no order of first layers, two of one first layer, one of strength 0, and one prompt without its unedited row.
+    # In no order of first layers, at every site, two of one first layer, one of strength 0, and one prompt without its
+    # unedited row.
     edits = [
         draw_edit((2,), seed=4, strength=2.0),
         None,
@@ -28,6 +29,8 @@ def test_shared_prompts_give_what_separate_ones_give(family: str, texts: Sequenc
         draw_edit((1,), strength=2.0),
         draw_edit((1, 2), seed=2, strength=2.0),
         draw_edit((1,), seed=3, strength=0.0),
+        draw_edit((1,), seed=5, strength=2.0, sites="attention"),
+        draw_edit((0, 1), seed=6, strength=2.0, sites="both"),
     ]
     cells = [(prompt, edit) for prompt in range(len(texts)) for edit in edits][:-1]
     cells.remove((0, None))

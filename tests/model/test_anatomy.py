@@ -15,6 +15,9 @@ from detox_engine.model.anatomy import block_output, find_anatomy
 from tests.models import FAMILIES, HIDDEN, INNER, LAYERS, SENTENCES, fresh_model, tiny_model
 
 GEMMAS = ("gemma2", "gemma3")
+ATTENTION_OUTPUTS = {"gpt2": "c_proj"} | dict.fromkeys(("gptj", "gpt_neo", "opt"), "out_proj")
+ATTENTION_OUTPUTS |= dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", *GEMMAS), "o_proj")
+"""What attention writes with in families that do not call it `dense`."""
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 99}
 
 
@@ -53,9 +56,9 @@ def anatomy(family):
     return find_anatomy(tiny_model(family)[0])
 
 
-def normalised(states, anatomy):
-    """What joins the residual stream when a value layer gives `states` and an RMS norm follows."""
-    return states * torch.rsqrt(states.pow(2).mean(-1, keepdim=True) + 1e-6) * anatomy.values[1].gain
+def normalised(states, gain):
+    """What joins the residual stream when an output projection gives `states` and an RMS norm follows."""
+    return states * torch.rsqrt(states.pow(2).mean(-1, keepdim=True) + 1e-6) * gain
 
 
 @torch.no_grad()
@@ -70,9 +73,25 @@ def test_zeroing_the_value_layer_removes_exactly_what_it_wrote(family, anatomy):
     finally:
         for name, parameter in value.module.named_parameters():
             parameter.copy_(kept[name])
-    written = normalised(before["value"], anatomy) if family in GEMMAS else before["value"]
+    written = normalised(before["value"], value.gain) if family in GEMMAS else before["value"]
     assert written.abs().mean() > 0.1
     torch.testing.assert_close(before["block"] - after["block"], written, atol=2e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_without_its_mlp_a_block_adds_exactly_what_its_attentions_output_writes(family):
+    model, tokenizer = fresh_model(family), tiny_model(family)[1]
+    anatomy = find_anatomy(model)
+    for parameter in anatomy.values[1].module.parameters():
+        parameter.zero_()
+    attention, seen = anatomy.attention_outputs[1], {}
+    parts = {"below": anatomy.blocks[0], "block": anatomy.blocks[1], "written": attention.module}
+    for name, part in parts.items():
+        part.register_forward_hook(lambda _part, _given, out, name=name: seen.update({name: block_output(out).clone()}))
+    anatomy.trunk(**tokenizer(SENTENCES[0], return_tensors="pt"), use_cache=False)
+    written = normalised(seen["written"], attention.gain) if family in GEMMAS else seen["written"]
+    assert written.abs().mean() > 0.05
+    torch.testing.assert_close(seen["block"] - seen["below"], written, atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family not in GEMMAS])
@@ -134,6 +153,57 @@ def test_only_a_norm_behind_the_mlp_gives_a_value_layer_a_gain(family, anatomy):
             assert value.gain is None
 
 
+def test_only_a_norm_behind_attention_gives_its_output_a_gain(family, anatomy):
+    for attention, block in zip(anatomy.attention_outputs, anatomy.blocks, strict=True):
+        if family in GEMMAS:
+            gain = 1 + block.post_attention_layernorm.weight
+            torch.testing.assert_close(attention.gain, gain, atol=1e-6, rtol=1e-6)
+        else:
+            assert attention.gain is None
+
+
+def test_every_block_has_what_its_own_attention_writes_with(family, anatomy):
+    model, _ = tiny_model(family)
+    assert len(anatomy.attention_outputs) == LAYERS
+    for layer, attention in enumerate(anatomy.attention_outputs):
+        assert model.get_submodule(attention.name) is attention.module
+        assert attention.module in set(anatomy.blocks[layer].modules()) and attention.site == "attention"
+        assert attention.name.rsplit(".", 1)[1] == ATTENTION_OUTPUTS.get(family, "dense")
+        assert attention.rows.shape == (HIDDEN, HIDDEN)
+        assert anatomy.written_at(layer, "both") == (attention, anatomy.values[layer])
+        assert anatomy.written_at(layer, "attention") == (attention,)
+        assert anatomy.written_at(layer, "mlp") == (anatomy.values[layer],)
+
+
+@pytest.mark.parametrize("sites", ["mlp", "attention", "both"])
+def test_a_layer_outside_the_model_writes_nowhere(sites):
+    with pytest.raises(InputError, match=f"0-{LAYERS - 1}"):
+        find_anatomy(tiny_model("gpt2")[0]).written_at(LAYERS, sites)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [torch.nn.LayerNorm(HIDDEN), torch.nn.Sequential(torch.nn.Linear(HIDDEN, 7), torch.nn.Linear(7, 5))],
+    ids=["a layer norm", "another width"],
+)
+def test_attention_that_ends_otherwise_is_not_found_where_it_does(end):
+    model = fresh_model("gpt2")
+    block = model.transformer.h[1]
+    attend = block.attn.forward
+
+    def forward(*given, **named):
+        written, *rest = attend(*given, **named)
+        ended = end(written)
+        return (ended if ended.shape == written.shape else written), *rest
+
+    block.attn.end, block.attn.forward = end, forward
+    anatomy = find_anatomy(model)
+    assert [each is None for each in anatomy.attention_outputs] == [False, True, False]
+    assert anatomy.written_at(1, "mlp") == (anatomy.values[1],)
+    with pytest.raises(InputError, match=r"attention's result at layer 1 was not found.* edit the MLPs alone"):
+        anatomy.written_at(1, "both")
+
+
 def test_every_block_has_its_own_value_layer_in_order(family, anatomy):
     model, _ = tiny_model(family)
     assert anatomy.layers == len(anatomy.values) == LAYERS
@@ -156,7 +226,9 @@ def test_looking_leaves_no_hook_behind(family):
 def test_the_anatomy_is_the_same_in_bfloat16(family):
     model = fresh_model(family).bfloat16()
     narrow, wide = find_anatomy(model), find_anatomy(tiny_model(family)[0])
-    assert [value.name for value in narrow.values] == [value.name for value in wide.values]
+    for layer in range(LAYERS):
+        names = [[written.name for written in each.written_at(layer, "both")] for each in (narrow, wide)]
+        assert names[0] == names[1] and len(names[0]) == 2
     torch.testing.assert_close(narrow.norm_gain, wide.norm_gain, atol=0.02, rtol=0.01)
 
 

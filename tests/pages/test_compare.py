@@ -12,7 +12,7 @@ from detox_engine.cli.main import app as command_line
 from detox_engine.disk import write_json
 from detox_engine.forward.compare import Comparison, Continuation
 from detox_engine.plans.commands import STUDY
-from detox_engine.plans.edit import EditPlan, effective
+from detox_engine.plans.edit import EditPlan, effective, record_edit
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.scoring.records import record_comparisons, summarise
 from pages.compare.figure import toxicity_figure
@@ -223,6 +223,17 @@ def test_the_command_line_writes_the_same(tiny_folder, tmp_path):
     assert told == [(one.before.text, one.after.text) for one in results(session)]
 
 
+def test_the_sidebar_says_what_the_directions_are_removed_from(tiny_folder):
+    session = write_own(tiny_folder, "The soup is", layers="0-2", rank=2)
+    first = find_written(session)
+    session.segmented_control(key="edit_sites").set_value("both").run()
+    assert session.query_params["sites"] == ["both"] and "attention too" in texts(session)
+    again = find_written(write(session))
+    assert (first.asked.edit.sites, again.asked.edit.sites) == ("mlp", "both")
+    sides = [written.comparisons[0] for written in (first, again)]
+    assert sides[0].before == sides[1].before and sides[0].after != sides[1].after
+
+
 def test_many_prompts_come_as_a_file_that_the_command_reads(tiny_folder):
     session = open_page(tiny_folder)
     session.number_input(key="prompts_count_everyday").set_value(21).run()
@@ -237,7 +248,7 @@ def test_the_downloads_hold_the_texts_the_edit_and_the_sampling(tiny_folder):
     assert {"download_json", "download_csv"} <= {button.key for button in session.get("download_button")}
     written = find_written(session)
     whole = json.loads(write_json(record_written(written)))
-    assert whole["edit"] == {"layers": "0-2", "rank": 8, "strength": 1.0, "switched_off": [[1, 0]], "edit_bias": False}
+    assert whole["edit"] == record_edit(EditPlan((0, 1, 2), 8)) | {"switched_off": [[1, 0]]}
     assert whole["sampling"]["max_new_tokens"] == 6
     assert whole["model"]["weights_hash"].startswith("sha256:")
     assert [entry["prompt"] for entry in whole["results"]] == ["The soup is", "The train is"]
@@ -335,6 +346,7 @@ def test_the_document_repeats_the_edit_and_the_sampling():
         "strength": 1.0,
         "switched_off": [[4, 1]],
         "edit_bias": False,
+        "sites": "mlp",
     }
     assert written["sampling"]["seed"] == 3
     assert set(written["results"][0]) == {

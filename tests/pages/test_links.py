@@ -53,7 +53,7 @@ EVERYTHING = View(
         False,
         "mean-difference",
     ),
-    edit=EditPlan((2, 5, 6, 7), 3, 0.25, frozenset({(5, 1), (2, 0)}), True),
+    edit=EditPlan((2, 5, 6, 7), 3, 0.25, frozenset({(5, 1), (2, 0)}), True, "both"),
     layer=6,
     direction=0,
     pages={

@@ -180,7 +180,7 @@ def test_many_prompts_are_read_from_a_file():
 
 @pytest.mark.parametrize("name", ["compare", "evaluate", "map", "lens"])
 def test_every_command_that_edits_says_the_whole_edit(name):
-    edit = EditPlan((0, 1), 2, 1.0, frozenset({(1, 0), (0, 1)}), edit_bias=True)
+    edit = EditPlan((0, 1), 2, 1.0, frozenset({(1, 0), (0, 1)}), edit_bias=True, sites="both")
     command = {
         "compare": lambda: commands.compare_command(KEY, edit, ["Hello"], SamplingPlan()),
         "evaluate": lambda: commands.evaluate_command(KEY, edit, EvaluationPlan()),

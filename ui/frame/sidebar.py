@@ -48,6 +48,7 @@ def _draw_edit_plan() -> None:
     _pick_layers(study, edit)
     _pick_rank(study)
     _pick_strength(edit)
+    ask("edit.sites", "Removed from", "edit_sites")
     ask("edit.edit_bias", "Edit the bias too", "edit_bias")
     if edit.switched_off:
         count = len(edit.switched_off)
