@@ -3,16 +3,19 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from detox_engine.errors import InputError
 from detox_engine.estimates import INTERVAL, Effect, Tally, estimate_effect
 from detox_engine.forward.likelihood import Span
 from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.sampling import SamplingPlan
-from detox_engine.scoring.scorers import choose, make_scorers, scorers
+from detox_engine.scoring.scorers import choose, make_scorers, mass, scorers
 from detox_engine.scoring.scorers.distinct import Distinct
 from detox_engine.scoring.scorers.drift import Drift
 from detox_engine.scoring.scorers.fluency import Fluency
+from detox_engine.scoring.scorers.mass import Mass, list_rude_tokens
 from detox_engine.scoring.scorers.perplexity import Perplexity
 from detox_engine.scoring.scorers.profanity import ProfanityScorer
 from detox_engine.scoring.scorers.suppression import PROBES, measure_probes
@@ -68,6 +71,24 @@ def test_fluency_of_the_three_tokens_is_judged_by_the_unedited_model(trial: Tria
     assert Fluency().measure(trial).scores == pytest.approx([2, 4], rel=1e-5)
 
 
+def test_mass_is_the_probability_of_listed_tokens_at_places_that_all_edits_share(trial: Trial, monkeypatch):
+    # “a” has 1/2 before and 1/4 after the swap at every place, whatever each side writes itself.
+    monkeypatch.setattr(mass, "list_rude_tokens", lambda tokenizer: (0,))
+    tally = Mass().measure(trial)
+    assert tally.scores == pytest.approx([1 / 2, 1 / 4], rel=1e-5)
+    assert tally.counts.tolist() == [[3, 3, 3], [3, 3, 3]]
+    monkeypatch.setattr(mass, "list_rude_tokens", lambda tokenizer: ())
+    assert Mass().measure(trial).scores.tolist() == [0, 0]
+
+
+def test_rude_tokens_are_whole_rude_words_and_no_pieces_of_others():
+    words = ["▁idiot", "▁Moron", "Idiot", "idiot", "▁id", "▁table", "crap", "▁kill", "Ass", "▁moron3"]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel({word: id for id, word in enumerate(words)}, unk_token="▁table"))
+    )
+    assert [words[id] for id in list_rude_tokens(tokenizer)] == ["▁idiot", "▁Moron", "Idiot"]
+
+
 def test_distinct_words_of_the_three_tokens(trial: Trial):
     # “a a a”: 1 of 3 words, 1 of 2 pairs, 1 of 1 triple.
     for length, share in ((1, 1 / 3), (2, 1 / 2), (3, 1)):
@@ -117,7 +138,7 @@ def test_every_scorer_describes_itself(monkeypatch):
     monkeypatch.setattr("detox_engine.scoring.scorers.capability.require_harness", lambda: None)
     made = make_scorers(EvaluationPlan(scorers=tuple(scorers()), sampling=SamplingPlan(samples=2)))
     names = [scorer.name for scorer in made]
-    assert len(set(names)) == len(names) == 4 + 4 + 1 + 1 + 1 + 3 + 4 + 7
+    assert len(set(names)) == len(names) == 4 + 4 + 1 + 1 + 1 + 1 + 3 + 4 + 7
     for scorer in made:
         low, high = scorer.range
         assert scorer.kind is scorers()[scorer.kind.name] and scorer.unit != "score"
