@@ -7,7 +7,7 @@ from detox_engine.errors import Progress, ignore_progress
 from detox_engine.forward.compare import Comparison, compare_prompts
 from detox_engine.model.load import OpenModel, load_model
 from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.fit import PAPER, FitPlan
 from detox_engine.plans.read import Measure
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec
@@ -54,14 +54,15 @@ class Workbench:
         top: int = 10,
         measure: Measure = "product",
         through_norm: bool = False,
+        method: str = PAPER,
     ) -> tuple[DirectionReading, ...]:
         """The first `rank` directions of each of `layers` in tokens; see `read_directions`."""
-        return read_directions(self.model, study, layers, rank, top, measure, through_norm)
+        return read_directions(self.model, study, layers, rank, top, measure, through_norm, method)
 
     def edit(self, study: Study, plan: EditPlan) -> LowRankEdit:
         """The edit that `plan` asks for, checked against the study and this model."""
         study.require_fit(self.model)
-        return make_edit(study.subspaces, plan)
+        return make_edit(study.of(plan.method), plan)
 
     def compare(
         self,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from detox_engine.study.study import Study
 
 
-@asks({"--method": list_in_words(methods())}, model=ModelSpec(), plan=FitPlan(), options=usual_options(methods()))
+@asks({"--methods": list_in_words(methods())}, model=ModelSpec(), plan=FitPlan(), options=usual_options(methods()))
 def fit(out: Out, model: ModelSpec, plan: FitPlan, options: Mapping[str, Any], as_json: Json = False) -> None:
     """Find the toxic directions of every layer of a model, and write them to a study."""
     with output.progress_bars() as progress:

@@ -168,8 +168,10 @@ def load_workbench(study: "Study", model: Said[StudyModel], progress: Progress) 
 
 
 def plan_edit(study: "Study", said: Said[EditPlan]) -> EditPlan:
-    """The edit asked for, the study's suggestion where nothing was said."""
-    return check_edit(study, said.over(study.suggested_edit))
+    """The edit asked for, the study's suggestion where nothing was said, within what its method found."""
+    suggested = study.suggested_edit
+    kept = study.kept_of(said.values.get("method", suggested.method))
+    return check_edit(study, said.over(replace(suggested, rank=min(suggested.rank, kept))))
 
 
 def plan_edit_beside(study: "Study", said: Said[EditBeside]) -> EditPlan | None:
@@ -188,7 +190,7 @@ def check_edit(study: "Study", plan: EditPlan) -> EditPlan:
                 f"Direction {layer}.{direction} cannot be switched off: the edit removes directions 0-{plan.rank - 1} "
                 f"of layers {format_layers(plan.layers)}."
             )
-    make_edit(study.subspaces, plan)
+    make_edit(study.of(plan.method), plan)
     return plan
 
 

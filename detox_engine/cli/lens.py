@@ -52,8 +52,8 @@ def lens(
 
         bench = load_workbench(fitted, model, progress)
         fitted.require_fit(bench.model)
-        change = None if plan is None else make_edit(fitted.subspaces, plan)
-        bases = make_edit(fitted.subspaces, read).bases
+        change = None if plan is None else make_edit(fitted.of(plan.method), plan)
+        bases = make_edit(fitted.of(read.method), read).bases
         found = project_text(bench.model, text, bases, change)
     if found.text.cut:
         output.print_note(f"The text was cut at its end: {found.text.cut} tokens were left out.")
@@ -87,14 +87,16 @@ def lens(
 
 def plan_lens(study: "Study", asked: LensPlan) -> EditPlan:
     """The layers and directions to read, in the shape of an edit plan, whose checks it shares."""
-    layers, rank, direction = asked.layers or study.suggested_layers, asked.rank, asked.direction
+    suggested, method = study.suggested_edit, asked.method or study.suggested_edit.method
+    layers, rank, direction, kept = asked.layers or suggested.layers, asked.rank, asked.direction, study.kept_of(method)
     if direction is None:
-        return check_edit(study, EditPlan(layers, study.suggested_rank if rank is None else rank))
+        rank = min(suggested.rank, kept) if rank is None else rank
+        return check_edit(study, EditPlan(layers, rank, method=method))
     if rank is not None:
         raise InputError("Choose one of --rank (length on a subspace) and --direction (signed projection).")
-    if not 0 <= direction < study.kept:
-        raise InputError(f"Direction {direction} was not kept: choose one of 0-{study.kept - 1}.")
-    return check_edit(study, EditPlan(layers, direction + 1))
+    if not 0 <= direction < kept:
+        raise InputError(f"Direction {direction} was not kept: choose one of 0-{kept - 1}.")
+    return check_edit(study, EditPlan(layers, direction + 1, method=method))
 
 
 def measure(

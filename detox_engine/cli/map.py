@@ -67,7 +67,7 @@ def show_map(
             bench = load_workbench(fitted, model, progress)
             embeddings["before"] = embed_study(bench.model, fitted, progress=progress)
         if plan is not None:
-            change = make_edit(fitted.subspaces, plan)
+            change = make_edit(fitted.of(plan.method), plan)
             embeddings["after"] = embed_study(bench.model, fitted, change, progress)
             embeddings["on paper"] = project_on_paper(embeddings["before"], change)
         states = {name: stack_sides(found, layer) for name, found in embeddings.items()}

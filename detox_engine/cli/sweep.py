@@ -81,8 +81,10 @@ def sweep(
 
 
 def plan_grid(study: "Study", said: Said[SweepPlan], options: Mapping[str, Any]) -> SweepPlan:
-    """The grid asked for; of the ranks that nobody asked for, those that the study has directions for."""
-    plan = said.over(SweepPlan(ranks=tuple(rank for rank in SweepPlan.ranks if rank <= study.kept)))
+    """The grid asked for; of the ranks that nobody asked for, those that the method has directions for."""
+    method = said.values.get("method", study.suggested_edit.method)
+    kept = study.kept_of(method)
+    plan = said.over(SweepPlan(ranks=tuple(rank for rank in SweepPlan.ranks if rank <= kept), method=method))
     evaluation = plan.evaluation.with_options(options)
     choose(evaluation)
     starts, ends = (layers and layers_of(study, layers) for layers in (plan.starts, plan.ends))

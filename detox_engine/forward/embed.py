@@ -1,6 +1,6 @@
 """One hooked pass over the texts: a sentence embedding for each layer, pair and side (method, step 1)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import local
@@ -12,7 +12,8 @@ from detox_engine.data.columns import Pair
 from detox_engine.edit.in_pass import edited
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError, Progress, ignore_progress
-from detox_engine.forward.embedded_pairs import Embeddings
+from detox_engine.forward.embedded_pairs import Embeddings, TokenMoments
+from detox_engine.forward.sinks import Sinks
 from detox_engine.model.batches import pack_batches, run_beside
 from detox_engine.model.load import OpenModel
 from detox_engine.model.trunk import run_trunk, watched
@@ -85,16 +86,26 @@ class _Pool(local):
     """`[batch, tokens]`"""
     states: Tensor
     """`[layers, batch, hidden]`"""
+    counted: Tensor
+    """`[batch, tokens]` bool, the tokens whose states are counted into the moments."""
+    left_out: Tensor
+    """`[layers]` int64, tokens that were left out as sinks."""
 
 
 @torch.inference_mode()
-def _run_batch(model: OpenModel, texts: Sequence[TokenizedText], pool: _Pool) -> Tensor:
-    """Pooled states `[layers, batch, hidden]` of one right-padded batch, on the model's device."""
+def _run_batch(model: OpenModel, texts: Sequence[TokenizedText], pool: _Pool, counted: Sequence[bool] = ()) -> Tensor:
+    """Pooled states `[layers, batch, hidden]` of one right-padded batch, on the model's device.
+
+    Args:
+        counted: which of the texts are counted into the moments; none where it is empty.
+    """
     device = model.network.device
     weights = torch.zeros((len(texts), max(len(text.ids) for text in texts)))
     for row, text in enumerate(texts):
         weights[row, : len(text.ids)] = torch.tensor(text.weights)
     pool.weights = weights.to(device)
+    pool.counted = (pool.weights > 0) & torch.tensor(counted or [False] * len(texts), device=device)[:, None]
+    pool.left_out = torch.zeros(model.anatomy.layers, dtype=torch.int64, device=device)
     pool.states = torch.empty((model.anatomy.layers, len(texts), model.anatomy.hidden), device=device)
     run_trunk(model, [text.ids for text in texts])
     return pool.states
@@ -108,12 +119,22 @@ def embed_pairs(
     pooling: Pooling = "mean",
     progress: Progress = ignore_progress,
     edit: LowRankEdit | None = None,
+    sinks: Sinks | None = None,
+    moments: TokenMoments | None = None,
+    held_out: Collection[int] = (),
 ) -> Embeddings:
     """Sentence embeddings of both sides of `pairs` after each block.
 
     Each text runs once through the trunk, without the language-model head. The states of a batch's tokens are pooled
-    inside the forward pass and gone with it. Progress counts texts. With an `edit` they are the embeddings of the
-    edited model.
+    inside the forward pass and gone with it. Progress counts texts.
+
+    Args:
+        edit: the embeddings are those of the model under this edit.
+        sinks: tokens whose states are a sink's are left out of the mean of their layer, and the embeddings have 0 in
+            the massive dimensions, so that no direction that is found in them reaches there. A text of which nothing
+            would be left keeps all of it. None keeps the paper's arithmetic.
+        moments: what the civil texts' token states add up to is added here, with the same left out.
+        held_out: indices of pairs that are not counted into the moments.
 
     Raises:
         InputError: a text has no token left to pool, an embedding is not finite, or the memory does not
@@ -124,14 +145,31 @@ def embed_pairs(
     sides = [(pair.prompt, text) for pair in pairs for text in (pair.toxic_text, pair.civil_text)]
     texts = [tokenize(model, prompt, text, max_length, pooling) for prompt, text in sides]
     pooled = torch.empty((model.anatomy.layers, len(texts), model.anatomy.hidden))
+    left_out = torch.zeros(model.anatomy.layers, dtype=torch.int64)
+    massive = list(sinks.dimensions) if sinks is not None else []
 
-    def run(batch: Sequence[int]) -> Tensor:
-        states = _run_batch(model, [texts[index] for index in batch], pool)
+    def counts(index: int) -> bool:
+        return moments is not None and index % 2 == 1 and index // 2 not in held_out
+
+    def run(batch: Sequence[int]) -> tuple[Tensor, Tensor]:
+        states = _run_batch(model, [texts[index] for index in batch], pool, [counts(index) for index in batch])
         _check_finite(states, batch, sides)
-        return states.cpu()
+        return states.cpu(), pool.left_out.cpu()
 
     def pool_layer(layer: int, states: Tensor) -> None:
-        pool.states[layer] = torch.bmm(pool.weights[:, None], states.float())[:, 0]
+        wide, weights, counted = states.float(), pool.weights, pool.counted
+        if sinks is not None:
+            spare = sinks.spare(layer, wide)
+            pool.left_out[layer] = ((weights > 0) & ~spare).sum()
+            kept = weights * spare
+            rest = kept.sum(1, keepdim=True)
+            weights, counted = torch.where(rest > 0, kept / rest, weights), counted & spare
+        pool.states[layer] = torch.bmm(weights[:, None], wide)[:, 0]
+        pool.states[layer][:, massive] = 0
+        if moments is not None and counted.any():
+            tokens = wide[counted]
+            tokens[:, massive] = moments.centres[layer, massive].to(tokens.device)
+            moments.add(layer, tokens)
 
     @contextmanager
     def turn() -> Iterator[None]:
@@ -146,8 +184,9 @@ def embed_pairs(
     batches = pack_batches([len(text.ids) for text in texts], budget, overhead)
     workers = torch.get_num_threads() if device == "cpu" else 1
     try:
-        for batch, states in run_beside(batches, run, workers, turn, lambda: model.turns.wanted):
+        for batch, (states, sink_tokens) in run_beside(batches, run, workers, turn, lambda: model.turns.wanted):
             pooled[:, batch] = states
+            left_out += sink_tokens
             done += len(batch)
             progress("Embedding texts", done, len(texts))
     except MemoryError:
@@ -160,6 +199,8 @@ def embed_pairs(
         civil=pooled[:, 1::2].contiguous(),
         tokens=sum(len(text.ids) for text in texts),
         cut=tuple(sorted({index // 2 for index, text in enumerate(texts) if text.cut})),
+        lengths=torch.tensor([sum(weight > 0 for weight in text.weights) for text in texts]).view(-1, 2).T.contiguous(),
+        sinks=tuple(left_out.tolist()) if sinks is not None else (),
     )
 
 

@@ -42,6 +42,7 @@ class EditPlan:
         low=-10,
         high=10,
         step=0.05,
+        usual=SUGGESTION,
     )
     switched_off: frozenset[tuple[int, int]] = option(
         frozenset(),
@@ -62,6 +63,14 @@ class EditPlan:
         "--sites",
         link="sites",
         words=SITES,
+        usual=SUGGESTION,
+    )
+    method: str = option(
+        "detox",
+        "The method whose directions are removed, by its name.",
+        "--method",
+        link="method",
+        usual=SUGGESTION,
     )
 
     def __post_init__(self) -> None:
@@ -79,6 +88,7 @@ class EditBeside(EditPlan):
 
     layers: tuple[int, ...] = option((), sentence(EditPlan, "layers"), "--edit-layers", form=LAYERS, usual=NO_EDIT)
     rank: int = option(1, sentence(EditPlan, "rank"), "--edit-rank", low=1, usual=NO_EDIT)
+    method: str = option("detox", sentence(EditPlan, "method"), "--edit-method", usual=SUGGESTION)
 
 
 def effective(edit: EditPlan) -> EditPlan:
@@ -98,6 +108,7 @@ def record_edit(plan: EditPlan) -> dict[str, Any]:
         "switched_off": sorted(map(list, plan.switched_off)),
         "edit_bias": plan.edit_bias,
         "sites": plan.sites,
+        "method": plan.method,
     }
 
 
@@ -107,4 +118,5 @@ def describe_edit(plan: EditPlan) -> str:
     off = f", {len(plan.switched_off)} switched off" if plan.switched_off else ""
     bias = ", biases too" if plan.edit_bias else ""
     sites = {"mlp": "", "attention": ", attention only", "both": ", attention too"}[plan.sites]
-    return f"{layers}, rank {plan.rank}, strength {plan.strength:g}{off}{bias}{sites}"
+    method = "" if plan.method == EditPlan.method else f"{plan.method}, "
+    return f"{method}{layers}, rank {plan.rank}, strength {plan.strength:g}{off}{bias}{sites}"

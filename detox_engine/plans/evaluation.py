@@ -9,8 +9,9 @@ from typing import Any
 
 from detox_engine.errors import InputError
 from detox_engine.plans.choice import CHOICES, Choice, choice_of
+from detox_engine.plans.edit import SUGGESTION, EditPlan
 from detox_engine.plans.layers import LAYERS
-from detox_engine.plans.option import numbers, option
+from detox_engine.plans.option import numbers, option, sentence
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import BUNDLED, TextSpec
 
@@ -114,6 +115,7 @@ class SweepPlan:
         offers=(0.25, 0.5, 0.75, 1.0, 1.25, 1.5),
         form=numbers(float, "strengths"),
     )
+    method: str = option(EditPlan.method, sentence(EditPlan, "method"), "--method", link="method", usual=SUGGESTION)
     evaluation: EvaluationPlan = option(SWEEP_EVALUATION, "What each setting is measured with.")
 
     def __post_init__(self) -> None:

@@ -7,11 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from detox_engine.errors import InputError
-from detox_engine.plans.choice import CHOICE, Choice, choice_of
+from detox_engine.plans.choice import CHOICES, Choice, choice_of
 from detox_engine.plans.option import option
 from detox_engine.plans.sources import PairSpec
 
 Pooling = Literal["mean", "continuation", "last"]
+Sinks = Literal["leave-out", "keep"]
+PAPER = "detox"
+"""The paper's own method."""
+DEFAULT_METHODS = tuple(map(Choice, (PAPER, "fisher", "mean-difference")))
 
 
 @dataclass(frozen=True)
@@ -43,20 +47,37 @@ class FitPlan:
         "--embeddings/--no-embeddings",
         link="embeddings",
     )
-    method: Choice = option(
-        Choice("detox"), "Method that finds the directions, by its name.", "--method", link="method", form=CHOICE
+    sinks: Sinks = option(
+        "leave-out",
+        "What becomes of attention sinks, states a hundred times as long as others: left out of the means, with the "
+        "dimensions that they live in, or kept, as in the paper.",
+        "--sinks",
+        link="sinks",
+        words={"leave-out": "Left out", "keep": "Kept, as in the paper"},
     )
-    """A name alone is a choice with the options that are usual."""
+    methods: tuple[Choice, ...] = option(
+        DEFAULT_METHODS,
+        "Methods whose directions a study keeps, by name, with commas between them.",
+        "--methods",
+        link="methods",
+        form=CHOICES,
+    )
+    """A name alone is a choice with the options that are usual. DeTox is always among them: the spectra are its own."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "method", choice_of(self.method))
+        chosen = tuple(map(choice_of, self.methods))
+        if PAPER not in {choice.name for choice in chosen}:
+            chosen = (Choice(PAPER), *chosen)
+        object.__setattr__(self, "methods", tuple({choice.name: choice for choice in chosen}.values()))
         if self.max_length < 1:
             raise InputError(f"The longest text must have 1 token or more, not {self.max_length}.")
         if self.keep < 1:
             raise InputError(f"The number of kept directions must be 1 or more, not {self.keep}.")
         if self.pooling not in ("mean", "continuation", "last"):
             raise InputError(f"Pooling is mean, continuation or last, not “{self.pooling}”.")
+        if self.sinks not in ("leave-out", "keep"):
+            raise InputError(f"Sinks are leave-out or keep, not “{self.sinks}”.")
 
     def with_options(self, options: Mapping[str, Any]) -> FitPlan:
-        """This plan, the options of its method out of those of every method, by name."""
-        return replace(self, method=self.method.among(options))
+        """This plan, the options of its methods out of those of every method, by name."""
+        return replace(self, methods=tuple(choice.among(options) for choice in self.methods))

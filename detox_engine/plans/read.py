@@ -32,6 +32,9 @@ class ReadPlan:
     through_norm: bool = option(
         False, "Read the directions through the final normalisation's weight.", "--through-norm"
     )
+    method: str | None = option(
+        None, "The method whose directions are read, by its name.", "--method", usual=SUGGESTION
+    )
 
     def __post_init__(self) -> None:
         if self.top < 1:
@@ -53,4 +56,7 @@ class LensPlan:
         "Measure the signed projection on this direction of each layer instead.",
         "--direction",
         usual="the length",
+    )
+    method: str | None = option(
+        None, "The method whose directions are looked at, by its name.", "--method", usual=SUGGESTION
     )

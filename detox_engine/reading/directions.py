@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from detox_engine.edit.low_rank import make_edit
 from detox_engine.model.load import OpenModel
 from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.fit import PAPER
 from detox_engine.plans.read import Measure
 from detox_engine.reading.lens import Reading, read_tokens
 from detox_engine.study.study import Study
@@ -32,17 +33,18 @@ def read_directions(
     top: int = 10,
     measure: Measure = "product",
     through_norm: bool = False,
+    method: str = PAPER,
 ) -> tuple[DirectionReading, ...]:
-    """The first `rank` directions of each of `layers` in tokens, layer by layer, strongest first.
+    """The first `rank` directions that a method found in each of `layers`, in tokens, layer by layer, strongest first.
 
     Raises:
         InputError: the study is of another model, or has no such layer or direction.
     """
     study.require_fit(model)
-    bases = make_edit(study.subspaces, EditPlan(tuple(layers), rank)).bases
+    bases = make_edit(study.of(method), EditPlan(tuple(layers), rank)).bases
     found = []
     for layer, basis in bases.items():
-        subspace = study.subspaces[layer]
+        subspace = study.of(method)[layer]
         shares = subspace.shares
         found.extend(
             DirectionReading(

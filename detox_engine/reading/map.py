@@ -53,7 +53,9 @@ def embed_study(
     if edit is None and study.embeddings is not None:
         return study.embeddings
     plan = study.plan
-    return embed_pairs(model, study.pairs, plan.max_length, plan.pooling, progress=progress, edit=edit)
+    return embed_pairs(
+        model, study.pairs, plan.max_length, plan.pooling, progress=progress, edit=edit, sinks=study.sinks
+    )
 
 
 def project_on_paper(embeddings: Embeddings, edit: LowRankEdit) -> Embeddings:

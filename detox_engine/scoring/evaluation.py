@@ -126,7 +126,7 @@ def evaluate(
     """
     start = perf_counter()
     study.require_fit(model)
-    edit = make_edit(study.subspaces, edit_plan)
+    edit = make_edit(study.of(edit_plan.method), edit_plan)
     materials = prepare(model, plan, progress)
     proof = prove_edit(model, edit)
     edits = (None, edit, *draw_controls(edit, plan.controls, plan.seed))

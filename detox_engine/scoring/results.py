@@ -21,10 +21,11 @@ class SweepPoint:
     strength: float
     effects: Mapping[str, Effect]
     """Scorer -> its effect; each has the control of the same rank, layers and strength."""
+    method: str = EditPlan.method
 
     @property
     def edit(self) -> EditPlan:
-        return EditPlan(self.layers, self.rank, self.strength)
+        return EditPlan(self.layers, self.rank, self.strength, method=self.method)
 
 
 def load_points(file: Path) -> dict[str, SweepPoint]:
@@ -39,7 +40,10 @@ def load_points(file: Path) -> dict[str, SweepPoint]:
         for number, line in enumerate(lines, start=1):  # noqa: B007  (the except clause names it)
             record = json.loads(line)
             effects = {name: _read_effect(effect) for name, effect in record["scorers"].items()}
-            points[record["key"]] = SweepPoint(tuple(record["layers"]), record["rank"], record["strength"], effects)
+            method = record.get("method", EditPlan.method)
+            points[record["key"]] = SweepPoint(
+                tuple(record["layers"]), record["rank"], record["strength"], effects, method
+            )
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(
             f"{file}, line {number}: no result of a sweep can be read from it; remove the file, or name another."
@@ -64,6 +68,7 @@ def keep_points(file: Path, points: Mapping[str, SweepPoint]) -> None:
                 "layers": point.layers,
                 "rank": point.rank,
                 "strength": point.strength,
+                "method": point.method,
                 "scorers": {name: asdict(effect) for name, effect in point.effects.items()},
             }
         )

@@ -30,7 +30,7 @@ its page shows as many at a time; with half as many the bundled grid takes a ten
 TOKENS_AT_ONCE = 8192
 """Tokens of one text under all edits of a pass; longer texts are read under fewer settings at once."""
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ def make_grid(plan: SweepPlan, layers: int) -> tuple[EditPlan, ...]:
     ends = (layers - 1,) if plan.ends is None else plan.ends
     check_layers((*starts, *ends), layers)
     grid = tuple(
-        EditPlan(tuple(range(start, end + 1)), rank, strength)
+        EditPlan(tuple(range(start, end + 1)), rank, strength, method=plan.method)
         for rank, start, end, strength in product(
             *(sorted(set(values)) for values in (plan.ranks, starts, ends, plan.strengths))
         )
@@ -75,7 +75,7 @@ def check_grid(study: Study, plan: SweepPlan) -> tuple[EditPlan, ...]:
     """The grid, with every setting within what the study holds; raises an InputError that names the range if not."""
     grid = make_grid(plan, study.layers)
     for setting in grid:
-        make_edit(study.subspaces, setting)
+        make_edit(study.of(setting.method), setting)
     return grid
 
 
@@ -151,7 +151,7 @@ def _measure(
 ) -> list[SweepPoint]:
     """The points of settings that share one trial: the unedited model, then each setting and its controls."""
     measure = plan.evaluation
-    edits = [make_edit(study.subspaces, setting) for setting in settings]
+    edits = [make_edit(study.of(setting.method), setting) for setting in settings]
     rows = [None, *(row for edit in edits for row in (edit, *draw_controls(edit, measure.controls, measure.seed)))]
     trial = Trial(model, rows, materials.prompts, measure.sampling, materials.texts, progress)
     tallies = {scorer.name: scorer.measure(trial) for scorer in materials.scorers}
@@ -163,7 +163,7 @@ def _measure(
             scorer.name: judge(scorer, _select(tallies[scorer.name], own), measure).effect
             for scorer in materials.scorers
         }
-        points.append(SweepPoint(setting.layers, setting.rank, setting.strength, effects))
+        points.append(SweepPoint(setting.layers, setting.rank, setting.strength, effects, setting.method))
     return points
 
 
@@ -185,7 +185,7 @@ def _describe(model: OpenModel, plan: SweepPlan, materials: Materials) -> dict[s
 def _hash_setting(study: Study, setting: EditPlan, common: Mapping[str, Any]) -> str:
     """The key under which a setting's results are kept: what they depend on, the directions themselves too."""
     digest = hashlib.sha256(json.dumps(common, sort_keys=True).encode())
-    digest.update(json.dumps([setting.layers, setting.rank, setting.strength]).encode())
+    digest.update(json.dumps([setting.layers, setting.rank, setting.strength, setting.method]).encode())
     for layer in setting.layers:
-        digest.update(study.subspaces[layer].basis[: setting.rank].contiguous().numpy().tobytes())
+        digest.update(study.of(setting.method)[layer].basis[: setting.rank].contiguous().numpy().tobytes())
     return digest.hexdigest()

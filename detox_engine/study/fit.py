@@ -16,19 +16,23 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from detox_engine.data.bundled import bundled_pairs
+from detox_engine.data.bundled import bundled_neutral, bundled_pairs
 from detox_engine.data.columns import Pair
 from detox_engine.data.pairs import collect_pairs
 from detox_engine.data.stream import PairStream, Reservoir, hash_pairs, open_pairs
+from detox_engine.data.texts import read_text
 from detox_engine.errors import Progress, ignore_progress
 from detox_engine.forward.embed import embed_pairs
-from detox_engine.forward.embedded_pairs import Embeddings
+from detox_engine.forward.embedded_pairs import Embeddings, TokenMoments
+from detox_engine.forward.sink_search import find_sinks
+from detox_engine.forward.sinks import Sinks
 from detox_engine.model.anatomy import Anatomy
 from detox_engine.model.load import OpenModel, load_model
 from detox_engine.model.threads import run_side_by_side
-from detox_engine.plans.fit import FitPlan
-from detox_engine.plans.sources import ModelSpec, PairSpec
-from detox_engine.study.methods import choose, fit_subspaces, fit_subspaces_of
+from detox_engine.plans.choice import Choice
+from detox_engine.plans.fit import PAPER, FitPlan
+from detox_engine.plans.sources import ModelSpec, PairSpec, TextSpec
+from detox_engine.study.methods import fit_subspaces, fit_subspaces_of, need_covariance
 from detox_engine.study.moments import Moments
 from detox_engine.study.null_spectra import NullSpectrum, count_dominant_directions, draw_null_spectra
 from detox_engine.study.null_spectra_streamed import draw_null_spectra_of
@@ -43,6 +47,9 @@ of the memory that the moments take."""
 CHUNK = 256
 """Pairs of a stream that are embedded together: texts of nearly one length share a pass, as among all of them."""
 
+HELD_OUT_SHARE, MOST_HELD_OUT = 0.2, 80
+"""Pairs whose civil tokens are not counted into the covariance, so that what is measured on them fitted nothing."""
+
 
 @dataclass(frozen=True, eq=False)
 class PairSample:
@@ -55,6 +62,18 @@ class PairSample:
     pairs_hash: str
     tokens: int
     warnings: tuple[str, ...]
+    left_out: tuple[int, ...]
+    """By layer, tokens of all pairs that were left out as sinks."""
+
+
+@dataclass(frozen=True, eq=False)
+class Before:
+    """What earlier pairs came to, to go on from; it stays as it is."""
+
+    sample: PairSample
+    moments: Sequence[Moments]
+    token_moments: TokenMoments | None
+    sinks: Sinks | None
 
 
 def fit_study(
@@ -76,7 +95,7 @@ def fit_study(
     if pairs is None:
         pairs = open_pairs(plan.pairs, bundled_pairs(model.spec.name))
     study = fit_pairs(model, plan, pairs, progress)
-    return study if keep_moments else replace(study, moments=None)
+    return study if keep_moments else replace(study, moments=None, token_moments=None)
 
 
 def extend_study(
@@ -96,9 +115,13 @@ def extend_study(
     plan = study.plan
     if pairs is None:
         pairs = open_pairs(more, bundled_pairs(model.spec.name))
-    embeddings = study.embeddings or embed_pairs(model, study.pairs, plan.max_length, plan.pooling, progress=progress)
-    sample = PairSample(study.pairs, embeddings, study.pair_count, study.pairs_hash, study.tokens, study.warnings)
-    before = sample, study.moments or sum_moments(embeddings)
+    embeddings = study.embeddings or embed_pairs(
+        model, study.pairs, plan.max_length, plan.pooling, progress=progress, sinks=study.sinks
+    )
+    sample = PairSample(
+        study.pairs, embeddings, study.pair_count, study.pairs_hash, study.tokens, study.warnings, study.left_out
+    )
+    before = Before(sample, study.moments or sum_moments(embeddings), study.token_moments, study.sinks)
     return replace(fit_stream(model, plan, pairs, progress, before), added=(*study.added, more))
 
 
@@ -106,11 +129,14 @@ def _make_study(
     model: OpenModel,
     plan: FitPlan,
     sample: PairSample,
-    subspaces: tuple[ToxicSubspace, ...],
+    directions: Mapping[str, tuple[ToxicSubspace, ...]],
     null_spectra: tuple[NullSpectrum, ...],
     seconds: Mapping[str, float],
+    sinks: Sinks | None,
+    token_moments: TokenMoments | None,
     moments: tuple[Moments, ...] | None = None,
 ) -> Study:
+    subspaces = directions[PAPER]
     ranks = tuple(
         null.suggest_rank(subspace.singular_values) for null, subspace in zip(null_spectra, subspaces, strict=True)
     )
@@ -134,6 +160,10 @@ def _make_study(
         made=made,
         versions=versions,
         moments=moments,
+        others={name: found for name, found in directions.items() if name != PAPER},
+        sinks=sinks,
+        left_out=sample.left_out,
+        token_moments=token_moments,
     )
 
 
@@ -143,7 +173,7 @@ def fit_to_folder(spec: ModelSpec, plan: FitPlan, folder: Path, progress: Progre
     Of more pairs than are held in memory the first are.
     """
     require_new(folder)
-    choose(plan.method)
+    need_covariance(plan.methods)
     pairs = open_pairs(plan.pairs, bundled_pairs(spec.name))
     pairs.ahead(SAMPLE, progress)
     study = fit_study(load_model(spec, progress), plan, progress, pairs)
@@ -171,19 +201,54 @@ def fit_pairs(model: OpenModel, plan: FitPlan, stream: PairStream, progress: Pro
         InputError: there is no such method, the pairs cannot be used, or the embeddings cannot be taken (see
             `PairStream`, `embed_pairs`).
     """
-    choose(plan.method)  # before anything is embedded
+    counts_tokens = need_covariance(plan.methods)  # before anything is embedded
     most = max(model.anatomy.hidden, SAMPLE)
     if len(stream.ahead(most + 1, progress)) > most:
         return fit_stream(model, plan, stream, progress)
     start = perf_counter()
     found = collect_pairs(stream)
-    embeddings = embed_pairs(model, found.pairs, plan.max_length, plan.pooling, progress=progress)
+    sinks = look_for_sinks(model, plan, progress)
+    tokens = start_token_moments(model, sinks) if counts_tokens else None
+    embeddings = embed_pairs(
+        model,
+        found.pairs,
+        plan.max_length,
+        plan.pooling,
+        progress=progress,
+        sinks=sinks,
+        moments=tokens,
+        held_out=hold_out(len(found.pairs)),
+    )
     embedded = perf_counter()
-    subspaces = fit_subspaces(embeddings.toxic, embeddings.civil, plan.keep, progress, plan.method)
-    nulls = draw_null_spectra(embeddings, subspaces, progress=progress)
+
+    def fit(method: Choice) -> tuple[ToxicSubspace, ...]:
+        return fit_subspaces(embeddings.toxic, embeddings.civil, plan.keep, progress, method, tokens)
+
+    directions = {method.name: fit(method) for method in plan.methods}
+    nulls = draw_null_spectra(embeddings, directions[PAPER], progress=progress)
     warnings = found.warnings + _describe_cut(len(embeddings.cut), plan)
-    sample = PairSample(found.pairs, embeddings, len(found.pairs), found.hash, embeddings.tokens, warnings)
-    return _make_study(model, plan, sample, subspaces, nulls, _time_steps(start, embedded))
+    sample = PairSample(
+        found.pairs, embeddings, len(found.pairs), found.hash, embeddings.tokens, warnings, embeddings.sinks
+    )
+    return _make_study(model, plan, sample, directions, nulls, _time_steps(start, embedded), sinks, tokens)
+
+
+def look_for_sinks(model: OpenModel, plan: FitPlan, progress: Progress = ignore_progress) -> Sinks | None:
+    """The model's sinks, from its neutral text; None where the plan keeps them."""
+    if plan.sinks == "keep":
+        return None
+    return find_sinks(model, read_text(TextSpec(), bundled_neutral(model.spec.name)).lines, progress)
+
+
+def start_token_moments(model: OpenModel, sinks: Sinks | None) -> TokenMoments:
+    anatomy = model.anatomy
+    return TokenMoments.empty(torch.zeros(anatomy.layers, anatomy.hidden) if sinks is None else sinks.centres)
+
+
+def hold_out(count: int) -> frozenset[int]:
+    """Indices, among `count` pairs, of those that what is measured later rests on; the same every time."""
+    held = min(MOST_HELD_OUT, int(HELD_OUT_SHARE * count))
+    return frozenset(torch.randperm(count, generator=torch.Generator().manual_seed(0))[:held].tolist())
 
 
 def fit_stream(
@@ -191,20 +256,20 @@ def fit_stream(
     plan: FitPlan,
     stream: PairStream,
     progress: Progress = ignore_progress,
-    before: tuple[PairSample, Sequence[Moments]] | None = None,
+    before: Before | None = None,
 ) -> Study:
-    """As `fit_pairs`, in memory that does not grow with the number of pairs.
-
-    Args:
-        before: what earlier pairs came to, to go on from; it stays as it is.
-    """
+    """As `fit_pairs`, in memory that does not grow with the number of pairs."""
     start = perf_counter()
     moments = [Moments.empty(model.anatomy.hidden) for _ in range(model.anatomy.layers)]
-    gathered = _Gathering(model.anatomy, plan, before[0] if before else None)
+    gathered = _Gathering(model.anatomy, plan, before.sample if before else None)
+    sinks = before.sinks if before else look_for_sinks(model, plan, progress)
+    tokens = start_token_moments(model, sinks) if need_covariance(plan.methods) else None
 
     def take(chunk: Sequence[Pair]) -> None:
         watch = _count_texts(progress, 2 * (stream.given - len(chunk)), 2 * stream.expected)
-        embeddings = embed_pairs(model, chunk, plan.max_length, plan.pooling, progress=watch)
+        embeddings = embed_pairs(
+            model, chunk, plan.max_length, plan.pooling, progress=watch, sinks=sinks, moments=tokens
+        )
         _add_to_all(moments, embeddings)
         gathered.add(chunk, embeddings)
 
@@ -212,12 +277,18 @@ def fit_stream(
         take(chunk)
         _return_memory()
     if before:
-        moments = [earlier + new for earlier, new in zip(before[1], moments, strict=True)]
+        moments = [earlier + new for earlier, new in zip(before.moments, moments, strict=True)]
+        tokens = tokens and before.token_moments + tokens
     sample = gathered.finish(stream)
     embedded = perf_counter()
-    subspaces = fit_subspaces_of(moments, plan.keep, progress, plan.method)
-    nulls = draw_null_spectra_of(moments, sample.embeddings, subspaces, progress=progress)
-    return _make_study(model, plan, sample, subspaces, nulls, _time_steps(start, embedded), tuple(moments))
+
+    def fit(method: Choice) -> tuple[ToxicSubspace, ...]:
+        return fit_subspaces_of(moments, plan.keep, progress, method, tokens)
+
+    directions = {method.name: fit(method) for method in plan.methods}
+    nulls = draw_null_spectra_of(moments, sample.embeddings, directions[PAPER], progress=progress)
+    seconds = _time_steps(start, embedded)
+    return _make_study(model, plan, sample, directions, nulls, seconds, sinks, tokens, tuple(moments))
 
 
 def sum_moments(embeddings: Embeddings) -> tuple[Moments, ...]:
@@ -241,10 +312,13 @@ class _Gathering:
         self._kept: dict[int, tuple[int, Pair, bool]] = {}
         """At each place of the sample the pair's number in the stream, the pair, and whether it was cut."""
         self._hash, self._tokens, self._cut, self._warnings = "", 0, 0, ()
+        self._lengths = torch.zeros(2, SAMPLE, dtype=torch.int64)
+        self._left_out = torch.zeros(anatomy.layers, dtype=torch.int64)
         self._reservoir = Reservoir(SAMPLE, f"{plan.pairs.seed}")
         if before is not None:
             self.add(before.pairs, before.embeddings)
             self._hash, self._tokens, self._cut = before.pairs_hash, before.tokens, 0
+            self._left_out = torch.tensor(before.left_out or [0] * anatomy.layers)
             self._warnings = before.warnings
             self._reservoir = Reservoir(SAMPLE, f"{plan.pairs.seed} {before.count}")
             self._reservoir.seen = before.count
@@ -260,6 +334,9 @@ class _Gathering:
             places, indices = list(placed), list(placed.values())
             for side, states in zip(self._sides, (embeddings.toxic, embeddings.civil), strict=True):
                 side[:, places] = states[:, indices]
+            if embeddings.lengths is not None:
+                self._lengths[:, places] = embeddings.lengths[:, indices]
+        self._left_out += torch.tensor(embeddings.sinks or [0] * len(self._left_out))
         self._hash = hash_pairs(pairs, self._hash)
         self._tokens += embeddings.tokens
         self._cut += len(cut)
@@ -281,11 +358,12 @@ class _Gathering:
             )
         return PairSample(
             tuple(pair for _, pair, _ in kept),
-            Embeddings(toxic, civil, self._tokens, cut),
+            Embeddings(toxic, civil, self._tokens, cut, self._lengths[:, places].contiguous()),
             count,
             self._hash,
             self._tokens,
             tuple(dict.fromkeys(self._warnings + found)),
+            tuple(self._left_out.tolist()) if self._plan.sinks == "leave-out" else (),
         )
 
 

@@ -21,3 +21,5 @@ class MethodKind(Kind):
     the directions of a layer."""
     fit_streamed: Callable[..., ToxicSubspace] | None = None
     """The same from the moments of pairs that were too many to hold; None where moments do not tell enough."""
+    needs_covariance: bool = False
+    """Whether both also take, as `covariance`, that of the states of civil tokens, `[hidden, hidden]` float64."""

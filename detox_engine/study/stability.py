@@ -10,9 +10,6 @@ from torch import Tensor
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.forward.embedded_pairs import Embeddings
 from detox_engine.model.threads import run_side_by_side
-from detox_engine.plans.choice import Choice
-from detox_engine.plans.fit import FitPlan
-from detox_engine.study.methods import fit_layer
 from detox_engine.study.subspace import ToxicSubspace, centre, decompose, principal_angles
 
 STAGE = "Resampling pairs"
@@ -47,9 +44,8 @@ def measure_stability(
     resamples: int = 20,
     seed: int = 0,
     progress: Progress = ignore_progress,
-    method: Choice = FitPlan.method,
 ) -> Stability:
-    """Bootstrap over pairs: the subspace of `rank` directions of every layer, from pairs drawn with replacement.
+    """Bootstrap over pairs: DeTox's subspace of `rank` directions of every layer, from pairs drawn with replacement.
 
     All layers share a resample's pairs. The mean direction stays that of all pairs: it rests on every civil text
     and hardly moves. Progress counts resamples.
@@ -68,25 +64,19 @@ def measure_stability(
         drawn = numpy.random.default_rng((seed, draw)).integers(0, pairs, pairs)
         weights = torch.from_numpy(numpy.bincount(drawn, minlength=pairs))
         return torch.stack(
-            [_turn(embeddings, layer, subspace, rank, weights, method) for layer, subspace in enumerate(subspaces)]
+            [_turn(embeddings, layer, subspace, rank, weights) for layer, subspace in enumerate(subspaces)]
         )
 
     return Stability(rank, torch.stack(run_side_by_side(resample, resamples, STAGE, progress), dim=1))
 
 
-def _turn(
-    embeddings: Embeddings, layer: int, subspace: ToxicSubspace, rank: int, weights: Tensor, method: Choice
-) -> Tensor:
+def _turn(embeddings: Embeddings, layer: int, subspace: ToxicSubspace, rank: int, weights: Tensor) -> Tensor:
     """The largest principal angle, in degrees, between a layer's subspace and that of pairs with these weights."""
     drawn = weights.nonzero()[:, 0]
     toxic, civil = embeddings.toxic[layer, drawn], embeddings.civil[layer, drawn]
-    if method == FitPlan.method:
-        # A pair that is drawn w times counts as one row times √w in the Gram matrix; a third of the rows drop out.
-        differences = centre(toxic, civil, subspace.mean_direction.double())
-        basis = decompose(differences * weights[drawn, None].sqrt(), rank)[1]
-    else:
-        sides = (side.repeat_interleave(weights[drawn], 0) for side in (toxic, civil))
-        basis = fit_layer(*sides, rank, method).basis
+    # A pair that is drawn w times counts as one row times √w in the Gram matrix; a third of the rows drop out.
+    differences = centre(toxic, civil, subspace.mean_direction.double())
+    basis = decompose(differences * weights[drawn, None].sqrt(), rank)[1]
     if len(basis) < rank:
         return torch.tensor(90.0)
     return principal_angles(basis, subspace.basis[:rank])[-1].float()

@@ -2,7 +2,8 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,12 +15,13 @@ from safetensors.torch import load_file, save_file
 from detox_engine.data.columns import Pair
 from detox_engine.disk import new_folder
 from detox_engine.errors import InputError, first_line
-from detox_engine.forward.embedded_pairs import Embeddings
+from detox_engine.forward.embedded_pairs import Embeddings, TokenMoments
+from detox_engine.forward.sinks import Sinks
 from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.fit import PAPER, FitPlan
 from detox_engine.plans.layers import check_layers, format_layers, parse_layers
 from detox_engine.plans.sources import BUNDLED, PairSpec
-from detox_engine.study.methods import read_method, record_method
+from detox_engine.study.methods import need_covariance, read_methods, record_methods
 from detox_engine.study.moments import Moments, load_moments, save_moments
 from detox_engine.study.null_spectra import NullSpectrum, count_dominant_directions
 from detox_engine.study.subspace import ToxicSubspace
@@ -56,7 +58,7 @@ class Study:
     warnings: tuple[str, ...]
     """What was noticed about the pairs: skipped rows, cut texts, and the like; a sentence each."""
     subspaces: tuple[ToxicSubspace, ...]
-    """One a layer, layer 0 first."""
+    """DeTox's, one a layer, layer 0 first."""
     embeddings: Embeddings | None
     """Of `pairs`; None where the plan did not keep them."""
     tokens: int
@@ -76,6 +78,14 @@ class Study:
     """One a layer where the pairs were streamed: what more pairs can be added to."""
     added: tuple[PairSpec, ...] = ()
     """Where pairs came from that were added since, in order."""
+    others: Mapping[str, tuple[ToxicSubspace, ...]] = field(default_factory=dict)
+    """The directions of every other method, by its name, one subspace a layer."""
+    sinks: Sinks | None = None
+    """The model's attention sinks, which were left out; None where they were kept."""
+    left_out: tuple[int, ...] = ()
+    """By layer, how many of the pairs' tokens were left out as sinks."""
+    token_moments: TokenMoments | None = None
+    """What civil tokens' states add up to: what more pairs can be added to, and directions be fitted anew from."""
 
     @property
     def layers(self) -> int:
@@ -83,8 +93,32 @@ class Study:
 
     @property
     def kept(self) -> int:
-        """Directions that every layer has: the largest rank an edit of any layers can take."""
-        return min(subspace.kept for subspace in self.subspaces)
+        """Directions of DeTox's that every layer has: the largest rank an edit of any layers can take."""
+        return self.kept_of(PAPER)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods whose directions it has, by name."""
+        return (PAPER, *self.others)
+
+    def of(self, method: str) -> tuple[ToxicSubspace, ...]:
+        """The directions that a method found, one subspace a layer.
+
+        Raises:
+            InputError: the study has none of this method.
+        """
+        if method == PAPER:
+            return self.subspaces
+        if method not in self.others:
+            raise InputError(
+                f"The study has no directions of the method “{method}”, only of {', '.join(self.methods)}: choose one "
+                "of these, or fit again with it among the methods."
+            )
+        return self.others[method]
+
+    def kept_of(self, method: str) -> int:
+        """Directions of a method that every layer has."""
+        return min(subspace.kept for subspace in self.of(method))
 
     @property
     def suggested_edit(self) -> EditPlan:
@@ -95,10 +129,10 @@ class Study:
     def dominant_ranks(self) -> tuple[int, ...]:
         return count_dominant_directions(self.null_spectra, self.subspaces)
 
-    def check_direction(self, layer: int, direction: int) -> None:
+    def check_direction(self, layer: int, direction: int, method: str = PAPER) -> None:
         """Raise an InputError where the study has no such layer or did not keep this direction of it."""
         check_layers((layer,), self.layers)
-        kept = self.subspaces[layer].kept
+        kept = self.of(method)[layer].kept
         if not 0 <= direction < kept:
             raise InputError(f"Direction {direction} of layer {layer} was not kept: choose one of 0-{kept - 1}.")
 
@@ -113,7 +147,10 @@ class Study:
 
     def require_extensible(self) -> None:
         """Raise an InputError where no pairs can be added, since neither moments nor embeddings of all were kept."""
-        if self.moments is None and (self.embeddings is None or len(self.pairs) < self.pair_count):
+        pairs_are_there = self.moments is not None or (
+            self.embeddings is not None and len(self.pairs) == self.pair_count
+        )
+        if not pairs_are_there or (need_covariance(self.plan.methods) and self.token_moments is None):
             raise InputError(
                 "The study did not keep what its pairs came to, so none can be added to it; fit a new one on all pairs "
                 "together."
@@ -134,23 +171,29 @@ class Study:
             raise InputError(f"{folder} cannot be written: {error.strerror}; choose another folder.") from None
 
     def _write(self, folder: Path) -> None:
-        tensors = {}
-        for layer, subspace in enumerate(self.subspaces):
-            for name in _TENSORS:
-                tensors[f"layers.{layer}.{name}"] = getattr(subspace, name).contiguous()
-            tensors[f"layers.{layer}.null_spectrum"] = self.null_spectra[layer].draws
+        tensors = {f"layers.{layer}.null_spectrum": null.draws for layer, null in enumerate(self.null_spectra)}
+        for method in self.methods:
+            for layer, subspace in enumerate(self.of(method)):
+                for name in _TENSORS:
+                    tensors[_key(method, layer, name)] = getattr(subspace, name).contiguous()
+        if self.sinks is not None:
+            tensors |= {f"sinks.{name}": part.contiguous() for name, part in self.sinks.as_tensors().items()}
         save_file(tensors, folder / "subspaces.safetensors")
         if self.embeddings is not None:
             sides = {"toxic": self.embeddings.toxic, "civil": self.embeddings.civil}
+            if self.embeddings.lengths is not None:
+                sides["lengths"] = self.embeddings.lengths
             save_file(sides, folder / "embeddings.safetensors")
         if self.moments is not None:
             save_moments(self.moments, folder / "moments.safetensors")
+        if self.token_moments is not None:
+            save_file(self.token_moments.as_tensors(), folder / "tokens.safetensors")
         with (folder / "pairs.jsonl").open("w", encoding="utf-8") as lines:
             lines.writelines(json.dumps(asdict(pair), ensure_ascii=False) + "\n" for pair in self.pairs)
         (folder / "study.json").write_text(json.dumps(self._record(), indent=2, ensure_ascii=False), encoding="utf-8")
 
     def _record(self) -> dict:
-        plan = asdict(self.plan) | record_method(self.plan.method)
+        plan = asdict(self.plan) | {"methods": record_methods(self.plan.methods)}
         source = plan.pop("pairs")
         return {
             "format": FORMAT,
@@ -160,6 +203,7 @@ class Study:
             "plan": plan,
             "tokens": self.tokens,
             "cut": self.embeddings.cut if self.embeddings else (),
+            "left_out": self.left_out,
             "seconds": self.seconds,
             "suggested": {
                 "layers": format_layers(self.suggested_layers),
@@ -193,39 +237,54 @@ class Study:
 _TENSORS = ("basis", "singular_values", "mean_direction", "polarity")
 
 
+def _key(method: str, layer: int, name: str) -> str:
+    """Where a tensor lies in the file; DeTox's lie where they did when there was no other method."""
+    return f"layers.{layer}.{name}" if method == PAPER else f"methods.{method}.layers.{layer}.{name}"
+
+
 def _read(folder: Path) -> Study:
     record = json.loads((folder / "study.json").read_text(encoding="utf-8"))
     if record["format"] != FORMAT:
         raise ValueError(f"its format is {record['format']}, this version reads {FORMAT}")
     model = ModelIdentity(**record["model"])
+    methods = read_methods(record["plan"])
     with safe_open(folder / "subspaces.safetensors", framework="pt") as file:
-        subspaces = tuple(
-            # Copies, since products of tensors that lie aligned in memory as they did when fitted round as they did.
-            ToxicSubspace(**{name: file.get_tensor(f"layers.{layer}.{name}").clone() for name in _TENSORS})
-            for layer in range(model.layers)
-        )
+        found = {
+            method.name: tuple(
+                # Copies, since products of tensors that lie aligned in memory as they did when fitted round so too.
+                ToxicSubspace(**{name: file.get_tensor(_key(method.name, layer, name)).clone() for name in _TENSORS})
+                for layer in range(model.layers)
+            )
+            for method in methods
+        }
+        names = file.keys()
+        parts = {name: file.get_tensor(name).clone() for name in names if name.startswith("sinks.")}
         nulls = tuple(NullSpectrum(file.get_tensor(f"layers.{layer}.null_spectrum")) for layer in range(model.layers))
     with (folder / "pairs.jsonl").open(encoding="utf-8") as lines:
         pairs = tuple(Pair(**json.loads(line)) for line in lines)
     source = record["pairs"]
     spec = PairSpec(**{name: source[name] for name in PairSpec.__dataclass_fields__})
-    method = read_method(record["plan"])
     embeddings = None
     if (folder / "embeddings.safetensors").is_file():
         sides = load_file(folder / "embeddings.safetensors")
-        embeddings = Embeddings(sides["toxic"], sides["civil"], record["tokens"], tuple(record["cut"]))
+        embeddings = Embeddings(
+            sides["toxic"], sides["civil"], record["tokens"], tuple(record["cut"]), sides.get("lengths")
+        )
     moments = None
     if (folder / "moments.safetensors").is_file():
         moments = load_moments(folder / "moments.safetensors", model.layers)
+    tokens = folder / "tokens.safetensors"
+    # Studies of earlier versions kept sinks, and say nothing of them.
+    plan = FitPlan(pairs=spec, methods=methods, **{"sinks": "keep"} | record["plan"])
     suggested = record["suggested"]
     return Study(
         model=model,
-        plan=FitPlan(pairs=spec, method=method, **record["plan"]),
+        plan=plan,
         pairs=pairs,
         pair_count=source["count"],
         pairs_hash=source["hash"],
         warnings=tuple(source["warnings"]),
-        subspaces=subspaces,
+        subspaces=found[PAPER],
         embeddings=embeddings,
         tokens=record["tokens"],
         seconds=record["seconds"],
@@ -238,6 +297,10 @@ def _read(folder: Path) -> Study:
         moments=moments,
         # Studies of earlier versions have none.
         added=tuple(PairSpec(**spec) for spec in record.get("added", ())),
+        others={name: subspaces for name, subspaces in found.items() if name != PAPER},
+        sinks=Sinks.of_tensors({name.removeprefix("sinks."): part for name, part in parts.items()}) if parts else None,
+        left_out=tuple(record.get("left_out", ())),
+        token_moments=TokenMoments(**load_file(tokens)) if tokens.is_file() else None,
     )
 
 

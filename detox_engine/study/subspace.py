@@ -19,7 +19,8 @@ class ToxicSubspace:
     """`[kept, hidden]` orthonormal float32 rows, strongest first, oriented toward toxic text."""
 
     singular_values: Tensor
-    """`[min(pairs, hidden)]` float32, of the directions in their order, then what is left, in falling order."""
+    """`[min(pairs, hidden)]` float32, of the directions in their order, then what is left, in falling order; of a
+    method with one direction its own, and then all that is left in one number."""
 
     mean_direction: Tensor
     """`[hidden]` unit vector that centring removes: the first right singular vector of the civil embeddings."""
@@ -33,9 +34,28 @@ class ToxicSubspace:
 
     @property
     def shares(self) -> Tensor:
-        """`[min(pairs, hidden)]` each direction's share of the variance of the centred differences; they sum to 1."""
+        """Each direction's share of the square of the differences, as the singular values go; they sum to 1."""
         variances = self.singular_values.double().square()
         return (variances / variances.sum()).float()
+
+
+def describe_direction(
+    direction: Tensor, total: Tensor, along: Tensor, size: Tensor, pairs: int, mean_direction: Tensor
+) -> ToxicSubspace:
+    """The subspace of one direction `[hidden]`, turned so that toxic text lies on its positive side.
+
+    Args:
+        total: `[hidden]` sum of the differences T over pairs.
+        along: ‖T v‖ along the direction v.
+        size: ‖T‖².
+    """
+    mean = total @ direction / pairs
+    left = (size - along.square()).clamp(min=0).sqrt()
+    polarity = mean.abs() * pairs**0.5 / along
+    basis = direction if mean >= 0 else -direction
+    return ToxicSubspace(
+        basis.float()[None], torch.stack([along, left]).float(), mean_direction.float(), polarity.float()[None]
+    )
 
 
 def find_mean_direction(civil: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 import streamlit as st
 
 from detox_engine.errors import InputError
-from detox_engine.plans.fit import FitPlan
 from detox_engine.study.notes import LONGEST, find_note, write_note
 from ui.session.folders import folder_of
 from ui.show import notes
@@ -20,12 +19,9 @@ if TYPE_CHECKING:
 
 
 def find_folder(study: Study) -> Path:
-    """Where notes on the directions of these weights, these pairs, this way of embedding them and this method lie."""
+    """Where notes on the directions of these weights, these pairs and this way of embedding them lie."""
     plan = study.plan
-    # Notes on DeTox's directions are older than the choice of a method.
-    options = () if plan.method.options is None else (plan.method.options,)
-    method = () if plan.method == FitPlan.method else (plan.method.name, *options)
-    return folder_of("notes", study.model.weights_hash, study.pairs_hash, plan.max_length, plan.pooling, *method)
+    return folder_of("notes", study.model.weights_hash, study.pairs_hash, plan.max_length, plan.pooling)
 
 
 def draw_glance(study: Study, layer: int, direction: int) -> None:

@@ -123,7 +123,8 @@ def find_paper(asked: Asked, study: Study, before: Embeddings) -> Embeddings:
     from detox_engine.edit.low_rank import make_edit
     from detox_engine.reading.map import project_on_paper
 
-    return PAPERS.find_or_make(asked, lambda: project_on_paper(before, make_edit(study.subspaces, asked.edit)))
+    directions = study.of(asked.edit.method)
+    return PAPERS.find_or_make(asked, lambda: project_on_paper(before, make_edit(directions, asked.edit)))
 
 
 def find_probes(asked: Asked) -> Mapping[str, tuple[Separability, ...]] | None:

@@ -148,15 +148,21 @@ def pick_fit_plan(pairs: PairSpec) -> FitPlan:
         help=sentence(FitPlan, "pooling"),
         **state.bind("fit_pooling", f"{plan}.pooling"),
     )
-    second.selectbox(
-        "Method",
+    ask(f"{plan}.sinks", "Attention sinks", "fit_sinks", first)
+    second.multiselect(
+        "Methods",
         list(methods()),
         format_func=lambda name: methods()[name].title,
         help="\n".join(f"- **{kind.title}**: {kind.sentence}." for kind in methods().values()),
-        **state.bind("fit_method", f"{plan}.method", show=lambda choice: choice.name, take=Choice),
+        **state.bind(
+            "fit_methods",
+            f"{plan}.methods",
+            show=lambda choices: [choice.name for choice in choices],
+            take=lambda names: tuple(map(Choice, names)),
+        ),
     )
-    method = state.view()[f"{plan}.method"].name
-    ask_all(f"{CHOICE}.method_options.{method}", f"fit_{method}")
+    for choice in state.view()[f"{plan}.methods"]:
+        ask_all(f"{CHOICE}.method_options.{choice.name}", f"fit_{choice.name}")
     return state.view()[CHOICE].plan(pairs)
 
 

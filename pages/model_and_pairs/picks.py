@@ -36,7 +36,7 @@ class ChoicePicks(Picks):
     file: str = ""
     """Where an upload is kept."""
     fit: FitPlan = part(FitPlan)
-    """Its pairs are those of a Hub data set, likewise, its method is there by the name alone."""
+    """Its pairs are those of a Hub data set, likewise, its methods are there by their names alone."""
     method_options: Mapping[str, Any] = offered(methods)
 
     @staticmethod
@@ -57,7 +57,7 @@ class ChoicePicks(Picks):
             fit=replace(
                 fit,
                 pairs=replace(fit.pairs, source=BUNDLED) if file else fit.pairs,
-                method=fit.method if fit.method.name in methods() else FitPlan.method,
+                methods=tuple(choice for choice in fit.methods if choice.name in methods()),
             ),
             method_options=view.method_options,
         )

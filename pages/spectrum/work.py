@@ -25,7 +25,7 @@ class Asked:
 def answer(model: None, study: Study, asked: Asked, progress: Progress, tell: Tell) -> Stability:
     from detox_engine.study.stability import measure_stability
 
-    return measure_stability(study.embeddings, study.subspaces, asked.rank, progress=progress, method=study.plan.method)
+    return measure_stability(study.embeddings, study.subspaces, asked.rank, progress=progress)
 
 
 RESAMPLING = Task("resampling", answer, keep=64, needs_model=False)

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 STRENGTHS = [shortest(strength) for strength in option_of(SweepPlan, "strengths").offers]
 
 
-def pick_sweep_plan(study: Study) -> SweepPlan | None:
-    """The grid, and what each of its settings is measured with; None while a source is missing.
+def pick_sweep_plan(study: Study, method: str) -> SweepPlan | None:
+    """The grid of a method's directions, and what its settings are measured with; None while a source is missing.
 
     Raises:
         InputError: the choices do not go together.
     """
     picks: TradeOffsPicks = state.view()["trade_offs"]
-    _pick_grid(study, picks)
+    _pick_grid(study, picks, method)
     bound = state.bind("sweep_details", "trade_offs.details", show=lambda _: picks.has_details)
     if st.toggle("Choose what each setting is measured with", **bound):
         pick_evaluation_plan("trade_offs.measures", "sweep")
@@ -35,15 +35,15 @@ def pick_sweep_plan(study: Study) -> SweepPlan | None:
             f"Each setting writes after {SWEEP_EVALUATION.limit_prompts} prompts and reads "
             f"{SWEEP_EVALUATION.neutral.limit} neutral texts, and so does a random subspace of its size."
         )
-    return state.view()["trade_offs"].plan(study)
+    return state.view()["trade_offs"].plan(study, method)
 
 
-def _pick_grid(study: Study, picks: TradeOffsPicks) -> None:
-    last = study.layers - 1
+def _pick_grid(study: Study, picks: TradeOffsPicks, method: str) -> None:
+    last, kept = study.layers - 1, study.kept_of(method)
     left, right = st.columns(2, gap="large")
-    shown = list(picks.ranks_of(study))
-    bound = state.bind(f"sweep_ranks_{study.kept}", "trade_offs.ranks", show=lambda _: shown, take=tuple)
-    left.multiselect("Ranks", range(1, study.kept + 1), help=sentence(SweepPlan, "ranks"), **bound)
+    shown = list(picks.ranks_of(study, method))
+    bound = state.bind(f"sweep_ranks_{kept}", "trade_offs.ranks", show=lambda _: shown, take=tuple)
+    left.multiselect("Ranks", range(1, kept + 1), help=sentence(SweepPlan, "ranks"), **bound)
     bound = state.bind("sweep_strengths", "trade_offs.strengths", show=list, take=tuple)
     offers = list(dict.fromkeys((*STRENGTHS, *picks.strengths)))
     right.multiselect("Strengths", offers, accept_new_options=True, help=sentence(SweepPlan, "strengths"), **bound)

@@ -57,7 +57,8 @@ def draw(page: StudyPage[TradeOffsPicks]) -> None:
     answered, sweep = SWEEP.latest() or (None, None)
     if answered is not None and answered.fitted != page.fitted:
         answered, sweep = None, None
-    plan = pick_folded("What to try", ":material/grid_on:", sweep is not None, partial(pick_sweep_plan, page.study))
+    pick = partial(pick_sweep_plan, page.study, page.edit.method)
+    plan = pick_folded("What to try", ":material/grid_on:", sweep is not None, pick)
     asked = Asked(page.fitted, plan) if plan is not None else None
     draw_run(page, asked, answered, sweep)
     limit = page.picks.most_cost
@@ -160,6 +161,7 @@ def take_setting(edit: EditPlan) -> None:
         switched_off=frozenset(),
         edit_bias=False,
         sites=edit.sites,
+        method=edit.method,
     )
     st.session_state.sweep_taken = (edit, describe_change(before, edit))
 

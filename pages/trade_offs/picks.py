@@ -65,8 +65,10 @@ class TradeOffsPicks(Picks):
     def of_another_study(self) -> TradeOffsPicks:
         return replace(self, ranks=None, first_start=None, last_start=None, step=None, ends=None)
 
-    def ranks_of(self, study: Study) -> tuple[int, ...]:
-        return tuple(rank for rank in SweepPlan.ranks if rank <= study.kept) if self.ranks is None else self.ranks
+    def ranks_of(self, study: Study, method: str) -> tuple[int, ...]:
+        """Those that the method has directions for."""
+        kept, ranks = study.kept_of(method), SweepPlan.ranks if self.ranks is None else self.ranks
+        return tuple(rank for rank in ranks if rank <= kept) or ((kept,) if ranks else ())
 
     def starts_of(self, study: Study) -> tuple[int, int, int]:
         """The least and the greatest of the first layers, and the step between them."""
@@ -77,8 +79,8 @@ class TradeOffsPicks(Picks):
     def ends_of(self, study: Study) -> tuple[int, ...]:
         return (study.layers - 1,) if self.ends is None else self.ends
 
-    def plan(self, study: Study) -> SweepPlan | None:
-        """What is tried; None while a source of what it is measured with is missing.
+    def plan(self, study: Study, method: str) -> SweepPlan | None:
+        """What is tried of a method's directions; None while a source of what it is measured with is missing.
 
         Raises:
             InputError: the picks do not go together.
@@ -87,10 +89,11 @@ class TradeOffsPicks(Picks):
         first, last, step = self.starts_of(study)
         starts, ends = tuple(range(first, last + 1, step)), tuple(sorted(self.ends_of(study)))
         grid = SweepPlan(
-            tuple(sorted(self.ranks_of(study))),
+            tuple(sorted(self.ranks_of(study, method))),
             None if starts == tuple(range(study.layers)) else starts,
             None if ends == (study.layers - 1,) else ends,
             tuple(sorted({read_strength(text) for text in self.strengths})),
+            method=method,
         )
         return None if evaluation is None else replace(grid, evaluation=evaluation)
 

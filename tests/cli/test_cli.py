@@ -19,7 +19,6 @@ from typer.testing import CliRunner
 
 from detox_engine.cli import main, output
 from detox_engine.cli.compare import read_prompts_for
-from detox_engine.plans.choice import Choice
 from detox_engine.plans.edit import EditPlan, record_edit
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.option import sentence
@@ -414,13 +413,13 @@ OPTIONS = {
         "--seed": (PairSpec, "seed"),
         "--max-length": (FitPlan, "max_length"),
         "--pooling": (FitPlan, "pooling"),
-        "--method": (FitPlan, "method"),
+        "--sinks": (FitPlan, "sinks"),
+        "--methods": (FitPlan, "methods"),
         "--keep": (FitPlan, "keep"),
         "--no-embeddings": (FitPlan, "keep_embeddings"),
     },
     "directions": {"--device": (ModelSpec, "device"), "--dtype": (ModelSpec, "dtype")},
     "compare": {
-        "--strength": (EditPlan, "strength"),
         "--max-new-tokens": (SamplingPlan, "max_new_tokens"),
         "--samples": (SamplingPlan, "samples"),
         "--greedy": (SamplingPlan, "greedy"),
@@ -431,7 +430,12 @@ OPTIONS = {
         "--dtype": (ModelSpec, "dtype"),
     },
 }
-SUGGESTED = {"--layers": (EditPlan, "layers"), "--rank": (EditPlan, "rank")}
+SUGGESTED = {
+    "--layers": (EditPlan, "layers"),
+    "--rank": (EditPlan, "rank"),
+    "--strength": (EditPlan, "strength"),
+    "--method": (EditPlan, "method"),
+}
 
 
 @pytest.mark.parametrize("command", OPTIONS)
@@ -444,7 +448,8 @@ def test_options_have_the_sentence_and_default_of_their_plan(command: str):
     for flag, (plan, name) in OPTIONS[command].items():
         assert options[flag].help.startswith(sentence(plan, name))
         usual = getattr(plan(), name)
-        assert options[flag].default == (usual.name if isinstance(usual, Choice) else usual)
+        names = isinstance(usual, tuple) and ",".join(choice.name for choice in usual)
+        assert options[flag].default == (names or usual)
     if command == "compare":
         assert all(options[flag].help == sentence(*place) for flag, place in SUGGESTED.items())
 

@@ -221,11 +221,11 @@ def test_a_batch_that_does_not_fit_is_halved_and_a_text_that_does_not_fit_is_an_
     expected = embed()
     run, sizes = _run_batch, []
 
-    def scarce(model, texts, pool):
+    def scarce(model, texts, pool, counted):
         sizes.append(len(texts))
         if len(texts) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB.")
-        return run(model, texts, pool)
+        return run(model, texts, pool, counted)
 
     monkeypatch.setattr(embeddings, "_run_batch", scarce)
     found = embed()

@@ -179,12 +179,12 @@ def test_the_first_page_is_drawn_without_the_scorer_that_takes_seconds_to_load()
 
 
 def test_a_link_with_a_method_that_there_is_not_opens_and_another_can_be_fitted(tiny_folder):
-    session = open_app(model=tiny_folder, method="magic", limit=20)
-    assert not session.exception and session.selectbox(key="fit_method").value == "detox"
-    session.selectbox(key="fit_method").set_value("mean-difference").run()
+    session = open_app(model=tiny_folder, methods="magic", limit=20)
+    assert not session.exception and session.multiselect(key="fit_methods").value == ["detox"]
+    session.multiselect(key="fit_methods").set_value(["detox", "mean-difference"]).run()
     session.button(key="fit").click().run()
     run_until(session, lambda session: "The pairs in use" in texts(session) and not session.session_state["jobs"])
-    assert not session.exception and any("--method mean-difference" in block.value for block in session.code)
+    assert not session.exception and any("--methods detox,mean-difference" in block.value for block in session.code)
 
 
 def make_pickled(folder):

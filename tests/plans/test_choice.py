@@ -12,7 +12,7 @@ def test_choices_of_the_same_are_equal_however_they_were_made():
         EvaluationPlan(scorers=scorers)
         for scorers in (("capability",), (Choice("capability"),), (Choice("capability", CapabilityOptions()),))
     ]
-    assert len(set(plans)) == 1 and FitPlan(method="detox") == FitPlan()
+    assert len(set(plans)) == 1 and FitPlan(methods=("detox", "fisher", "mean-difference")) == FitPlan()
     assert EvaluationPlan(scorers=(Choice("capability", CapabilityOptions(limit_tasks=3)),)) not in plans
 
 

@@ -77,10 +77,9 @@ def any_of(kinds: Mapping[str, Kind]) -> st.SearchStrategy[Choice]:
 def values_of(leaf: Leaf) -> st.SearchStrategy[Any]:
     """Any value that an option can have."""
     low, high = leaf.option.low, leaf.option.high
-    if leaf.kind is Choice:
-        return any_of(methods())
     if leaf.form is CHOICES:
-        return st.lists(any_of(scorers()), min_size=1, unique_by=lambda choice: choice.name).map(tuple)
+        kinds = methods() if leaf.path.endswith("methods") else scorers()
+        return st.lists(any_of(kinds), min_size=1, unique_by=lambda choice: choice.name).map(tuple)
     if leaf.path.rpartition(".")[2] in OWN:
         return OWN[leaf.path.rpartition(".")[2]]
     if leaf.choices:

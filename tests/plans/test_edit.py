@@ -23,6 +23,7 @@ def test_an_edit_in_words_tells_what_it_leaves_in_place_and_what_it_takes_beside
     assert describe_edit(EDIT) == "layers 4-5,7, rank 2, strength 0.5, 2 switched off, biases too, attention too"
     assert describe_edit(EditPlan((3,), 1)) == "layer 3, rank 1, strength 1"
     assert describe_edit(EditPlan((3,), sites="attention")) == "layer 3, rank 1, strength 1, attention only"
+    assert describe_edit(EditPlan((3,), 1, method="fisher")) == "fisher, layer 3, rank 1, strength 1"
 
 
 def test_an_edit_acts_at_known_sites_only():

@@ -163,6 +163,7 @@ def test_folder_of_a_streamed_study_is_whole_or_not_there(plan, tmp_path):
     names = sorted(path.name for path in (tmp_path / "study").iterdir())
     assert names == [
         "embeddings.safetensors", "moments.safetensors", "pairs.jsonl", "study.json", "subspaces.safetensors",
+        "tokens.safetensors",
     ]  # fmt: skip
     more = PairSpec(str(write_pairs(tmp_path / "more.jsonl", COUNT, 5)))
     extended = extend_to_folder(Study.load(tmp_path / "study"), spec, more, tmp_path / "more")

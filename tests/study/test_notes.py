@@ -12,7 +12,7 @@ from detox_engine.study import notes
 from detox_engine.study.notes import find_note, read_notes, write_note
 from detox_engine.study.study import Study
 
-STUDY = SimpleNamespace(layers=3, subspaces=(SimpleNamespace(kept=40),) * 3)
+STUDY = SimpleNamespace(layers=3, of=lambda method: (SimpleNamespace(kept=40),) * 3)
 """What notes need of a study: its layers and how many directions each kept."""
 STUDY.check_direction = partial(Study.check_direction, STUDY)
 

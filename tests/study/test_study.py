@@ -56,7 +56,13 @@ def test_a_study_reads_back_as_it_was_written(study, tmp_path):
 def test_the_folder_holds_what_the_product_promises(study, tmp_path):
     study.save(tmp_path / "study")
     names = sorted(path.name for path in (tmp_path / "study").iterdir())
-    assert names == ["embeddings.safetensors", "pairs.jsonl", "study.json", "subspaces.safetensors"]
+    assert names == [
+        "embeddings.safetensors",
+        "pairs.jsonl",
+        "study.json",
+        "subspaces.safetensors",
+        "tokens.safetensors",
+    ]
     record = json.loads((tmp_path / "study" / "study.json").read_text(encoding="utf-8"))
     assert record["model"]["weights_hash"] == "sha256:gpt2"
     assert record["pairs"]["count"] == len(study.pairs) and record["pairs"]["hash"].startswith("sha256:")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,10 @@ from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.layers import format_layers
 from detox_engine.plans.option import sentence
 from detox_engine.plans.sources import name_model, name_pairs
+from detox_engine.study.methods import methods
 from ui.session import state
 from ui.session.links import leaves_files_out, left_out, list_texts, write_address
+from ui.session.view import fitting_edit
 from ui.widgets.option import ask
 from ui.words.rude_words import mask
 from ui.words.text import escape, plain
@@ -45,8 +48,9 @@ def _draw_edit_plan() -> None:
     if study is None or edit is None:
         st.caption("Layers, rank and strength appear here once a study is fitted.")
         return
+    _pick_method(study)
     _pick_layers(study, edit)
-    _pick_rank(study)
+    _pick_rank(study, edit)
     _pick_strength(edit)
     ask("edit.sites", "Removed from", "edit_sites")
     ask("edit.edit_bias", "Edit the bias too", "edit_bias")
@@ -64,6 +68,29 @@ def _draw_edit_plan() -> None:
         )
 
 
+def _pick_method(study: Study) -> None:
+    """Whose directions are removed; with another method the plan stays, as far as that found as many directions."""
+    if len(study.methods) == 1:
+        return
+    kinds = methods()
+    bound = state.bind(
+        "edit_method",
+        "edit",
+        study.methods,
+        show=lambda edit: edit.method,
+        take=lambda name: fitting_edit(replace(state.view().edit, method=name), study),
+    )
+    st.selectbox(
+        "Method",
+        study.methods,
+        format_func=lambda name: kinds[name].title if name in kinds else name,
+        help="\n".join(
+            f"- **{kind.title}**: {kind.sentence}." for name, kind in kinds.items() if name in study.methods
+        ),
+        **bound,
+    )
+
+
 def _pick_layers(study: Study, edit: EditPlan) -> None:
     if study.layers == 1:
         st.caption("The model has one layer, layer 0.")
@@ -79,12 +106,13 @@ def _pick_layers(study: Study, edit: EditPlan) -> None:
         st.caption(f"Only layers {format_layers(edit.layers)} of these.")
 
 
-def _pick_rank(study: Study) -> None:
-    if study.kept == 1:
-        st.caption("One direction was kept in each layer, so the rank is 1.")
+def _pick_rank(study: Study, edit: EditPlan) -> None:
+    kept = study.kept_of(edit.method)
+    if kept == 1:
+        st.caption("There is one direction in each layer, so the rank is 1.")
         return
-    bound = state.bind(f"edit_rank_{study.kept}", "edit.rank")
-    st.slider("Rank", 1, study.kept, help=sentence(EditPlan, "rank"), **bound)
+    bound = state.bind(f"edit_rank_{kept}", "edit.rank")
+    st.slider("Rank", 1, kept, help=sentence(EditPlan, "rank"), **bound)
 
 
 def _pick_strength(edit: EditPlan) -> None:

@@ -40,7 +40,7 @@ class View:
 
     model: ModelSpec = ModelSpec()
     fit: FitPlan = FitPlan()
-    """Its method by the name alone."""
+    """Its methods by their names alone."""
     method_options: Mapping[str, Any] = offered(methods)
     edit: EditPlan | None = None
     """None until a study has suggested one."""
@@ -76,9 +76,10 @@ class View:
     def move_to(self, key: StudyKey) -> View:
         """The view of another study; what was picked of this one's layers, directions and pairs is let go."""
         pages = {name: picks.of_another_study() for name, picks in self.pages.items()}
-        method = key.fit.method
-        options = usual_options(methods()) | ({} if method.options is None else {method.name: method.options})
-        return View(key.model, replace(key.fit, method=Choice(method.name)), options, pages=pages)
+        chosen = key.fit.methods
+        own = {choice.name: choice.options for choice in chosen if choice.options is not None}
+        fit = replace(key.fit, methods=tuple(Choice(choice.name) for choice in chosen))
+        return View(key.model, fit, usual_options(methods()) | own, pages=pages)
 
     def fit_to(self, study: Study) -> View:
         """This view within what `study` has; its suggested edit stands in for what is missing or outside."""
@@ -96,14 +97,16 @@ def fitting_edit(edit: EditPlan | None, study: Study) -> EditPlan:
     """`edit` within what `study` has: the study's suggestion stands in for what is missing or outside."""
     if edit is None:
         return study.suggested_edit
-    layers = tuple(layer for layer in edit.layers if layer < study.layers) or study.suggested_layers
-    rank = min(edit.rank, study.kept)
+    suggested = study.suggested_edit
+    method = edit.method if edit.method in study.methods else suggested.method
+    layers = tuple(layer for layer in edit.layers if layer < study.layers) or suggested.layers
+    rank = min(edit.rank, study.kept_of(method))
     switched_off = frozenset(
         (layer, direction)
         for layer, direction in edit.switched_off
-        if layer < study.layers and direction < study.subspaces[layer].kept
+        if layer < study.layers and direction < study.of(method)[layer].kept
     )
-    return replace(edit, layers=layers, rank=rank, switched_off=switched_off)
+    return replace(edit, layers=layers, rank=rank, switched_off=switched_off, method=method)
 
 
 @dataclass(frozen=True)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.plans.choice import Choice, collect, find
-from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.fit import PAPER
 from detox_engine.study.method import MethodKind
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from detox_engine.forward.embedded_pairs import TokenMoments
     from detox_engine.study.moments import Moments
     from detox_engine.study.subspace import ToxicSubspace
 
 STAGE = "Decomposing layers"
+DETOX = Choice(PAPER)
 
 
 @cache
@@ -36,53 +38,116 @@ def choose(choice: Choice) -> MethodKind:
     return find(methods(), choice, "method")
 
 
-def record_method(method: Choice) -> dict[str, Any]:
-    """`method`, by name, and where it has any `method_options`, in full."""
-    options = asdict(methods()[method.name].options_of(method)) if method.name in methods() else {}
-    return {"method": method.name} | ({"method_options": options} if options else {})
+def need_covariance(chosen: Sequence[Choice]) -> bool:
+    """Whether any of the methods asks for the covariance of civil tokens.
+
+    Raises:
+        InputError: there is no method of a name.
+    """
+    kinds = [choose(choice) for choice in chosen]
+    return any(kind.needs_covariance for kind in kinds)
 
 
-def read_method(record: dict[str, Any]) -> Choice:
-    """What `record_method` wrote, which is taken out of a record; DeTox in records that are older than the choice."""
-    name, options = record.pop("method", FitPlan.method.name), record.pop("method_options", {})
+def record_methods(chosen: Sequence[Choice]) -> list[dict[str, Any]]:
+    """Each method by its name, and its options in full where it has any."""
+    return [{"name": choice.name} | _record_options(choice) for choice in chosen]
+
+
+def _record_options(choice: Choice) -> dict[str, Any]:
+    options = asdict(methods()[choice.name].options_of(choice)) if choice.name in methods() else {}
+    return {"options": options} if options else {}
+
+
+def read_methods(record: dict[str, Any]) -> tuple[Choice, ...]:
+    """What `record_methods` wrote, which is taken out of a plan's record.
+
+    Raises:
+        ValueError: the study is older and holds no directions of DeTox.
+    """
+    older = record.pop("method", PAPER)
+    record.pop("method_options", None)
+    if older != PAPER:
+        raise ValueError(f"it was fitted by {older} alone")
+    return tuple(_read_choice(**entry) for entry in record.pop("methods", [{"name": PAPER}]))
+
+
+def _read_choice(name: str, options: Mapping[str, Any] | None = None) -> Choice:
     # A study can be read where its method is not.
     kind = methods().get(name)
-    own = {part: tuple(value) if isinstance(value, list) else value for part, value in options.items()}
+    own = {part: tuple(value) if isinstance(value, list) else value for part, value in (options or {}).items()}
     return Choice(name, kind.options(**own) if kind and own else None)
 
 
-def fit_layer(toxic: Tensor, civil: Tensor, keep: int, method: Choice) -> ToxicSubspace:
-    """The toxic subspace of a layer from embeddings `[pairs, hidden]`."""
+def fit_layer(
+    toxic: Tensor,
+    civil: Tensor,
+    keep: int,
+    method: Choice = DETOX,
+    covariance: Tensor | None = None,
+) -> ToxicSubspace:
+    """The directions of a layer from embeddings `[pairs, hidden]`.
+
+    Args:
+        covariance: `[hidden, hidden]` of the states of civil tokens, for a method that needs it.
+    """
     kind = choose(method)
-    return kind.fit(toxic, civil, keep, **vars(kind.options_of(method)))
+    return kind.fit(toxic, civil, keep, **_options(kind, method, covariance))
+
+
+def _options(kind: MethodKind, method: Choice, covariance: Tensor | None) -> dict[str, Any]:
+    asked = {"covariance": covariance} if kind.needs_covariance else {}
+    return vars(kind.options_of(method)) | asked
 
 
 def fit_subspaces(
-    toxic: Tensor, civil: Tensor, keep: int, progress: Progress = ignore_progress, method: Choice = FitPlan.method
+    toxic: Tensor,
+    civil: Tensor,
+    keep: int,
+    progress: Progress = ignore_progress,
+    method: Choice = DETOX,
+    tokens: TokenMoments | None = None,
 ) -> tuple[ToxicSubspace, ...]:
-    """The toxic subspace of every layer from embeddings `[layers, pairs, hidden]`; progress counts layers."""
-    from detox_engine.model.threads import run_side_by_side
+    """The directions of every layer from embeddings `[layers, pairs, hidden]`; progress counts layers."""
+    kind = choose(method)
 
     def fit(layer: int) -> ToxicSubspace:
-        return fit_layer(toxic[layer], civil[layer], keep, method)
+        return fit_layer(toxic[layer], civil[layer], keep, method, _covariance(kind, tokens, layer))
 
-    return tuple(run_side_by_side(fit, len(toxic), STAGE, progress))
+    return _fit_all(fit, len(toxic), kind, progress)
 
 
 def fit_subspaces_of(
-    moments: Sequence[Moments], keep: int, progress: Progress = ignore_progress, method: Choice = FitPlan.method
+    moments: Sequence[Moments],
+    keep: int,
+    progress: Progress = ignore_progress,
+    method: Choice = DETOX,
+    tokens: TokenMoments | None = None,
 ) -> tuple[ToxicSubspace, ...]:
-    """The toxic subspace of every layer from its moments; progress counts layers.
+    """The directions of every layer from its moments; progress counts layers.
 
     Raises:
         InputError: the method needs all pairs at once.
     """
-    from detox_engine.model.threads import run_side_by_side
-
     kind = choose(method)
     if kind.fit_streamed is None:
         raise InputError(
             f"The method {kind.title} needs all pairs at once, and these are too many to hold: draw fewer of them."
         )
-    fit, options = kind.fit_streamed, vars(kind.options_of(method))
-    return tuple(run_side_by_side(lambda layer: fit(moments[layer], keep, **options), len(moments), STAGE, progress))
+
+    def fit(layer: int) -> ToxicSubspace:
+        return kind.fit_streamed(moments[layer], keep, **_options(kind, method, _covariance(kind, tokens, layer)))
+
+    return _fit_all(fit, len(moments), kind, progress)
+
+
+def _covariance(kind: MethodKind, tokens: TokenMoments | None, layer: int) -> Tensor | None:
+    return tokens.covariance(layer) if kind.needs_covariance else None
+
+
+def _fit_all(
+    fit: Callable[[int], ToxicSubspace], layers: int, kind: MethodKind, progress: Progress
+) -> tuple[ToxicSubspace, ...]:
+    from detox_engine.model.threads import run_side_by_side
+
+    stage = STAGE if kind.name == PAPER else f"{STAGE}: {kind.title}"
+    return tuple(run_side_by_side(fit, layers, stage, progress))

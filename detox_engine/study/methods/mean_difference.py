@@ -26,9 +26,7 @@ def fit(toxic: Tensor, civil: Tensor, keep: int) -> ToxicSubspace:
     Raises:
         InputError: the means of both sides are the same once centred.
     """
-    import torch
-
-    from detox_engine.study.subspace import ToxicSubspace, centre, decompose, find_mean_direction
+    from detox_engine.study.subspace import centre, describe_direction, find_mean_direction
 
     mean_direction = find_mean_direction(civil)
     differences = centre(toxic, civil, mean_direction)
@@ -36,19 +34,14 @@ def fit(toxic: Tensor, civil: Tensor, keep: int) -> ToxicSubspace:
     if mean.norm() <= 1e-7 * civil.double().norm() / len(civil) ** 0.5:
         raise InputError(NO_DIFFERENCE)
     direction = mean / mean.norm()
-    along = differences @ direction
-    left = decompose(differences - torch.outer(along, direction), 1)[0]
-    values = torch.cat([along.norm()[None], left[:-1]])
-    polarity = along.mean().abs() / along.square().mean().sqrt()
-    return ToxicSubspace(direction.float()[None], values.float(), mean_direction.float(), polarity.float()[None])
+    along, size = (differences @ direction).norm(), differences.square().sum()
+    return describe_direction(direction, differences.sum(0), along, size, len(civil), mean_direction)
 
 
 def fit_streamed(moments: Moments, keep: int) -> ToxicSubspace:
     """As `fit`, of all the pairs that `moments` counted, and equal to it to rounding."""
-    import torch
-
     from detox_engine.study.moments import centre_gram, find_mean_direction_of
-    from detox_engine.study.subspace import ToxicSubspace
+    from detox_engine.study.subspace import describe_direction
 
     mean_direction, pairs = find_mean_direction_of(moments), int(moments.count)
     gram = centre_gram(moments.differences, mean_direction)
@@ -57,11 +50,8 @@ def fit_streamed(moments: Moments, keep: int) -> ToxicSubspace:
     if mean.norm() <= 1e-7 * (moments.civil.trace() / pairs).sqrt():
         raise InputError(NO_DIFFERENCE)
     direction = mean / mean.norm()
-    along = (direction @ gram @ direction).sqrt()
-    left = torch.linalg.eigvalsh(centre_gram(gram, direction)).flip(0)[:pairs].clamp(min=0).sqrt()
-    values = torch.cat([along[None], left[:-1]])
-    polarity = mean.norm() * pairs**0.5 / along
-    return ToxicSubspace(direction.float()[None], values.float(), mean_direction.float(), polarity.float()[None])
+    along = (direction @ gram @ direction).clamp(min=0).sqrt()
+    return describe_direction(direction, pairs * mean, along, gram.trace(), pairs, mean_direction)
 
 
 METHOD = MethodKind(
@@ -70,5 +60,5 @@ METHOD = MethodKind(
     sentence="one direction, from the mean of civil texts to that of toxic ones",
     fit=fit,
     fit_streamed=fit_streamed,
-    place=1,
+    place=2,
 )
