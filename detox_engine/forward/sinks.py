@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-FACTOR = 5.0
+FACTOR = 4.0
 """A state whose norm is above this many medians of its layer is a sink's."""
 
 
