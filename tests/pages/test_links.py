@@ -51,9 +51,10 @@ EVERYTHING = View(
         "last",
         12,
         False,
-        "mean-difference",
+        "keep",
+        ("detox", "mean-difference"),
     ),
-    edit=EditPlan((2, 5, 6, 7), 3, 0.25, frozenset({(5, 1), (2, 0)}), True, "both"),
+    edit=EditPlan((2, 5, 6, 7), 3, 0.25, frozenset({(5, 1), (2, 0)}), True, "both", "mean-difference"),
     layer=6,
     direction=0,
     pages={
