@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from detox_engine.data.columns import Pair
 from detox_engine.data.texts import Text
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError, Progress, ignore_progress
@@ -45,6 +46,8 @@ class Likelihoods:
     """`[edits, spans]` whether every scored token is the most probable one."""
     tokens: NDArray[np.int64]
     """`[spans]` how many tokens are scored."""
+    mass: NDArray[np.float64]
+    """`[edits, spans]` probability that the listed tokens together have at each scored place; 0 where none are."""
 
 
 def cut_windows(ids: Sequence[int], window: int, stride: int) -> list[Span]:
@@ -74,23 +77,27 @@ def read_likelihoods(
     edits: Sequence[LowRankEdit | None],
     progress: Progress = ignore_progress,
     stage: str = "Reading text",
+    listed: Sequence[int] = (),
 ) -> Likelihoods:
     """Read `spans` under every one of `edits`; all edits of a span share one pass, and each what lies below it.
 
     Logits become float32 before the logarithm, a few positions at a time. Progress counts spans.
 
+    Args:
+        listed: tokens whose probability is summed up, whichever token follows.
+
     Raises:
         InputError: one span alone does not fit into memory, or the model's scores are not numbers.
     """
     shape = len(edits), len(spans)
-    surprise, divergence, misses = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    surprise, divergence, misses, mass = (np.zeros(shape) for _ in range(4))
     tokens = np.array([span.scored for span in spans], dtype=np.int64)
     with model.turns:
         check_head(model)
 
-    def run(batch: Sequence[int]) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def run(batch: Sequence[int]) -> list[tuple[Tensor, ...]]:
         with model.turns:
-            return _read_batch(model, [spans[index] for index in batch], edits)
+            return _read_batch(model, [spans[index] for index in batch], edits, listed)
 
     progress(stage, 0, len(spans))
     done = 0
@@ -99,7 +106,8 @@ def read_likelihoods(
         for index, sums in run_in_batches(
             range(len(spans)), lambda index: width * len(spans[index].ids), run, model.network.device
         ):
-            surprise[:, index], divergence[:, index], misses[:, index] = (part.numpy() for part in sums)
+            for total, part in zip((surprise, divergence, misses, mass), sums, strict=True):
+                total[:, index] = part.numpy()
             done += 1
             progress(stage, done, len(spans))
     except MemoryError as error:
@@ -113,30 +121,38 @@ def read_likelihoods(
             "The model's scores of the text are not numbers: load it in float32 or bfloat16, or lower the strength "
             "of the edit."
         )
-    return Likelihoods(surprise, divergence, misses == 0, tokens)
+    return Likelihoods(surprise, divergence, misses == 0, tokens, mass)
 
 
 @torch.inference_mode()
 def _read_batch(
-    model: OpenModel, spans: Sequence[Span], edits: Sequence[LowRankEdit | None]
-) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """For each span, summed over its scored tokens: surprise, divergence and misses, `[edits]` each."""
+    model: OpenModel, spans: Sequence[Span], edits: Sequence[LowRankEdit | None], listed: Sequence[int]
+) -> list[tuple[Tensor, ...]]:
+    """For each span, summed over its scored tokens: surprise, divergence, misses and mass, `[edits]` each."""
     states = _run_edits(model, [span.ids for span in spans], edits)
-    owner = torch.tensor([row for row, span in enumerate(spans) for _ in range(span.scored)])
-    # The token at place t is predicted at place t − 1.
-    places = torch.tensor([len(span.ids) - span.scored - 1 + step for span in spans for step in range(span.scored)])
-    targets = torch.tensor([token for span in spans for token in span.ids[-span.scored :]])
+    owner, places, targets = find_scored(spans)
+    chosen = torch.tensor(listed, dtype=torch.long, device=states.device)
     limit = LOGITS_AT_ONCE.get(states.device.type, LOGITS_AT_ONCE["cpu"])
     count = max(1, limit // (len(edits) * model.anatomy.vocab))
     parts = [slice(start, start + count) for start in range(0, len(owner), count)]
     read = [
-        _read_positions(model, states[owner[part], :, places[part]], targets[part].to(states.device)) for part in parts
+        _read_positions(model, states[owner[part], :, places[part]], targets[part].to(states.device), chosen)
+        for part in parts
     ]
     sums = [
         torch.zeros(len(spans), len(edits), dtype=torch.float64).index_add_(0, owner, torch.cat(each).double().cpu())
         for each in zip(*read, strict=True)
     ]
     return list(zip(*sums, strict=True))
+
+
+def find_scored(spans: Sequence[Span]) -> tuple[Tensor, Tensor, Tensor]:
+    """Every scored token of `spans`: its span, the place at which it is predicted, and its id, `[scored]` each."""
+    owner = torch.tensor([row for row, span in enumerate(spans) for _ in range(span.scored)])
+    # The token at place t is predicted at place t − 1.
+    places = torch.tensor([len(span.ids) - span.scored - 1 + step for span in spans for step in range(span.scored)])
+    targets = torch.tensor([token for span in spans for token in span.ids[len(span.ids) - span.scored :]])
+    return owner, places, targets
 
 
 def _run_edits(model: OpenModel, texts: Sequence[Sequence[int]], edits: Sequence[LowRankEdit | None]) -> Tensor:
@@ -147,19 +163,22 @@ def _run_edits(model: OpenModel, texts: Sequence[Sequence[int]], edits: Sequence
     return states[places[-1]].unflatten(0, (len(texts), len(edits)))
 
 
-def _read_positions(model: OpenModel, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Surprise, divergence from the first edit, and whether another token was more probable: `[positions, edits]`.
+def _read_positions(model: OpenModel, states: Tensor, targets: Tensor, listed: Tensor) -> tuple[Tensor, ...]:
+    """Surprise, divergence from the first edit, whether another token was more probable, and the probability of the
+    listed ones: `[positions, edits]` each.
 
     Args:
         states: `[positions, edits, hidden]`.
         targets: `[positions]` the token that follows.
+        listed: `[listed]` token ids.
     """
     logarithms = read_head(model, states).float().log_softmax(-1)
     surprise = -logarithms.gather(-1, targets[:, None, None].expand(-1, states.shape[1], 1))[..., 0]
     missed = logarithms.argmax(-1) != targets[:, None]
     first = logarithms[:, :1]
     divergence = (first.exp() * (first - logarithms)).sum(-1)
-    return surprise, divergence.where((divergence > 0) | (divergence < -ROUNDING), 0.0), missed
+    mass = logarithms[..., listed].exp().sum(-1)
+    return surprise, divergence.where((divergence > 0) | (divergence < -ROUNDING), 0.0), missed, mass
 
 
 def cut_spans(model: OpenModel, text: Text, window: int, stride: int) -> tuple[Span, ...]:
@@ -181,3 +200,26 @@ def cut_spans(model: OpenModel, text: Text, window: int, stride: int) -> tuple[S
     if not spans:
         raise InputError("The neutral text has no line of two tokens or more: there is nothing to predict in it.")
     return tuple(spans)
+
+
+def cut_continuations(model: OpenModel, pairs: Sequence[Pair], longest: int) -> tuple[tuple[Span, Span], ...]:
+    """The toxic and the civil side of every pair: the prompt is context, the continuation is scored.
+
+    A token that spans the end of the prompt is the continuation's. The first token of a text is only context, since
+    nothing comes before it. Texts are cut at their end to `longest` tokens and to the model's context; pairs of which
+    a side then has nothing to score are left out.
+    """
+    longest = min(longest, model.context or longest)
+    cut = []
+    for pair in pairs:
+        prompt = model.tokenizer(pair.prompt, verbose=False)["input_ids"] if pair.prompt else []
+        texts = (model.tokenizer(text, verbose=False)["input_ids"] for text in (pair.toxic_text, pair.civil_text))
+        cut.append(tuple(_after(prompt, ids[:longest]) for ids in texts))
+    return tuple(sides for sides in cut if all(span.scored > 0 for span in sides))
+
+
+def _after(prompt: Sequence[int], ids: Sequence[int]) -> Span:
+    """The text `ids`, scored from where it leaves the prompt's tokens."""
+    shared = next((place for place, (one, other) in enumerate(zip(prompt, ids, strict=False)) if one != other), None)
+    start = min(len(prompt), len(ids)) if shared is None else shared
+    return Span(tuple(ids), len(ids) - max(1, start))

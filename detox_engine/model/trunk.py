@@ -12,10 +12,16 @@ from detox_engine.model.load import OpenModel
 
 @torch.inference_mode()
 def run_trunk(model: OpenModel, texts: Sequence[Sequence[int]]) -> Tensor:
+    """As `record_trunk`, for who asks for no gradient."""
+    return record_trunk(model, texts)
+
+
+def record_trunk(model: OpenModel, texts: Sequence[Sequence[int]]) -> Tensor:
     """Last hidden states `[texts, tokens, hidden]` of token ids in one pass, on the model's device.
 
     Padding is on the right, so positions count from 0 by themselves. Nothing but ids and mask goes in: GPT-2 would
-    add token types to the embeddings. The caller holds the model's turn.
+    add token types to the embeddings. What a gradient needs is recorded where the caller's hooks ask for one. The
+    caller holds the model's turn.
     """
     device, longest = model.network.device, max(map(len, texts))
     ids = torch.full((len(texts), longest), model.tokenizer.pad_token_id or 0)
