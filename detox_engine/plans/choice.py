@@ -34,7 +34,6 @@ class Choice:
         return Choice(self.name, options.get(self.name))
 
 
-CHOICE = Form(lambda choice: choice.name, Choice)
 CHOICES = Form(
     lambda choices: ",".join(choice.name for choice in choices), lambda text: tuple(map(Choice, split(text)))
 )

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detox_engine.errors import InputError
-from detox_engine.plans.choice import CHOICE, Choice, usual_options
+from detox_engine.plans.choice import Choice, usual_options
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.fit import FitPlan
@@ -19,6 +19,8 @@ from detox_engine.plans.sources import ModelSpec, PairSpec, TextSpec
 from detox_engine.scoring.scorers import scorers
 from detox_engine.scoring.scorers.capability import CapabilityOptions
 from detox_engine.scoring.scorers.classifier import ClassifierOptions
+from detox_engine.study.methods import methods
+from detox_engine.study.methods.fisher import FisherOptions
 from pages.compare.picks import ComparePicks
 from pages.directions.picks import DirectionsPicks
 from pages.evaluate.picks import EvaluatePicks
@@ -54,6 +56,7 @@ EVERYTHING = View(
         "keep",
         ("detox", "mean-difference"),
     ),
+    usual_options(methods()) | {"fisher": FisherOptions(0.25)},
     edit=EditPlan((2, 5, 6, 7), 3, 0.25, frozenset({(5, 1), (2, 0)}), True, "both", "mean-difference"),
     layer=6,
     direction=0,
@@ -191,8 +194,8 @@ def values_of(leaf: Leaf) -> st.SearchStrategy:
         return NAMES
     if leaf.path.endswith(("plan.scorers", "capability.tasks")):
         return st.lists(NAMES, unique=True).map(tuple)
-    if leaf.form is CHOICE:
-        return st.text(min_size=1).map(Choice)
+    if leaf.path.endswith("methods"):
+        return st.lists(NAMES.map(Choice), unique=True).map(tuple)
     if leaf.form is not None:
         return st.lists(st.sampled_from(leaf.choices), unique=True).map(tuple)
     plain = {
