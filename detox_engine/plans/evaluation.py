@@ -115,8 +115,8 @@ class SweepPlan:
         offers=(0.25, 0.5, 0.75, 1.0, 1.25, 1.5),
         form=numbers(float, "strengths"),
     )
-    method: str = option(EditPlan.method, sentence(EditPlan, "method"), "--method", link="method", usual=SUGGESTION)
     evaluation: EvaluationPlan = option(SWEEP_EVALUATION, "What each setting is measured with.")
+    method: str = option(EditPlan.method, sentence(EditPlan, "method"), "--method", usual=SUGGESTION)
 
     def __post_init__(self) -> None:
         if not (self.ranks and self.strengths) or self.starts == () or self.ends == ():
