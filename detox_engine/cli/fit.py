@@ -57,6 +57,7 @@ def _show_study(study: "Study", folder: Path, as_json: bool) -> None:
             "pairs": study.pair_count,
             "tokens": study.tokens,
             "seconds": study.seconds,
+            "dominant_ranks": study.dominant_ranks,
             "suggested": {"layers": format_layers(study.suggested_layers), "rank": study.suggested_rank},
         }
     )
@@ -65,11 +66,16 @@ def _show_study(study: "Study", folder: Path, as_json: bool) -> None:
 def fit_table(study: "Study", folder: str) -> RenderableType:
     """A fitted study: what stands out in each layer, and what to do next."""
     table = Table(box=box.SIMPLE_HEAD)
-    for title in ("layer", "directions that stand out", "share of the first", "its polarity"):
+    titles = ["layer", "directions that stand out", "share of the first", "its polarity"]
+    if study.null_spectra is not None:
+        titles.append("more than chance")
+    for title in titles:
         table.add_column(title, justify="right")
-    for layer, (subspace, rank) in enumerate(zip(study.subspaces, study.suggested_ranks, strict=True)):
-        share, polarity = float(subspace.shares[0]), float(subspace.polarity[0])
-        table.add_row(str(layer), str(rank), f"{share:.1%}", f"{polarity:.2f}")
+    for layer, (subspace, rank) in enumerate(zip(study.subspaces, study.dominant_ranks, strict=True)):
+        cells = [str(layer), str(rank), f"{float(subspace.shares[0]):.1%}", f"{float(subspace.polarity[0]):.2f}"]
+        if study.null_spectra is not None:
+            cells.append(f"{study.null_spectra[layer].count_real(subspace.singular_values)} of {subspace.kept}")
+        table.add_row(*cells)
     seconds = ", ".join(f"{step} {value:.1f} s" for step, value in study.seconds.items())
     facts = (
         f"{study.pair_count:,} pairs, {study.tokens:,} tokens; {seconds}.",

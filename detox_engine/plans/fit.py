@@ -63,6 +63,12 @@ class FitPlan:
         form=CHOICES,
     )
     """A name alone is a choice with the options that are usual. DeTox is always among them: the spectra are its own."""
+    parallel_analysis: bool = option(
+        False,
+        "Hold every singular value against what chance gives, by parallel analysis: it can take as long as the rest.",
+        "--parallel-analysis/--no-parallel-analysis",
+        link="parallel_analysis",
+    )
 
     def __post_init__(self) -> None:
         chosen = tuple(map(choice_of, self.methods))

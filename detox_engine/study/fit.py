@@ -34,8 +34,9 @@ from detox_engine.plans.fit import PAPER, FitPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec, TextSpec
 from detox_engine.study.methods import fit_subspaces, fit_subspaces_of, need_covariance
 from detox_engine.study.moments import Moments
-from detox_engine.study.null_spectra import NullSpectrum, count_dominant_directions, draw_null_spectra
-from detox_engine.study.null_spectra_streamed import draw_null_spectra_of
+from detox_engine.study.noise.null_spectra import NullSpectrum, draw_null_spectra
+from detox_engine.study.noise.null_spectra_streamed import draw_null_spectra_of
+from detox_engine.study.noise.threshold import count_dominant_directions, find_noise_thresholds
 from detox_engine.study.study import Study, identify, require_new, stamp
 from detox_engine.study.subspace import ToxicSubspace
 from detox_engine.study.suggest import suggest
@@ -130,17 +131,15 @@ def _make_study(
     plan: FitPlan,
     sample: PairSample,
     directions: Mapping[str, tuple[ToxicSubspace, ...]],
-    null_spectra: tuple[NullSpectrum, ...],
+    null_spectra: tuple[NullSpectrum, ...] | None,
     seconds: Mapping[str, float],
     sinks: Sinks | None,
     token_moments: TokenMoments | None,
     moments: tuple[Moments, ...] | None = None,
 ) -> Study:
     subspaces = directions[PAPER]
-    ranks = tuple(
-        null.suggest_rank(subspace.singular_values) for null, subspace in zip(null_spectra, subspaces, strict=True)
-    )
-    begin = suggest(model.spec.name, len(subspaces), count_dominant_directions(null_spectra, subspaces))
+    thresholds = find_noise_thresholds(subspaces, sample.count, model.anatomy.hidden)
+    begin = suggest(model.spec.name, len(subspaces), count_dominant_directions(subspaces, thresholds))
     made, versions = stamp()
     return Study(
         model=identify(model),
@@ -153,8 +152,7 @@ def _make_study(
         embeddings=sample.embeddings if plan.keep_embeddings else None,
         tokens=sample.tokens,
         seconds={"load": model.load_seconds, **seconds},
-        null_spectra=null_spectra,
-        suggested_ranks=ranks,
+        noise_thresholds=thresholds,
         suggested_layers=begin.layers,
         suggested_rank=min(begin.rank, min(subspace.kept for subspace in subspaces)),
         made=made,
@@ -164,6 +162,7 @@ def _make_study(
         sinks=sinks,
         left_out=sample.left_out,
         token_moments=token_moments,
+        null_spectra=null_spectra,
     )
 
 
@@ -225,7 +224,7 @@ def fit_pairs(model: OpenModel, plan: FitPlan, stream: PairStream, progress: Pro
         return fit_subspaces(embeddings.toxic, embeddings.civil, plan.keep, progress, method, tokens)
 
     directions = {method.name: fit(method) for method in plan.methods}
-    nulls = draw_null_spectra(embeddings, directions[PAPER], progress=progress)
+    nulls = draw_null_spectra(embeddings, directions[PAPER], progress=progress) if plan.parallel_analysis else None
     warnings = found.warnings + _describe_cut(len(embeddings.cut), plan)
     sample = PairSample(
         found.pairs, embeddings, len(found.pairs), found.hash, embeddings.tokens, warnings, embeddings.sinks
@@ -286,7 +285,9 @@ def fit_stream(
         return fit_subspaces_of(moments, plan.keep, progress, method, tokens)
 
     directions = {method.name: fit(method) for method in plan.methods}
-    nulls = draw_null_spectra_of(moments, sample.embeddings, directions[PAPER], progress=progress)
+    nulls = None
+    if plan.parallel_analysis:
+        nulls = draw_null_spectra_of(moments, sample.embeddings, directions[PAPER], progress=progress)
     seconds = _time_steps(start, embedded)
     return _make_study(model, plan, sample, directions, nulls, seconds, sinks, tokens, tuple(moments))
 

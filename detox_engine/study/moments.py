@@ -27,7 +27,7 @@ class Moments:
     """`[hidden]` float64."""
     loudest: Tensor
     """`[≤ hidden / 2, hidden]` float32, the largest differences themselves, largest first: the null of parallel
-    analysis depends on how they stand out (see `draw_null_spectra_of_moments`)."""
+    analysis depends on how they stand out (see `draw_null_spectra_of`)."""
 
     @classmethod
     def empty(cls, hidden: int) -> "Moments":

@@ -23,7 +23,8 @@ from detox_engine.plans.layers import check_layers, format_layers, parse_layers
 from detox_engine.plans.sources import BUNDLED, PairSpec
 from detox_engine.study.methods import need_covariance, read_methods, record_methods
 from detox_engine.study.moments import Moments, load_moments, save_moments
-from detox_engine.study.null_spectra import NullSpectrum, count_dominant_directions
+from detox_engine.study.noise.null_spectra import NullSpectrum
+from detox_engine.study.noise.threshold import count_dominant_directions, find_noise_thresholds
 from detox_engine.study.subspace import ToxicSubspace
 
 if TYPE_CHECKING:
@@ -65,10 +66,8 @@ class Study:
     """Real tokens that went through the model."""
     seconds: dict[str, float]
     """Wall time of the steps `load`, `embed`, `subspace`."""
-    null_spectra: tuple[NullSpectrum, ...]
-    """What the singular values would be without structure, one a layer."""
-    suggested_ranks: tuple[int, ...]
-    """By parallel analysis, one a layer."""
+    noise_thresholds: tuple[float, ...]
+    """What a singular value must exceed to stand out from noise, one a layer (see `find_noise_threshold`)."""
     suggested_layers: tuple[int, ...]
     suggested_rank: int
     made: str
@@ -86,6 +85,8 @@ class Study:
     """By layer, how many of the pairs' tokens were left out as sinks."""
     token_moments: TokenMoments | None = None
     """What civil tokens' states add up to: what more pairs can be added to, and directions be fitted anew from."""
+    null_spectra: tuple[NullSpectrum, ...] | None = None
+    """What the singular values would be without structure, one a layer; None without a parallel analysis."""
 
     @property
     def layers(self) -> int:
@@ -127,7 +128,8 @@ class Study:
 
     @property
     def dominant_ranks(self) -> tuple[int, ...]:
-        return count_dominant_directions(self.null_spectra, self.subspaces)
+        """How many of its kept directions stand out from noise, one a layer."""
+        return count_dominant_directions(self.subspaces, self.noise_thresholds)
 
     def check_direction(self, layer: int, direction: int, method: str = PAPER) -> None:
         """Raise an InputError where the study has no such layer or did not keep this direction of it."""
@@ -171,7 +173,7 @@ class Study:
             raise InputError(f"{folder} cannot be written: {error.strerror}; choose another folder.") from None
 
     def _write(self, folder: Path) -> None:
-        tensors = {f"layers.{layer}.null_spectrum": null.draws for layer, null in enumerate(self.null_spectra)}
+        tensors = {f"layers.{layer}.null_spectrum": null.draws for layer, null in enumerate(self.null_spectra or ())}
         for method in self.methods:
             for layer, subspace in enumerate(self.of(method)):
                 for name in _TENSORS:
@@ -208,8 +210,9 @@ class Study:
             "suggested": {
                 "layers": format_layers(self.suggested_layers),
                 "rank": self.suggested_rank,
-                "ranks": self.suggested_ranks,
             },
+            "noise_thresholds": self.noise_thresholds,
+            "dominant_ranks": self.dominant_ranks,
             "made": self.made,
             "versions": self.versions,
         }
@@ -259,7 +262,8 @@ def _read(folder: Path) -> Study:
         }
         names = file.keys()
         parts = {name: file.get_tensor(name).clone() for name in names if name.startswith("sinks.")}
-        nulls = tuple(NullSpectrum(file.get_tensor(f"layers.{layer}.null_spectrum")) for layer in range(model.layers))
+        spectra = [f"layers.{layer}.null_spectrum" for layer in range(model.layers)]
+        nulls = tuple(NullSpectrum(file.get_tensor(name)) for name in spectra) if set(spectra) <= set(names) else None
     with (folder / "pairs.jsonl").open(encoding="utf-8") as lines:
         pairs = tuple(Pair(**json.loads(line)) for line in lines)
     source = record["pairs"]
@@ -276,6 +280,10 @@ def _read(folder: Path) -> Study:
     tokens = folder / "tokens.safetensors"
     # Studies of earlier versions kept sinks, and say nothing of them.
     plan = FitPlan(pairs=spec, methods=methods, **{"sinks": "keep"} | record["plan"])
+    thresholds = record.get("noise_thresholds")
+    if thresholds is None:
+        # Studies of earlier versions have the parallel analysis alone.
+        thresholds = find_noise_thresholds(found[PAPER], source["count"], model.hidden)
     suggested = record["suggested"]
     return Study(
         model=model,
@@ -288,8 +296,7 @@ def _read(folder: Path) -> Study:
         embeddings=embeddings,
         tokens=record["tokens"],
         seconds=record["seconds"],
-        null_spectra=nulls,
-        suggested_ranks=tuple(suggested["ranks"]),
+        noise_thresholds=tuple(thresholds),
         suggested_layers=parse_layers(suggested["layers"], model.layers),
         suggested_rank=suggested["rank"],
         made=record["made"],
@@ -301,6 +308,7 @@ def _read(folder: Path) -> Study:
         sinks=Sinks.of_tensors({name.removeprefix("sinks."): part for name, part in parts.items()}) if parts else None,
         left_out=tuple(record.get("left_out", ())),
         token_moments=TokenMoments(**load_file(tokens)) if tokens.is_file() else None,
+        null_spectra=nulls,
     )
 
 

@@ -47,8 +47,15 @@ def steps_of_study(study: Study, model: str, pairs: str, stages: Sequence[Stage]
             "ready",
             _took(seconds["embed"]),
         ),
-        Step("Subspace", f"{study.kept} directions a layer", suggested, "ready", _took(seconds["subspace"])),
+        Step("Subspace", describe_standing(study), suggested, "ready", _took(seconds["subspace"])),
     )
+
+
+def describe_standing(study: Study) -> str:
+    """How many directions stand out, over all layers, in a few words."""
+    low, high = min(study.dominant_ranks), max(study.dominant_ranks)
+    many = f"{low or 'None'}" if low == high else f"{low} to {high}"
+    return f"{many} of {study.kept} directions {'stands' if high == 1 else 'stand'} out"
 
 
 def steps_of_job(snapshot: Snapshot, model: str, pairs: str) -> tuple[Step, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -89,17 +89,20 @@ def spectrum_figure(
     shown: int,
     scale: Scale,
     rank: int | None,
-    marks: Mapping[int, str],
-    null: np.ndarray,
+    standing: int,
+    noise: float,
+    null: np.ndarray | None,
     colours: Palette,
 ) -> go.Figure:
-    """The spectrum of one layer over what chance gives: the edited ranks in colour, the null band beside the bars.
+    """The spectrum of one layer over its noise band: the edited ranks in colour, a line after what stands out.
 
     Args:
         singular_values: `[directions]`, all of them, of which the first `shown` are drawn.
         rank: directions that the edit removes in this layer; None where the layer is not edited.
-        marks: labels of lines drawn after so many directions; those of none or of all shown are left out.
-        null: `[3, kept]` low, middle and high singular values without structure, for the first directions.
+        standing: directions that stand out; no line is drawn after none or all shown.
+        noise: what a singular value must exceed to stand out.
+        null: `[3, kept]` low, middle and high singular values without structure, for the first directions; None where
+            no parallel analysis was run.
     """
     heights = scaled(singular_values, scale)[:shown]
     numbers = np.arange(1, len(heights) + 1)
@@ -119,26 +122,47 @@ def spectrum_figure(
                 hovertemplate=f"Direction %{{x}}: %{{y:{unit}}}<extra></extra>",
             )
     if scale != "cumulative":
-        _add_null_band(figure, null[:, :shown], singular_values, scale, unit, colours)
-    for place, (count, label) in enumerate(marks.items()):
-        if 0 < count < len(heights):
-            figure.add_vline(
-                x=count + 0.5,
-                line={"color": colours.toxic, "dash": "dash" if place else "solid", "width": 2},
-                annotation={"text": label, "font": {"color": colours.toxic}},
-                annotation_position="top right",
-            )
+        # Both are singular values: in the units of the bars.
+        total = np.sum(singular_values.astype(float) ** 2)
+        _add_noise_band(figure, noise if scale == "values" else noise**2 / total, len(heights), unit, colours)
+        if null is not None:
+            _add_null_band(figure, (null if scale == "values" else null**2 / total)[:, :shown], unit, colours)
+    if 0 < standing < len(heights):
+        figure.add_vline(
+            x=standing + 0.5,
+            line={"color": colours.toxic, "width": 2},
+            annotation={"text": label_standing(standing), "font": {"color": colours.toxic}},
+            annotation_position="top right",
+        )
     figure.update_xaxes(title="Direction, strongest first", showgrid=False, range=[0.4, len(heights) + 0.6])
     figure.update_yaxes(title=AXIS_OF_SCALE[scale], tickformat="" if scale == "values" else ".0%", rangemode="tozero")
     figure.update_layout(barmode="overlay", bargap=0.2, legend=LEGEND)
     return finish(figure, 360)
 
 
-def _add_null_band(
-    figure: go.Figure, null: np.ndarray, singular_values: np.ndarray, scale: Scale, unit: str, colours: Palette
-) -> None:
-    """What the singular values would be without structure: a line with a band, in the units of the bars."""
-    low, middle, high = null if scale == "values" else null**2 / np.sum(singular_values.astype(float) ** 2)
+def label_standing(count: int) -> str:
+    """How many directions stand out, in as few words as a line's label has room for."""
+    return "1 stands out" if count == 1 else f"{count or 'none'} stand out"
+
+
+def _add_noise_band(figure: go.Figure, level: float, shown: int, unit: str, colours: Palette) -> None:
+    """From nothing up to what a direction must exceed to stand out: a wash of colour that ends in a line."""
+    ends = [0.4, shown + 0.6]
+    figure.add_scatter(
+        x=ends,
+        y=[level, level],
+        mode="lines",
+        name="Noise band",
+        line={"color": colours.civil, "width": 1.5, "dash": "dash"},
+        hovertemplate=f"Noise reaches up to %{{y:{unit}}}<extra></extra>",
+    )
+    wash = {"fillcolor": colours.civil, "opacity": 0.12, "line": {"width": 0}, "layer": "below"}
+    figure.add_shape(type="rect", x0=ends[0], x1=ends[1], y0=0, y1=level, **wash)
+
+
+def _add_null_band(figure: go.Figure, null: np.ndarray, unit: str, colours: Palette) -> None:
+    """What the singular values would be without structure, in the units of the bars: a line with a band."""
+    low, middle, high = null
     numbers = np.arange(1, len(middle) + 1)
     error = {"type": "data", "symmetric": False, "array": high - middle, "arrayminus": middle - low, "width": 0}
     figure.add_scatter(

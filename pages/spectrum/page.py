@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import streamlit as st
 from detox_engine.plans import commands
 from pages.spectrum import figures
 from pages.spectrum.picks import Scale, SpectrumPicks
-from pages.spectrum.work import RESAMPLING, Asked
+from pages.spectrum.work import PARALLEL_ANALYSIS, RESAMPLING, Asked, AskedOfChance, find_null_spectra
 from ui.frame import command
 from ui.frame.page import Head, Help, StudyPage, show
 from ui.session import state
@@ -23,6 +24,7 @@ from ui.widgets.option import ask
 from ui.work.tasks import draw_task
 
 if TYPE_CHECKING:
+    from detox_engine.study.noise.null_spectra import NullSpectrum
     from detox_engine.study.stability import Stability
     from detox_engine.study.study import Study
 
@@ -31,8 +33,8 @@ HELP = Help(
     "Each singular value says how much of the differences between toxic and civil texts lies along one direction; "
     "the square, as a share of all squares, is that direction's share of the variance. "
     "A steep start followed by a long flat tail means that few directions carry what the pairs have in common. "
-    "A direction stands out where its singular value is above what chance gives: the same differences with random "
-    "signs, once the directions before it are taken out; it dominates where it is so with nothing taken out.",
+    "A direction stands out where its singular value lies above the noise band, which the layer's own tail tells "
+    "(ScreeNOT: Donoho, Gavish and Romanov 2023); what lies in the band may be real, but is too weak to be told apart.",
     r"T = U S V, \qquad \text{share}_i = \frac{s_i^2}{\sum_j s_j^2}",
 )
 SHOWN_DIRECTIONS = 32
@@ -45,6 +47,7 @@ def draw(page: StudyPage[SpectrumPicks]) -> None:
     layer = pick_layer(page.study, "spectrum_layer")
     draw_layer(page, values[layer], layer, scale)
     draw_suggestion(page, layer)
+    draw_chance(page, layer)
     draw_stability(page, layer)
     draw_commands(page)
 
@@ -66,7 +69,7 @@ def draw_layers(page: StudyPage[SpectrumPicks], values: np.ndarray, scale: Scale
         f"{figures.AXIS_OF_SCALE[scale]} of {study.layers} layers by directions; the first direction has its largest "
         f"share of the variance, {first.max():.0%}, at layer {first.argmax()}, and its smallest, {first.min():.0%}, "
         f"at layer {first.argmin()}",
-        partial(list_directions, study, range(study.layers)),
+        partial(list_directions, study, range(study.layers), find_null_spectra(study, page.fitted)),
         "spectrum",
         on_select=take_click,
     )
@@ -79,37 +82,36 @@ def take_click() -> None:
 
 
 def draw_layer(page: StudyPage[SpectrumPicks], values: np.ndarray, layer: int, scale: Scale) -> None:
-    """The spectrum of one layer, `[directions]`, over what chance gives."""
+    """The spectrum of one layer, `[directions]`, over the noise band, and over what chance gives where it was asked."""
     study, edit = page.study, page.edit
-    real, dominant = study.suggested_ranks[layer], study.dominant_ranks[layer]
-    marks = {dominant: f"{dominant} dominate"} | {real: f"{real} stand out" if real > 1 else "1 stands out"}
+    standing = study.dominant_ranks[layer]
+    spectra = find_null_spectra(study, page.fitted)
     draw_chart(
         figures.spectrum_figure(
             values,
             SHOWN_DIRECTIONS,
             scale,
             edit.rank if layer in edit.layers else None,
-            marks,
-            study.null_spectra[layer].band().numpy(),
+            standing,
+            study.noise_thresholds[layer],
+            None if spectra is None else spectra[layer].band().numpy(),
             page.colours,
         ),
         "spectrum_layer_chart",
         f"Spectrum of layer {layer}",
-        f"{figures.AXIS_OF_SCALE[scale]} of the directions of layer {layer}, and what chance gives: {real} stand out, "
-        f"{dominant} dominate; the first three hold {figures.scaled(values, 'cumulative')[:3][-1]:.0%} of the "
-        "variance",
-        partial(list_directions, study, [layer]),
+        f"{figures.AXIS_OF_SCALE[scale]} of the directions of layer {layer}, and the noise band: "
+        f"{figures.label_standing(standing)}; the first three hold "
+        f"{figures.scaled(values, 'cumulative')[:3][-1]:.0%} of the variance",
+        partial(list_directions, study, [layer], spectra),
         f"spectrum_layer_{layer}",
     )
 
 
 def draw_suggestion(page: StudyPage[SpectrumPicks], layer: int) -> None:
     """How many directions of a layer stand out, and the offer to remove as many."""
-    study = page.study
-    real, dominant = study.suggested_ranks[layer], study.dominant_ranks[layer]
+    rank = min(page.study.dominant_ranks[layer], page.study.kept)
     with st.container(horizontal=True, vertical_alignment="center"):
-        if real:
-            rank = min(dominant or real, study.kept)
+        if rank:
             st.button(
                 f"Take rank {rank} for the edit",
                 key="take_rank",
@@ -118,23 +120,60 @@ def draw_suggestion(page: StudyPage[SpectrumPicks], layer: int) -> None:
                 args=("edit.rank", rank),
                 disabled=page.edit.rank == rank,
             )
-        st.caption(describe_suggestion(study, layer))
+        st.caption(describe_standing(page.study, layer))
 
 
-def describe_suggestion(study: Study, layer: int) -> str:
-    """How many directions of a layer stand out and how many dominate, in a sentence."""
-    real, dominant = study.suggested_ranks[layer], study.dominant_ranks[layer]
-    kept, count = study.subspaces[layer].kept, len(study.subspaces[layer].singular_values)
+def describe_standing(study: Study, layer: int) -> str:
+    """How many directions of a layer stand out from noise, in a sentence."""
+    rank, kept = study.dominant_ranks[layer], study.subspaces[layer].kept
+    count = len(study.subspaces[layer].singular_values)
+    if rank == 0:
+        return f"At layer {layer} no direction stands out: the spectrum falls as noise would."
+    if rank == kept < count:
+        return f"At layer {layer} all {kept} directions that were kept stand out above the noise band."
+    one = "1 direction stands out" if rank == 1 else f"{rank} directions stand out"
+    return f"At layer {layer}, {one} above the noise band, of {count}."
+
+
+def draw_chance(page: StudyPage[SpectrumPicks], layer: int) -> None:
+    """What the parallel analysis says of a layer, where it was asked for, and the offer to run it."""
+    study = page.study
+    st.subheader("Is it more than chance?")
+    spectra = find_null_spectra(study, page.fitted)
+    if spectra is not None:
+        st.caption(describe_chance(spectra[layer].count_real(study.subspaces[layer].singular_values), study, layer))
+    elif study.embeddings is None or len(study.pairs) < study.pair_count:
+        st.caption(
+            "The parallel analysis needs the embeddings of all pairs, which this study did not keep: fit it with the "
+            "parallel analysis to have it."
+        )
+    else:
+        draw_task(
+            PARALLEL_ANALYSIS,
+            AskedOfChance(page.fitted),
+            "parallel_analysis",
+            "Run the parallel analysis",
+            "It holds every singular value against what the same differences give with random signs; it can take as "
+            "long as the fit.",
+            "The parallel analysis was stopped.",
+            again=True,
+            icon=":material/casino:",
+        )
+
+
+def describe_chance(real: int, study: Study, layer: int) -> str:
+    """How many kept directions of a layer are more than chance, in a sentence, and why that is no rank to remove."""
+    kept = study.subspaces[layer].kept
     if real == 0:
         return f"At layer {layer} no direction is stronger than chance allows."
     if real >= kept:
-        sentence = f"At layer {layer} all {kept} directions that were kept are stronger than chance allows"
+        many = f"all {kept} directions that were kept are" if kept > 1 else "the direction that was kept is"
     else:
-        one = "1 direction is" if real == 1 else f"{real} directions are"
-        sentence = f"At layer {layer}, {one} stronger than chance allows, of {count}"
-    if dominant == real:
-        return f"{sentence}."
-    return f"{sentence}; {dominant or 'none'} of them stand out even while all the others are left in."
+        many = "1 direction is" if real == 1 else f"{real} directions are"
+    return (
+        f"At layer {layer}, {many} stronger than chance allows, once those before are taken out. Texts share much that "
+        "is no chance and not toxic either, so this is no number of directions to remove."
+    )
 
 
 def draw_stability(page: StudyPage[SpectrumPicks], layer: int) -> None:
@@ -187,17 +226,19 @@ def draw_turns(page: StudyPage[SpectrumPicks], stability: Stability, layer: int)
     )
 
 
-def list_directions(study: Study, layers: Sequence[int]) -> Table:
-    """Every singular value of `layers`, with what chance gives where that was measured."""
-    heads = ("layer", "direction", "singular value", "share", "added up", "chance 5 %", "chance 50 %", "chance 95 %")
+def list_directions(study: Study, layers: Sequence[int], spectra: Sequence[NullSpectrum] | None) -> Table:
+    """Every singular value of `layers`, with the noise threshold, and with what chance gives where it was asked for."""
+    heads = ["layer", "direction", "singular value", "share", "added up", "noise up to"]
+    heads += [] if spectra is None else ["chance 5 %", "chance 50 %", "chance 95 %"]
     rows = []
     for layer in layers:
         values = study.subspaces[layer].singular_values.numpy()
         columns = [figures.scaled(values, scale).tolist() for scale in figures.AXIS_OF_SCALE]
-        chance = study.null_spectra[layer].band().T.tolist()
-        chance += [(None, None, None)] * (len(values) - len(chance))
+        chance = [] if spectra is None else spectra[layer].band().T.tolist()
+        chance += [[None] * (len(heads) - 6)] * (len(values) - len(chance))
+        level = study.noise_thresholds[layer]
         entries = zip(*columns, chance, strict=True)
-        rows += [(layer, index, *numbers, *band) for index, (*numbers, band) in enumerate(entries, start=1)]
+        rows += [(layer, index, *numbers, level, *band) for index, (*numbers, band) in enumerate(entries, start=1)]
     return heads, rows
 
 
@@ -213,11 +254,13 @@ def list_turns(stability: Stability) -> Table:
 
 def draw_commands(page: StudyPage[SpectrumPicks]) -> None:
     study = page.fitted.study
+    if find_null_spectra(page.study, page.fitted) is not None:
+        study = replace(study, fit=replace(study.fit, parallel_analysis=True))
     read = commands.directions_command(study, range(page.study.layers), page.study.kept, as_json=True)
     command.draw_commands(
         [commands.fit_command(study), read],
-        "The second command gives the singular value and the share of every kept direction, and its tokens; what "
-        "chance gives, and the pairs drawn anew, are on this page only.",
+        "The first command says how many directions of each layer stand out; the second gives the singular value and "
+        "the share of every kept direction, and its tokens. The pairs drawn anew are on this page only.",
     )
 
 

@@ -1,4 +1,4 @@
-"""The worker that draws the pairs anew."""
+"""The workers of the Spectrum: one draws the pairs anew, one runs the parallel analysis."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ui.work.tasks import Task, Tell
 
 if TYPE_CHECKING:
     from detox_engine.errors import Progress
+    from detox_engine.study.noise.null_spectra import NullSpectrum
     from detox_engine.study.stability import Stability
     from detox_engine.study.study import Study
 
@@ -29,3 +30,26 @@ def answer(model: None, study: Study, asked: Asked, progress: Progress, tell: Te
 
 
 RESAMPLING = Task("resampling", answer, keep=64, needs_model=False)
+
+
+@dataclass(frozen=True)
+class AskedOfChance:
+    """What chance gives for the singular values of every layer: of which study."""
+
+    fitted: Fitted
+
+
+def analyse(
+    model: None, study: Study, asked: AskedOfChance, progress: Progress, tell: Tell
+) -> tuple[NullSpectrum, ...]:
+    from detox_engine.study.noise.null_spectra import draw_null_spectra
+
+    return draw_null_spectra(study.embeddings, study.subspaces, progress=progress)
+
+
+PARALLEL_ANALYSIS = Task("parallel_analysis", analyse, keep=8, needs_model=False)
+
+
+def find_null_spectra(study: Study, fitted: Fitted) -> tuple[NullSpectrum, ...] | None:
+    """Those that the study was fitted with, or that were asked for here."""
+    return study.null_spectra or PARALLEL_ANALYSIS.find(AskedOfChance(fitted))

@@ -24,6 +24,7 @@ from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.option import sentence
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import BUNDLED, ModelSpec, PairSpec
+from detox_engine.study.study import Study
 from tests.models import CONTEXT, HIDDEN, LAYERS, SENTENCES, save_tiny_model
 
 ROOT = Path(__file__).parents[2]
@@ -97,10 +98,11 @@ def test_journey_answers_in_json_with_the_documented_keys(home: Path, tmp_path: 
     fitted = run_json(
         "fit", "--model", home / "model", "--pairs", home / "pairs.jsonl", "--out", out, "--limit", 8, "--keep", 3
     )
-    assert list(fitted) == ["study", "layers", "hidden", "pairs", "tokens", "seconds", "suggested"]
+    assert list(fitted) == ["study", "layers", "hidden", "pairs", "tokens", "seconds", "dominant_ranks", "suggested"]
     assert fitted["study"] == str(out)
     assert (fitted["layers"], fitted["hidden"], fitted["pairs"]) == (LAYERS, HIDDEN, 8)
     assert list(fitted["seconds"]) == ["load", "embed", "subspace"]
+    assert fitted["dominant_ranks"] == list(Study.load(out).dominant_ranks) and max(fitted["dominant_ranks"]) <= 3
     assert list(fitted["suggested"]) == ["layers", "rank"]
 
     directions = run_json("directions", out, "--layers", "0,2", "--top", 4)
@@ -141,6 +143,16 @@ def test_journey_answers_people_with_tables(home: Path):
     assert (directions.exit_code, directions.stderr, compared.exit_code, compared.stderr) == (0, "", 0, "")
     assert "toxic pole" in directions.stdout and "civil pole" in directions.stdout
     assert "layers 1-2, rank 2, strength 1." in compared.stdout and "Mean toxicity" in compared.stdout
+
+
+def test_fit_tells_how_many_directions_stand_out_and_which_are_more_than_chance_where_asked(home: Path, tmp_path: Path):
+    asked = ("--parallel-analysis",)
+    for folder, more in (("plain", ()), ("asked", asked)):
+        told = run("fit", "--model", home / "model", "--pairs", home / "pairs.jsonl", "--out", tmp_path / folder, *more)
+        study = Study.load(tmp_path / folder)
+        rows = [line.split() for line in told.stdout.splitlines() if line.split()[:1] and line.split()[0].isdigit()]
+        assert [int(row[1]) for row in rows[:LAYERS]] == list(study.dominant_ranks)
+        assert ("more than chance" in told.stdout) == (study.null_spectra is not None) == bool(more)
 
 
 def test_compare_takes_the_edit_it_is_told(home: Path):
@@ -417,6 +429,7 @@ OPTIONS = {
         "--methods": (FitPlan, "methods"),
         "--keep": (FitPlan, "keep"),
         "--no-embeddings": (FitPlan, "keep_embeddings"),
+        "--parallel-analysis": (FitPlan, "parallel_analysis"),
     },
     "directions": {"--device": (ModelSpec, "device"), "--dtype": (ModelSpec, "dtype")},
     "compare": {

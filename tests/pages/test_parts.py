@@ -153,34 +153,47 @@ NULL = np.array([[1.0, 0.9], [1.1, 1.0], [1.3, 1.2]])
 
 def test_the_spectrum_colours_what_the_edit_removes():
     values = np.array([4.0, 3.0, 2.0, 1.0])
-    figure = spectrum_figure(values, 4, "values", 2, {1: "1 stands out"}, NULL, LIGHT)
+    figure = spectrum_figure(values, 4, "values", 2, 1, 3.5, NULL, LIGHT)
     bars = [trace for trace in figure.data if trace.type == "bar"]
     assert [(bar.name, list(bar.x), bar.marker.color) for bar in bars] == [
         ("Removed by the edit", [1, 2], LIGHT.edited),
         ("Kept", [3, 4], LIGHT.quiet),
     ]
-    assert figure.layout.shapes[0].x0 == 1.5
-    unedited = spectrum_figure(values, 4, "values", None, {0: "none"}, NULL, LIGHT)
-    assert [bar.name for bar in unedited.data if bar.type == "bar"] == ["Kept"] and not unedited.layout.shapes
+    assert figure.layout.shapes[-1].x0 == 1.5 and figure.layout.annotations[0].text == "1 stands out"
+    unedited = spectrum_figure(values, 4, "values", None, 0, 4.5, NULL, LIGHT)
+    assert [bar.name for bar in unedited.data if bar.type == "bar"] == ["Kept"] and not unedited.layout.annotations
 
 
 def test_shares_in_the_spectrum_are_of_all_directions_also_where_few_are_drawn():
     values = np.array([4.0, 3.0, 2.0, 1.0])
-    figure = spectrum_figure(values, 2, "shares", None, {}, NULL, LIGHT)
+    figure = spectrum_figure(values, 2, "shares", None, 0, 4.5, NULL, LIGHT)
     assert list(figure.data[0].y) == pytest.approx([16 / 30, 9 / 30])
+
+
+def test_the_noise_band_is_a_wash_up_to_a_line_in_the_units_of_the_bars():
+    values = np.array([4.0, 3.0, 2.0, 1.0])
+    for scale, level in (("values", 2.5), ("shares", 6.25 / 30)):
+        figure = spectrum_figure(values, 4, scale, None, 2, 2.5, None, LIGHT)
+        line = figure.data[-1]
+        assert line.name == "Noise band" and list(line.y) == pytest.approx([level, level])
+        assert (figure.layout.shapes[0].y0, figure.layout.shapes[0].y1) == pytest.approx((0, level))
+        assert figure.layout.annotations[0].text == "2 stand out"
+    added_up = spectrum_figure(values, 4, "cumulative", None, 2, 2.5, None, LIGHT)
+    assert all(trace.type == "bar" for trace in added_up.data)
 
 
 def test_the_null_band_is_in_the_units_of_the_bars():
     values = np.array([4.0, 3.0, 2.0, 1.0])
-    raw = spectrum_figure(values, 4, "values", None, {}, NULL, LIGHT).data[-1]
+    raw = spectrum_figure(values, 4, "values", None, 0, 4.5, NULL, LIGHT).data[-1]
     assert list(raw.y) == [1.1, 1.0]
     assert list(raw.error_y.array) == pytest.approx([0.2, 0.2]) and list(raw.error_y.arrayminus) == pytest.approx(
         [0.1] * 2
     )
-    shares = spectrum_figure(values, 4, "shares", None, {}, NULL, LIGHT).data[-1]
+    shares = spectrum_figure(values, 4, "shares", None, 0, 4.5, NULL, LIGHT).data[-1]
     assert list(shares.y) == pytest.approx([1.21 / 30, 1 / 30])
     assert list(np.array(shares.y) + np.array(shares.error_y.array)) == pytest.approx([1.69 / 30, 1.44 / 30])
-    assert all(trace.type == "bar" for trace in spectrum_figure(values, 4, "cumulative", None, {}, NULL, LIGHT).data)
+    added_up = spectrum_figure(values, 4, "cumulative", None, 0, 4.5, NULL, LIGHT)
+    assert all(trace.type == "bar" for trace in added_up.data)
 
 
 def test_stability_is_drawn_for_every_layer_with_the_edited_ones_in_their_colour():

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from detox_engine.cli.main import app as command_line
 from detox_engine.plans.commands import STUDY
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
+from ui.session import shared_models
 
 
 def test_without_a_study_the_page_offers_to_fit_one(tiny_folder):
@@ -29,13 +30,14 @@ def test_the_page_draws_all_layers_and_the_picked_one(tiny_folder):
     assert "layer 0" in texts(session)
 
 
-def test_the_suggested_rank_goes_into_the_edit_plan_of_every_page(tiny_folder):
-    session = fitted_app(tiny_folder, rank=1).switch_page("spectrum/page.py").run()
+def test_the_directions_that_stand_out_go_into_the_edit_plan_of_every_page(tiny_folder):
+    session = fitted_app(tiny_folder, rank=5).switch_page("spectrum/page.py").run()
     buttons = [button for button in session.button if button.key == "take_rank"]
     assert buttons, "no direction of this study stands out: choose pairs that have one"
     buttons[0].click().run()
-    rank = session.session_state["view"].edit.rank
-    assert rank > 1
+    rank, view = session.session_state["view"].edit.rank, session.session_state["view"]
+    study = shared_models.shelf().find_study(view.study_key)
+    assert rank == study.dominant_ranks[session.slider(key="spectrum_layer").value] != 5
     session.switch_page("model_and_pairs/page.py").run()
     assert [slider.value for slider in session.sidebar.slider if slider.label == "Rank"] == [rank]
 
@@ -51,10 +53,31 @@ def test_the_edit_plan_and_the_picked_layer_outlast_a_page_change(tiny_folder):
     assert session.session_state["view"].edit.layers == (0, 1)
 
 
-def test_the_spectrum_shows_what_chance_gives_and_how_settled_the_subspace_is(tiny_folder):
+def layer_chart(session) -> str:
+    return next(chart.proto.spec for chart in session.get("plotly_chart") if chart.key == "spectrum_layer_chart")
+
+
+def test_the_spectrum_shows_the_noise_band_and_one_number_and_what_chance_gives_where_it_is_asked_for(tiny_folder):
+    session = fitted_app(tiny_folder, keep=9).switch_page("spectrum/page.py").run()
+    assert "Noise band" in layer_chart(session) and "What chance gives" not in layer_chart(session)
+    assert "stand out above" in texts(session) or "stands out above" in texts(session)
+    assert "than chance allows" not in texts(session) and "--parallel-analysis" not in session.code[0].value
+    session.button(key="parallel_analysis").click().run()
+    run_until(session, lambda session: "What chance gives" in layer_chart(session))
+    assert "stronger than chance allows" in texts(session) and "--parallel-analysis" in session.code[0].value
+    # Another layer needs no other run.
+    session.slider(key="spectrum_layer").set_value(0).run()
+    assert "What chance gives" in layer_chart(session) and "At layer 0, " in texts(session)
+
+
+def test_the_parallel_analysis_that_a_fit_was_asked_for_is_shown_at_once(tiny_folder):
+    session = fitted_app(tiny_folder, parallel_analysis=1).switch_page("spectrum/page.py").run()
+    assert "What chance gives" in layer_chart(session)
+    assert "parallel_analysis" not in {button.key for button in session.button}
+
+
+def test_the_spectrum_shows_how_settled_the_subspace_is(tiny_folder):
     session = fitted_app(tiny_folder, rank=2).switch_page("spectrum/page.py").run()
-    drawn = [chart.proto.spec for chart in session.get("plotly_chart")]
-    assert any("What chance gives" in spec for spec in drawn)
     assert "Is it settled?" in texts(session)
     session.button(key="resample").click().run()
     run_until(session, lambda session: len(session.get("plotly_chart")) == 3)

@@ -33,6 +33,7 @@ def test_pages_that_show_pairs_work_on_the_sample(session, page):
     session.switch_page(f"{page}/page.py").run()
     assert not session.exception and not session.error
     if page == "spectrum":
+        assert "needs the embeddings of all pairs" in texts(session)
         session.button(key="resample").click().run()
         run_until(session, lambda session: "with repeats" in texts(session))
         assert f"A draw has {SAMPLE} pairs, as many as are kept of {PAIRS}" in texts(session)

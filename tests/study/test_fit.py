@@ -72,6 +72,18 @@ def test_streamed_fit_equals_that_of_all_pairs_at_once(bench, plan, file):
     assert len(study.moments) == LAYERS and int(study.moments[0].count) == COUNT
 
 
+def test_a_fit_draws_no_null_spectra_unless_it_is_asked_to(bench, plan, monkeypatch):
+    few = replace(plan, pairs=replace(plan.pairs, limit=SAMPLE))
+    asked = [bench.fit(replace(one, parallel_analysis=True)) for one in (few, plan)]
+    for name in ("draw_null_spectra", "draw_null_spectra_of"):
+        monkeypatch.setattr(fit, name, None)
+    for given, study in zip((few, plan), asked, strict=True):
+        told = []
+        plain = bench.fit(given, lambda *event: told.append(event[0]))  # noqa: B023
+        assert plain.null_spectra is None and "Drawing null spectra" not in told
+        assert len(study.null_spectra) == LAYERS and plain.dominant_ranks == study.dominant_ranks
+
+
 def test_up_to_as_many_pairs_as_the_sample_all_are_kept_and_nothing_is_streamed(bench, plan):
     study = bench.fit(replace(plan, pairs=replace(plan.pairs, limit=SAMPLE)))
     assert study.moments is None and len(study.pairs) == study.pair_count == SAMPLE

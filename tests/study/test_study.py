@@ -10,6 +10,7 @@ from detox_engine.data.columns import Pair
 from detox_engine.errors import InputError
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sources import PairSpec
+from detox_engine.study.noise.null_spectra import draw_null_spectra
 from detox_engine.study.study import Study
 from detox_engine.workbench import Workbench
 from tests.models import SENTENCES, open_tiny
@@ -42,15 +43,41 @@ def test_a_study_reads_back_as_it_was_written(study, tmp_path):
     again = Study.load(tmp_path / "study")
     assert again.plan == study.plan and again.model == study.model and again.pairs == study.pairs
     assert again.pairs[-1] == Pair("Émile 日本 “quoted” <script>", " crap\u2028\n", " fine")
-    for name in ("suggested_layers", "suggested_rank", "suggested_ranks", "seconds", "warnings", "tokens", "versions"):
+    told = "suggested_layers", "suggested_rank", "noise_thresholds", "seconds", "warnings", "tokens", "versions"
+    for name in (*told, "dominant_ranks"):
         assert getattr(again, name) == getattr(study, name), name
     for found, expected in zip(again.subspaces, study.subspaces, strict=True):
         for name in ("basis", "singular_values", "mean_direction", "polarity"):
             assert torch.equal(getattr(found, name), getattr(expected, name))
-    for found, expected in zip(again.null_spectra, study.null_spectra, strict=True):
-        assert torch.equal(found.draws, expected.draws)
+    assert again.null_spectra is study.null_spectra is None
     assert torch.equal(again.embeddings.toxic, study.embeddings.toxic)
     assert again.embeddings.cut == study.embeddings.cut
+
+
+def test_a_parallel_analysis_that_was_asked_for_is_kept_and_is_that_of_the_embeddings(bench, study, tmp_path):
+    asked = bench.fit(replace(study.plan, parallel_analysis=True))
+    asked.save(tmp_path / "study")
+    again = Study.load(tmp_path / "study")
+    assert again.plan.parallel_analysis and again.noise_thresholds == pytest.approx(study.noise_thresholds)
+    drawn = draw_null_spectra(study.embeddings, study.subspaces)
+    for found, kept, expected in zip(again.null_spectra, asked.null_spectra, drawn, strict=True):
+        assert torch.equal(found.draws, kept.draws)
+        torch.testing.assert_close(found.draws, expected.draws, rtol=1e-4, atol=1e-5)
+
+
+def test_a_study_of_before_the_noise_threshold_is_read_with_its_null_spectra(bench, study, tmp_path):
+    bench.fit(replace(study.plan, parallel_analysis=True)).save(tmp_path / "study")
+    file = tmp_path / "study" / "study.json"
+    record = json.loads(file.read_text(encoding="utf-8"))
+    for name in ("noise_thresholds", "dominant_ranks"):
+        del record[name]
+    del record["plan"]["parallel_analysis"]
+    record["suggested"]["ranks"] = [4, 4, 4]
+    file.write_text(json.dumps(record), encoding="utf-8")
+    again = Study.load(tmp_path / "study")
+    assert again.plan == study.plan and len(again.null_spectra) == 3
+    assert again.noise_thresholds == pytest.approx(study.noise_thresholds)
+    assert again.dominant_ranks == study.dominant_ranks
 
 
 def test_the_folder_holds_what_the_product_promises(study, tmp_path):
@@ -66,7 +93,7 @@ def test_the_folder_holds_what_the_product_promises(study, tmp_path):
     record = json.loads((tmp_path / "study" / "study.json").read_text(encoding="utf-8"))
     assert record["model"]["weights_hash"] == "sha256:gpt2"
     assert record["pairs"]["count"] == len(study.pairs) and record["pairs"]["hash"].startswith("sha256:")
-    assert len(record["suggested"]["ranks"]) == 3
+    assert len(record["noise_thresholds"]) == len(record["dominant_ranks"]) == 3
     assert set(record["seconds"]) == {"load", "embed", "subspace"}
     assert record["versions"]["torch"] == torch.__version__
     replace(study, embeddings=None).save(tmp_path / "lean")
@@ -125,4 +152,4 @@ def test_fits_are_the_same_every_time(study, bench):
         torch.equal(found.basis, expected.basis)
         for found, expected in zip(again.subspaces, study.subspaces, strict=True)
     )
-    assert again.pairs_hash == study.pairs_hash and again.suggested_ranks == study.suggested_ranks
+    assert again.pairs_hash == study.pairs_hash and again.noise_thresholds == pytest.approx(study.noise_thresholds)

@@ -10,7 +10,7 @@ from torch import Tensor
 from detox_engine.errors import Progress, ignore_progress
 from detox_engine.forward.embedded_pairs import Embeddings
 from detox_engine.study.moments import Moments
-from detox_engine.study.null_spectra import NullSpectrum, run_parallel_analysis
+from detox_engine.study.noise.null_spectra import NullSpectrum, run_parallel_analysis
 from detox_engine.study.subspace import ToxicSubspace
 
 

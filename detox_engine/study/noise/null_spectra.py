@@ -1,4 +1,4 @@
-"""How many directions are real: parallel analysis with deflation (see `draw_null_spectra`)."""
+"""How many directions are more than chance: parallel analysis with deflation, where it is asked for."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,20 +41,11 @@ class NullSpectrum:
         """`[3, kept]` 5th, 50th and 95th percentile of the null over its draws, for a chart beside the spectrum."""
         return self.draws.quantile(torch.tensor((0.05, 0.5, 0.95)), dim=0)
 
-    def suggest_rank(self, singular_values: Tensor) -> int:
+    def count_real(self, singular_values: Tensor) -> int:
         """How many leading singular values lie above the threshold: 0 where none does, `kept` where all do."""
         threshold = self.threshold
         above = singular_values[: len(threshold)] > threshold
         return int(above.cumprod(0).sum())
-
-    def count_dominant(self, singular_values: Tensor) -> int:
-        """How many singular values lie above the largest of the null before anything is removed.
-
-        Never more than the suggested rank, and of use where that is all that was kept: texts of a language have no
-        flat noise, so each further direction may be real and yet small.
-        """
-        threshold = self.threshold
-        return int((singular_values[: len(threshold)] > threshold[:1]).sum())
 
 
 class Residual(Protocol):
@@ -164,13 +155,6 @@ def run_parallel_analysis(
             if real == 0 or count + real == kept:
                 del removed[layer]
     return tuple(NullSpectrum(spectrum) for spectrum in spectra)
-
-
-def count_dominant_directions(spectra: Sequence[NullSpectrum], subspaces: Sequence[ToxicSubspace]) -> tuple[int, ...]:
-    """One a layer: the directions that stand out against all of the differences, not only against what is left."""
-    return tuple(
-        null.count_dominant(subspace.singular_values) for null, subspace in zip(spectra, subspaces, strict=True)
-    )
 
 
 def _threshold(draws: Tensor) -> Tensor:

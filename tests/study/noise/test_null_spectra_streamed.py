@@ -7,9 +7,9 @@ from detox_engine.errors import InputError
 from detox_engine.forward.embedded_pairs import Embeddings
 from detox_engine.study.fit import sum_moments
 from detox_engine.study.methods import fit_subspaces_of
-from detox_engine.study.null_spectra import draw_null_spectra
-from detox_engine.study.null_spectra_streamed import draw_null_spectra_of
-from tests.study.test_null_spectra import draw_samples
+from detox_engine.study.noise.null_spectra import draw_null_spectra
+from detox_engine.study.noise.null_spectra_streamed import draw_null_spectra_of
+from tests.study.noise.test_null_spectra import draw_samples
 
 SAMPLES = 40
 
@@ -24,7 +24,7 @@ def analyse(embeddings: Embeddings, keep: int = 8, sample: int = 300, seed: int 
 
 def suggest(embeddings: Embeddings, **options) -> list[int]:
     return [
-        null.suggest_rank(subspace.singular_values)
+        null.count_real(subspace.singular_values)
         for subspace, null in zip(*analyse(embeddings, **options), strict=True)
     ]
 
@@ -67,7 +67,7 @@ def test_few_pairs_give_finite_nulls(pairs):
     subspaces, nulls = analyse(draw_samples(1, pairs, 32, 0.1, 2), keep=32)
     for null, subspace in zip(nulls, subspaces, strict=True):
         assert null.draws.isfinite().all()
-        assert 0 <= null.suggest_rank(subspace.singular_values) <= subspace.kept
+        assert 0 <= null.count_real(subspace.singular_values) <= subspace.kept
 
 
 def test_single_draw_is_an_input_error():

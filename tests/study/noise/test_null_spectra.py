@@ -10,7 +10,7 @@ from detox_engine.errors import Cancelled, InputError
 from detox_engine.forward.embedded_pairs import Embeddings
 from detox_engine.model.threads import run_side_by_side
 from detox_engine.study.methods import fit_subspaces
-from detox_engine.study.null_spectra import draw_null_spectra
+from detox_engine.study.noise.null_spectra import draw_null_spectra
 from tests.factor_model import draw_factor_sample
 
 SAMPLES = 100
@@ -34,7 +34,7 @@ def draw_samples(rank: int, pairs: int, hidden: int, noise: float, samples: int)
 def suggest(embeddings: Embeddings, keep: int = 8, seed: int = 0) -> list[int]:
     subspaces = fit_subspaces(embeddings.toxic, embeddings.civil, keep)
     nulls = draw_null_spectra(embeddings, subspaces, seed=seed)
-    return [null.suggest_rank(subspace.singular_values) for null, subspace in zip(nulls, subspaces, strict=True)]
+    return [null.count_real(subspace.singular_values) for null, subspace in zip(nulls, subspaces, strict=True)]
 
 
 @pytest.mark.parametrize("rank", [0, 1, 2, 5])
@@ -70,22 +70,13 @@ def test_layer_that_keeps_fewer_directions_than_are_real_suggests_all_it_keeps()
     assert suggest(draw_samples(5, 200, 64, 0.02, 2), keep=3) == [3, 3]
 
 
-def test_dominant_directions_are_those_above_the_null_of_the_whole():
-    embeddings = draw_samples(5, 200, 64, 0.02, 4)
-    subspaces = fit_subspaces(embeddings.toxic, embeddings.civil, 8)
-    for null, subspace in zip(draw_null_spectra(embeddings, subspaces), subspaces, strict=True):
-        dominant = null.count_dominant(subspace.singular_values)
-        assert 1 <= dominant < null.suggest_rank(subspace.singular_values) == 5
-        assert null.count_dominant(torch.zeros(8)) == 0
-
-
 @pytest.mark.parametrize("pairs", [2, 3, 6])
 def test_few_pairs_give_finite_nulls(pairs):
     embeddings = draw_samples(1, pairs, 32, 0.1, 2)
     subspaces = fit_subspaces(embeddings.toxic, embeddings.civil, 32)
     for null, subspace in zip(draw_null_spectra(embeddings, subspaces), subspaces, strict=True):
         assert null.draws.isfinite().all()
-        assert 0 <= null.suggest_rank(subspace.singular_values) <= subspace.kept
+        assert 0 <= null.count_real(subspace.singular_values) <= subspace.kept
 
 
 def test_same_seed_gives_the_same_null_and_another_seed_another():

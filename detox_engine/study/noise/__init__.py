@@ -1,0 +1,1 @@
+"""Which directions are more than noise: the threshold of every fit, and the parallel analysis that is asked for."""
