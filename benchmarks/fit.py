@@ -14,11 +14,14 @@ from benchmarks.side_by_side import Figure, measure_peak, median_ratio, time_sid
 from detox_engine.data.columns import Pair
 from detox_engine.data.stream import open_pairs
 from detox_engine.forward.embed import embed_pairs
+from detox_engine.forward.embedded_pairs import Embeddings
 from detox_engine.model.load import OpenModel
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sources import PairSpec
 from detox_engine.study.fit import fit_pairs
 from detox_engine.study.methods import fit_subspaces
+from detox_engine.study.noise.null_spectra import draw_null_spectra
+from detox_engine.study.noise.threshold import find_noise_thresholds
 from detox_engine.study.subspace import decompose, principal_angles
 
 PACKED = 1024
@@ -97,7 +100,7 @@ def prepare_file(shape: str, pairs: int, text: int | None = None) -> PreparedFil
 
 
 def run_fit(prepared: PreparedFile) -> None:
-    """All of a fit, from the file to the suggested ranks."""
+    """All of a fit, from the file to the study."""
     model, folder = prepared
     file = Path(folder.name, PAIRS_FILE)
     spec = PairSpec(str(file))
@@ -142,6 +145,23 @@ def benchmark_subspaces(rounds: int) -> list[Figure]:
     ]
 
 
+def benchmark_noise(rounds: int, layers: int) -> list[Figure]:
+    """What a fit says of noise, and what it says on request, of spectra that fall and fall as those of text do."""
+    pairs, hidden = 560, 576
+    generator = torch.Generator().manual_seed(0)
+    scale = torch.arange(1, hidden + 1).pow(-0.5)
+    toxic, civil = (torch.randn(layers, pairs, hidden, generator=generator) * scale for _ in range(2))
+    subspaces = fit_subspaces(toxic, civil, 32)
+    seconds = time_sides({"band": lambda: find_noise_thresholds(subspaces, pairs, hidden)}, rounds)
+    embeddings = Embeddings(toxic, civil, 0, ())
+    asked = time_sides({"analysis": lambda: draw_null_spectra(embeddings, subspaces)}, 1, warm=False)
+    case = f"{pairs} pairs, {layers} layers × {hidden}"
+    return [
+        Figure(f"noise band, {case}", statistics.median(seconds["band"]), "s", 1, 0.3, seconds),
+        Figure(f"parallel analysis on request, {case}", statistics.median(asked["analysis"]), "s"),
+    ]
+
+
 def measure(quick: bool) -> list[Figure]:
     rounds = 2 if quick else 5
     figures = benchmark_shape("gpt2", 40 if quick else 200, rounds, against_published=True)
@@ -151,4 +171,4 @@ def measure(quick: bool) -> list[Figure]:
     figures += benchmark_growth("gpt2", 10 if quick else 40)
     if not quick:
         figures += benchmark_streaming_memory("gpt2", 800)
-    return figures + benchmark_subspaces(rounds)
+    return figures + benchmark_subspaces(rounds) + benchmark_noise(rounds, 2 if quick else 30)
