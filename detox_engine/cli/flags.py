@@ -12,7 +12,7 @@ from detox_engine.errors import InputError, Progress
 from detox_engine.plans.edit import EditBeside, EditPlan
 from detox_engine.plans.layers import EVERY_LAYER, format_layers
 from detox_engine.plans.option import ALL, Leaf, Plan, fill, leaves
-from detox_engine.plans.sources import ModelSpec, StudyModel
+from detox_engine.plans.sources import ModelSpec, StudyModel, find_place
 
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
@@ -205,6 +205,6 @@ def check_format(as_json: bool, as_csv: bool) -> None:
 
 
 def absolute(model: ModelSpec) -> ModelSpec:
-    """The model; a folder with its whole path, so that the study can be read from anywhere."""
-    folder = Path(model.name).expanduser()
-    return replace(model, name=str(folder.resolve())) if model.name != ModelSpec.name and folder.is_dir() else model
+    """The model; a folder or a file with its whole path, so that the study can be read from anywhere."""
+    place = find_place(model)
+    return model if place is None else replace(model, name=str(place.resolve()))

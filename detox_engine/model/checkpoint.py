@@ -3,17 +3,95 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import transformers
 from safetensors import SafetensorError, safe_open
-from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING, AutoConfig, PreTrainedConfig
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+)
 
-from detox_engine.errors import InputError, first_line
+from detox_engine.errors import InputError, Progress, first_line
 
 WAYS_OUT = "use the bundled model or another local folder"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+
+
+class Checkpoint(Protocol):
+    """Where a model is read from: checked before anything large is."""
+
+    @property
+    def shown(self) -> str:
+        """What it is called in a sentence."""
+
+    @property
+    def config(self) -> PreTrainedConfig: ...
+
+    def hash_weights(self) -> str:
+        """`sha256:…`, the same wherever the weights lie."""
+
+    def reading(self, progress: Progress) -> AbstractContextManager[dict[str, Any]]:
+        """What `from_pretrained` is told of the weights, while it reads them."""
+
+    def read_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer; raises an InputError where there is none that can be used."""
+
+
+@dataclass(frozen=True)
+class SafetensorsFolder:
+    """A folder of a causal language model whose weights are safetensors."""
+
+    folder: Path
+    shown: str
+    config: PreTrainedConfig
+    files: tuple[Path, ...]
+    """Those with the weights, sorted."""
+
+    def hash_weights(self) -> str:
+        """`sha256:…` over the files' bytes and names, the same in whichever folder they lie."""
+        return hash_weights(self.files)
+
+    @contextmanager
+    def reading(self, progress: Progress) -> Iterator[dict[str, Any]]:
+        """What `from_pretrained` is told: it reads nothing but safetensors."""
+        yield {"pretrained_model_name_or_path": self.folder, "use_safetensors": True}
+
+    def read_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer in the folder.
+
+        Raises:
+            InputError: there is none, or it cannot be loaded.
+        """
+        if not any((self.folder / name).is_file() for name in TOKENIZER_FILES):
+            raise InputError(
+                f"{self.shown} has no tokenizer: looked for {', '.join(TOKENIZER_FILES)} and found none; copy the "
+                "files from the model it was made from."
+            )
+        try:
+            return AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+        except Exception as error:  # each family builds its own, with exceptions of many kinds
+            raise InputError(f"{self.shown} has a tokenizer that could not be loaded: {first_line(error)}") from error
+
+
+def open_folder(folder: Path, shown: str) -> SafetensorsFolder:
+    """Check a folder's configuration and the headers of its weights.
+
+    Raises:
+        InputError: it holds no causal language model as safetensors.
+    """
+    config = read_config(folder, shown)
+    return SafetensorsFolder(folder, shown, config, tuple(find_weights(folder, shown)))
 
 
 def read_config(folder: Path, shown: str) -> PreTrainedConfig:

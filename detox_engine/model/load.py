@@ -1,4 +1,4 @@
-"""A model spec -> a causal language model with its tokenizer and its anatomy, ready to run; from safetensors only."""
+"""A model spec -> a causal language model with its tokenizer and its anatomy, ready to run: safetensors or GGUF."""
 
 import os
 from collections.abc import Iterator
@@ -11,24 +11,22 @@ from time import perf_counter
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from detox_engine.data.bundled import BUNDLED_MODEL
-from detox_engine.errors import InputError, Progress, first_line, ignore_progress
+from detox_engine.data.bundled import BUNDLED_MODEL, find_smollm2
+from detox_engine.errors import Cancelled, InputError, Progress, first_line, ignore_progress
 from detox_engine.model.anatomy import Anatomy, find_anatomy
-from detox_engine.model.checkpoint import WAYS_OUT, find_weights, hash_weights, read_config
+from detox_engine.model.checkpoint import WAYS_OUT, Checkpoint, open_folder
 from detox_engine.model.hub import download_model
 from detox_engine.model.threads import settle_threads
 from detox_engine.model.turns import Turns
-from detox_engine.plans.sources import BUNDLED, ModelSpec
+from detox_engine.plans.sources import BUNDLED, SMOLLM2, ModelSpec
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 _LOADING = Lock()
 """The library swaps functions of its own and of torch while it loads a model, such as the one that ties weights: of two
 loads at once the second finds weights missing, or leaves every later one without its ties."""
-
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 
 
 @dataclass(frozen=True)
@@ -45,10 +43,10 @@ class OpenModel:
     """Has a padding token among the model's tokens; the embeddings are never resized."""
 
     revision: str | None
-    """The commit on the Hub; None for folders."""
+    """The commit on the Hub; None for folders and files."""
 
     weights_hash: str
-    """`sha256:…` over the safetensors files, the same on every device and in every number format."""
+    """`sha256:…` over the files that hold the weights, the same on every device and in every number format."""
 
     context: int | None
     """Longest input in tokens; None where the architecture has no limit."""
@@ -75,54 +73,72 @@ def load_model(spec: ModelSpec, progress: Progress = ignore_progress) -> OpenMod
     shown = "The bundled model" if spec.name == BUNDLED else f"“{spec.name}”"
     device = pick_device(spec.device)
     check_dtype(spec.dtype)
-    folder, revision = find_folder(spec, progress)
-    config = read_config(folder, shown)
-    files = find_weights(folder, shown)
+    place, revision = find_model(spec, progress)
     progress("Loading the model", 0, 1)
+    checkpoint = open_checkpoint(place, shown)
     settle_threads()
     with ThreadPoolExecutor(max_workers=1) as reader, loading_alone(progress):
-        weights_hash = reader.submit(hash_weights, files)
-        model = read_model(folder, config, pick_dtype(spec.dtype, device, config), shown)
-        model = move(model, device, shown)
-        tokenizer = read_tokenizer(folder, model, shown)
+        weights_hash = reader.submit(checkpoint.hash_weights)
+        model = read_model(checkpoint, pick_dtype(spec.dtype, device, checkpoint.config), progress)
+        model = move(model, device, checkpoint.shown)
+        tokenizer = read_tokenizer(checkpoint, model)
     progress("Loading the model", 1, 1)
     took = perf_counter() - start
-    return OpenModel(spec, model, tokenizer, revision, weights_hash.result(), find_context(config), took)
+    return OpenModel(spec, model, tokenizer, revision, weights_hash.result(), find_context(checkpoint.config), took)
 
 
-def find_folder(spec: ModelSpec, progress: Progress) -> tuple[Path, str | None]:
-    """Where the model's files lie on this machine, and its commit if they came from the Hub."""
-    folder = BUNDLED_MODEL if spec.name == BUNDLED else Path(spec.name).expanduser()
-    if spec.name == BUNDLED and not folder.is_dir():
+def find_model(spec: ModelSpec, progress: Progress) -> tuple[Path, str | None]:
+    """The folder or the file of the model on this machine, and its commit if it came from the Hub."""
+    if spec.name == SMOLLM2:
+        place = find_smollm2()
+    else:
+        place = BUNDLED_MODEL if spec.name == BUNDLED else Path(spec.name).expanduser()
+    if spec.name == BUNDLED and not place.is_dir():
         raise InputError(
-            f"The bundled model is missing (looked in {folder}): run from a whole copy of the repository, or give a "
+            f"The bundled model is missing (looked in {place}): run from a whole copy of the repository, or give a "
             "Hub id or a folder."
         )
-    if folder.is_dir():
+    if place.exists():
         if spec.revision is not None:
-            raise InputError(f"“{spec.name}” is a folder, which has no revision “{spec.revision}”: leave it out.")
-        return folder, None
-    if folder.is_file():
-        raise InputError(f"“{spec.name}” is a file: give the folder that holds the model.")
-    if not spec.name or folder.is_absolute() or spec.name.startswith((".", "~")) or spec.name.endswith(os.sep):
-        raise InputError(f"There is no folder “{spec.name}”: check the path, or use the bundled model or a Hub id.")
+            kind = "folder" if place.is_dir() else "file"
+            raise InputError(f"“{spec.name}” is a {kind}, which has no revision “{spec.revision}”: leave it out.")
+        return place, None
+    file = spec.name.endswith(".gguf")
+    if not spec.name or file or place.is_absolute() or spec.name.startswith((".", "~")) or spec.name.endswith(os.sep):
+        raise InputError(
+            f"There is no {'file' if file else 'folder'} “{spec.name}”: check the path, or use the bundled model or a "
+            "Hub id."
+        )
     cached = download_model(spec.name, spec.revision, progress)
     return cached, cached.name
 
 
-def read_model(folder: Path, config: PreTrainedConfig, dtype: torch.dtype, shown: str) -> PreTrainedModel:
+def open_checkpoint(place: Path, shown: str) -> Checkpoint:
+    """What is at `place`, checked; see `open_folder` and `open_gguf`."""
+    if place.is_dir():
+        return open_folder(place, shown)
+    # Tokenizers of many families come with it, which takes a moment that few models need.
+    from detox_engine.model.gguf import open_gguf
+
+    return open_gguf(place, shown)
+
+
+def read_model(checkpoint: Checkpoint, dtype: torch.dtype, progress: Progress) -> PreTrainedModel:
     """Read the weights in `dtype`; every weight of the causal model must be among them."""
+    shown = checkpoint.shown
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
-            folder,
-            config=config,
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are named below, which the library's own error does not do
-        )
+        with checkpoint.reading(progress) as source:
+            model, found = AutoModelForCausalLM.from_pretrained(
+                **source,
+                config=checkpoint.config,
+                dtype=dtype,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are named below, which the library's own error does not do
+            )
+    except Cancelled:
+        raise
     except MemoryError as error:
         raise InputError(f"{shown} does not fit into this machine's memory: use a smaller model.") from error
     except Exception as error:  # transformers raises OSError, ValueError, RuntimeError, ImportError, … as it happens
@@ -148,17 +164,9 @@ def move(model: PreTrainedModel, device: torch.device, shown: str) -> PreTrained
         ) from error
 
 
-def read_tokenizer(folder: Path, model: PreTrainedModel, shown: str) -> PreTrainedTokenizerBase:
+def read_tokenizer(checkpoint: Checkpoint, model: PreTrainedModel) -> PreTrainedTokenizerBase:
     """The model's tokenizer, with a padding token that is one of the model's tokens."""
-    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        raise InputError(
-            f"{shown} has no tokenizer: looked for {', '.join(TOKENIZER_FILES)} and found none; copy the files from "
-            "the model it was made from."
-        )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # as above
-        raise InputError(f"{shown} has a tokenizer that could not be loaded: {first_line(error)}") from error
+    tokenizer, shown = checkpoint.read_tokenizer(), checkpoint.shown
     tokens = model.get_input_embeddings().weight.shape[0]
     if not 0 < tokenizer.vocab_size <= tokens:
         raise InputError(

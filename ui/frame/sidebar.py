@@ -12,7 +12,7 @@ from detox_engine.data.bundled import ASSETS
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.layers import format_layers
 from detox_engine.plans.option import sentence
-from detox_engine.plans.sources import name_model, name_pairs
+from detox_engine.plans.sources import find_place, name_model, name_pairs
 from detox_engine.study.methods import methods
 from ui.session import state
 from ui.session.links import leaves_files_out, left_out, list_texts, write_address
@@ -147,7 +147,7 @@ def _draw_link() -> None:
             st.caption("A text that you wrote is too long for a link, so it is left out.")
         if leaves_files_out(state.view()):
             st.caption("Files that it is measured with are left out: whoever opens the link chooses their own.")
-        if Path(state.view().model.name).expanduser().is_dir() or Path(state.view().fit.pairs.source).is_file():
+        if find_place(state.view().model) is not None or Path(state.view().fit.pairs.source).is_file():
             st.caption(
                 "The model or the pairs are files of this machine, so the link opens them on this machine alone."
             )
