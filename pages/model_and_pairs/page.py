@@ -12,7 +12,7 @@ from pages.model_and_pairs import choice
 from pages.model_and_pairs.strip import steps_of_job, steps_of_study, strip_html
 from ui.frame.command import draw_commands
 from ui.frame.page import Head, Help, Page, draw_help, show
-from ui.session import state
+from ui.session import kept_study, state
 from ui.session.view import StudyKey, View
 from ui.show import notes
 from ui.show.pair_list import filter_pairs, pairs_html
@@ -97,6 +97,7 @@ def draw_choice(view: View, study: Study | None) -> None:
     key = StudyKey(model, plan) if ready else None
     job = jobs.find_job("fit")
     fitted = study is not None and key == view.study_key
+    kept = ready and study is not None and not fitted and kept_study.has_study(key)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(
             "Fit again" if fitted else "Fit",
@@ -104,14 +105,15 @@ def draw_choice(view: View, study: Study | None) -> None:
             type="secondary" if fitted else "primary",
             icon=":material/play_arrow:",
             disabled=not ready or (job is not None and job.running),
-            on_click=fit.begin_fit,
+            on_click=fit.fit_or_open,
             args=(key,),
-            kwargs={"afresh": True},
         )
         if not ready:
             st.caption("Name the model and complete the pairs first.")
         elif fitted:
             st.caption("This is the study in use on every page.")
+        elif kept:
+            st.caption("It was fitted when the app was installed, so this only opens it.")
     if ready:
         draw_commands(
             [commands.fit_command(key)],

@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.option import option
-from detox_engine.plans.sources import BUNDLED, ModelSpec, PairSpec
+from detox_engine.plans.sources import BUNDLED, SMOLLM2, ModelSpec, PairSpec, find_place
 from detox_engine.study.methods import methods
 from ui.session.picks import Picks, offered, part
 
 if TYPE_CHECKING:
     from ui.session.view import View
 
-MODELS = {"bundled": "Bundled", "hub": "Hugging Face Hub", "folder": "Folder"}
+MODELS = {
+    "bundled": "Bundled",
+    "smollm2": "SmolLM2-135M, a real model",
+    "hub": "Hugging Face Hub",
+    "folder": "Folder or GGUF file",
+}
 PAIRS = {"bundled": "Bundled", "upload": "Upload", "hub": "Hub data set"}
 
 
@@ -28,8 +33,9 @@ class ChoicePicks(Picks):
 
     begun: bool = False
     """Whether it has been told what is in use, to go on from there."""
-    model_from: Literal["bundled", "hub", "folder"] = option("bundled", "", words=MODELS)
+    model_from: Literal["bundled", "smollm2", "hub", "folder"] = option("bundled", "", words=MODELS)
     folder: str = option("", "")
+    """The path of a folder or of a file."""
     model: ModelSpec = part(ModelSpec)
     """Its name is that of a model of the Hub; that of the bundled one stands for none yet."""
     pairs_from: Literal["bundled", "upload", "hub"] = option("bundled", "", words=PAIRS)
@@ -44,13 +50,14 @@ class ChoicePicks(Picks):
         """What is in use."""
         model, fit = view.model, view.fit
         name, source = model.name, fit.pairs.source
-        folder = name if Path(name).expanduser().is_dir() else ""
+        at_hand = {BUNDLED: "bundled", SMOLLM2: "smollm2"}.get(name)
+        folder = "" if find_place(model) is None else name
         file = source if Path(source).expanduser().is_file() else ""
         return ChoicePicks(
             begun=True,
-            model_from="bundled" if name == BUNDLED else "folder" if folder else "hub",
+            model_from=at_hand or ("folder" if folder else "hub"),
             folder=folder,
-            model=replace(model, name=BUNDLED) if folder else model,
+            model=replace(model, name=BUNDLED) if at_hand or folder else model,
             pairs_from="bundled" if source == BUNDLED else "upload" if file else "hub",
             file=file,
             # A link can name a method that is not here.
@@ -66,7 +73,7 @@ class ChoicePicks(Picks):
         """None while its name is missing."""
         if self.model_from == "hub":
             return None if self.model.name == BUNDLED else self.model
-        name = BUNDLED if self.model_from == "bundled" else self.folder
+        name = {"bundled": BUNDLED, "smollm2": SMOLLM2, "folder": self.folder}[self.model_from]
         return replace(self.model, name=name, revision=None) if name else None
 
     def hub_pairs(self) -> PairSpec | None:

@@ -52,7 +52,7 @@ def test_a_llama_from_a_folder_with_an_uploaded_csv_goes_the_same_way(open_page,
     page = open_page(height=1600)
     wait_until_ready(page)
     page.get_by_role("radio", name="Folder").click()
-    page.get_by_label("Folder", exact=True).fill(str(model))
+    page.get_by_label("Path of the folder or file").fill(str(model))
     page.keyboard.press("Enter")
     page.get_by_role("radio", name="Upload").click()
     page.locator("input[type=file]").set_input_files(table)

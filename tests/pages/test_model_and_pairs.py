@@ -17,9 +17,17 @@ from huggingface_hub.errors import (
 )
 from safetensors.torch import load_file, save_file
 
+from detox_engine.data.bundled import INSTALL_SMOLLM2
+from detox_engine.errors import InputError
+from detox_engine.model.load import load_model
+from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.sources import SMOLLM2, ModelSpec, PairSpec
+from detox_engine.workbench import Workbench
+from tests.gguf_files import save_tiny_gguf
 from tests.models import save_tiny_model
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
-from ui.session import shared_models
+from ui.session import kept_study, shared_models
+from ui.session.view import StudyKey
 
 ROOT = Path(__file__).parents[2]
 
@@ -263,3 +271,77 @@ def test_a_hub_model_out_of_reach_gives_one_sentence_with_the_ways_out(monkeypat
     run_until(session, lambda session: len(session.error) > 0)
     assert len(session.error) == 1
     assert said in session.error[0].value and "bundled model" in session.error[0].value
+
+
+# The real model
+
+
+@pytest.fixture
+def smollm2(tmp_path, monkeypatch):
+    """Stands in for the installed package: a tiny Llama as GGUF."""
+    file = save_tiny_gguf(tmp_path / "smol.gguf")
+    for module in FINDERS:
+        monkeypatch.setattr(f"{module}.find_smollm2", lambda: file)
+    return file
+
+
+@pytest.fixture
+def no_smollm2(monkeypatch):
+    def missing():
+        raise InputError(f"SmolLM2-135M is not installed here: install it with “{INSTALL_SMOLLM2}”.")
+
+    for module in FINDERS:
+        monkeypatch.setattr(f"{module}.find_smollm2", missing)
+
+
+FINDERS = ("detox_engine.model.load", "pages.model_and_pairs.choice", "ui.session.kept_study", "ui.work.fit")
+
+
+def test_the_real_model_is_offered_beside_the_bundled_one_and_can_be_fitted(tiny_folder, smollm2):
+    session = fitted_app(tiny_folder)
+    kinds = session.segmented_control(key="model_kind")
+    assert kinds.options[:2] == ["Bundled", "SmolLM2-135M, a real model"]
+    kinds.set_value("smollm2").run()
+    assert "135 million" in texts(session) and any("--model smollm2" in block.value for block in session.code)
+    session.button(key="fit").click().run()
+    run_until(session, lambda session: session.session_state["view"].model.name == SMOLLM2)
+    run_until(session, lambda session: not session.session_state["jobs"])
+    assert "SmolLM2-135M" in texts(session) and "3 layers, 32 wide" in texts(session)
+
+
+def test_a_link_to_the_real_model_opens_the_study_of_its_installation_at_once(smollm2):
+    key = StudyKey(ModelSpec(SMOLLM2))
+    plan = FitPlan(pairs=PairSpec(limit=LIMIT))
+    kept_study.keep_study(key, Workbench(load_model(ModelSpec(SMOLLM2, device="cpu"))).fit(plan, keep_moments=False))
+    session = open_app(model=SMOLLM2)
+    run_until(session, lambda session: "The pairs in use" in texts(session))
+    made = shared_models.shelf().find_study(key).made
+    assert made == kept_study.read_study(key).made and session.segmented_control(key="model_kind").value == "smollm2"
+
+
+def test_where_the_real_model_is_not_installed_the_page_says_how_to_and_the_study_stays(tiny_folder, no_smollm2):
+    session = fitted_app(tiny_folder)
+    session.segmented_control(key="model_kind").set_value("smollm2").run()
+    assert INSTALL_SMOLLM2 in session.info[0].value.replace("\\", "") and not session.exception
+    assert session.button(key="fit").disabled and session.session_state["view"].model.name == tiny_folder
+    session.segmented_control(key="model_kind").set_value("bundled").run()
+    assert not session.button(key="fit").disabled
+
+
+def test_a_link_to_the_real_model_goes_on_with_the_bundled_one_where_it_is_not_installed(no_smollm2):
+    session = open_app(model=SMOLLM2, limit=LIMIT)
+    assert INSTALL_SMOLLM2 in session.error[0].value.replace("\\", "") and len(session.error) == 1
+    assert session.session_state["view"].model == ModelSpec()
+    assert session.segmented_control(key="model_kind").value == "bundled"
+
+
+def test_a_gguf_file_is_chosen_as_a_folder_is(tiny_folder, tmp_path):
+    file = save_tiny_gguf(tmp_path / "tiny.gguf")
+    session = fitted_app(tiny_folder)
+    session.text_input(key="model_folder").set_value(str(file)).run()
+    session.button(key="fit").click().run()
+    run_until(session, lambda session: session.session_state["view"].model.name == str(file))
+    assert "tiny.gguf" in texts(session)
+    again = open_app(model=file, limit=LIMIT, device="cpu")
+    assert again.segmented_control(key="model_kind").value == "folder"
+    assert again.text_input(key="model_folder").value == str(file)

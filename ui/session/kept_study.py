@@ -1,21 +1,25 @@
-"""The study of a first visit, kept on disk between starts, so that the dashboard opens with it.
+"""The studies of the models at hand, kept on disk between starts, so that the dashboard opens with them.
 
-`python -m ui.session.kept_study` makes it; `make app` does so when it installs. It is found and read without the model,
-whose library takes seconds to import, and comes with which of its words are to be blurred, which takes the scorer.
+`python -m ui.session.kept_study [MODEL]` makes one; `make app` does so when it installs. A kept study is found and read
+without the model, whose library takes seconds to import, and comes with which of its words are to be blurred, which
+takes the scorer.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import sys
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detox_engine.data.bundled import DEMO
+from detox_engine.data.bundled import BUNDLED_MODEL, bundled_pairs, find_smollm2
 from detox_engine.errors import InputError
-from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.sources import AT_HAND, BUNDLED, SMOLLM2, ModelSpec
 from ui.session.folders import folder_of
+from ui.session.view import StudyKey
 from ui.words import rude_words
 
 if TYPE_CHECKING:
@@ -24,27 +28,63 @@ if TYPE_CHECKING:
 WORDS = "words.json"
 
 
-def find_folder(plan: FitPlan) -> Path:
-    """Where the study of the bundled model and its pairs as they are, this plan, machine and packages lies."""
+def is_to_be_kept(key: StudyKey) -> bool:
+    """Whether it is the study of a model at hand as it comes, with the pairs and the plan of a first visit."""
+    return key.model.name in AT_HAND and key == StudyKey(ModelSpec(key.model.name))
+
+
+def find_folder(key: StudyKey) -> Path:
+    """Where the study of a model at hand and its pairs as they are, this plan, machine and packages lies.
+
+    Raises:
+        InputError: the model is not installed.
+    """
     import torch
 
     from detox_engine.study.study import FORMAT, stamp
 
-    files = sorted(path for path in (DEMO / "model").iterdir() if path.suffix in (".json", ".safetensors"))
-    contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (*files, DEMO / "pairs.jsonl")]
+    name = key.model.name
+    files = [*list_files(name), bundled_pairs(name)]
+    contents = [_digest(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     _, versions = stamp()
     lists = sorted(rude_words.INSULTS), sorted(rude_words.HARMLESS)
     words = rude_words.RUDE_FROM, *lists, version("alt-profanity-check")
     machine = str(torch.accelerator.current_accelerator(True))
-    return folder_of("studies", FORMAT, contents, machine, plan, versions, words)
+    return folder_of("studies", FORMAT, contents, machine, key.fit, versions, words)
 
 
-def read_study(plan: FitPlan) -> Study | None:
+def list_files(name: str) -> list[Path]:
+    """The files of a model at hand.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    if name == SMOLLM2:
+        return [find_smollm2()]
+    return sorted(path for path in BUNDLED_MODEL.iterdir() if path.suffix in (".json", ".safetensors"))
+
+
+@lru_cache(64)
+def _digest(path: Path, size: int, changed: int) -> str:
+    """The hash of a file that was last changed then; a hundred megabytes are not read in every run of a page."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def has_study(key: StudyKey) -> bool:
+    """Whether this study is kept, as far as can be told without reading it."""
+    try:
+        return is_to_be_kept(key) and (find_folder(key) / WORDS).is_file()  # which is written last
+    except (InputError, OSError):
+        return False
+
+
+def read_study(key: StudyKey) -> Study | None:
     """The kept study, or None where there is none that is whole."""
     from detox_engine.study.study import Study
 
     try:
-        folder = find_folder(plan)
+        folder = find_folder(key)
         study = Study.load(folder)
         rude_words.learn_words(json.loads((folder / WORDS).read_text(encoding="utf-8")))
     except (InputError, OSError, ValueError):
@@ -52,23 +92,25 @@ def read_study(plan: FitPlan) -> Study | None:
     return study
 
 
-def keep_study(study: Study) -> None:
+def keep_study(key: StudyKey, study: Study) -> None:
     """Keep a study for the next start; a disk that takes none only costs that start its seconds."""
     sides = (side for pair in study.pairs for side in (pair.prompt, pair.toxic, pair.civil))
     try:
-        folder = find_folder(study.plan)
+        folder = find_folder(key)
         study.save(folder)
         (folder / WORDS).write_text(json.dumps(rude_words.rate_words(sides)), encoding="utf-8")
     except (InputError, OSError):
         return
 
 
-def main() -> None:
+def main(name: str = BUNDLED) -> None:
+    """Fit a model at hand as on a first visit and keep the study, unless it is kept already."""
     from detox_engine.workbench import Workbench
 
-    if read_study(FitPlan()) is None:
-        keep_study(Workbench.load().fit(keep_moments=False))
+    key = StudyKey(ModelSpec(name))
+    if read_study(key) is None:
+        keep_study(key, Workbench.load(key.model).fit(key.fit, keep_moments=False))
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -10,13 +10,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import streamlit as st
 
 from detox_engine.errors import Progress, ignore_progress
-from detox_engine.plans.sources import BUNDLED, ModelSpec
+from detox_engine.plans.sources import BUNDLED, ModelSpec, find_place
 from ui.session import kept_study
 from ui.session.view import StudyKey
 
@@ -103,19 +102,19 @@ class Shelf:
         Args:
             afresh: fit again, from the files as they are now, even if the study is here.
         """
-        if afresh and key.model.name != BUNDLED and Path(key.model.name).expanduser().is_dir():
+        if afresh and find_place(key.model) is not None:
             with self._lock:
                 self._workbenches.pop(key.model, None)
-        first_visit = key == StudyKey()
+        to_be_kept = kept_study.is_to_be_kept(key)
         with self._turn(key, progress):
             study = None if afresh else self.find_study(key)
             if study is None:
-                study = kept_study.read_study(key.fit) if first_visit and not afresh else None
+                study = kept_study.read_study(key) if to_be_kept and not afresh else None
                 if study is None:
                     # Only the command line adds pairs to a study; the moments for it can be gigabytes.
                     study = self.workbench(key.model, progress).fit(key.fit, progress, keep_moments=False)
-                    if first_visit:
-                        kept_study.keep_study(study)
+                    if to_be_kept:
+                        kept_study.keep_study(key, study)
                 self._studies.keep(key, study)
         return study
 

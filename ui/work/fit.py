@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from detox_engine.data.bundled import find_smollm2
 from detox_engine.errors import InputError
-from ui.session import shared_models
+from detox_engine.plans.sources import SMOLLM2, ModelSpec
+from ui.session import kept_study, shared_models
 from ui.session.links import write_link
 from ui.session.state import view
 from ui.session.view import StudyKey
@@ -45,6 +47,12 @@ def begin_fit(key: StudyKey, afresh: bool = False) -> None:
     jobs.start_job("fit", key, work)
 
 
+def fit_or_open(key: StudyKey) -> None:
+    """Fit what a person asks for, from its files as they are now; only a kept study that is not in use is opened."""
+    in_use = key == st.session_state.get("settled")
+    begin_fit(key, afresh=in_use or not kept_study.has_study(key))
+
+
 def _warm() -> None:
     importlib.import_module("ui.show.figures")
     rude_words.find_rude_words(("warm",))
@@ -60,11 +68,12 @@ def load_ahead() -> None:
         _warm()
 
     if (
-        view().study_key == StudyKey() == st.session_state.get("settled")
+        view().study_key == st.session_state.get("settled")
+        and kept_study.is_to_be_kept(view().study_key)
         and shelf.find_workbench(spec) is None
-        and "loading_ahead" not in st.session_state
+        and st.session_state.get("loading_ahead") != spec
     ):
-        st.session_state.loading_ahead = True
+        st.session_state.loading_ahead = spec
         Thread(target=load, name="loading job", daemon=True).start()
 
 
@@ -76,13 +85,29 @@ def settle() -> None:
             st.session_state.view = view().move_to(job.key)
         st.session_state.fit_stages = job.snapshot.stages
         jobs.forget_job("fit")
+    _go_on_without_smollm2()
     study = shared_models.shelf().find_study(view().study_key)
     # A study that arrives while a page is being drawn waits for the next run, which begins with an edit plan for it.
     st.session_state.settled = view().study_key if study is not None else None
     if study is not None:
         _fit_view_to(study)
-    elif view().study_key == StudyKey() and jobs.find_job("fit") is None:
-        begin_fit(StudyKey())
+    elif jobs.find_job("fit") is None and opens_by_itself(view().study_key):
+        begin_fit(view().study_key)
+
+
+def _go_on_without_smollm2() -> None:
+    """A link can ask for the real model where it is not installed: say so, and show the bundled one."""
+    if view().model.name == SMOLLM2:
+        try:
+            find_smollm2()
+        except InputError as error:
+            st.session_state.link_error = f"{error} The bundled model is shown in its place."
+            st.session_state.view = view().put("model", ModelSpec())
+
+
+def opens_by_itself(key: StudyKey) -> bool:
+    """Whether nobody has to ask for the study: that of a first visit is fitted in seconds, a kept one only read."""
+    return key == StudyKey() or kept_study.has_study(key)
 
 
 def _fit_view_to(study: Study) -> None:
