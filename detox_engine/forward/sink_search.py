@@ -17,7 +17,7 @@ MASSIVE = 30.0
 SHARE = 0.01
 """… and holds at least this share of the square of the sink's norm, both in the median over texts."""
 
-TEXTS = 32
+TEXTS = 16
 LONGEST = 64
 """Texts that sinks are looked for in, and the tokens that are read of each."""
 
