@@ -90,6 +90,14 @@ def estimate_effect(tally: Tally, resamples: int, seed: int) -> Effect:
     )
 
 
+def estimate_means(values: NDArray[np.float64], resamples: int, seed: int) -> tuple[Estimate, ...]:
+    """The mean of each row of `values` `[rows, items]`, on the same items drawn with replacement for every row."""
+    drawn = _resample(Tally(values, np.ones_like(values)), resamples, seed)
+    return tuple(
+        _bound(mean, column, values.shape[1]) for mean, column in zip(values.mean(axis=1), drawn.T, strict=True)
+    )
+
+
 def _bound(mean: float, drawn: NDArray, n: int) -> Estimate:
     finite = drawn[np.isfinite(drawn)]
     low, high = np.percentile(finite, INTERVAL) if finite.size else (np.nan, np.nan)

@@ -52,12 +52,12 @@ class Workbench:
         layers: Sequence[int],
         rank: int,
         top: int = 10,
-        measure: Measure = "product",
-        through_norm: bool = False,
+        measure: Measure = "lens",
         method: str = PAPER,
+        progress: Progress = ignore_progress,
     ) -> tuple[DirectionReading, ...]:
         """The first `rank` directions of each of `layers` in tokens; see `read_directions`."""
-        return read_directions(self.model, study, layers, rank, top, measure, through_norm, method)
+        return read_directions(self.model, study, layers, rank, top, measure, method, progress)
 
     def edit(self, study: Study, plan: EditPlan) -> LowRankEdit:
         """The edit that `plan` asks for, checked against the study and this model."""

@@ -147,7 +147,7 @@ def share_of_rude_tokens(
     """For each layer: how many of the ten tokens at the toxic pole of its first direction are rude words."""
     shares = {}
     for layer in layers:
-        reading = read_tokens(subspaces[layer].basis[:1], bench.workbench.model, 10)
+        reading = read_tokens(subspaces[layer].basis[:1], bench.workbench.model, 10, "product")
         words = [score.token.strip("·").lower() for score in reading[0].toxic_pole]
         shares[layer] = sum(word in rude for word in words) / len(words)
     return shares

@@ -1,7 +1,8 @@
 """`detox directions`: what the directions of a study mean."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
@@ -15,6 +16,9 @@ from detox_engine.plans.sources import StudyModel
 
 if TYPE_CHECKING:
     from detox_engine.reading.directions import DirectionReading
+    from detox_engine.reading.lens import TokenScore
+
+NOT_WORDS = "not readable as words here"
 
 
 @asks(asked=ReadPlan(), model=StudyModel())
@@ -26,7 +30,7 @@ def directions(study: StudyFolder, asked: Said[ReadPlan], model: Said[StudyModel
         plan = asked.over(ReadPlan(fitted.suggested_layers, min(ReadPlan.rank, fitted.kept_of(method)), method=method))
         edit = check_edit(fitted, EditPlan(plan.layers, plan.rank, method=method))
         bench = load_workbench(fitted, model, progress)
-        readings = bench.read(fitted, edit.layers, plan.rank, plan.top, plan.measure, plan.through_norm, method)
+        readings = bench.read(fitted, edit.layers, plan.rank, plan.top, plan.measure, method, progress)
     if not as_json:
         return output.show(directions_table(readings))
     return output.print_json(
@@ -37,16 +41,26 @@ def directions(study: StudyFolder, asked: Said[ReadPlan], model: Said[StudyModel
                 "singular_value": entry.singular_value,
                 "share": entry.share,
                 "polarity": entry.polarity,
-                "toxic_pole": [{"token": end.token, "score": end.score} for end in entry.reading.toxic_pole],
-                "civil_pole": [{"token": end.token, "score": end.score} for end in entry.reading.civil_pole],
+                "measure": plan.measure,
+                "readable": entry.reading.is_readable,
+                "toxic_pole": [record_token(end) for end in entry.reading.toxic_pole],
+                "civil_pole": [record_token(end) for end in entry.reading.civil_pole],
             }
             for entry in readings
         ]
     )
 
 
+def record_token(end: "TokenScore") -> dict[str, Any]:
+    """A token for JSON: of a causal reading with the interval of its score, and whether it is beyond chance."""
+    return {name: value for name, value in asdict(end).items() if name != "id"}
+
+
 def directions_table(readings: Sequence["DirectionReading"]) -> Table:
-    """One row for each direction; scores and singular values are left to JSON, for the tokens' sake."""
+    """One row for each direction; scores and singular values are left to JSON, for the tokens' sake.
+
+    A causal reading shows the tokens that are beyond chance.
+    """
     table = Table(box=box.SIMPLE_HEAD)
     for title in ("layer", "direction", "share", "polarity"):
         table.add_column(title, justify="right")
@@ -54,6 +68,7 @@ def directions_table(readings: Sequence["DirectionReading"]) -> Table:
     table.add_column("civil pole", ratio=1)
     for entry in readings:
         poles = entry.reading.toxic_pole, entry.reading.civil_pole
-        tokens = (plain(" ".join(end.token for end in pole)) for pole in poles)
+        told = [" ".join(end.token for end in pole if getattr(end, "is_read", True)) for pole in poles]
+        tokens = map(plain, told if entry.reading.is_readable else (NOT_WORDS, ""))
         table.add_row(str(entry.layer), str(entry.direction), f"{entry.share:.1%}", f"{entry.polarity:.2f}", *tokens)
     return table

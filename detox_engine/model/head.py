@@ -14,7 +14,13 @@ def read_head(model: OpenModel, states: Tensor) -> Tensor:
     cap = getattr(config, "final_logit_softcapping", None)
     if cap:  # Gemma 2
         logits = torch.tanh(logits / cap) * cap
-    return logits * (getattr(config, "logit_scale", None) or 1) / (getattr(config, "logits_scaling", None) or 1)
+    return logits * find_scale(model)
+
+
+def find_scale(model: OpenModel) -> float:
+    """What the head multiplies every score with (Cohere's `logit_scale`, Granite's `logits_scaling`); mostly 1."""
+    config = model.network.config.get_text_config()
+    return (getattr(config, "logit_scale", None) or 1) / (getattr(config, "logits_scaling", None) or 1)
 
 
 @torch.inference_mode()

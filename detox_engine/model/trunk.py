@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,3 +44,31 @@ def watched(blocks: Mapping[int, nn.Module], read: Callable[[int, Tensor], None]
 
             hooks.enter_context(block.register_forward_hook(hook))
         yield
+
+
+@contextmanager
+def resumed(
+    blocks: Sequence[nn.Module], layer: int, read: Callable[[], Tensor], as_tuple: bool = False
+) -> Iterator[None]:
+    """Every pass inside goes on after `layer` from the states `[rows, tokens, hidden]` that `read` gives for it.
+
+    The blocks up to there are passed over; masks and positions are those of the texts of the pass. Hooks of these
+    blocks are called all the same.
+
+    Args:
+        blocks: all of the trunk's, layer 0 first.
+        as_tuple: whether a block gives its states in a tuple, as some families' do.
+    """
+
+    def forward(*given: Any, **named: Any) -> Tensor | tuple[Tensor]:
+        states = read()
+        return (states,) if as_tuple else states
+
+    passed = blocks[: layer + 1]
+    try:
+        for block in passed:
+            block.forward = forward
+        yield
+    finally:
+        for block in passed:
+            block.__dict__.pop("forward", None)

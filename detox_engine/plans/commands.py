@@ -77,12 +77,11 @@ def directions_command(
     key: StudyKey,
     layers: Iterable[int],
     rank: int,
-    measure: Measure = "product",
-    through_norm: bool = False,
+    measure: Measure = "causal",
     as_json: bool = False,
 ) -> list[str]:
     """Reads the first `rank` directions of `layers`; with `as_json` every number of theirs and nothing else."""
-    plan = ReadPlan(tuple(layers), rank, measure=measure, through_norm=through_norm)
+    plan = ReadPlan(tuple(layers), rank, measure=measure)
     return [*_begin("directions", key), *spell(plan, ReadPlan()), *["--json"] * as_json]
 
 

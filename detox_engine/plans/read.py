@@ -8,7 +8,9 @@ from detox_engine.plans.edit import SUGGESTION
 from detox_engine.plans.layers import LAYERS
 from detox_engine.plans.option import option
 
-Measure = Literal["product", "cosine"]
+Measure = Literal["causal", "lens", "product"]
+"""How a direction is read as tokens: by what its removal changes, through the logit lens, or by the plain product with
+the unembedding."""
 DIRECTIONS_SHOWN = 3
 
 
@@ -27,10 +29,10 @@ class ReadPlan:
     )
     top: int = option(10, "Tokens listed at each pole.", "--top", low=1)
     measure: Measure = option(
-        "product", "How a token is scored: its product with the direction, or their cosine.", "--measure"
-    )
-    through_norm: bool = option(
-        False, "Read the directions through the final normalisation's weight.", "--through-norm"
+        "causal",
+        "How a direction is read: by what its removal changes in what follows some prompts, through the logit lens, or "
+        "by its plain product with the unembedding.",
+        "--measure",
     )
     method: str | None = option(
         None, "The method whose directions are read, by its name.", "--method", usual=SUGGESTION

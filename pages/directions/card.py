@@ -9,6 +9,7 @@ import streamlit as st
 
 from pages.directions import poles, work
 from pages.directions.parts import draw_parts
+from pages.directions.readings import draw_readings
 from ui.session import state
 from ui.words.numbers import signed
 
@@ -38,13 +39,15 @@ def draw_card(page: StudyPage[DirectionsPicks], entry: DirectionReading, pinned:
                 draw_pick(place, f"pick_{name}", is_picked)
                 draw_pin(page.picks.pins, place, f"pin_{name}")
         draw_meaning(page, entry)
-        st.html(poles.poles_html(entry.reading))
+        opens_above = not pinned and place in page.picks.pins
+        reads_causally = is_picked and page.picks.measure == "causal" and not opens_above
+        is_unreadable = draw_readings(work.Asked(page.fitted, *place), entry, reads_causally)
         if not pinned:
             draw_likeness(page, entry)
-        if not pinned and place in page.picks.pins:
+        if opens_above:
             st.html('<p class="aside">More on it opens on its pinned card above.</p>')
         else:
-            draw_parts(page, entry, pinned)
+            draw_parts(page, entry, pinned, is_unreadable)
 
 
 def draw_switch(edit: EditPlan, place: Place, name: str) -> None:

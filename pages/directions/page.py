@@ -21,12 +21,16 @@ from ui.widgets.option import ask
 
 HEAD = Head("Directions", "What do they mean?", "directions")
 HELP = Help(
-    "Each direction is read by comparing it with the vector of every token in the vocabulary: the toxic pole lists "
-    "the tokens that lie furthest along it, the civil pole those furthest against it; a space is shown as ·. "
+    "The picked direction is read by what it does: it is removed from the model's state after its layer, and the "
+    "tokens that become less likely are what it promotes, its toxic pole, those that become more likely its civil "
+    "pole; a space is shown as ·. The logit lens compares a direction with the vector of every token instead, which "
+    "tells where it points, and not what becomes of it in the layers above. "
     "The polarity says how surely the direction parts the two sides: near 1 toxic texts lie on its positive side in "
     "almost every pair, near 0 it varies within toxic text. "
     "A score compares tokens within one direction; scores of different layers have different scales.",
-    r"\text{score}(\text{token}) = \langle v,\, u_{\text{token}} \rangle, \qquad "
+    r"\text{causal}(\text{token}) = \overline{\log p(\text{token}) - \log p(\text{token} \mid s \leftarrow s - "
+    r"\langle s, v \rangle v)}, \qquad \text{lens}(\text{token}) = \cos(v,\, g \odot (u_{\text{token}} - \bar u)), "
+    r"\qquad "
     r"\text{polarity} = \frac{|\,\overline{T v}\,|}{\sqrt{\overline{(T v)^2}}}",
 )
 A_FEW = 4
@@ -38,7 +42,7 @@ SUMMARIES = {"Mean angle": "mean", "Smallest angle": "min", "Largest angle": "ma
 def draw(page: StudyPage[DirectionsPicks]) -> None:
     edit, picks = page.edit, page.picks
     layer = pick_layer(page)
-    pick_reading()
+    pick_reading(page)
     if len(edit.switched_off) == len(edit.layers) * edit.rank:
         st.warning(
             "Every direction of the edit plan is switched off, so it removes nothing.", icon=":material/warning:"
@@ -51,7 +55,7 @@ def draw(page: StudyPage[DirectionsPicks]) -> None:
     draw_commands(
         [
             commands.fit_command(page.fitted.study),
-            commands.directions_command(page.fitted.study, [layer], rank, picks.measure, picks.through_norm),
+            commands.directions_command(page.fitted.study, [layer], rank, picks.measure),
         ]
     )
 
@@ -71,11 +75,11 @@ def pick_layer(page: StudyPage[DirectionsPicks]) -> int:
     return layer
 
 
-def pick_reading() -> None:
-    """How directions are read: by product or cosine, through the final normalisation or not."""
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
-        ask("directions.measure", "Rank tokens by", "directions_measure")
-        ask("directions.through_norm", "Through the final normalisation", "directions_norm")
+def pick_reading(page: StudyPage[DirectionsPicks]) -> None:
+    """How directions are read as tokens."""
+    measure = ask("directions.measure", "Read directions by", "directions_measure")
+    if measure == "causal" and page.view.direction is None:
+        st.caption("Pick a direction to read what it makes the model say.")
 
 
 def draw_pins(page: StudyPage[DirectionsPicks]) -> None:
@@ -86,12 +90,12 @@ def draw_pins(page: StudyPage[DirectionsPicks]) -> None:
     columns = st.columns(2)
     for index, (layer, direction) in enumerate(picks.pins):
         with columns[index % 2]:
-            readings = work.readings(page.fitted, layer, picks.measure, picks.through_norm)
+            readings = work.readings(page.fitted, layer, picks.listed)
             draw_card(page, readings[direction], pinned=True)
 
 
 def draw_cards(page: StudyPage[DirectionsPicks], layer: int) -> None:
-    found = work.readings(page.fitted, layer, page.picks.measure, page.picks.through_norm)
+    found = work.readings(page.fitted, layer, page.picks.listed)
     st.subheader(f"Layer {layer}", anchor=False)
     draw_doubt(layer, [entry.polarity for entry in found[: page.edit.rank]])
     first = min(max(page.edit.rank, A_FEW), MANY, len(found))
@@ -181,7 +185,7 @@ def draw_mean(page: StudyPage[DirectionsPicks], layer: int) -> None:
             "What civil texts have in common, mostly frequent words and punctuation. The edit leaves it in place: "
             "removing it would hurt fluency."
         )
-        reading = work.mean_reading(page.fitted, layer, page.picks.measure, page.picks.through_norm)
+        reading = work.mean_reading(page.fitted, layer, page.picks.listed)
         st.html(poles.poles_html(reading, "Along it", "Against it", sided=False))
 
 

@@ -27,18 +27,29 @@ ACROSS = {"layers": "Across layers"}
 """For pinned directions, and open there at first."""
 
 
-def draw_parts(page: StudyPage[DirectionsPicks], entry: DirectionReading, pinned: bool) -> None:
-    """The note on a direction, the names of the parts, and the one part that is open."""
+def draw_parts(
+    page: StudyPage[DirectionsPicks], entry: DirectionReading, pinned: bool, is_unreadable: bool = False
+) -> None:
+    """The note on a direction, the names of the parts, and the one part that is open.
+
+    Args:
+        is_unreadable: whether its tokens say nothing, so that its texts are opened for it once.
+    """
     layer, direction = entry.layer, entry.direction
     notes.draw_glance(page.study, layer, direction)
     names = ACROSS | PARTS if pinned else PARTS
+    # Not of the layer: what is open stays open while a person walks through the layers.
+    key = f"part_pinned_{layer}_{direction}" if pinned else f"part_{direction}"
+    opened = st.session_state.setdefault("opened_for_want_of_words", set())
+    if is_unreadable and not pinned and (layer, direction) not in opened:
+        opened.add((layer, direction))
+        st.session_state[key] = "pairs"
     part = st.pills(
         f"More on direction {direction + 1} of layer {layer}",
         list(names),
         format_func=names.get,
         default="layers" if pinned else None,
-        # Not of the layer: what is open stays open while a person walks through the layers.
-        key=f"part_pinned_{layer}_{direction}" if pinned else f"part_{direction}",
+        key=key,
         label_visibility="collapsed",
         persist_state="session",
     )

@@ -22,17 +22,20 @@ class DirectionsPicks(Picks):
     """How tokens are read, and what is kept in sight."""
 
     measure: Measure = pick(
-        "product",
+        "causal",
         "measure",
-        "The product favours tokens with long vectors, often common ones; the cosine looks at angles alone.",
-        words={"product": "Product", "cosine": "Cosine"},
-    )
-    through_norm: bool = pick(
-        False, "norm", "Weigh each coordinate as the model does just before it turns its state into tokens."
+        "The causal reading tells what the model says less and more without the picked direction. The logit lens tells "
+        "which tokens' vectors point along it. The product with them favours long vectors, often those of rare tokens.",
+        words={"causal": "Causal, then logit lens", "lens": "Logit lens", "product": "Product"},
     )
     show_all: bool = pick(False, "all")
     pins: tuple[Place, ...] = pick((), "pins", form=PINS)
     """In the order they were pinned."""
+
+    @property
+    def listed(self) -> Measure:
+        """How all directions of a layer are read at once; the causal reading is of one at a time."""
+        return "product" if self.measure == "product" else "lens"
 
     def within(self, study: Study) -> DirectionsPicks:
         pins = (

@@ -10,6 +10,7 @@ from ui.words.numbers import signed
 from ui.words.text import escape, token_html
 
 if TYPE_CHECKING:
+    from detox_engine.reading.causal import CausalReading
     from detox_engine.reading.directions import DirectionReading
     from detox_engine.reading.lens import Reading, TokenScore
 
@@ -65,12 +66,31 @@ def poles_html(reading: Reading, left: str = "Toxic pole", right: str = "Civil p
 
 def _pole_html(title: str, kind: str, ends: Sequence[TokenScore], longest: float) -> str:
     rows = "".join(
-        f'<li><span class="token">{token_html(end.token)}</span>'
+        f'<li{_describe_chance(end)}><span class="token">{token_html(end.token)}</span>'
         f'<span class="bar"><i style="width: {abs(end.score) / longest:.1%}"></i></span>'
         f'<span class="score">{signed(end.score, decimals=2)}</span></li>'
         for end in ends
     )
     return f'<section class="{kind}"><h4>{escape(title)}</h4><ol>{rows}</ol></section>'
+
+
+def _describe_chance(end: TokenScore) -> str:
+    """The interval of a score that has one, for whoever points at it; what could be chance is pale."""
+    low, high = getattr(end, "low", None), getattr(end, "high", None)
+    if low is None:
+        return ""
+    pale = "" if end.is_read else ' class="pale"'
+    return f'{pale} title="95 % interval {signed(low, decimals=2)} to {signed(high, decimals=2)}"'
+
+
+def list_effects(found: CausalReading) -> Table:
+    """Every listed token of a causal reading as a row."""
+    rows = [
+        (pole, end.token, end.score, end.low, end.high, end.is_read)
+        for pole, ends in (("toxic", found.toxic_pole), ("civil", found.civil_pole))
+        for end in ends
+    ]
+    return ("pole", "token", "score", "low", "high", "is_read"), rows
 
 
 def list_readings(found: Sequence[DirectionReading]) -> Table:

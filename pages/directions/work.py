@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages.directions.pairs import CarriedPair
-from ui.session.shared_models import shelf
+from ui.session.shared_models import Kept, shelf
 from ui.session.view import Fitted
 from ui.work.tasks import Task, Tell
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from detox_engine.errors import Progress
+    from detox_engine.plans.read import Measure
+    from detox_engine.reading.causal import CausalReading, CleanRun
     from detox_engine.reading.directions import DirectionReading
     from detox_engine.reading.lens import Reading
     from detox_engine.reading.neurons import ValueVectors
@@ -81,25 +83,44 @@ def measure_effect(bench: Workbench, study: Study, asked: Asked, progress: Progr
     return Effect(found.scores, len(found.prompts), found.seconds)
 
 
+def read_causally(bench: Workbench, study: Study, asked: Asked, progress: Progress, tell: Tell) -> CausalReading:
+    """What the direction promotes; the run that it is compared with is kept for the layer's other directions."""
+    progress("Reading prompts", 0, 0)
+    from detox_engine.reading.causal import read_causally, run_clean
+
+    clean = CLEAN.find_or_make(
+        (asked.fitted, asked.layer), lambda: run_clean(bench.model, [asked.layer], progress=progress)
+    )
+    basis = study.subspaces[asked.layer].basis[asked.direction][None]
+    off = () if study.sinks is None else study.sinks.dimensions
+    return read_causally(bench.model, clean, asked.layer, basis, off=off, progress=progress)[0]
+
+
+def tokens_of(found: CausalReading) -> Iterator[str]:
+    return (end.token for end in (*found.toxic_pole, *found.civil_pole))
+
+
+CLEAN: Kept[tuple[Fitted, int], CleanRun] = Kept(8)
+CAUSAL = Task("causal reading", read_causally, keep=512, words=tokens_of)
 PAIRS = Task("pairs of", carry, keep=64, words=words_of, each=lambda asked: asked.place)
 EFFECT = Task("effect of", measure_effect, keep=512, each=lambda asked: f"{asked.place} {asked.fitted.made}")
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)
-def readings(fitted: Fitted, layer: int, measure: str, through_norm: bool) -> tuple[DirectionReading, ...]:
+def readings(fitted: Fitted, layer: int, measure: Measure) -> tuple[DirectionReading, ...]:
     """Every kept direction of one layer in tokens, strongest first."""
     study, bench = _open(fitted)
-    return bench.read(study, [layer], study.subspaces[layer].kept, measure=measure, through_norm=through_norm)
+    return bench.read(study, [layer], study.subspaces[layer].kept, measure=measure)
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)
-def mean_reading(fitted: Fitted, layer: int, measure: str, through_norm: bool) -> Reading:
+def mean_reading(fitted: Fitted, layer: int, measure: Measure) -> Reading:
     """The mean direction of one layer in tokens."""
     from detox_engine.reading.lens import read_tokens
 
     study, bench = _open(fitted)
     direction = study.subspaces[layer].mean_direction[None]
-    return read_tokens(direction, bench.model, measure=measure, through_norm=through_norm)[0]
+    return read_tokens(direction, bench.model, measure=measure)[0]
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)

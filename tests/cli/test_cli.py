@@ -111,12 +111,15 @@ def test_journey_answers_in_json_with_the_documented_keys(home: Path, tmp_path: 
     ]
     for entry in directions:
         assert list(entry) == [
-            "layer", "direction", "singular_value", "share", "polarity", "toxic_pole", "civil_pole"
+            "layer", "direction", "singular_value", "share", "polarity", "measure", "readable", "toxic_pole",
+            "civil_pole",
         ]  # fmt: skip
+        assert entry["measure"] == "causal" and entry["readable"] in (True, False)
         assert 0 < entry["share"] <= 1 and 0 <= entry["polarity"] <= 1 and entry["singular_value"] > 0
         for pole, sign in (("toxic_pole", -1), ("civil_pole", 1)):
             scores = [sign * end["score"] for end in entry[pole]]
             assert len(scores) == 4 and scores == sorted(scores) and entry[pole][0]["token"]
+            assert all(end["low"] <= end["score"] <= end["high"] for end in entry[pole])
 
     compared = run_json("compare", out, "--prompts", home / "prompts.txt", "--samples", 2, "--max-new-tokens", 6)
     assert compared["edit"] == record_edit(EditPlan((0,))) | fitted["suggested"]
@@ -153,6 +156,25 @@ def test_fit_tells_how_many_directions_stand_out_and_which_are_more_than_chance_
         rows = [line.split() for line in told.stdout.splitlines() if line.split()[:1] and line.split()[0].isdigit()]
         assert [int(row[1]) for row in rows[:LAYERS]] == list(study.dominant_ranks)
         assert ("more than chance" in told.stdout) == (study.null_spectra is not None) == bool(more)
+
+
+def test_directions_are_read_by_the_measure_that_is_asked_for(home: Path, refuse, monkeypatch):
+    asked = {
+        measure: run_json("directions", home / "study", "--layers", 1, "--rank", 2, "--measure", measure)
+        for measure in ("causal", "lens", "product")
+    }
+    for measure, found in asked.items():
+        assert [(entry["layer"], entry["direction"], entry["measure"]) for entry in found] == [
+            (1, 0, measure), (1, 1, measure)
+        ]  # fmt: skip
+    assert asked["causal"] == run_json("directions", home / "study", "--layers", 1, "--rank", 2)
+    assert asked["lens"][0]["toxic_pole"] != asked["product"][0]["toxic_pole"]
+    assert set(asked["lens"][0]["toxic_pole"][0]) == {"token", "score"}
+    assert set(asked["causal"][0]["toxic_pole"][0]) == {"token", "score", "low", "high", "is_read"}
+    monkeypatch.setattr("detox_engine.reading.lens.FEWEST_READ", 10**6)
+    table = run("directions", home / "study", "--layers", 1, "--rank", 2)
+    assert table.exit_code == 0 and table.stdout.count("not readable as words here") == 2
+    assert run("directions", home / "study", "--measure", "cosine").exit_code == 2
 
 
 def test_compare_takes_the_edit_it_is_told(home: Path):

@@ -1,6 +1,7 @@
 """Directions: cards for each direction of a layer, pins, and switches in the edit plan."""
 
 import re
+import time
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 from detox_engine.data.columns import Pair
 from detox_engine.forward.embedded_pairs import Embeddings
 from detox_engine.forward.tokens import LensText
+from detox_engine.reading import causal, lens
+from detox_engine.reading.causal import CausalReading, TokenEffect
 from detox_engine.reading.directions import DirectionReading
 from detox_engine.reading.lens import Reading, TokenScore
 from detox_engine.reading.pairs import CarriedText, knows_poles, separate_pairs
@@ -16,7 +19,7 @@ from detox_engine.study.methods.detox import fit_subspace
 from pages.directions import figures, work
 from pages.directions.pairs import CarriedPair, carried_html, find_end, list_tokens
 from pages.directions.poles import describe_polarity, meaning_html, poles_html
-from tests.pages.conftest import LIMIT, fitted_app, open_app, texts
+from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
 from ui.session import shared_models
 from ui.session.view import Fitted
 
@@ -83,14 +86,12 @@ def test_walking_through_layers_shows_other_tokens_and_stops_at_the_ends(tiny_fo
 def test_the_picked_layer_the_measure_and_the_pins_outlast_a_page_change(tiny_folder):
     session = open_page(tiny_folder, layers="0-2", rank=2)
     session.slider(key="directions_layer").set_value(0).run()
-    session.button_group(key="directions_measure").set_value("cosine").run()
-    session.toggle(key="directions_norm").set_value(True).run()
+    session.button_group(key="directions_measure").set_value("lens").run()
     session.button(key="pin_card_0_1").click().run()
     session.switch_page("spectrum/page.py").run()
     session.switch_page(PAGE).run()
     assert session.slider(key="directions_layer").value == 0
-    assert session.button_group(key="directions_measure").value == "cosine"
-    assert session.toggle(key="directions_norm").value is True
+    assert session.button_group(key="directions_measure").value == "lens"
     assert "Layer 0 · direction 2" in heads(session)
 
 
@@ -101,13 +102,113 @@ def test_the_layer_picked_on_the_spectrum_is_the_one_to_start_with(tiny_folder):
     assert session.slider(key="directions_layer").value == 0
 
 
-def test_the_measure_and_the_norm_change_the_scores(tiny_folder):
+def test_the_measure_changes_the_scores_of_every_card(tiny_folder):
     session = open_page(tiny_folder, layers="0-2", rank=1)
-    product = texts(session)
-    session.button_group(key="directions_measure").set_value("cosine").run()
-    cosine = texts(session)
-    session.toggle(key="directions_norm").set_value(True).run()
-    assert len({product, cosine, texts(session)}) == 3
+    causal = poles_of(session)
+    session.button_group(key="directions_measure").set_value("lens").run()
+    lens = poles_of(session)
+    session.button_group(key="directions_measure").set_value("product").run()
+    assert causal == lens != poles_of(session)
+
+
+def poles_of(session) -> list[str]:
+    return re.findall(r'<div class="poles">.*?</div>', texts(session))
+
+
+def read_picked(session):
+    return run_until(session, lambda session: "What it makes the model say" in texts(session) or unread(session))
+
+
+def unread(session) -> bool:
+    return "Not readable as words here" in texts(session) or "does not read as words" in texts(session)
+
+
+def test_the_picked_direction_is_read_by_what_its_removal_changes(tiny_folder, monkeypatch):
+    session = open_page(tiny_folder, layers="0-2", rank=2, layer=1)
+    assert "Pick a direction" in texts(session) and "What it makes the model say" not in texts(session)
+    # So that any direction of the tiny model is readable.
+    monkeypatch.setattr(lens, "FEWEST_READ", 0)
+    session.button(key="pick_card_1_1").click().run()
+    read_picked(session)
+    key = session.session_state["view"].study_key
+    study = shared_models.shelf().find_study(key)
+    bench = shared_models.shelf().workbench(key.model)
+    (expected,) = causal.read_causally(
+        bench.model,
+        causal.run_clean(bench.model, [1]),
+        1,
+        study.subspaces[1].basis[1][None],
+        off=study.sinks.dimensions,
+    )
+    drawn = texts(session)
+    assert drawn.count("What it makes the model say") == 1 and "Through the logit lens" in drawn
+    assert poles_html(expected) in drawn
+    assert f"over {causal.PROMPTS} prompts" in drawn and "Pick a direction" not in drawn
+    # It is kept, for this session and others.
+    monkeypatch.setattr(causal, "read_causally", lambda *args, **settings: pytest.fail("read again"))
+    session.switch_page("spectrum/page.py").run()
+    session.switch_page(PAGE).run()
+    assert poles_html(expected) in texts(session)
+    other = open_page(tiny_folder, layers="0-2", rank=2, layer=1, direction=2)
+    assert poles_html(expected) in texts(other)
+
+
+def test_another_direction_of_the_layer_is_compared_with_the_same_run(tiny_folder, monkeypatch):
+    session = open_page(tiny_folder, layers="0-2", rank=2, layer=0, direction=1)
+    read_picked(session)
+    monkeypatch.setattr(causal, "run_clean", lambda *args, **settings: pytest.fail("ran again"))
+    session.button(key="pick_card_0_1").click().run()
+    read_picked(session)
+    assert not session.error
+
+
+def test_a_direction_that_says_nothing_in_words_opens_on_its_texts(tiny_folder, monkeypatch):
+    session = open_page(tiny_folder, layers="0-2", rank=2, layer=2)
+    monkeypatch.setattr(lens, "FEWEST_READ", 10**6)
+    session.button(key="pick_card_2_1").click().run()
+    run_until(session, lambda session: '<div class="pairs-apart">' in texts(session))
+    drawn = texts(session)
+    assert drawn.count("Not readable as words here") == 1
+    assert re.search(rf"likely after {causal.PROMPTS} prompts, its removal changes (no|\d+) tokens? by more", drawn)
+    assert session.button_group(key="part_1").value == "pairs"
+    # Once: whoever closes them has them closed.
+    session.button_group(key="part_1").set_value(None).run()
+    assert session.button_group(key="part_1").value is None and '<div class="pairs-apart">' not in texts(session)
+
+
+def test_the_causal_reading_can_be_stopped_and_begun_again(tiny_folder, monkeypatch):
+    session = open_page(tiny_folder, layers="0-2", rank=3, layer=2)
+
+    def endless(*args, progress):
+        while True:
+            progress("Reading prompts", 3, 40)
+            time.sleep(0.02)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(causal, "run_clean", endless)
+        work.CLEAN.__init__(8)
+        session.button(key="pick_card_2_2").click().run()
+        session.button(key="stop_causal reading").click().run()
+        run_until(session, lambda session: session.info)
+        assert "The reading was stopped." in session.info[0].value
+    session.button(key="again_causal reading").click().run()
+    read_picked(session)
+    assert not session.info
+
+
+def test_a_pinned_direction_is_read_on_its_pinned_card_alone(tiny_folder, monkeypatch):
+    monkeypatch.setattr(lens, "FEWEST_READ", 0)
+    session = open_page(tiny_folder, layers="0-2", rank=2, layer=1, direction=1, pins="1.0")
+    read_picked(session)
+    assert texts(session).count("What it makes the model say") == 1
+
+
+def test_what_could_be_chance_is_pale_and_rude_words_are_marked():
+    tokens = (TokenEffect(1, "·idiot", 0.5, 0.4, 0.6, True), TokenEffect(2, "<b>", 0.1, -0.1, 0.3, False))
+    drawn = poles_html(CausalReading(toxic_pole=tokens, civil_pole=(), read=1, prompts=40, tokens=900, chance=0.2))
+    assert '<span class="rude">·idiot</span>' in drawn and "<b>" not in drawn
+    assert drawn.count('class="pale"') == 1
+    assert 'title="95 % interval −0.10 to +0.30"' in drawn
 
 
 def test_a_pin_stays_beside_the_layers_that_follow_and_says_how_alike_they_are(tiny_folder):
