@@ -64,7 +64,7 @@ EVERYTHING = View(
     pages={
         "model_and_pairs": ChoicePicks(),
         "spectrum": SpectrumPicks("values"),
-        "directions": DirectionsPicks("cosine", True, True, ((7, 0), (2, 3))),
+        "directions": DirectionsPicks("lens", True, ((7, 0), (2, 3))),
         "map": MapPicks("umap", MapPlan("pca", "both", 30, 0.25, 5), ("on paper",), "moves", True, True),
         "token_lens": TokenLensPicks("own", 9, "plain", 4, WORDS, "second", "length", 5),
         "compare": ComparePicks("own", 12, 3, WORDS, SAMPLING),
