@@ -1,13 +1,15 @@
 """The pass that finds the attention sinks of a model and their massive dimensions (see `Sinks`)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import local
 
 import torch
 from torch import Tensor
 
 from detox_engine.errors import Progress, ignore_progress
 from detox_engine.forward.sinks import FACTOR, Sinks
-from detox_engine.model.batches import run_in_batches
+from detox_engine.model.batches import pack_batches, run_beside
 from detox_engine.model.load import OpenModel
 from detox_engine.model.trunk import run_trunk, watched
 
@@ -21,44 +23,63 @@ TEXTS = 16
 LONGEST = 64
 """Texts that sinks are looked for in, and the tokens that are read of each."""
 
+TOKENS_AT_ONCE = 128
+"""Few, so that every core has a batch of its own."""
+
 PER_TEXT = 2
 """Sinks that are looked at in a text: models have one or two of them."""
 
 STAGE = "Looking for attention sinks"
 
 
-@torch.inference_mode()
+class _Seen(local):
+    """What the hooks see of the batch that a thread runs."""
+
+    batch: Sequence[tuple[int, ...]]
+    layers: list[list[tuple[Tensor, Tensor, Tensor]]]
+    """By layer, of each row: every token's norm, the largest states, and the sum of all others."""
+
+
 def find_sinks(model: OpenModel, texts: Sequence[str], progress: Progress = ignore_progress) -> Sinks:
     """Find the sinks of `model` in the first `TEXTS` of `texts`, any plain ones. Progress counts texts."""
     longest = min(LONGEST, model.context or LONGEST)
     rows = [tuple(model.tokenizer(text, verbose=False)["input_ids"][:longest]) for text in texts[:TEXTS]]
     rows = list(dict.fromkeys(row for row in rows if row))
-    norms: list[Tensor] = []
-    largest: list[Tensor] = []
-    totals = torch.zeros(model.anatomy.layers, model.anatomy.hidden, dtype=torch.float64)
-    progress(STAGE, 0, len(rows))
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    seen = _Seen()
 
-    def run(batch: Sequence[tuple[int, ...]]) -> list[tuple[Tensor, Tensor, Tensor]]:
-        found: list[list[tuple[Tensor, Tensor, Tensor]]] = [[] for _ in batch]
+    @torch.inference_mode()
+    def run(batch: Sequence[int]) -> list[list[tuple[Tensor, Tensor, Tensor]]]:
+        seen.batch, seen.layers = [rows[index] for index in batch], []
+        run_trunk(model, seen.batch)
+        return seen.layers
 
-        def read(layer: int, states: Tensor) -> None:
-            for place, row in enumerate(batch):
-                own = states[place, : len(row)].float().cpu()
-                sizes = own.norm(dim=-1)
-                at = sizes.topk(min(PER_TEXT, len(row))).indices
-                found[place].append((sizes, own[at], (own.sum(0) - own[at].sum(0)).double()))
+    def read(layer: int, states: Tensor) -> None:
+        seen.layers.append([_measure(states[place, : len(row)]) for place, row in enumerate(seen.batch)])
 
+    @contextmanager
+    def turn() -> Iterator[None]:
         with model.turns, watched(dict(enumerate(model.anatomy.blocks)), read):
-            run_trunk(model, batch)
-        return [tuple(torch.stack(part) for part in zip(*layers, strict=True)) for layers in found]
+            yield
 
-    for _, (sizes, states, total) in run_in_batches(rows, len, run, model.network.device):
-        norms.append(sizes)
-        largest.append(states)
-        totals += total
-        progress(STAGE, len(norms), len(rows))
+    progress(STAGE, 0, len(rows))
+    workers = torch.get_num_threads() if model.network.device.type == "cpu" else 1
+    batches = pack_batches([len(row) for row in rows], TOKENS_AT_ONCE, TOKENS_AT_ONCE)
+    for _, layers in run_beside(batches, run, workers, turn, lambda: model.turns.wanted):
+        # Of each row its three figures, stacked over layers.
+        found += [tuple(map(torch.stack, zip(*row, strict=True))) for row in zip(*layers, strict=True)]
+        progress(STAGE, len(found), len(rows))
+    norms, largest, totals = zip(*found, strict=True)
     others = sum(max(0, len(row) - PER_TEXT) for row in rows)
-    return _describe(torch.cat(norms, dim=1), largest, (totals / max(1, others)).float())
+    return _describe(torch.cat(norms, dim=1), largest, (sum(totals) / max(1, others)).float())
+
+
+def _measure(states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of one text's states: norms `[tokens]`, the largest `[≤ 2, hidden]`, and the sum of the others `[hidden]`."""
+    own = states.float().cpu()
+    sizes = own.norm(dim=-1)
+    largest = own[sizes.topk(min(PER_TEXT, len(own))).indices]
+    return sizes, largest, (own.sum(0) - largest.sum(0)).double()
 
 
 def _describe(norms: Tensor, largest: Sequence[Tensor], centres: Tensor) -> Sinks:
