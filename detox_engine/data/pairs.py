@@ -5,26 +5,14 @@ row with both of its sides.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from detox_engine.data.columns import IDENTICAL, Layout, Pair, SafetyLayout, find_layout
-from detox_engine.data.stream import (
-    UNEVEN_PAIRS,
-    PairStream,
-    hash_pairs,
-    is_uneven,
-    list_numbers,
-    open_pairs,
-    open_source,
-)
+from detox_engine.data.columns import Layout, Pair, SafetyLayout, find_layout
+from detox_engine.data.stream import PairStream, hash_pairs, open_pairs, open_source
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.plans.sources import PairSpec
-
-DUPLICATE = "duplicate"
-UNEVEN = "very different lengths"
 
 
 @dataclass(frozen=True)
@@ -73,49 +61,14 @@ def read_pairs(spec: PairSpec, bundled: Path, progress: Progress = ignore_progre
 
 
 def collect_pairs(stream: PairStream, progress: Progress = ignore_progress) -> PairSet:
-    """All the pairs of a stream, and what is noticed about them together; raises as `read_pairs`."""
+    """All the pairs of a stream, and what was noticed on the way; raises as `read_pairs`."""
     stream.ahead(None, progress)
     numbers, pairs = zip(*stream, strict=True)
     skipped = sum(stream.faults.counts.values())
-    result = PairSet(
-        pairs, stream.spec.source, hash_pairs(pairs), stream.warnings, stream.rows, skipped, numbers, stream.table.unit
+    warnings = stream.warnings + stream.flaws
+    return PairSet(
+        pairs, stream.spec.source, hash_pairs(pairs), warnings, stream.rows, skipped, numbers, stream.table.unit
     )
-    return replace(result, warnings=(*result.warnings, *check_pairs(result)))
-
-
-def find_flaws(pairs: Sequence[Pair]) -> tuple[frozenset[str], ...]:
-    """What is odd about each pair, to filter by: a set of `DUPLICATE`, `IDENTICAL`, `UNEVEN`, mostly empty.
-
-    A duplicate repeats an earlier pair, prompt and both sides. Uneven sides are those of `is_uneven`. `read_pairs`
-    already leaves pairs with identical sides out.
-    """
-    seen: set[Pair] = set()
-    flaws = []
-    for pair in pairs:
-        found = {
-            DUPLICATE: pair in seen,
-            IDENTICAL: pair.toxic.strip() == pair.civil.strip(),
-            UNEVEN: is_uneven(pair),
-        }
-        flaws.append(frozenset(flaw for flaw, holds in found.items() if holds))
-        seen.add(pair)
-    return tuple(flaws)
-
-
-def check_pairs(pairs: PairSet) -> tuple[str, ...]:
-    """A sentence for each flaw among the pairs; `read_pairs` has put them into `PairSet.warnings`."""
-    flaws = find_flaws(pairs.pairs)
-    sentences = {
-        DUPLICATE: "Pairs that repeat an earlier one",
-        IDENTICAL: "Pairs whose sides are the same",
-        UNEVEN: UNEVEN_PAIRS,
-    }
-    warnings = []
-    for flaw, what in sentences.items():
-        numbers = [line for line, found in zip(pairs.lines, flaws, strict=True) if flaw in found]
-        if numbers:
-            warnings.append(f"{what}: {len(numbers):,} ({list_numbers(numbers, len(numbers), pairs.unit)}).")
-    return tuple(warnings)
 
 
 def read_columns(spec: PairSpec, bundled: Path, rows: int = 5) -> Preview:

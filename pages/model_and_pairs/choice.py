@@ -193,7 +193,7 @@ _preview_upload = st.cache_resource(preview, max_entries=16, show_spinner=False)
 @st.cache_resource(max_entries=8, show_spinner=False)
 def flaws(key: StudyKey, made: str) -> tuple[tuple[str, ...], ...]:
     """What is odd about each pair of a study, in words; mostly nothing."""
-    from detox_engine.data.pairs import find_flaws
+    from detox_engine.data.flaws import find_flaws
 
     study = shelf().find_study(key)
     cut = set(study.embeddings.cut) if study.embeddings else set()

@@ -7,7 +7,8 @@ import pytest
 from profanity_check import predict_prob
 
 from detox_engine.data.bundled import EVERYDAY
-from detox_engine.data.pairs import find_flaws, read_pairs
+from detox_engine.data.flaws import find_flaws
+from detox_engine.data.pairs import read_pairs
 from detox_engine.data.texts import read_prompts
 from detox_engine.plans.sources import PairSpec
 

@@ -8,9 +8,9 @@ import pyarrow
 import pytest
 from datasets.exceptions import DatasetNotFoundError
 
-from detox_engine.data.columns import IDENTICAL, Pair
+from detox_engine.data.columns import Pair
 from detox_engine.data.files import STREAMED_ROWS
-from detox_engine.data.pairs import DUPLICATE, UNEVEN, PairSet, check_pairs, find_flaws, read_columns, read_pairs
+from detox_engine.data.pairs import PairSet, read_columns, read_pairs
 from detox_engine.data.stream import hash_pairs
 from detox_engine.errors import InputError
 from detox_engine.plans.sources import PairSpec
@@ -484,25 +484,11 @@ def test_progress_reaches_its_end_and_can_stop_the_reading(tmp_path):
         read_pairs(PairSpec(source), NO_BUNDLE, stop)
 
 
-# flaws
-
-
-def test_flaws_are_found_pair_by_pair_and_counted_in_the_warnings(tmp_path):
-    rows = [
-        GOOD[0],
-        {"toxic": "crap", "civil": "a well made and tasty soup"},
-        GOOD[0],
-        {**GOOD[0], "prompt": "Another prompt"},
-        {"toxic": "one two", "civil": "one two three four five six"},
-    ]
+def test_pairs_of_very_different_lengths_are_told(tmp_path):
+    rows = [GOOD[0], {"toxic": "crap", "civil": "a well made and tasty soup"}, GOOD[0]]
     pairs = read(write_json_lines(tmp_path / "pairs.jsonl", rows))
-    assert find_flaws(pairs.pairs) == (frozenset(), {UNEVEN}, {DUPLICATE}, frozenset(), frozenset())
-    assert find_flaws([Pair("", "same ", "same")]) == ({IDENTICAL},)
-    assert pairs.warnings == check_pairs(pairs)
-    assert pairs.warnings == (
-        "Pairs that repeat an earlier one: 1 (line 3).",
-        "Pairs in which one side has more than 3 times the words of the other: 1 (line 2).",
-    )
+    told = "Pairs in which one side has more than 3 times the words of the other: 1 (line 2)."
+    assert pairs.warnings == (told,)
 
 
 # mapping by hand
