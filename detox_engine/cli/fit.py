@@ -1,6 +1,7 @@
 """The commands that make a study: `detox fit` from pairs, `detox extend` from a study and more pairs."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,12 +60,14 @@ def _show_study(study: "Study", folder: Path, as_json: bool) -> None:
             "seconds": study.seconds,
             "dominant_ranks": study.dominant_ranks,
             "suggested": {"layers": format_layers(study.suggested_layers), "rank": study.suggested_rank},
+            "findings": [asdict(finding) for finding in study.findings],
+            "isolates_toxicity": study.isolates_toxicity,
         }
     )
 
 
 def fit_table(study: "Study", folder: str) -> RenderableType:
-    """A fitted study: what stands out in each layer, and what to do next."""
+    """A fitted study: what stands out in each layer, what is to be said of its pairs, and what to do next."""
     table = Table(box=box.SIMPLE_HEAD)
     titles = ["layer", "directions that stand out", "share of the first", "its polarity"]
     if study.null_spectra is not None:
@@ -79,6 +82,8 @@ def fit_table(study: "Study", folder: str) -> RenderableType:
     seconds = ", ".join(f"{step} {value:.1f} s" for step, value in study.seconds.items())
     facts = (
         f"{study.pair_count:,} pairs, {study.tokens:,} tokens; {seconds}.",
+        *(finding.sentence for finding in study.findings),
+        *filter(None, [study.verdict]),
         f"Suggested edit: layers {format_layers(study.suggested_layers)}, rank {study.suggested_rank}.",
         f"The study is in {folder}; read it with: detox directions {as_text([folder])}",
     )

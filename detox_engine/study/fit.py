@@ -32,6 +32,7 @@ from detox_engine.model.threads import run_side_by_side
 from detox_engine.plans.choice import Choice
 from detox_engine.plans.fit import PAPER, FitPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec, TextSpec
+from detox_engine.study.findings import judge_pairs, judge_sinks
 from detox_engine.study.methods import fit_subspaces, fit_subspaces_of, need_covariance
 from detox_engine.study.moments import Moments
 from detox_engine.study.noise.null_spectra import NullSpectrum, draw_null_spectra
@@ -65,6 +66,9 @@ class PairSample:
     warnings: tuple[str, ...]
     left_out: tuple[int, ...]
     """By layer, tokens of all pairs that were left out as sinks."""
+    numbers: tuple[int, ...] = ()
+    """Of each pair in its source, as `unit` counts; not known where pairs are a sample."""
+    unit: str = "pair"
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,6 +167,14 @@ def _make_study(
         left_out=sample.left_out,
         token_moments=token_moments,
         null_spectra=null_spectra,
+        findings=judge_pairs(
+            sample.pairs,
+            sample.embeddings,
+            [subspace.basis[0] for subspace in subspaces],
+            numbers=sample.numbers,
+            unit=sample.unit,
+        )
+        + judge_sinks(sample.left_out, sample.tokens, sinks),
     )
 
 
@@ -227,7 +239,15 @@ def fit_pairs(model: OpenModel, plan: FitPlan, stream: PairStream, progress: Pro
     nulls = draw_null_spectra(embeddings, directions[PAPER], progress=progress) if plan.parallel_analysis else None
     warnings = found.warnings + _describe_cut(len(embeddings.cut), plan)
     sample = PairSample(
-        found.pairs, embeddings, len(found.pairs), found.hash, embeddings.tokens, warnings, embeddings.sinks
+        found.pairs,
+        embeddings,
+        len(found.pairs),
+        found.hash,
+        embeddings.tokens,
+        warnings,
+        embeddings.sinks,
+        found.lines,
+        found.unit,
     )
     return _make_study(model, plan, sample, directions, nulls, _time_steps(start, embedded), sinks, tokens)
 
@@ -354,8 +374,8 @@ class _Gathering:
             found = tuple(f"Added from {stream.table.shown}: {sentence}" for sentence in found)
         if count > len(kept):
             found += (
-                f"The directions rest on all pairs, but only a random {SAMPLE} are kept to be looked at, and repeated "
-                "pairs were not looked for.",
+                f"The directions rest on all pairs, but only a random {SAMPLE} are kept to be looked at, and "
+                "repeated pairs were looked for among these alone.",
             )
         return PairSample(
             tuple(pair for _, pair, _ in kept),

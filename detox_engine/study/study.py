@@ -21,6 +21,7 @@ from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import PAPER, FitPlan
 from detox_engine.plans.layers import check_layers, format_layers, parse_layers
 from detox_engine.plans.sources import PairSpec, find_place
+from detox_engine.study.findings import Finding, describe_verdict
 from detox_engine.study.methods import need_covariance, read_methods, record_methods
 from detox_engine.study.moments import Moments, load_moments, save_moments
 from detox_engine.study.noise.null_spectra import NullSpectrum
@@ -87,6 +88,8 @@ class Study:
     """What civil tokens' states add up to: what more pairs can be added to, and directions be fitted anew from."""
     null_spectra: tuple[NullSpectrum, ...] | None = None
     """What the singular values would be without structure, one a layer; None without a parallel analysis."""
+    findings: tuple[Finding, ...] = ()
+    """What is to be said about the pairs; none in studies of earlier versions."""
 
     @property
     def layers(self) -> int:
@@ -130,6 +133,15 @@ class Study:
     def dominant_ranks(self) -> tuple[int, ...]:
         """How many of its kept directions stand out from noise, one a layer."""
         return count_dominant_directions(self.subspaces, self.noise_thresholds)
+
+    @property
+    def verdict(self) -> str:
+        """That the pairs do not isolate toxicity, and why; empty where nothing speaks against them."""
+        return describe_verdict(self.findings, len(self.pairs))
+
+    @property
+    def isolates_toxicity(self) -> bool:
+        return not self.verdict
 
     def check_direction(self, layer: int, direction: int, method: str = PAPER) -> None:
         """Raise an InputError where the study has no such layer or did not keep this direction of it."""
@@ -202,6 +214,7 @@ class Study:
             "model": asdict(self.model),
             "pairs": {**source, "count": self.pair_count, "hash": self.pairs_hash, "warnings": self.warnings},
             "added": [asdict(spec) for spec in self.added],
+            "findings": [asdict(finding) for finding in self.findings],
             "plan": plan,
             "tokens": self.tokens,
             "cut": self.embeddings.cut if self.embeddings else (),
@@ -309,6 +322,7 @@ def _read(folder: Path) -> Study:
         left_out=tuple(record.get("left_out", ())),
         token_moments=TokenMoments(**load_file(tokens)) if tokens.is_file() else None,
         null_spectra=nulls,
+        findings=tuple(Finding(**finding) for finding in record.get("findings", ())),
     )
 
 

@@ -122,10 +122,13 @@ def draw_choice(view: View, study: Study | None) -> None:
 
 
 def draw_pairs(page: Page, study: Study) -> None:
-    """The study's pairs, what was noticed about them, and a filter."""
+    """The study's pairs, what was noticed and found out about them, and a filter."""
     st.subheader("The pairs in use", anchor=False)
     for warning in study.warnings:
         st.warning(plain(mask(warning, page.shows_words)), icon=":material/warning:")
+    for finding in study.findings:
+        tell, icon = (st.info, "info") if finding.kind == "sinks" else (st.warning, "warning")
+        tell(plain(finding.sentence), icon=f":material/{icon}:")
     flaws = choice.flaws(page.view.study_key, study.made)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         words = st.text_input("Filter", key="pairs_filter", placeholder="Words in any of the texts", **choice.KEPT)

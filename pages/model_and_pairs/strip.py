@@ -26,20 +26,24 @@ class Step:
     name: str
     what: str
     detail: str
-    state: Literal["waiting", "running", "ready", "failed", "stopped"]
+    state: Literal["waiting", "running", "ready", "doubtful", "failed", "stopped"]
     status: str
     share: float | None = None
     """Share that is done while it runs; None where that is not known."""
 
 
 def steps_of_study(study: Study, model: str, pairs: str, stages: Sequence[Stage]) -> tuple[Step, ...]:
-    """The strip of a fitted study; `stages` are those of the fit in this session, if it was here."""
+    """The strip of a fitted study; `stages` are those of the fit in this session, if it was here.
+
+    Pairs that do not isolate toxicity are doubtful, and the strip says why.
+    """
     seconds = study.seconds
     reading = _seconds_of_steps(stages)[1]
+    judged = ("doubtful", study.verdict) if study.verdict else ("ready", _took(reading))
     suggested = f"Suggested: layers {format_layers(study.suggested_layers)}, rank {study.suggested_rank}"
     return (
         Step("Model", model, f"{study.layers} layers, {study.model.hidden} wide", "ready", _took(seconds["load"])),
-        Step("Pairs", pairs, f"{study.pair_count:,} pairs", "ready", _took(reading)),
+        Step("Pairs", pairs, f"{study.pair_count:,} pairs", *judged),
         Step(
             "Embeddings",
             f"{2 * study.pair_count:,} texts read",

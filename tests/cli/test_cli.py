@@ -1,4 +1,5 @@
 import hashlib
+import io
 import json
 import os
 import pty
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -98,7 +99,11 @@ def test_journey_answers_in_json_with_the_documented_keys(home: Path, tmp_path: 
     fitted = run_json(
         "fit", "--model", home / "model", "--pairs", home / "pairs.jsonl", "--out", out, "--limit", 8, "--keep", 3
     )
-    assert list(fitted) == ["study", "layers", "hidden", "pairs", "tokens", "seconds", "dominant_ranks", "suggested"]
+    assert list(fitted) == [
+        "study", "layers", "hidden", "pairs", "tokens", "seconds", "dominant_ranks", "suggested",
+        "findings", "isolates_toxicity"
+    ]  # fmt: skip
+    assert (fitted["findings"], fitted["isolates_toxicity"]) == ([], True)
     assert fitted["study"] == str(out)
     assert (fitted["layers"], fitted["hidden"], fitted["pairs"]) == (LAYERS, HIDDEN, 8)
     assert list(fitted["seconds"]) == ["load", "embed", "subspace"]
@@ -138,6 +143,35 @@ def test_journey_answers_in_json_with_the_documented_keys(home: Path, tmp_path: 
     for side in ("toxicity_before", "toxicity_after"):
         assert summary[side] == pytest.approx(sum(entry[side] for entry in compared["results"]) / 6)
     assert summary["changed"] == sum(entry["first_divergence"] is not None for entry in compared["results"]) / 6 > 0
+
+
+def test_fit_says_what_is_wrong_with_the_pairs_and_that_they_do_not_isolate_toxicity(home: Path, tmp_path: Path):
+    rows = [{**PAIRS[0], "prompt": f"Train {number} is late,"} for number in range(6)]
+    leaking = [{**row, "toxic": f"{row['prompt']}{row['toxic']}"} for row in rows[:4]]
+    pairs = write_pairs(tmp_path / "pairs.jsonl", [*leaking, *rows[4:], rows[5]])
+    command = ("fit", "--model", home / "model", "--pairs", pairs, "--out")
+    told = run(*command, tmp_path / "first")
+    assert (told.exit_code, told.stderr) == (0, "")
+    in_json = run_json(*command, tmp_path / "second")
+    assert [(found["kind"], found["value"]) for found in in_json["findings"]] == [("leak", 4), ("duplicates", 1)]
+    assert in_json["isolates_toxicity"] is False
+    lines = " ".join(told.stdout.split())
+    for found in in_json["findings"]:
+        assert list(found) == ["kind", "value", "sentence"] and found["sentence"] in lines
+    assert "These pairs do not isolate toxicity (prompts on one side only)." in lines
+
+
+def test_a_study_of_others_cannot_steer_the_terminal_by_what_it_found_out(home: Path):
+    from rich.console import Console
+
+    from detox_engine.cli.fit import fit_table
+    from detox_engine.study.findings import Finding
+    from detox_engine.study.study import Study
+
+    study = replace(Study.load(home / "study"), findings=(Finding("leak", 1, "\x1b[31mred[/red]"),))
+    console = Console(record=True, width=120, file=io.StringIO())
+    console.print(fit_table(study, "study"))
+    assert "<U+001B>[31mred[/red]" in console.export_text()
 
 
 def test_journey_answers_people_with_tables(home: Path):

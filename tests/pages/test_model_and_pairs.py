@@ -1,6 +1,7 @@
 """Model & pairs: choose, fit, watch, stop, and see the pairs."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def test_a_fit_fills_the_strip_and_suggests_an_edit(tiny_folder):
     session = fitted_app(tiny_folder)
     shown = texts(session)
     assert f"{LIMIT} pairs" in shown and "3 layers, 32 wide" in shown
-    assert shown.count('class="ready"') == 4
+    assert len(re.findall('class="(ready|doubtful)"', shown)) == 4
     assert session.session_state["view"].edit is not None
     assert session.slider(key="edit_layers_3").value[1] == 2
 
@@ -59,6 +60,22 @@ def test_toxic_words_are_blurred_until_they_are_asked_for(tiny_folder):
     assert ".rude { filter: blur" in texts(session)
     session.toggle(key="show_words").set_value(True).run()
     assert ".rude { filter: blur" not in texts(session)
+
+
+def test_pairs_that_do_not_isolate_toxicity_are_doubtful_on_the_strip_and_the_page_says_why(tiny_folder, monkeypatch):
+    from detox_engine.study import fit
+    from detox_engine.study.findings import Finding
+
+    found = (Finding("separation", 0.5, "<b>They</b> are **alike**."), Finding("sinks", 3, "Three sinks."))
+    monkeypatch.setattr(fit, "judge_pairs", lambda *arguments, **options: found)
+    session = open_app(model=tiny_folder, device="cpu", limit=LIMIT - 5)
+    session.button(key="fit").click().run()
+    run_until(session, lambda session: "The pairs in use" in texts(session) and not session.session_state["jobs"])
+    shown = texts(session)
+    assert shown.count('class="doubtful"') == 1 and shown.count('class="ready"') == 3
+    assert "These pairs do not isolate toxicity (sides that do not separate)." in shown
+    assert session.warning[-1].value == r"\<b\>They\<\/b\> are \*\*alike\*\*\."
+    assert [box.value for box in session.info] == [r"Three sinks\."]
 
 
 def test_the_filter_keeps_the_pairs_that_hold_all_its_words(tiny_folder):
@@ -83,7 +100,7 @@ def test_a_folder_that_is_no_model_gives_one_sentence_and_keeps_the_study(tiny_f
     assert 'class="failed"' in texts(session)
     assert "The study from before is still in use." in texts(session)
     session.button(key="show_study").click().run()
-    assert not session.error and texts(session).count('class="ready"') == 4
+    assert not session.error and len(re.findall('class="(ready|doubtful)"', texts(session))) == 4
 
 
 @pytest.mark.parametrize(
