@@ -54,7 +54,7 @@ def lens(
         fitted.require_fit(bench.model)
         change = None if plan is None else make_edit(fitted.of(plan.method), plan)
         bases = make_edit(fitted.of(read.method), read).bases
-        found = project_text(bench.model, text, bases, change)
+        found = project_text(bench.model, text, bases, change, sinks=fitted.sinks)
     if found.text.cut:
         output.print_note(f"The text was cut at its end: {found.text.cut} tokens were left out.")
     before, after = measure(found, read.rank, asked.direction)
@@ -78,6 +78,7 @@ def lens(
                     "piece": piece,
                     "before": [row[place] for row in before],
                     "after": None if after is None else [row[place] for row in after],
+                    "sink": [] if found.sinks is None else found.sinks[:, place].tolist(),
                 }
                 for place, (id, token, piece) in enumerate(tokens)
             ],
@@ -113,7 +114,7 @@ def measure(
 def lens_table(
     found: "TokenProjections", before: Sequence[Sequence[float]], after: Sequence[Sequence[float]] | None
 ) -> Table:
-    """One row for each token, one column for each layer; after the arrow what the edit leaves."""
+    """One row for each token, one column for each layer; after the arrow what the edit leaves, sinks in brackets."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("token")
     for layer in found.layers:
@@ -122,5 +123,7 @@ def lens_table(
         cells = [f"{row[place]:.2f}" for row in before]
         if after is not None:
             cells = [f"{cell} → {row[place]:.2f}" for cell, row in zip(cells, after, strict=True)]
+        if found.sinks is not None:
+            cells = [f"({cell})" if sink else cell for cell, sink in zip(cells, found.sinks[:, place], strict=True)]
         table.add_row(plain(token), *cells)
     return table

@@ -114,9 +114,16 @@ def map_command(key: StudyKey, layer: int, plan: MapPlan, edit: EditPlan) -> lis
     return [*_begin("map", key), "--layer", str(layer), *spell(told, MapPlan()), *_spell_beside(edit)]
 
 
-def lens_command(key: StudyKey, text: str, rank: int | None, direction: int | None, edit: EditPlan | None) -> list[str]:
+def lens_command(
+    key: StudyKey,
+    text: str,
+    rank: int | None,
+    direction: int | None,
+    edit: EditPlan | None,
+    method: str = EditPlan.method,
+) -> list[str]:
     """Shows where `text` lights up in every layer: its length on `rank` directions, or along one `direction` from 0."""
-    plan = LensPlan(EVERY_LAYER, rank, direction)
+    plan = LensPlan(EVERY_LAYER, rank, direction, method)
     beside = [] if edit is None else _spell_beside(edit)
     return [*_begin("lens", key), "--text", text, *spell(plan, LensPlan()), *beside]
 

@@ -27,8 +27,9 @@ HELP = Help(
     "The model's state at each token, after the picked layer, is compared with the directions that were found: warm "
     "lies toward toxic texts, cool toward civil ones, and the stronger the colour the further along. "
     "The colours of a layer end where 99 of 100 tokens of the study's own texts do, so any two texts can be compared. "
-    "A state holds what the text so far suggests: words after an insult can light up though they are harmless, and "
-    "the first token often stands out by itself, for models park attention there.",
+    "A state holds what the text so far suggests: words after an insult can light up though they are harmless. "
+    "Hatched tokens are attention sinks, states many times as long as all others where a model parks its attention, "
+    "mostly at the first token: they say nothing about the text, and the colours leave them out.",
     r"c_t = \langle h_t,\, v \rangle \qquad \text{or} \qquad c_t = \lVert V h_t \rVert_2",
 )
 
@@ -36,7 +37,7 @@ HELP = Help(
 def draw(page: StudyPage[TokenLensPicks]) -> None:
     texts = pick_texts(page.study)
     with st.container(horizontal=True, vertical_alignment="top", gap="medium"):
-        measure = pick_measure(page.study)
+        measure = pick_measure(page.study, page.edit.method)
         layer = pick_layer(page.study, "lens_layer", 260)
     edit = page.edit if len(page.edit.switched_off) < len(page.edit.layers) * page.edit.rank else None
     if not texts:
@@ -54,7 +55,7 @@ def draw_result(
     page: StudyPage[TokenLensPicks], texts: Mapping[str, str], edit: EditPlan | None, measure: Measure, layer: int
 ) -> None:
     """What the model makes of the texts, once it has read them."""
-    asked = Asked(page.fitted, edit, tuple(texts.values()))
+    asked = Asked(page.fitted, edit, tuple(texts.values()), page.edit.method)
     found = LENS.ask(asked)
     if found is None:
         draw_unfinished(LENS, asked, "lens_again", "Read it again", "The reading was stopped.")
@@ -161,7 +162,10 @@ def draw_command(
         notes.append("Show toxic words to see the text in full.")
     if measure.signed:
         notes.append("The command line counts directions from 0.")
-    written = [commands.lens_command(key, mask(text, page.shows_words), *chosen, edit) for text in texts.values()]
+    written = [
+        commands.lens_command(key, mask(text, page.shows_words), *chosen, edit, page.edit.method)
+        for text in texts.values()
+    ]
     draw_commands([commands.fit_command(key), *written], " ".join(notes))
 
 

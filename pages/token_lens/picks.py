@@ -127,13 +127,18 @@ def _take_words(first: str, second: str) -> None:
         state.put(path, value)
 
 
-def pick_measure(study: Study) -> Measure:
-    """What colours the tokens: the projection on one direction, or the length on the first ones."""
+def pick_measure(study: Study, method: str) -> Measure:
+    """What colours the tokens: the projection on one direction of a method's, or the length on its first ones."""
+    kept = study.kept_of(method)
     kind = ask("token_lens.measure", "Colour by", "lens_measure")
     if kind == "direction":
         bound = state.bind(
-            "lens_direction", "direction", show=lambda direction: (direction or 0) + 1, take=lambda number: number - 1
+            "lens_direction",
+            "direction",
+            show=lambda direction: min((direction or 0) + 1, kept),
+            take=lambda number: number - 1,
         )
-        return Measure(True, st.number_input("Direction", 1, study.kept, width=140, **bound) - 1)
-    bound = state.bind("lens_rank", "token_lens.rank", show=lambda rank: min(rank or study.suggested_rank, study.kept))
-    return Measure(False, st.number_input("Directions", 1, study.kept, width=140, **bound))
+        return Measure(True, st.number_input("Direction", 1, kept, width=140, **bound) - 1)
+    usual = study.suggested_edit.rank
+    bound = state.bind("lens_rank", "token_lens.rank", show=lambda rank: min(rank or usual, kept))
+    return Measure(False, st.number_input("Directions", 1, kept, width=140, **bound))

@@ -40,6 +40,8 @@ class Lit:
     next: Sequence[Sequence[Sequence]]
     """`[layers][tokens]` the most probable next tokens there; of fewer tokens than the text where it is long, and
     empty until they have been read."""
+    sinks: np.ndarray
+    """`[layers, tokens]` bool, which states are attention sinks'."""
 
 
 Texts = Mapping[str, Sequence[Lit]]
@@ -54,7 +56,9 @@ def light(looked: Looked, scale: ProjectionScale, measure: Measure) -> list[Lit]
         measured = (found.along if measure.signed else found.norms)(measure.number, bool(after))
         values = measured.numpy()
         follow = looked.next[after] if looked.next else ()
-        states.append(Lit(title, found.text.tokens, found.text.pieces, values, values / ends[:, None], follow))
+        sinks = np.zeros(values.shape, dtype=bool) if found.sinks is None else found.sinks.numpy()
+        shares = np.where(sinks, 0, values / ends[:, None])
+        states.append(Lit(title, found.text.tokens, found.text.pieces, values, shares, follow, sinks))
     return states
 
 
@@ -67,13 +71,16 @@ def ends_of(scale: ProjectionScale, measure: Measure) -> np.ndarray:
 def text_html(lit: Lit, layer: int, signed: bool, shown: bool) -> str:
     """The text with each token coloured by its value at `layer`, and words on each for whoever points at it."""
     said = [say_token(lit, layer, place, signed, shown) for place in range(len(lit.pieces))]
-    return tinted_html(lit.pieces, lit.shares[layer], said)
+    return tinted_html(lit.pieces, lit.shares[layer], said, lit.sinks[layer])
 
 
 def say_token(lit: Lit, layer: int, place: int, signed: bool, shown: bool, link: str = " · ") -> str:
     """A cell in plain words: the token, its number, and what the model would write next there."""
     token = mask_token(lit.tokens[place], shown)
-    parts = [f"“{token}”, layer {layer}", say_value(lit.values[layer, place], signed)]
+    value = say_value(lit.values[layer, place], signed)
+    if lit.sinks[layer, place]:
+        value = f"an attention sink, outside the scale ({value})"
+    parts = [f"“{token}”, layer {layer}", value]
     if follow := say_next(lit, layer, place, shown):
         parts.append(f"next here: {follow}")
     return link.join(parts)
@@ -140,6 +147,17 @@ def lens_figure(rows: Sequence[Lit], layer: int, signed: bool, colours: Palette,
             row=place,
             col=1,
         )
+        at, where = np.nonzero(lit.sinks[:, :count])
+        if len(at):
+            crosses = go.Scatter(
+                x=where,
+                y=at,
+                mode="markers",
+                marker={"symbol": "x-thin-open", "size": 6, "color": colours.quiet},
+                hoverinfo="skip",
+                showlegend=False,
+            )
+            figure.add_trace(crosses, row=place, col=1)
         frame_cells(figure, (0, count - 1), (layer, layer), colours.quiet, row=place, col=1)
     step = -(-count // 30)
     ticks = list(range(0, count, step))
@@ -175,7 +193,7 @@ def describe_heatmap(states: Sequence[Lit], layer: int, signed: bool) -> str:
     """The figure in words: the strongest token of each state at the picked layer."""
     parts = [f"{states[0].values.shape[1]} tokens by {states[0].values.shape[0]} layers"]
     for lit in states:
-        place = int(np.abs(lit.values[layer]).argmax())
+        place = int(np.abs(lit.shares[layer]).argmax())
         words = say_value(lit.values[layer, place], signed)
         parts.append(f"{lit.title}, strongest at layer {layer} is token {place + 1}: {words}")
     return "; ".join(parts)

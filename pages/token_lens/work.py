@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from detox_engine.edit.low_rank import LowRankEdit
     from detox_engine.errors import Progress
+    from detox_engine.forward.sinks import Sinks
     from detox_engine.model.load import OpenModel
     from detox_engine.reading.lens import TokenScore
     from detox_engine.reading.token_lens import ProjectionScale, TokenProjections
@@ -30,7 +31,7 @@ TOP = 5
 MOST_PREDICTED = 256
 """Tokens of a text after which it is read what comes next; more of them would take longer than all else."""
 SCALES = Kept(8)
-"""Where colours end, by study."""
+"""Where colours end, by study and method."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Asked:
     fitted: Fitted
     edit: EditPlan | None
     texts: tuple[str, ...]
+    method: str
+    """The method whose directions colour them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,22 +76,26 @@ def answer(bench: Workbench, study: Study, asked: Asked, progress: Progress, tel
     """Read the texts; their colours are told of as soon as they are there, before what comes next at each token."""
     from detox_engine.reading.token_lens import find_scale
 
-    bases = {layer: subspace.basis[: study.kept] for layer, subspace in enumerate(study.subspaces)}
+    kept = study.kept_of(asked.method)
+    bases = {layer: subspace.basis[:kept] for layer, subspace in enumerate(study.of(asked.method))}
     edit = None if asked.edit is None else bench.edit(study, asked.edit)
     looked: list[Looked] = []
     states: list[States] = []
     for text in asked.texts:
         progress("Reading the text", len(looked), len(asked.texts))
-        projections, passed = _project(bench.model, text, bases, edit)
+        projections, passed = _project(bench.model, text, bases, edit, study.sinks)
         looked.append(Looked(projections))
         states.append(passed)
-    scale = SCALES.find_or_make(asked.fitted, lambda: find_scale(bench.model, study.pairs, bases, progress=progress))
+    scale = SCALES.find_or_make(
+        (asked.fitted, asked.method),
+        lambda: find_scale(bench.model, study.pairs, bases, progress=progress, sinks=study.sinks),
+    )
     tell(Found(tuple(looked), scale))
     return Found(_read_next(bench.model, looked, states, progress), scale)
 
 
 def _project(
-    model: OpenModel, text: str, bases: Mapping[int, Tensor], edit: LowRankEdit | None
+    model: OpenModel, text: str, bases: Mapping[int, Tensor], edit: LowRankEdit | None, sinks: Sinks | None
 ) -> tuple[TokenProjections, States]:
     from detox_engine.reading.token_lens import project_text
 
@@ -97,7 +104,7 @@ def _project(
     def keep(after: bool, layer: int, states: Tensor) -> None:
         passed[after, layer] = states[:MOST_PREDICTED].clone()
 
-    found = project_text(model, text, bases, edit, read=keep)
+    found = project_text(model, text, bases, edit, keep, sinks)
     sides = (False,) if edit is None else (False, True)
     return found, [[passed[after, layer] for layer in found.layers] for after in sides]
 

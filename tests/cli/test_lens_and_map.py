@@ -76,7 +76,7 @@ def test_lens_answers_with_the_projections_of_the_engine(home, bench):
     bases = {layer: study.subspaces[layer].basis[:2] for layer in (0, 2)}
     edit = make_edit(study.subspaces, plan)
     expected = project_text(bench.model, TEXT, bases, edit)
-    assert list(found["tokens"][0]) == ["position", "id", "token", "piece", "before", "after"]
+    assert list(found["tokens"][0]) == ["position", "id", "token", "piece", "before", "after", "sink"]
     for place, token in enumerate(found["tokens"]):
         assert token["position"] == place and token["id"] == expected.text.ids[place]
         assert token["before"] == pytest.approx(expected.along(1)[:, place].tolist(), abs=1e-4)
@@ -99,7 +99,7 @@ def test_lens_writes_a_row_of_csv_for_each_token_and_layer(home):
     rows = read_csv("lens", home / "study", "--text", TEXT, "--layers", "all", "--rank", 2, "--edit-layers", "all")
     document = run_json("lens", home / "study", "--text", TEXT, "--layers", "all", "--rank", 2, "--edit-layers", "all")
     assert len(rows) == LAYERS * len(document["tokens"])
-    assert list(rows[0]) == ["position", "id", "token", "layer", "before", "after"]
+    assert list(rows[0]) == ["position", "id", "token", "layer", "before", "after", "sink"]
     for row in rows:
         token = document["tokens"][int(row["position"])]
         assert row["token"] == token["token"]

@@ -2,6 +2,7 @@
 
 import re
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -225,11 +226,17 @@ def test_a_text_that_was_read_is_not_read_again(tiny_folder, monkeypatch):
     assert not session.exception and len(lit(session)) == 4
 
 
+def no_sinks(values: np.ndarray) -> np.ndarray:
+    return np.zeros(values.shape, dtype=bool)
+
+
 @pytest.fixture
 def planted() -> Lit:
     values = np.array([[0.0, 2.0, -3.0], [1.0, 5.0, -0.5]])
     follow = [[(TokenScore(1, "·idiot", 0.5), TokenScore(2, "·day", 0.001))] * 2] * 2
-    return Lit("Before", ("you", "·are", "·fine"), ("you", " are", " fine"), values, values / 2.0, follow)
+    return Lit(
+        "Before", ("you", "·are", "·fine"), ("you", " are", " fine"), values, values / 2.0, follow, no_sinks(values)
+    )
 
 
 def test_warm_is_toxic_cool_is_civil_and_the_scale_ends(planted):
@@ -247,14 +254,14 @@ def test_a_hover_says_token_layer_number_and_what_comes_next(planted):
 
 def test_a_character_of_several_tokens_is_one_piece_that_says_so():
     values = torch.ones(1, 3).numpy()
-    emoji = Lit("Before", ("<0xF0>", "<0x9F>", "<0x99>"), ("", "", "🙂"), values, values, [[]])
+    emoji = Lit("Before", ("<0xF0>", "<0x9F>", "<0x99>"), ("", "", "🙂"), values, values, [[]], no_sinks(values))
     html = text_html(emoji, 0, True, False)
     assert html.count('class="k ') == 1 and "the last of 3 tokens" in html
 
 
 def test_a_long_text_scrolls_in_a_box_of_its_own_that_the_keyboard_reaches():
     values = np.zeros((1, LONG + 1))
-    many = Lit("Before", ("a",) * (LONG + 1), ("a",) * (LONG + 1), values, values, [[]])
+    many = Lit("Before", ("a",) * (LONG + 1), ("a",) * (LONG + 1), values, values, [[]], no_sinks(values))
     assert 'class="lit long" tabindex="0"' in text_html(many, 0, True, False)
 
 
@@ -269,7 +276,19 @@ def test_the_heatmap_has_the_fixed_scale_and_the_side_colours(planted, colours):
 
 
 def test_markup_in_a_token_does_not_work_in_the_heatmap(planted):
-    bold = Lit("Before", ("<b>", "·&", "x"), ("<b>", " &", "x"), planted.values, planted.shares, [[], []])
+    bold = Lit(
+        "Before", ("<b>", "·&", "x"), ("<b>", " &", "x"), planted.values, planted.shares, [[], []], planted.sinks
+    )
     drawn = lens_figure([bold], 0, False, LIGHT, False)
     assert drawn.layout.xaxis.ticktext[0] == "&lt;b&gt;"
     assert "<b>" not in drawn.data[0].text[0][0]
+
+
+def test_a_sink_is_hatched_and_said_and_has_no_colour_of_the_scale(planted):
+    sinks = np.zeros(planted.values.shape, dtype=bool)
+    sinks[1, 0] = True
+    lit = replace(planted, sinks=sinks, shares=np.where(sinks, 0, planted.shares))
+    assert " hatched" in text_html(lit, 1, True, True) and " hatched" not in text_html(lit, 0, True, True)
+    assert "an attention sink, outside the scale" in say_token(lit, 1, 0, True, True)
+    crosses = [trace for trace in lens_figure([lit], 0, True, LIGHT, True).data if trace.type == "scatter"]
+    assert [(list(trace.x), list(trace.y)) for trace in crosses if trace.marker.symbol == "x-thin-open"] == [([0], [1])]

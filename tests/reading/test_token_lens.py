@@ -9,6 +9,7 @@ from detox_engine.data.columns import Pair
 from detox_engine.edit.in_weights import edited_weights
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError
+from detox_engine.forward.sinks import FACTOR, Sinks
 from detox_engine.forward.tokens import encode_text, project_rows
 from detox_engine.model import batches
 from detox_engine.model.anatomy import block_output
@@ -282,3 +283,22 @@ def test_spaces_that_a_tokenizer_passes_over_stay_in_the_pieces():
             return {"input_ids": [65, 66], "special_tokens_mask": [0, 0], "offset_mapping": [(2, 3), (4, 5)]}
 
     assert encode_text(replace(model, tokenizer=Trimming()), "  a b").pieces == ("  a ", "b")
+
+
+def test_sinks_are_told_and_left_out_of_the_scale():
+    model, basis = open_tiny("gpt2"), draw_basis(2)
+    pairs = [Pair("", SENTENCES[3], SENTENCES[4]), Pair("", SENTENCES[6], SENTENCES[1])]
+    norms = torch.cat([states_of(model, encode_text(model, text).ids).norm(dim=-1) for text in SENTENCES], dim=1)
+    # The largest quarter of all states is called sinks here, at the last layer alone.
+    limits = torch.stack([norms[0].max(), norms[1].max(), norms[2].quantile(0.75)])
+    sinks = Sinks(limits / FACTOR * 1.0001, torch.ones(LAYERS), torch.zeros(LAYERS, HIDDEN), (), ())
+    found = project_text(model, TEXT, every_layer(basis), sinks=sinks)
+    long = states_of(model, found.text.ids).norm(dim=-1) > limits[:, None] * 1.0001
+    assert torch.equal(found.sinks, long) and found.sinks[2].any() and not found.sinks[:2].any()
+    assert project_text(model, TEXT, every_layer(basis)).sinks is None
+    plain, spared = (find_scale(model, pairs, every_layer(basis), sinks=each) for each in (None, sinks))
+    states = [states_of(model, encode_text(model, text).ids)[2] for pair in pairs for text in (pair.toxic, pair.civil)]
+    kept = torch.cat([each[each.norm(dim=-1) <= limits[2] * 1.0001] for each in states])
+    expected = (kept @ basis.T).abs().sort(dim=0).values[int(0.99 * (len(kept) - 1))]
+    torch.testing.assert_close(spared.directions[2], expected, rtol=1e-4, atol=1e-4)
+    assert (plain.norms[2] != spared.norms[2]).any()

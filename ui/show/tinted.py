@@ -12,11 +12,14 @@ STRONGEST = 58
 """Per cent of colour at the end of the scale, so that letters stay readable on it."""
 
 
-def tinted_html(pieces: Sequence[str], shares: Sequence[float], said: Sequence[str]) -> str:
+def tinted_html(
+    pieces: Sequence[str], shares: Sequence[float], said: Sequence[str], hatched: Sequence[bool] = ()
+) -> str:
     """Consecutive pieces of a text, each coloured by its share of the scale and with words for whoever points at it.
 
     Args:
         shares: 1 is the end of the scale toward toxic, −1 that toward civil.
+        hatched: which have no colour of the scale; none where it is empty.
     """
     spans, waiting = [], 0
     for place, piece in enumerate(pieces_html(pieces)):
@@ -25,6 +28,7 @@ def tinted_html(pieces: Sequence[str], shares: Sequence[float], said: Sequence[s
             waiting += 1
             continue
         side = "civil" if shares[place] < 0 else "toxic"
+        side += " hatched" if len(hatched) and hatched[place] else ""
         colour = f"--share: {STRONGEST * min(1.0, abs(shares[place])):.0f}%"
         tip = escape(said[place])
         if waiting:
