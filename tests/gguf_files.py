@@ -23,6 +23,7 @@ def save_tiny_gguf(
     kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
     file_type: gguf.LlamaFileType | None = gguf.LlamaFileType.ALL_F32,
     architecture: str = "llama",
+    states_vocabulary: bool = True,
     more: Mapping[str, Any] = {},  # noqa: B006
 ) -> Path:
     """Write a tiny Llama to `file`, its matrices stored as `kind`; returns `file`.
@@ -30,11 +31,14 @@ def save_tiny_gguf(
     Args:
         model: the tiny Llama of the tests where none is given.
         tokenizer: byte-level; the one of the tests where none is given.
+        states_vocabulary: whether it says how many tokens the model has.
         more: further metadata, text or numbers by key.
     """
     model, tokenizer = model or tiny_model("llama")[0], tokenizer or tiny_tokenizer()
     writer = gguf.GGUFWriter(file, architecture)
     write_sizes(writer, model)
+    if states_vocabulary:
+        writer.add_vocab_size(model.config.vocab_size)
     write_tokenizer(writer, tokenizer, pre)
     if file_type is not None:
         writer.add_file_type(file_type)
@@ -74,7 +78,6 @@ def write_sizes(writer: gguf.GGUFWriter, model: PreTrainedModel) -> None:
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_rope_dimension_count(config.head_dim)
-    writer.add_vocab_size(config.vocab_size)
 
 
 def write_tokenizer(writer: gguf.GGUFWriter, tokenizer: PreTrainedTokenizerBase, pre: str) -> None:

@@ -6,16 +6,19 @@ lies beside it is looked at.
 
 import hashlib
 import re
+import struct
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
 from typing import Any
 
 import gguf
+import numpy as np
 import transformers
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 from transformers import (
@@ -58,6 +61,12 @@ PRE_TOKENIZERS: Mapping[str, Callable[[], pre_tokenizers.PreTokenizer]] = {
 """How a byte-level tokenizer cuts a text before it merges bytes, by `tokenizer.ggml.pre`, as llama.cpp does it
 (`src/llama-vocab.cpp`); those that transformers leaves to GPT-2's rule though they have one of their own."""
 
+LONGEST_LIST = 1024
+"""A longer one in a header is a vocabulary's: others hold a number for each layer."""
+
+_REPLACING = Lock()
+"""Held while parts of other libraries are replaced."""
+
 LLAMA_3 = ("llama-bpe", "llama3", "llama-v3")
 """Files of these begin a text with its first token, and take a word that is a token as it is, without merging."""
 
@@ -82,13 +91,15 @@ class GgufFile:
     def reading(self, progress: Progress) -> Iterator[dict[str, Any]]:
         """What `from_pretrained` is told so that it dequantises the weights tensor by tensor, which is reported.
 
-        Only one thread at a time may be here, since functions of libraries are replaced meanwhile: the bar that one
-        draws, and the table of names that the other makes anew for every module of the model, for half of the time.
+        Of what transformers uses here some is replaced meanwhile: the bar that it draws; the reader, see
+        `ReaderWithoutLists`; and the table of tensors' names, which it makes anew for every module of the model.
         """
         with (
             # Files beside the model's would be taken for its own: an adapter, a configuration.
             tempfile.TemporaryDirectory() as empty,
+            _REPLACING,
             replaced(modeling_gguf_pytorch_utils, "tqdm", reporting_bar(progress)),
+            replaced(gguf, "GGUFReader", ReaderWithoutLists),
             replaced(gguf, "get_tensor_name_map", cache(gguf.get_tensor_name_map)),
         ):
             yield {
@@ -119,6 +130,32 @@ def cut_as_named(tokenizer: Tokenizer, name: str | None) -> None:
         tokenizer.pre_tokenizer = PRE_TOKENIZERS[name]()
     if name in LLAMA_3:
         tokenizer.model.ignore_merges = True
+
+
+class ReaderWithoutLists(gguf.GGUFReader):
+    """Takes a header's long lists for empty ones: those of the vocabulary, which the tokenizer is made of elsewhere.
+
+    An entry at a time they are most of what transformers waits for with a small model: 3 s for SmolLM2, twice.
+    """
+
+    def _get_field_parts(self, orig_offs: int, raw_type: int) -> tuple[int, list, list[int], list]:
+        if raw_type == gguf.GGUFValueType.ARRAY:
+            kind, count = struct.unpack_from("<IQ", self.data, orig_offs)
+            if count > LONGEST_LIST and self.byte_order == "I":
+                end = skip_list(self.data, orig_offs + 12, kind, count)
+                types = [gguf.GGUFValueType.ARRAY, gguf.GGUFValueType(kind)]
+                return end - orig_offs, [], [], types
+        return super()._get_field_parts(orig_offs, raw_type)
+
+
+def skip_list(data: np.ndarray, start: int, kind: int, count: int) -> int:
+    """Where a list of `count` entries of `kind` ends that begins at byte `start`."""
+    number = gguf.GGUFReader.gguf_scalar_to_np.get(gguf.GGUFValueType(kind))
+    if number is not None:
+        return start + count * np.dtype(number).itemsize
+    for _ in range(count):  # texts, each behind its length
+        start += 8 + struct.unpack_from("<Q", data, start)[0]
+    return start
 
 
 @contextmanager
@@ -156,7 +193,7 @@ def open_gguf(file: Path, shown: str) -> GgufFile:
         raise InputError(f"{shown} is an adapter and no whole model: merge it into its base model and give the result.")
     if "tokenizer.ggml.tokens" not in metadata:
         raise InputError(f"{shown} has no tokenizer inside: {WAYS_OUT}.")
-    config = read_config(file, shown)
+    config = read_config(file, metadata, shown)
     mark_ends(config, metadata)
     byte_level = metadata.get("tokenizer.ggml.model") == "gpt2"
     return GgufFile(file, shown, config, str(metadata.get("tokenizer.ggml.pre")) if byte_level else None)
@@ -218,17 +255,20 @@ def check_undivided(file: Path, metadata: Mapping[str, Any], shown: str) -> None
         )
 
 
-def read_config(file: Path, shown: str) -> PreTrainedConfig:
+def read_config(file: Path, metadata: Mapping[str, Any], shown: str) -> PreTrainedConfig:
     """The configuration that transformers makes of the file's metadata."""
     try:
-        config = AutoConfig.from_pretrained(
-            file.parent, gguf_file=str(file), local_files_only=True, trust_remote_code=False
-        )
+        with _REPLACING, replaced(gguf, "GGUFReader", ReaderWithoutLists):
+            config = AutoConfig.from_pretrained(
+                file.parent, gguf_file=str(file), local_files_only=True, trust_remote_code=False
+            )
     except Exception as error:  # a file can state anything; an architecture that is not known is a ValueError
         raise InputError(
             f"{shown} cannot be read by transformers {transformers.__version__} ({first_line(error)}): {WAYS_OUT}."
         ) from error
     check_causal(config, shown)
+    if f"{metadata['general.architecture']}.vocab_size" not in metadata:
+        config.vocab_size = metadata["tokenizer.ggml.tokens"]  # how many there are
     return config
 
 

@@ -17,7 +17,7 @@ from detox_engine.cli.flags import absolute
 from detox_engine.data import bundled
 from detox_engine.data.bundled import INSTALL_SMOLLM2, find_smollm2
 from detox_engine.errors import Cancelled, InputError
-from detox_engine.model.gguf import cut_as_named
+from detox_engine.model.gguf import ReaderWithoutLists, cut_as_named
 from detox_engine.model.load import load_model
 from detox_engine.plans.sources import SMOLLM2, ModelSpec, name_model
 from detox_engine.study.study import identify
@@ -117,6 +117,24 @@ def test_each_tensor_is_reported_and_loading_can_be_stopped_there(file, capfd):
     with pytest.raises(Cancelled):
         load_model(ModelSpec(str(file), device="cpu"), stop)
     assert load(file).network is not None
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_long_lists_are_skipped_for_all_but_the_tokenizer_and_the_model_is_the_same(tmp_path, monkeypatch, stated):
+    file = save_tiny_gguf(tmp_path / "tiny.gguf", states_vocabulary=stated)
+    assert len(gguf.GGUFReader(file).fields["tokenizer.ggml.tokens"].data) == len(tiny_tokenizer())
+    whole = load(file)
+    monkeypatch.setattr("detox_engine.model.gguf.LONGEST_LIST", 100)
+    reader = ReaderWithoutLists(file)
+    assert reader.fields["tokenizer.ggml.tokens"].data == []
+    assert [tensor.data_offset for tensor in reader.tensors] == [
+        tensor.data_offset for tensor in gguf.GGUFReader(file).tensors
+    ]
+    model = load(file)
+    assert model.network.config.vocab_size == len(tiny_tokenizer())
+    assert torch.equal(logits(model.network), logits(whole.network))
+    assert model.tokenizer(SENTENCES[2])["input_ids"] == whole.tokenizer(SENTENCES[2])["input_ids"]
+    assert gguf.GGUFReader is not ReaderWithoutLists
 
 
 # Bad input
