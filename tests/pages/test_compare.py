@@ -227,7 +227,7 @@ def test_the_sidebar_says_what_the_directions_are_removed_from(tiny_folder):
     session = write_own(tiny_folder, "The soup is", layers="0-2", rank=2)
     first = find_written(session)
     session.segmented_control(key="edit_sites").set_value("both").run()
-    assert session.query_params["sites"] == ["both"] and "attention too" in texts(session)
+    assert session.query_params["sites"] == "both" and "attention too" in texts(session)
     again = find_written(write(session))
     assert (first.asked.edit.sites, again.asked.edit.sites) == ("mlp", "both")
     sides = [written.comparisons[0] for written in (first, again)]
