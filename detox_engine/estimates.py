@@ -1,5 +1,6 @@
 """Scores with intervals: percentile bootstrap over prompts, sentences or documents, paired between edits."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,40 +54,66 @@ class Tally:
 
 
 @dataclass(frozen=True)
+class Control:
+    """A score under random subspaces of the edit's rank on its layers."""
+
+    kind: str
+    """How they were drawn: `plain` or `matched`."""
+    level: Estimate
+    """Mean over the draws; its interval resamples the items and the draws."""
+    difference: Estimate
+    """Level − before, paired item by item."""
+    draws: tuple[float, ...]
+    """The score under each draw."""
+
+
+@dataclass(frozen=True)
 class Effect:
-    """A score before the edit, after it, and under random subspaces of the same rank on the same layers."""
+    """A score before the edit, after it, and under its controls."""
 
     before: Estimate
     after: Estimate
-    control: Estimate
-    """Mean over the random draws; its interval resamples the items and the draws."""
     difference: Estimate
     """After − before, paired item by item."""
-    control_difference: Estimate
-    """Control − before, paired likewise."""
-    draws: tuple[float, ...]
-    """The score under each random draw."""
+    controls: tuple[Control, ...]
+    """One of each kind, one or more."""
+
+    @property
+    def control(self) -> Control:
+        """The first, for whoever shows one; `kind` tells which it is."""
+        return self.controls[0]
 
 
-def estimate_effect(tally: Tally, resamples: int, seed: int) -> Effect:
-    """The effect of an edit from a tally whose rows are: unedited, edited, and one or more random draws.
+def estimate_effect(tally: Tally, resamples: int, seed: int, kinds: Sequence[str] = ("plain",)) -> Effect:
+    """The effect of an edit from a tally whose rows are: unedited, edited, and as many random draws of each kind.
 
     All quantities are computed on the same resamples, so that a difference keeps what its two sides share.
     """
     scores = tally.scores
     drawn = _resample(tally, resamples, seed)
-    choice = _draw_weights(np.random.default_rng([seed, 1]), scores.size - 2, resamples)
-    control = (drawn[:, 2:] * choice).sum(1) / choice.sum(1)
-    mean = float(scores[2:].mean())
     used = [int((row > 0).sum()) for row in tally.counts]
     both = [int(((tally.counts[0] > 0) & (row > 0)).sum()) for row in tally.counts]
+    draws = (scores.size - 2) // len(kinds)
+    choice = _draw_weights(np.random.default_rng([seed, 1]), draws, resamples)
+
+    def estimate_control(kind: str, rows: slice) -> Control:
+        level = (drawn[:, rows] * choice).sum(1) / choice.sum(1)
+        mean = float(scores[rows].mean())
+        return Control(
+            kind,
+            _bound(mean, level, min(used[rows])),
+            _bound(mean - scores[0], level - drawn[:, 0], min(both[rows])),
+            tuple(scores[rows].tolist()),
+        )
+
+    starts = range(2, scores.size, draws)
     return Effect(
         before=_bound(scores[0], drawn[:, 0], used[0]),
         after=_bound(scores[1], drawn[:, 1], used[1]),
-        control=_bound(mean, control, min(used[2:])),
         difference=_bound(scores[1] - scores[0], drawn[:, 1] - drawn[:, 0], both[1]),
-        control_difference=_bound(mean - scores[0], control - drawn[:, 0], min(both[2:])),
-        draws=tuple(scores[2:].tolist()),
+        controls=tuple(
+            estimate_control(kind, slice(start, start + draws)) for kind, start in zip(kinds, starts, strict=True)
+        ),
     )
 
 

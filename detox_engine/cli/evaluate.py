@@ -54,9 +54,6 @@ def evaluate(
         Literal["paper"] | None,
         typer.Option("--preset", help="paper: the published layers, rank and evaluation, where nothing else is said."),
     ] = None,
-    control: Annotated[
-        Literal["random"], typer.Option("--control", help="What an edit is held against: random subspaces.")
-    ] = "random",
     report: Annotated[
         Path | None,
         typer.Option("--report", help="New JSON file for all of the evaluation: every prompt, and the edit's proof."),
@@ -67,7 +64,7 @@ def evaluate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score an edit before and after, beside random subspaces of the same rank."""
+    """Score an edit before and after, beside random subspaces of the same rank, plain and matched in KL."""
     if report is not None and report.exists():
         raise InputError(f"{report} exists already; choose another file, or remove it first.")
     measure = plan_evaluation(plan, preset).with_options(options)
@@ -134,14 +131,18 @@ def write_report(file: Path, record: dict[str, Any]) -> None:
 
 
 def evaluation_table(evaluation: "Evaluation", suggested: bool) -> RenderableType:
-    """One row for each scorer, its control beside it, and the edit's proof below."""
+    """One row for each scorer, its controls beside it, and the edit's proof below."""
+    from detox_engine.scoring.evaluation import describe_matches
+
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("scorer")
-    for title in ("before", "after", "random control", "after − before", "n"):
+    controls = {"plain": "random control", "matched": "random, matched in KL"}
+    for title in ("before", "after", *map(controls.get, evaluation.plan.kinds), "after − before", "n"):
         table.add_column(title, justify="right")
     for score in evaluation.scores:
         effect = score.effect
-        sides = (effect.before, effect.after, effect.control, effect.difference)
+        levels = (control.level for control in effect.controls)
+        sides = (effect.before, effect.after, *levels, effect.difference)
         table.add_row(plain(score.name), *map(show_estimate, sides), str(effect.after.n))
     proof = evaluation.proof
     change = max(entry.change for entry in proof.changes)
@@ -149,10 +150,12 @@ def evaluation_table(evaluation: "Evaluation", suggested: bool) -> RenderableTyp
     fates = [outcome.fate for outcome in evaluation.prompts]
     facts = [
         tell_edit(evaluation.edit, suggested),
-        "In brackets 95 % intervals; the control is random subspaces of the same rank on the same layers.",
+        "In brackets 95 % intervals; controls are random subspaces of the same rank on the same layers.",
         f"The edit changes a layer's weights by up to {change:.2%} of their norm, leaves {left:.1e} of it along the "
         f"removed directions, and was undone {'bit for bit' if proof.before == proof.undone else 'INCOMPLETELY'}.",
     ]
+    if evaluation.matches:
+        facts.insert(2, describe_matches(evaluation.matches))
     if fates:
         counts = ", ".join(f"{fates.count(fate)} {fate}" for fate in ("better", "worse", "stayed bad", "stayed fine"))
         facts.insert(1, f"Prompts: {counts}.")

@@ -1,6 +1,6 @@
 """`detox sweep`: which ranks and layers are worth it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,7 +25,7 @@ from detox_engine.cli.flags import (
 from detox_engine.cli.output import plain, show_estimate, show_number
 from detox_engine.plans.choice import list_in_words, usual_options
 from detox_engine.plans.commands import PERPLEXITY_LIMIT
-from detox_engine.plans.evaluation import SweepPlan
+from detox_engine.plans.evaluation import RANDOM, ControlKind, SweepPlan
 from detox_engine.plans.layers import format_layers
 from detox_engine.plans.sources import StudyModel
 from detox_engine.scoring.scorers import choose, scorers
@@ -77,7 +77,7 @@ def sweep(
 
     harm, cost = find_role(found.scorers, "harm"), find_role(found.scorers, "cost")
     choice = recommend(found.points, harm, cost, perplexity_limit) if harm and cost else None
-    return output.show(sweep_table(found, choice, str(results)))
+    return output.show(sweep_table(found, choice, str(results), grid.evaluation.kinds))
 
 
 def plan_grid(study: "Study", said: Said[SweepPlan], options: Mapping[str, Any]) -> SweepPlan:
@@ -91,19 +91,22 @@ def plan_grid(study: "Study", said: Said[SweepPlan], options: Mapping[str, Any])
     return replace(plan, starts=starts, ends=ends, evaluation=evaluation)
 
 
-def sweep_table(sweep: "Sweep", choice: "Recommendation | None", results: str) -> RenderableType:
-    """One row for each setting; the recommended one in bold."""
+def sweep_table(
+    sweep: "Sweep", choice: "Recommendation | None", results: str, kinds: Sequence[ControlKind]
+) -> RenderableType:
+    """One row for each setting, its controls of these kinds beside it; the recommended one in bold."""
     table = Table(box=box.SIMPLE_HEAD)
     for title in ("layers", "rank", "strength"):
         table.add_column(title, justify="right")
     for scorer in sweep.scorers:
         table.add_column(scorer.name, justify="right")
-        table.add_column("control", justify="right")
+        for kind in kinds:
+            table.add_column({"plain": "random", "matched": "matched in KL"}[kind], justify="right")
     for index, point in enumerate(sweep.points):
         cells = [format_layers(point.layers), str(point.rank), f"{point.strength:g}"]
         for scorer in sweep.scorers:
             effect = point.effects[scorer.name]
-            cells += [show_estimate(effect.after), show_number(effect.control.mean)]
+            cells += [show_estimate(effect.after), *(show_number(control.level.mean) for control in effect.controls)]
         table.add_row(*cells, style="bold" if choice is not None and index == choice.index else None)
     facts = []
     if sweep.points:
@@ -112,5 +115,10 @@ def sweep_table(sweep: "Sweep", choice: "Recommendation | None", results: str) -
         facts.append(f"Unedited: {unedited}.")
     if choice is not None:
         facts.append(choice.reason)
+    instead = " and ".join(RANDOM[kind] for kind in kinds)
+    facts.append(f"Beside each score: that under {instead}, of the same rank on the same layers.")
+    unmatched = sum(point.unmatched > 0 for point in sweep.points)
+    if unmatched:
+        facts.append(f"{unmatched} settings move neutral text further than their matched control can.")
     facts.append(f"{len(sweep.points)} settings, {sweep.computed} of them measured now; kept in {results}.")
     return Group(table, *(plain(fact) for fact in facts))

@@ -1,4 +1,4 @@
-"""The control of an edit: random subspaces of the same rank on the same layers."""
+"""The control of an edit: random subspaces of the same rank on the same layers and sites."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,24 +8,37 @@ import torch
 from torch import Tensor
 
 from detox_engine.edit.low_rank import LowRankEdit
+from detox_engine.errors import InputError
 
 
-def draw_controls(edit: LowRankEdit, draws: int, seed: int) -> tuple[LowRankEdit, ...]:
+def draw_controls(edit: LowRankEdit, draws: int, seed: int, off: Sequence[int] = ()) -> tuple[LowRankEdit, ...]:
     """Edits like `edit` whose directions are random: uniform over the subspaces of each layer's rank.
 
     A draw depends on the seed, its number and the layer alone, and a lower rank takes the first directions of a
     higher one, so that settings of a sweep share their luck.
+
+    Args:
+        off: dimensions of the residual stream, such as the massive ones, that every direction is kept off: it is 0
+            there, and uniform over the subspaces of the others.
+
+    Raises:
+        InputError: fewer dimensions are left than an edit has directions.
     """
     return tuple(
         replace(
             edit,
-            bases={layer: _draw_basis(*basis.shape, (seed, draw, layer)) for layer, basis in edit.bases.items()},
+            bases={layer: _draw_basis(*basis.shape, (seed, draw, layer), off) for layer, basis in edit.bases.items()},
         )
         for draw in range(draws)
     )
 
 
-def _draw_basis(rank: int, hidden: int, key: Sequence[int]) -> Tensor:
-    """`[rank, hidden]` orthonormal float32 rows: Gaussian rows made orthonormal, first row first."""
+def _draw_basis(rank: int, hidden: int, key: Sequence[int], off: Sequence[int]) -> Tensor:
+    """`[rank, hidden]` orthonormal float32 rows, 0 in `off`: Gaussian rows made orthonormal, first row first."""
     gaussian = numpy.random.default_rng(key).standard_normal((rank, hidden))
-    return torch.linalg.qr(torch.from_numpy(gaussian).T).Q.T.float().contiguous()
+    kept = numpy.setdiff1d(numpy.arange(hidden), off)
+    if len(kept) < rank:
+        raise InputError(f"No {rank} random directions lie off {hidden - len(kept)} of {hidden} dimensions.")
+    basis = torch.zeros(rank, hidden)
+    basis[:, kept] = torch.linalg.qr(torch.from_numpy(gaussian[:, kept]).T).Q.T.float()
+    return basis

@@ -1,7 +1,8 @@
 """How well a model predicts given text under several edits at once, and how far its predictions move."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -24,6 +25,11 @@ in its caches: two cores read 65,000 positions a second so, and 48,000 with eigh
 
 ROUNDING = 1e-5
 """A divergence this far below 0 is the rounding of float32 logarithms over a vocabulary."""
+
+MATCHING = (1.0, 3.0, 9.0)
+"""Multiples of an edit's strength at which a control is read, to find the strength that moves predictions as far."""
+MATCHING_TOKENS = 2048
+"""Tokens that are enough to match a control by."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,22 @@ class Likelihoods:
     """`[spans]` how many tokens are scored."""
     mass: NDArray[np.float64]
     """`[edits, spans]` probability that the listed tokens together have at each scored place; 0 where none are."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """The strength at which a control moves the model's predictions as far as the edit does."""
+
+    strength: float
+    divergence: float
+    """KL(unedited ‖ control) there, in nats a token."""
+    wanted: float
+    """That of the edit."""
+
+    @property
+    def reached(self) -> bool:
+        """Whether they are equal; else even the strongest control that was tried stays below the edit."""
+        return self.divergence >= self.wanted
 
 
 def cut_windows(ids: Sequence[int], window: int, stride: int) -> list[Span]:
@@ -122,6 +144,45 @@ def read_likelihoods(
             "of the edit."
         )
     return Likelihoods(surprise, divergence, misses == 0, tokens, mass)
+
+
+def match_controls(
+    model: OpenModel,
+    spans: Sequence[Span],
+    edit: LowRankEdit,
+    controls: Sequence[LowRankEdit],
+    progress: Progress = ignore_progress,
+) -> tuple[Match, ...]:
+    """For each control the strength at which its KL from the unedited model, on these texts, equals that of `edit`.
+
+    To first order KL grows with the square of the strength, so it is read at the strengths `MATCHING` in one pass and
+    taken to be a power of the strength in between. No control is made more than 9 times as strong as the edit.
+    """
+    tokens = accumulate((span.scored for span in spans), initial=0)
+    spans = [span for span, before in zip(spans, tokens, strict=False) if before < MATCHING_TOKENS]
+    tried = [replace(control, strength=times * edit.strength) for control in controls for times in MATCHING]
+    read = read_likelihoods(model, spans, [None, edit, *tried], progress, "Matching controls")
+    moved = read.divergence.sum(1) / read.tokens.sum()
+    wanted = float(moved[1])
+    found = [match_divergence(each, wanted) for each in moved[2:].reshape(len(controls), len(MATCHING))]
+    return tuple(Match(times * edit.strength, divergence, wanted) for times, divergence in found)
+
+
+def match_divergence(moved: NDArray[np.float64], wanted: float) -> tuple[float, float]:
+    """The multiple of a strength at which the divergence is `wanted`, and the divergence there.
+
+    Args:
+        moved: the divergence at each of `MATCHING`.
+    """
+    above = np.flatnonzero(moved >= wanted)
+    if not above.size:
+        return MATCHING[-1], float(moved[-1])
+    place, power = int(above[0]), 2.0
+    if moved[place] <= 0:
+        return 0.0, 0.0
+    if place and moved[place - 1] > 0:
+        power = np.log(moved[place] / moved[place - 1]) / np.log(MATCHING[place] / MATCHING[place - 1])
+    return float(MATCHING[place] * (wanted / moved[place]) ** (1 / power)), wanted
 
 
 @torch.inference_mode()

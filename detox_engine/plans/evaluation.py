@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 from detox_engine.errors import InputError
 from detox_engine.plans.choice import CHOICES, Choice, choice_of
@@ -16,6 +16,12 @@ from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import BUNDLED, TextSpec
 
 DEFAULT_SCORERS = tuple(map(Choice, ("profanity", "perplexity", "drift", "fluency", "distinct", "suppression")))
+
+ControlKind = Literal["plain", "matched"]
+ControlChoice = Literal["plain", "matched", "both"]
+RANDOM = {"plain": "random subspaces", "matched": "random subspaces matched in KL"}
+"""What an edit is held against, in words: as they are drawn, or off the model's massive dimensions and with the
+strength that moves predictions on neutral text as far as the edit does."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +48,17 @@ class EvaluationPlan:
     )
     sampling: SamplingPlan = option(SamplingPlan(), "How continuations are written.")
     neutral: TextSpec = option(TextSpec(), "Neutral text to read.")
+    control: ControlChoice = option(
+        "both",
+        "What an edit is held against: plain random subspaces, such off the model's massive dimensions whose strength "
+        "moves neutral text as far as the edit does (matched in KL), or both.",
+        "--control",
+        link="control",
+        words={"plain": "Random", "matched": "Random, matched in KL", "both": "Both"},
+    )
     controls: int = option(
         3,
-        "Random subspaces of the same rank on the same layers, drawn as a control.",
+        "Random subspaces of the same rank on the same layers, drawn for each kind of control.",
         "--controls",
         link="controls",
         low=1,
@@ -64,10 +78,17 @@ class EvaluationPlan:
             raise InputError(
                 f"An effect is shown beside its control: draw 1 random subspace or more, not {self.controls}."
             )
+        if self.control not in get_args(ControlChoice):
+            raise InputError(f"A control is plain, matched or both, not “{self.control}”.")
         if self.resamples < 100:
             raise InputError(f"A 95 % interval needs 100 resamples or more, not {self.resamples}.")
         if self.limit_prompts is not None and self.limit_prompts < 1:
             raise InputError(f"Take 1 prompt or more, not {self.limit_prompts}.")
+
+    @property
+    def kinds(self) -> tuple[ControlKind, ...]:
+        """The kinds of control, in the order in which they are measured and shown."""
+        return ("plain", "matched") if self.control == "both" else (self.control,)
 
     def with_options(self, options: Mapping[str, Any]) -> EvaluationPlan:
         """This plan, the options of its scorers out of those of every scorer, by name."""
@@ -79,6 +100,7 @@ SWEEP_EVALUATION = EvaluationPlan(
     limit_prompts=100,
     sampling=SamplingPlan(max_new_tokens=20),
     neutral=TextSpec(limit=100),
+    control="plain",
     controls=1,
 )
 """What each setting of a sweep is measured with, unless a person asks for more."""

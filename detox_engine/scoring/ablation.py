@@ -18,6 +18,7 @@ ABLATION_EVALUATION = EvaluationPlan(
     limit_prompts=40,
     sampling=SamplingPlan(max_new_tokens=20, greedy=True),
     neutral=TextSpec(limit=40),
+    control="plain",
     controls=3,
 )
 """Toxicity and drift on few texts: seconds on a small model, with intervals that say how little is known."""

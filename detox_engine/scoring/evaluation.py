@@ -1,7 +1,7 @@
-"""Is an edit good? Every scorer before it, after it, and under random subspaces of the same rank."""
+"""Is an edit good? Every scorer before it, after it, and under random subspaces, plain and matched in KL."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from detox_engine.data.bundled import bundled_neutral, bundled_prompts
 from detox_engine.data.texts import hash_texts, read_any_prompts, read_text
 from detox_engine.edit.control import draw_controls
-from detox_engine.edit.low_rank import make_edit
+from detox_engine.edit.low_rank import LowRankEdit, make_edit
 from detox_engine.edit.proof import EditProof, prove_edit
 from detox_engine.errors import Progress, ignore_progress
 from detox_engine.estimates import Effect, Tally, estimate_effect
 from detox_engine.forward.compare import Comparison
-from detox_engine.forward.likelihood import Span, cut_spans
+from detox_engine.forward.likelihood import Match, Span, cut_spans, match_controls
 from detox_engine.forward.write import encode_prompt
 from detox_engine.model.load import OpenModel
 from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.evaluation import EvaluationPlan
+from detox_engine.plans.evaluation import ControlKind, EvaluationPlan
 from detox_engine.plans.sources import TextSpec
 from detox_engine.scoring.scorer import Described, Scorer, describe
 from detox_engine.scoring.scorers import choose, make_scorers
@@ -64,8 +64,10 @@ class Evaluation:
     plan: EvaluationPlan
     scores: tuple[Score, ...]
     items: Mapping[str, NDArray[np.float64]]
-    """Scorer -> `[2 + draws, items]`: each item's own score before, after and under each random draw; NaN where it
-    has nothing to count."""
+    """Scorer -> `[2 + kinds * draws, items]`: each item's own score before, after and under each random draw, see
+    `rows_of`; NaN where it has nothing to count."""
+    matches: tuple[Match, ...]
+    """How each draw of the matched control was matched; empty without such a control."""
     prompts: tuple[PromptOutcome, ...]
     """In the order of the prompts; empty where no toxicity was scored."""
     prompts_scored: str
@@ -79,6 +81,11 @@ class Evaluation:
 
     def __getitem__(self, name: str) -> Score:
         return next(score for score in self.scores if score.name == name)
+
+    def rows_of(self, kind: ControlKind) -> slice:
+        """The rows of `items` that are this control's."""
+        start = 2 + self.plan.kinds.index(kind) * self.plan.controls
+        return slice(start, start + self.plan.controls)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +110,8 @@ def prepare(model: OpenModel, plan: EvaluationPlan, progress: Progress = ignore_
     if any("prompts" in kind.needs for kind in kinds):
         prompts = read_any_prompts(plan.prompts, bundled_prompts(name_of_model), plan.limit_prompts)
         sources["prompts"] = hash_texts(prompts)
-    named = {"neutral": plan.neutral} if any("neutral" in kind.needs for kind in kinds) else {}
+    reads_neutral = "matched" in plan.kinds or any("neutral" in kind.needs for kind in kinds)
+    named = {"neutral": plan.neutral} if reads_neutral else {}
     named |= {name: TextSpec(str(file)) for kind in kinds for name, file in kind.texts.items()}
     for name, spec in named.items():
         text = read_text(spec, bundled_neutral(name_of_model))
@@ -129,7 +137,8 @@ def evaluate(
     edit = make_edit(study.of(edit_plan.method), edit_plan)
     materials = prepare(model, plan, progress)
     proof = prove_edit(model, edit)
-    edits = (None, edit, *draw_controls(edit, plan.controls, plan.seed))
+    controls, matches = make_controls(model, study, edit, plan, materials, progress)
+    edits = (None, edit, *controls)
     trial = Trial(model, edits, materials.prompts, plan.sampling, materials.texts, progress)
     tallies = {scorer.name: scorer.measure(trial) for scorer in materials.scorers}
     made, versions = stamp()
@@ -140,6 +149,7 @@ def evaluate(
         plan=plan,
         scores=tuple(judge(scorer, tallies[scorer.name], plan) for scorer in materials.scorers),
         items={name: tally.items for name, tally in tallies.items()},
+        matches=matches,
         prompts=prompts,
         prompts_scored=scored,
         proof=proof,
@@ -150,9 +160,50 @@ def evaluate(
     )
 
 
+def make_controls(
+    model: OpenModel,
+    study: Study,
+    edit: LowRankEdit,
+    plan: EvaluationPlan,
+    materials: Materials,
+    progress: Progress = ignore_progress,
+) -> tuple[tuple[LowRankEdit, ...], tuple[Match, ...]]:
+    """The random draws that an edit is held against, one kind of control after the other, and how they were matched.
+
+    Those that are matched in KL are drawn off the massive dimensions of the model: a direction along one of these
+    spoils a model more than any of the same rank, so that plain draws can be no control of the same cost.
+    """
+    plain = draw_controls(edit, plan.controls, plan.seed) if "plain" in plan.kinds else ()
+    if "matched" not in plan.kinds:
+        return plain, ()
+    drawn = draw_controls(edit, plan.controls, plan.seed, massive_dimensions(study))
+    matches = match_controls(model, materials.texts["neutral"], edit, drawn, progress)
+    matched = (replace(each, strength=match.strength) for each, match in zip(drawn, matches, strict=True))
+    return (*plain, *matched), matches
+
+
+def describe_matches(matches: Sequence[Match]) -> str:
+    """How the draws of a matched control, one or more, were matched."""
+    strengths = ", ".join(f"{match.strength:.3g}" for match in matches)
+    told = (
+        f"Matched in KL: random subspaces off the massive dimensions, with strength {strengths}, which moves neutral "
+        f"text by {matches[0].wanted:.2g} nats a token as the edit does."
+    )
+    missed = [match.divergence for match in matches if not match.reached]
+    if missed:
+        told += f" {len(missed)} of {len(matches)} move it by {max(missed):.2g} at most, and no stronger one was tried."
+    return told
+
+
+def massive_dimensions(study: Study) -> tuple[int, ...]:
+    """The dimensions that the study found massive, if it looked for them."""
+    sinks = getattr(study, "sinks", None)
+    return () if sinks is None else sinks.dimensions
+
+
 def judge(scorer: Scorer, tally: Tally, plan: EvaluationPlan) -> Score:
-    """A scorer's verdict from its tally of: unedited, edited, random draws."""
-    effect = estimate_effect(tally, plan.resamples, plan.seed)
+    """A scorer's verdict from its tally of: unedited, edited, the random draws of each kind."""
+    effect = estimate_effect(tally, plan.resamples, plan.seed, plan.kinds)
     return Score(**describe(scorer), effect=effect)
 
 

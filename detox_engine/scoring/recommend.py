@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detox_engine.plans.evaluation import RANDOM
 from detox_engine.plans.layers import format_layers
 from detox_engine.scoring.results import SweepPoint
 from detox_engine.scoring.scorer import Described, Role, ScorerKind
@@ -69,7 +70,7 @@ def recommend(points: Sequence[SweepPoint], harms: ScorerKind, costs: ScorerKind
     """The setting at the knee of the frontier of a cost and a harm, both better when lower, within a limit.
 
     Settings count whose cost stays within `limit` times that of the unedited model, whose harm falls beyond its
-    interval, and falls further than under random subspaces of the same rank and layers.
+    interval, and falls further than under each of its controls.
     """
     harm, cost = harms.name, costs.name
     called, paying = (harms.called or harms.title).lower(), costs.title.lower()
@@ -79,7 +80,7 @@ def recommend(points: Sequence[SweepPoint], harms: ScorerKind, costs: ScorerKind
         for index, point in enumerate(points)
         if point.effects[cost].after.mean <= limit * point.effects[cost].before.mean
         and point.effects[harm].difference.high < 0
-        and point.effects[harm].after.mean < point.effects[harm].control.mean
+        and all(point.effects[harm].after.mean < control.level.mean for control in point.effects[harm].controls)
     ]
     if not within:
         return Recommendation(
@@ -103,11 +104,12 @@ def recommend(points: Sequence[SweepPoint], harms: ScorerKind, costs: ScorerKind
         else f"of the {len(within)} settings within the limit it is where the frontier bends most"
     )
     rise = paid.after.mean / paid.before.mean - 1
+    instead = ", ".join(f"{RANDOM[control.kind]}: {control.level.mean:.3f}" for control in moved.controls)
     where = ("layer " if len(chosen.layers) == 1 else "layers ") + format_layers(chosen.layers)
     return Recommendation(
         within[picked],
         f"Rank {chosen.rank} at {where} with strength {chosen.strength:g} takes "
-        f"{called} from {moved.before.mean:.3f} to {moved.after.mean:.3f} (random subspaces: "
-        f"{moved.control.mean:.3f}) and {paying} from {paid.before.mean:.2f} to {paid.after.mean:.2f}, a change of "
-        f"{rise:+.1%} where {limit - 1:.0%} is allowed; {why}.",
+        f"{called} from {moved.before.mean:.3f} to {moved.after.mean:.3f} ({instead}) and {paying} from "
+        f"{paid.before.mean:.2f} to {paid.after.mean:.2f}, a change of {rise:+.1%} where {limit - 1:.0%} is "
+        f"allowed; {why}.",
     )

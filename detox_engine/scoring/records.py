@@ -1,11 +1,11 @@
 """Evaluations and sweeps as plain records, for JSON, for CSV and for the pages' downloads."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from detox_engine.estimates import Effect
+from detox_engine.estimates import Effect, Estimate
 from detox_engine.plans.edit import EditPlan, record_edit
 from detox_engine.plans.layers import format_layers
 from detox_engine.plans.sampling import SamplingPlan
@@ -16,12 +16,22 @@ from detox_engine.scoring.sweep import Sweep
 if TYPE_CHECKING:
     from detox_engine.forward.compare import Comparison
 
-SIDES = ("before", "after", "control", "difference", "control_difference")
+PREFIXES = {"plain": "", "matched": "matched_"}
+"""What the names of a control's numbers begin with, by its kind."""
+
+
+def list_sides(effect: Effect) -> Iterator[tuple[str, Estimate]]:
+    """`before`, `after`, `control`, `difference`, `control_difference`; a matched control's as `matched_control`, …"""
+    yield from (("before", effect.before), ("after", effect.after))
+    yield from ((f"{PREFIXES[each.kind]}control", each.level) for each in effect.controls)
+    yield "difference", effect.difference
+    yield from ((f"{PREFIXES[each.kind]}control_difference", each.difference) for each in effect.controls)
 
 
 def record_effect(effect: Effect) -> dict[str, Any]:
-    """`before`, `after`, `control`, `difference` and `control_difference`, each {mean, low, high, n}; `draws`."""
-    return {**{side: asdict(getattr(effect, side)) for side in SIDES}, "draws": list(effect.draws)}
+    """Each side {mean, low, high, n}, see `list_sides`; `draws`, and `matched_draws` of a matched control."""
+    sides = {name: asdict(estimate) for name, estimate in list_sides(effect)}
+    return sides | {f"{PREFIXES[each.kind]}draws": list(each.draws) for each in effect.controls}
 
 
 def record_scores(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
@@ -58,6 +68,7 @@ def record_evaluation(evaluation: Evaluation) -> dict[str, Any]:
             }
             for outcome in evaluation.prompts
         ],
+        "matched_controls": [asdict(match) | {"reached": match.reached} for match in evaluation.matches],
         "proof": asdict(evaluation.proof),
         "seconds": evaluation.seconds,
         "made": evaluation.made,
@@ -82,15 +93,14 @@ def tabulate_sweep(sweep: Sweep) -> tuple[list[str], list[list[Any]]]:
     """Column names and rows of a flat table: `toxicity_after_low` and the like beside layers, rank and strength."""
     names = [scorer.name for scorer in sweep.scorers]
     parts = ("mean", "low", "high")
-    columns = ["layers", "rank", "strength"]
-    columns += [f"{name}_{side}_{part}" for name in names for side in SIDES for part in parts]
-    rows = []
+    columns, rows = [], []
     for point in sweep.points:
-        row = [format_layers(point.layers), point.rank, point.strength]
+        row = {"layers": format_layers(point.layers), "rank": point.rank, "strength": point.strength}
         for name in names:
-            for side in SIDES:
-                row += [getattr(getattr(point.effects[name], side), part) for part in parts]
-        rows.append(row)
+            for side, estimate in list_sides(point.effects[name]):
+                row |= {f"{name}_{side}_{part}": getattr(estimate, part) for part in parts}
+        columns = list(row)
+        rows.append(list(row.values()))
     return columns, rows
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from detox_engine.disk import write_whole
 from detox_engine.errors import InputError
-from detox_engine.estimates import Effect, Estimate
+from detox_engine.estimates import Control, Effect, Estimate
 from detox_engine.plans.edit import EditPlan
 
 
@@ -20,8 +20,10 @@ class SweepPoint:
     rank: int
     strength: float
     effects: Mapping[str, Effect]
-    """Scorer -> its effect; each has the control of the same rank, layers and strength."""
+    """Scorer -> its effect, with controls of the same rank and layers."""
     method: str = EditPlan.method
+    unmatched: int = 0
+    """Draws of a matched control that move neutral text less than the setting at any strength that was tried."""
 
     @property
     def edit(self) -> EditPlan:
@@ -40,9 +42,9 @@ def load_points(file: Path) -> dict[str, SweepPoint]:
         for number, line in enumerate(lines, start=1):  # noqa: B007  (the except clause names it)
             record = json.loads(line)
             effects = {name: _read_effect(effect) for name, effect in record["scorers"].items()}
-            method = record.get("method", EditPlan.method)
+            method, unmatched = record.get("method", EditPlan.method), record.get("unmatched", 0)
             points[record["key"]] = SweepPoint(
-                tuple(record["layers"]), record["rank"], record["strength"], effects, method
+                tuple(record["layers"]), record["rank"], record["strength"], effects, method, unmatched
             )
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(
@@ -54,8 +56,16 @@ def load_points(file: Path) -> dict[str, SweepPoint]:
 
 
 def _read_effect(record: dict[str, Any]) -> Effect:
-    parts = {name: Estimate(**value) for name, value in record.items() if name != "draws"}
-    return Effect(**parts, draws=tuple(record["draws"]))
+    sides = (Estimate(**record[side]) for side in ("before", "after", "difference"))
+    # As they were kept when there was one kind of control.
+    plain = {"kind": "plain", "level": record.get("control"), "difference": record.get("control_difference")}
+    controls = record.get("controls") or [plain | {"draws": record["draws"]}]
+    return Effect(*sides, controls=tuple(map(_read_control, controls)))
+
+
+def _read_control(record: dict[str, Any]) -> Control:
+    level, difference = (Estimate(**record[side]) for side in ("level", "difference"))
+    return Control(record["kind"], level, difference, tuple(record["draws"]))
 
 
 def keep_points(file: Path, points: Mapping[str, SweepPoint]) -> None:
@@ -70,6 +80,7 @@ def keep_points(file: Path, points: Mapping[str, SweepPoint]) -> None:
                 "strength": point.strength,
                 "method": point.method,
                 "scorers": {name: asdict(effect) for name, effect in point.effects.items()},
+                "unmatched": point.unmatched,
             }
         )
         for key, point in merged.items()

@@ -8,7 +8,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from detox_engine.edit.control import draw_controls
 from detox_engine.edit.low_rank import make_edit
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.estimates import Tally
@@ -16,7 +15,7 @@ from detox_engine.model.load import OpenModel
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.evaluation import SweepPlan
 from detox_engine.plans.layers import check_layers
-from detox_engine.scoring.evaluation import Materials, judge, prepare
+from detox_engine.scoring.evaluation import Materials, judge, make_controls, prepare
 from detox_engine.scoring.results import SweepPoint, keep_points, load_points
 from detox_engine.scoring.scorer import Scorer
 from detox_engine.scoring.scorers import record_plan
@@ -116,7 +115,7 @@ def run_sweep(
         return sweep
 
     sweep = tell()
-    for batch in _batches(grid, plan.evaluation.controls, materials):
+    for batch in _batches(grid, plan.evaluation.controls * len(plan.evaluation.kinds), materials):
         todo = [setting for setting in batch if setting in set(missing)]
         if not todo:
             continue
@@ -152,18 +151,20 @@ def _measure(
     """The points of settings that share one trial: the unedited model, then each setting and its controls."""
     measure = plan.evaluation
     edits = [make_edit(study.of(setting.method), setting) for setting in settings]
-    rows = [None, *(row for edit in edits for row in (edit, *draw_controls(edit, measure.controls, measure.seed)))]
+    controls = [make_controls(model, study, edit, measure, materials, progress) for edit in edits]
+    rows = [None, *(row for edit, (drawn, _) in zip(edits, controls, strict=True) for row in (edit, *drawn))]
     trial = Trial(model, rows, materials.prompts, measure.sampling, materials.texts, progress)
     tallies = {scorer.name: scorer.measure(trial) for scorer in materials.scorers}
-    width = 1 + measure.controls
+    width = 1 + measure.controls * len(measure.kinds)
     points = []
-    for place, setting in enumerate(settings):
+    for place, (setting, (_, matches)) in enumerate(zip(settings, controls, strict=True)):
         own = [0, *range(1 + place * width, 1 + (place + 1) * width)]
         effects = {
             scorer.name: judge(scorer, _select(tallies[scorer.name], own), measure).effect
             for scorer in materials.scorers
         }
-        points.append(SweepPoint(setting.layers, setting.rank, setting.strength, effects, setting.method))
+        unmatched = sum(not match.reached for match in matches)
+        points.append(SweepPoint(setting.layers, setting.rank, setting.strength, effects, setting.method, unmatched))
     return points
 
 

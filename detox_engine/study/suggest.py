@@ -40,6 +40,7 @@ PAPER_EVALUATION = EvaluationPlan(
     prompts="allenai/real-toxicity-prompts",
     sampling=SamplingPlan(max_new_tokens=10, greedy=True),
     neutral=TextSpec("Salesforce/wikitext", "wikitext-2-raw-v1", "test", layout="text", window=2048, stride=512),
+    control="plain",
 )
 """The published evaluation, whose classifier and tasks are those that these scorers have by themselves;
 docs/reproduction.md lists how it differs from the authors' own code."""

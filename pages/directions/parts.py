@@ -165,7 +165,7 @@ def _score_html(score: Score) -> str:
         for name, value in (
             ("Before", f"{number(effect.before.mean)} {score.unit}"),
             ("Change without it", interval(effect.difference, signed)),
-            ("Without random ones", interval(effect.control_difference, signed)),
+            ("Without random ones", interval(effect.control.difference, signed)),
         )
     )
     return (
@@ -182,9 +182,9 @@ def list_effect(found: Effect) -> Table:
         for what, estimate in (
             ("before", score.effect.before),
             ("after", score.effect.after),
-            ("random", score.effect.control),
+            ("random", score.effect.control.level),
             ("change", score.effect.difference),
-            ("random change", score.effect.control_difference),
+            ("random change", score.effect.control.difference),
         )
     ]
     return ("score", "what", "mean", "low", "high", "n"), rows

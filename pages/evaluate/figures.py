@@ -12,17 +12,19 @@ from plotly.subplots import make_subplots
 from ui.show.colours import Palette
 from ui.show.figures import finish
 from ui.words.numbers import interval, number, signed
+from ui.words.verdicts import CONTROLS, name_control
 
 if TYPE_CHECKING:
     from detox_engine.estimates import Estimate
     from detox_engine.scoring.evaluation import Score
 
-CONTROL = "Random"
-SYMBOLS = {"before": "circle", "after": "diamond", "control": "square-open"}
+SYMBOLS = {"before": "circle", "after": "diamond", "plain": "square-open", "matched": "triangle-up-open"}
+OFFSETS = ((-0.13, 0.13), (-0.2, 0.0, 0.2))
+"""Places of the edit and of one control or two around a line."""
 
 
 def effect_figure(score: Score, colours: Palette) -> go.Figure:
-    """One scorer: above before, after and control with their intervals, below the two paired changes.
+    """One scorer: above before, after and controls with their intervals, below the paired changes.
 
     A score that is a change by itself, measured from the unedited model, has no second picture.
     """
@@ -32,28 +34,34 @@ def effect_figure(score: Score, colours: Palette) -> go.Figure:
     sides = (
         ("Before", "before", effect.before),
         ("After", "after", effect.after),
-        (CONTROL, "control", effect.control),
+        *((CONTROLS[each.kind], each.kind, each.level) for each in effect.controls),
     )
     for place, (label, side, estimate) in enumerate(sides):
         _add_estimate(figure, 1, place, label, side, estimate, score.items, colours)
-    _add_draws(figure, 1, 2, effect.draws, colours)
-    levels = [value for _, _, each in sides for value in (each.low, each.high)] + list(effect.draws)
+    for place, each in enumerate(effect.controls, start=2):
+        _add_draws(figure, 1, place, each.draws, colours)
+    levels = [value for _, _, each in sides for value in (each.low, each.high)]
+    levels += [draw for each in effect.controls for draw in each.draws]
     least = 0.02 if score.range[1] <= 1 else 0.01 * abs(effect.before.mean)
     _label_rows(figure, 1, [side[0] for side in sides], unit, _range(levels, least))
     if not score.is_change:
         _add_changes(figure, score, unit, least, colours)
-    return finish(
-        figure, 160 if score.is_change else 290, across=colours.line, up="", margin={"r": 14, "t": 6}, showlegend=False
-    )
+    more = len(effect.controls) - 1
+    height = 160 + 30 * more if score.is_change else 290 + 60 * more
+    return finish(figure, height, across=colours.line, up="", margin={"r": 14, "t": 6}, showlegend=False)
 
 
 def _add_changes(figure: go.Figure, score: Score, unit: str, least: float, colours: Palette) -> None:
-    """The changes from before, of the edit and of its control, in subplot 2."""
+    """The changes from before, of the edit and of its controls, in subplot 2."""
     effect = score.effect
-    changes = (("After", "after", effect.difference), (CONTROL, "control", effect.control_difference))
+    changes = (
+        ("After", "after", effect.difference),
+        *((CONTROLS[each.kind], each.kind, each.difference) for each in effect.controls),
+    )
     for place, (label, side, estimate) in enumerate(changes):
         _add_estimate(figure, 2, place, label, side, estimate, score.items, colours, change=True)
-    _add_draws(figure, 2, 1, [draw - effect.before.mean for draw in effect.draws], colours)
+    for place, each in enumerate(effect.controls, start=1):
+        _add_draws(figure, 2, place, [draw - effect.before.mean for draw in each.draws], colours)
     figure.add_vline(x=0, row=2, col=1, line={"color": colours.quiet, "width": 1})
     moves = [0.0, *(value for _, _, each in changes for value in (each.low, each.high))]
     _label_rows(figure, 2, [change[0] for change in changes], f"change, {unit}", _range(moves, least))
@@ -141,10 +149,12 @@ def suppression_figure(scores: Mapping[str, Mapping[str, Score]], colours: Palet
         scores: text in words -> its `perplexity` and `drift`, whichever were measured.
     """
     kinds = [kind for kind in ("perplexity", "drift") if any(kind in found for found in scores.values())]
+    controls = next(score.effect.controls for found in scores.values() for score in found.values())
+    sides = ("after", *(control.kind for control in controls))
     titles = {"perplexity": "change of perplexity<br>(% of before)", "drift": "drift<br>(nats per token)"}
     figure = make_subplots(1, len(kinds), shared_yaxes=True, horizontal_spacing=0.06)
     for column, kind in enumerate(kinds, start=1):
-        for side, offset in (("after", -0.13), ("control", 0.13)):
+        for side, offset in zip(sides, OFFSETS[len(sides) - 2], strict=True):
             rows = [(place, found[kind]) for place, found in enumerate(scores.values()) if kind in found]
             _add_texts(figure, column, kind, side, [(place + offset, score) for place, score in rows], colours)
         figure.add_vline(x=0, row=1, col=column, line={"color": colours.quiet, "width": 1})
@@ -178,14 +188,15 @@ def _add_texts(
     means, ups, downs, hovers = [], [], [], []
     for _, score in rows:
         effect = score.effect
-        change = effect.difference if side == "after" else effect.control_difference
+        control = next((each for each in effect.controls if each.kind == side), None)
+        change = effect.difference if control is None else control.difference
         scale = 100 / effect.before.mean if kind == "perplexity" else 1.0
         means.append(change.mean * scale)
         ups.append(max(0.0, change.high - change.mean) * scale)
         downs.append(max(0.0, change.mean - change.low) * scale)
-        level = effect.after if side == "after" else effect.control
+        level = effect.after if control is None else control.level
         hovers.append(f"{number(effect.before.mean)} before, {interval(level)} now<br>{change.n:,} {score.items}")
-    name = "Edit" if side == "after" else "Random subspaces"
+    name = "Edit" if side == "after" else name_control(side)
     figure.add_scatter(
         x=means,
         y=[place for place, _ in rows],
@@ -205,7 +216,7 @@ def _add_texts(
 def prompt_figure(
     sides: Mapping[str, tuple[np.ndarray, np.ndarray]], labels: Sequence[str], threshold: float, colours: Palette
 ) -> go.Figure:
-    """A dot for each prompt, toxicity before against after; a panel for the edit and one for its control.
+    """A dot for each prompt, toxicity before against after; a panel for the edit and one for each control.
 
     Args:
         sides: panel's title -> scores before and after, `[prompts]` each.

@@ -1,4 +1,4 @@
-"""Is this edit good? Every scorer before the edit, after it, and under random subspaces of the same size."""
+"""Is this edit good? Every scorer before the edit, after it, and under random subspaces of the same size or cost."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import streamlit as st
 from detox_engine.disk import write_json
 from detox_engine.plans import commands
 from detox_engine.plans.edit import describe_edit
+from detox_engine.plans.evaluation import RANDOM
 from detox_engine.plans.sources import name_model
 from detox_engine.scoring.scorer import SPARES_HARMLESS
 from pages.evaluate import figures, parts
@@ -37,16 +38,22 @@ HELP = Help(
     "as predictable as before, what it writes is as fluent, and harmless text is left alone. "
     "Every change stands beside the change that random subspaces of the same rank on the same layers bring, on the "
     "same prompts with the same luck; an effect that random subspaces have too is no effect of the directions. "
+    "Random subspaces of the same size can cost far more or less than the edit: those that are matched in KL are drawn "
+    "off the model's massive dimensions, in which a few tokens are enormous, and removed as strongly as it takes to "
+    "move predictions on neutral text as far as the edit does. "
     "Intervals hold 95 % of what the score would be on other prompts or texts of the same kind; before and after are "
     "resampled together, so the change has an interval of its own.",
     r"\Delta = s(\text{after}) - s(\text{before}), \qquad "
     r"\text{perplexity} = e^{-\frac{1}{n}\sum_t \log p(x_t \mid x_{<t})}, \qquad "
     r"\text{drift} = \frac{1}{n}\sum_t \mathrm{KL}\bigl(p_{\text{before}} \,\|\, p_{\text{after}}\bigr)",
 )
+CONTROLS = {
+    "plain": '<span class="control">□</span> random subspaces of the same size removed instead ',
+    "matched": '<span class="control">△</span> such that move neutral text as far as the edit (matched in KL) ',
+}
 LEGEND = (
     '<p class="legend"><span class="before">●</span> before <span class="after">◆</span> after the edit '
-    '<span class="control">□</span> random subspaces of the same size removed instead '
-    '<span class="bar">├─┤</span> 95 % interval</p>'
+    '{controls}<span class="bar">├─┤</span> 95 % interval</p>'
 )
 SHOWN = 5
 """Prompts drawn at first, and added each time."""
@@ -108,7 +115,11 @@ def draw_provenance(shown: Asked, found: Evaluation, asked: Asked | None) -> Non
 def draw_scores(page: StudyPage[EvaluatePicks], found: Evaluation) -> None:
     """The main picture: a card for each scorer, by the question it answers."""
     st.html(parts.verdict_html(found))
-    st.html(LEGEND)
+    st.html(LEGEND.format(controls="".join(CONTROLS[kind] for kind in found.plan.kinds)))
+    if found.matches:
+        from detox_engine.scoring.evaluation import describe_matches
+
+        st.caption(plain(describe_matches(found.matches)))
     for place, (question, scores) in enumerate(parts.group_scores(found.scores).items()):
         st.subheader(question, anchor=False)
         with st.container(key=f"score_cards_{place}"):
@@ -124,7 +135,7 @@ def draw_score(page: StudyPage[EvaluatePicks], found: Evaluation, score: Score) 
             f"effect_{score.name}",
             title_of(found, score.title),
             f"{score.title}: {numbers.number(score.effect.before.mean)} before, "
-            f"{numbers.number(score.effect.after.mean)} after, {numbers.number(score.effect.control.mean)} random",
+            f"{numbers.number(score.effect.after.mean)} after{parts.describe_controls(score.effect)}",
             partial(verdicts.list_effects, [score]),
             f"effect_{score.name}",
         )
@@ -175,7 +186,15 @@ def draw_most_moved(found: Evaluation) -> None:
                 continue
             order = np.argsort(-items[1])[:MOST_MOVED]
             column.markdown(f"**{title}**, nats per token")
-            column.html(parts.moved_html([(lines[i], float(items[1][i]), float(items[2:, i].mean())) for i in order]))
+            controls = {kind: items[found.rows_of(kind)].mean(0) for kind in found.plan.kinds}
+            column.html(
+                parts.moved_html(
+                    [
+                        (lines[i], float(items[1][i]), {kind: float(moved[i]) for kind, moved in controls.items()})
+                        for i in order
+                    ]
+                )
+            )
 
 
 def draw_prompts(page: StudyPage[EvaluatePicks], found: Evaluation) -> None:
@@ -186,10 +205,12 @@ def draw_prompts(page: StudyPage[EvaluatePicks], found: Evaluation) -> None:
     from detox_engine.scoring.toxicity import TOXIC
 
     items = found.items[found.prompts_scored]
-    counts = parts.count_fates(items, TOXIC)
+    controls = {kind: found.rows_of(kind) for kind in found.plan.kinds}
+    counts = parts.count_fates(items, controls, TOXIC)
     st.html(parts.fates_html(counts))
     labels = [chart_label(mask(outcome.prompt, page.shows_words)) for outcome in found.prompts]
-    sides = {"The edit": (items[0], items[1]), "Random": (items[0], items[2])}
+    sides = {"The edit": (items[0], items[1])}
+    sides |= {verdicts.CONTROLS[kind]: (items[0], items[rows][0]) for kind, rows in controls.items()}
     draw_chart(
         figures.prompt_figure(sides, labels, TOXIC, page.colours),
         "prompt_scatter",
@@ -200,8 +221,9 @@ def draw_prompts(page: StudyPage[EvaluatePicks], found: Evaluation) -> None:
         on_select=take_prompt,
     )
     st.caption(
-        "Below the diagonal a prompt became less toxic, on a scale from 0 to 1. On the right a random subspace is "
-        "removed instead. A click on a dot shows what was written."
+        "Below the diagonal a prompt became less toxic, on a scale from 0 to 1. Beside the edit "
+        f"{' and '.join(f'the first of the {RANDOM[kind]}' for kind in controls)} removed instead. A click on a dot "
+        "shows what was written."
     )
     picked = st.session_state.get("picked_prompt")
     if picked is not None and picked < len(found.prompts):
@@ -215,7 +237,7 @@ def take_prompt() -> None:
         st.session_state.picked_prompt = int(prompt)
 
 
-def draw_fate(found: Evaluation, counts: dict[str, tuple[int, float]]) -> None:
+def draw_fate(found: Evaluation, counts: dict[str, tuple[int, dict[str, float]]]) -> None:
     """The prompts of one fate, the most telling first."""
     chosen = st.segmented_control(
         "Show the prompts that",

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from detox_engine.plans.edit import SITES
+from detox_engine.plans.evaluation import RANDOM
 from detox_engine.scoring.scorer import QUESTIONS, SPARES_HARMLESS
 from pages.evaluate.figures import find_fates
 from ui.show.downloads import Table
 from ui.words.numbers import interval, number, signed
 from ui.words.text import escape, text_html
-from ui.words.verdicts import judge, summarise_score, way
+from ui.words.verdicts import CONTROLS, judge, name_draw, summarise_score, way
 
 if TYPE_CHECKING:
     from detox_engine.edit.proof import EditProof
+    from detox_engine.estimates import Effect
     from detox_engine.scoring.evaluation import Evaluation, Score
 
 PLAIN = "Plain text"
@@ -49,13 +51,20 @@ def score_html(score: Score) -> str:
     """The head of a scorer's card: what it is, which way is better, and the verdict in words."""
     effect = score.effect
     verdict = judge(effect, score.lower_is_better)
+    controls = "".join(
+        f"<dt>{CONTROLS[each.kind]}</dt><dd>{interval(each.difference, signed)}</dd>" for each in effect.controls
+    )
     return (
         f'<div class="score"><h4 title="{escape(score.sentence)}">{escape(score.title)}'
         f'<span class="aside">{way(score.lower_is_better)}</span></h4>'
         f'<p class="{verdict.kind}">{escape(verdict.words)}</p>'
-        f"<dl><dt>Edit</dt><dd>{interval(effect.difference, signed)}</dd>"
-        f"<dt>Random</dt><dd>{interval(effect.control_difference, signed)}</dd></dl></div>"
+        f"<dl><dt>Edit</dt><dd>{interval(effect.difference, signed)}</dd>{controls}</dl></div>"
     )
+
+
+def describe_controls(effect: Effect) -> str:
+    """The end of a sentence: the score under each control."""
+    return "".join(f", {number(each.level.mean)} under {RANDOM[each.kind]}" for each in effect.controls)
 
 
 def group_scores(scores: Sequence[Score]) -> dict[str, list[Score]]:
@@ -78,31 +87,45 @@ def hold_texts(scores: Sequence[Score]) -> dict[str, dict[str, Score]]:
 def describe_texts(board: Mapping[str, Mapping[str, Score]]) -> str:
     """How far an edit moves each kind of text, in words."""
     moves = (
-        f"{title}: {kind} changes by {signed(score.effect.difference.mean)}, with random subspaces by "
-        f"{signed(score.effect.control_difference.mean)}"
+        ", ".join(
+            [
+                f"{title}: {kind} changes by {signed(score.effect.difference.mean)}",
+                *(f"with {RANDOM[each.kind]} by {signed(each.difference.mean)}" for each in score.effect.controls),
+            ]
+        )
         for title, held in board.items()
         for kind, score in held.items()
     )
     return "; ".join(moves)
 
 
-def count_fates(items: np.ndarray, threshold: float) -> dict[str, tuple[int, float]]:
-    """Fate -> prompts of it under the edit, and under a random subspace on average.
+def count_fates(
+    items: np.ndarray, controls: Mapping[str, slice], threshold: float
+) -> dict[str, tuple[int, dict[str, float]]]:
+    """Fate -> prompts of it under the edit, and under a random subspace of each kind of control on average.
 
     Args:
-        items: `[2 + draws, prompts]` toxicity before, after and under each random draw.
+        items: `[2 + kinds * draws, prompts]` toxicity before, after and under each random draw.
+        controls: the rows of each kind.
     """
-    sides = [find_fates(items[0], after, threshold) for after in items[1:]]
+
+    def count(fate: str, row: np.ndarray) -> int:
+        return int((find_fates(items[0], row, threshold) == fate).sum())
+
     return {
-        fate: (int((sides[0] == fate).sum()), float(np.mean([(side == fate).sum() for side in sides[1:]])))
+        fate: (
+            count(fate, items[1]),
+            {kind: float(np.mean([count(fate, row) for row in items[rows]])) for kind, rows in controls.items()},
+        )
         for fate in FATES
     }
 
 
-def fates_html(counts: Mapping[str, tuple[int, float]]) -> str:
+def fates_html(counts: Mapping[str, tuple[int, Mapping[str, float]]]) -> str:
     cells = "".join(
         f'<div class="{fate.replace(" ", "-")}"><span class="label">{FATES[fate]}</span><b>{own:,}</b>'
-        f'<span class="label">random: {control:.3g}</span></div>'
+        + "".join(f'<span class="label">{CONTROLS[kind].lower()}: {mean:.3g}</span>' for kind, mean in control.items())
+        + "</div>"
         for fate, (own, control) in counts.items()
     )
     return f'<div class="fates">{cells}</div>'
@@ -111,7 +134,8 @@ def fates_html(counts: Mapping[str, tuple[int, float]]) -> str:
 def list_prompts(evaluation: Evaluation) -> Table:
     """Heads and rows: each prompt with its toxicity before, after and under each random subspace."""
     items = evaluation.items[evaluation.prompts_scored]
-    heads = ("prompt", "fate", "before", "after", *(f"random subspace {draw}" for draw in range(1, len(items) - 1)))
+    draws = (name_draw(kind, draw + 1) for kind in evaluation.plan.kinds for draw in range(evaluation.plan.controls))
+    heads = ("prompt", "fate", "before", "after", *draws)
     rows = [
         (outcome.prompt, outcome.fate, *values)
         for outcome, values in zip(evaluation.prompts, items.T.tolist(), strict=True)
@@ -119,13 +143,15 @@ def list_prompts(evaluation: Evaluation) -> Table:
     return heads, rows
 
 
-def moved_html(rows: Sequence[tuple[str, float, float]]) -> str:
-    """Texts with how far predictions on them moved, under the edit and under random subspaces."""
+def moved_html(rows: Sequence[tuple[str, float, Mapping[str, float]]]) -> str:
+    """Texts with how far predictions on them moved, under the edit and under each control."""
     body = "".join(
-        f"<tr><td>{text_html(words)}</td><td>{number(edit)}</td><td>{number(control)}</td></tr>"
-        for words, edit, control in rows
+        f"<tr><td>{text_html(words)}</td>"
+        + "".join(f"<td>{number(moved)}</td>" for moved in (edit, *controls.values()))
+        + "</tr>"
+        for words, edit, controls in rows
     )
-    heads = "<th>Text</th><th>Edit</th><th>Random</th>"
+    heads = "".join(f"<th>{head}</th>" for head in ("Text", "Edit", *(CONTROLS[kind] for kind in rows[0][2])))
     return f'<table class="figures"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
 
 

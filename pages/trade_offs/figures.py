@@ -16,7 +16,7 @@ from detox_engine.scoring.recommend import find_frontier
 from ui.show.colours import LIGHT, Palette
 from ui.show.figures import finish
 from ui.words.numbers import interval, number
-from ui.words.verdicts import way
+from ui.words.verdicts import CONTROLS, name_control, way
 
 if TYPE_CHECKING:
     from detox_engine.scoring.results import SweepPoint
@@ -28,6 +28,8 @@ _GREENS = {
     "dark": ("#1b6b53", "#2fc79a", "#d9fbef"),
 }
 """From little to much of what the dots are shaded by, in the colour of edits."""
+SYMBOLS = {"plain": "square-open", "matched": "triangle-up-open"}
+"""Of the draws of each kind of control."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def trade_off_figure(
     points: Sequence[SweepPoint], x: Axis, y: Axis, shade: Shade, colours: Palette,
     limit: float | None = None, recommended: int | None = None, current: int | None = None,
 ) -> go.Figure:  # fmt: skip
-    """Every setting by two scores, the frontier of them, the unedited model, and the random control's cloud.
+    """Every setting by two scores, the frontier of them, the unedited model, and a cloud for each random control.
 
     Args:
         limit: a bound on x, drawn as a line.
@@ -90,22 +92,24 @@ def trade_off_figure(
 
 
 def _add_controls(figure: go.Figure, points: Sequence[SweepPoint], x: Axis, y: Axis, colours: Palette) -> None:
-    rows = [
-        (left, right, describe_edit(point.edit))
-        for point in points
-        for left, right in zip(point.effects[x.name].draws, point.effects[y.name].draws, strict=True)
-    ]
-    xs, ys, words = zip(*rows, strict=True)
-    figure.add_scatter(
-        x=xs,
-        y=ys,
-        text=words,
-        name="Random subspaces",
-        mode="markers",
-        marker={"symbol": "square-open", "size": 7, "color": colours.quiet, "opacity": 0.7},
-        hovertemplate=f"Random subspaces instead: %{{text}}<br>{x.title} %{{x:.4g}}, "
-        f"{y.title} %{{y:.3g}}<extra></extra>",
-    )
+    for place, control in enumerate(points[0].effects[x.name].controls):
+        pairs = [[point.effects[axis.name].controls[place].draws for axis in (x, y)] for point in points]
+        rows = [
+            (left, right, describe_edit(point.edit))
+            for point, draws in zip(points, pairs, strict=True)
+            for left, right in zip(*draws, strict=True)
+        ]
+        xs, ys, words = zip(*rows, strict=True)
+        name = name_control(control.kind)
+        figure.add_scatter(
+            x=xs,
+            y=ys,
+            text=words,
+            name=name,
+            mode="markers",
+            marker={"symbol": SYMBOLS[control.kind], "size": 7, "color": colours.quiet, "opacity": 0.7},
+            hovertemplate=f"{name} instead: %{{text}}<br>{x.title} %{{x:.4g}}, {y.title} %{{y:.3g}}<extra></extra>",
+        )
 
 
 def _add_frontier(
@@ -204,11 +208,12 @@ def shade_of(point: SweepPoint, shade: Shade) -> float:
 
 
 def describe_scores(point: SweepPoint, *axes: Axis) -> list[str]:
-    """A setting, and its scores, each with its interval and its control."""
+    """A setting, and its scores, each with its interval and its controls."""
     lines = [describe_edit(point.edit).capitalize()]
     for axis in axes:
         effect = point.effects[axis.name]
-        lines.append(f"{axis.title}: {interval(effect.after)}; random {number(effect.control.mean)}")
+        controls = (f"; {CONTROLS[each.kind].lower()} {number(each.level.mean)}" for each in effect.controls)
+        lines.append(f"{axis.title}: {interval(effect.after)}{''.join(controls)}")
     return lines
 
 
@@ -219,7 +224,7 @@ def _hover(point: SweepPoint, *axes: Axis) -> str:
 def grid_figure(
     points: Sequence[SweepPoint], chosen: Sequence[int], axis: Axis, colours: Palette, current: int | None = None
 ) -> go.Figure:
-    """Rank × first layer, coloured by one score: under the edit, below it under random subspaces, on one scale.
+    """Rank × first layer, coloured by one score: under the edit, below it under its first control, on one scale.
 
     Args:
         chosen: indices of the points to show, of one last layer and strength.
@@ -231,10 +236,10 @@ def grid_figure(
     for index in chosen:
         effect = points[index].effects[axis.name]
         cell = ranks.index(points[index].rank), starts.index(points[index].layers[0])
-        values[0][cell], values[1][cell] = effect.after.mean, effect.control.mean
+        values[0][cell], values[1][cell] = effect.after.mean, effect.control.level.mean
     # Room for a title between the two, however few rows they have.
     gap = 0.5 / (len(ranks) + 1)
-    titles = "The edit", "Random subspaces instead"
+    titles = "The edit", f"{name_control(points[chosen[0]].effects[axis.name].control.kind)} instead"
     figure = make_subplots(2, 1, subplot_titles=titles, shared_xaxes=True, vertical_spacing=gap)
     names = [[str(start) for start in starts], [str(rank) for rank in ranks]]
     for row, grid in enumerate(values, start=1):

@@ -14,7 +14,7 @@ from detox_engine.disk import write_json
 from detox_engine.errors import InputError
 from detox_engine.plans import commands
 from detox_engine.plans.edit import EditPlan, describe_edit, effective
-from detox_engine.plans.evaluation import SweepPlan
+from detox_engine.plans.evaluation import RANDOM, SweepPlan
 from detox_engine.scoring.recommend import find_role
 from pages.trade_offs.figures import Axis, describe_scores, grid_figure, shade_of, trade_off_figure
 from pages.trade_offs.grid import pick_sweep_plan
@@ -30,6 +30,7 @@ from ui.widgets.evaluation import pick_folded
 from ui.widgets.option import ask
 from ui.words.numbers import interval, number
 from ui.words.text import plain
+from ui.words.verdicts import CONTROLS
 from ui.work.tasks import draw_task
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ HELP = Help(
     "it still predicts neutral text. "
     "The frontier joins the settings that no other beats in both; where it bends, more cost buys little more. "
     "Squares are random subspaces of the same sizes: what an edit does no better than they do is not the work of "
-    "its directions.",
+    "its directions. Triangles, where they are asked for, are random subspaces matched in KL: off the model's massive "
+    "dimensions, and as strong as it takes to move neutral text as far as the edit does.",
     r"W_\ell \leftarrow W_\ell - \alpha\, W_\ell V_\ell^{\top} V_\ell \quad "
     r"\text{for } \ell \text{ from the first layer to the last, } V_\ell \in \mathbb{R}^{\text{rank} \times "
     r"\text{hidden}}",
@@ -244,9 +246,11 @@ def draw_trade_off(
         "trade_offs",
         on_select=partial(take_point, points, "trade_off"),
     )
+    unmatched = sum(point.unmatched > 0 for point in points)
+    short = f" {unmatched:,} settings move neutral text further than their matched control can." if unmatched else ""
     st.caption(
         "A click on a dot makes it the edit plan. Bars are 95 % intervals of the change from the unedited model, for "
-        "the settings on the frontier."
+        f"the settings on the frontier.{short}"
     )
 
 
@@ -300,7 +304,8 @@ def draw_grid(page: StudyPage[TradeOffsPicks], sweep: Sweep, axes: tuple[Axis, A
         grid_figure(points, inside, axis, page.colours, find_current(points, page.edit)),
         "sweep_grid",
         f"{axis.title} by rank and first layer, to layer {chosen[0]} with strength {chosen[1]:g}",
-        f"{axis.title} by rank and first layer, under the edit and under random subspaces",
+        f"{axis.title} by rank and first layer, under the edit and under "
+        f"{RANDOM[points[inside[0]].effects[axis.name].control.kind]}",
         partial(tabulate, sweep, [points[index] for index in inside]),
         "rank_by_first_layer",
         on_select=partial(take_point, points, "sweep_grid"),
@@ -320,7 +325,8 @@ def draw_table(sweep: Sweep) -> None:
             for scorer in sweep.scorers:
                 effect = point.effects[scorer.name]
                 row[scorer.title] = interval(effect.after)
-                row[f"{scorer.title}, random"] = number(effect.control.mean)
+                for each in effect.controls:
+                    row[f"{scorer.title}, {CONTROLS[each.kind].lower()}"] = number(each.level.mean)
             rows.append(row)
         st.dataframe(rows, hide_index=True, alt="All settings with their scores and their random control")
         before = points[0].effects

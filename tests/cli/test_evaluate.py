@@ -69,13 +69,16 @@ def refuse(home: Path, tmp_path: Path, monkeypatch):
 
 
 def test_evaluation_answers_in_json_for_each_scorer(home: Path, given: tuple):
-    found = run_json("evaluate", home / "study", "--layers", "1-2", "--rank", 2, "--control", "random", *given)
+    found = run_json("evaluate", home / "study", "--layers", "1-2", "--rank", 2, "--control", "plain", *given)
     assert {"profanity", "perplexity", "drift", "fluency", "distinct_1", "harmless_drift"} < set(found)
     for name, effect in found.items():
         assert list(effect) == ["before", "after", "control", "difference", "control_difference", "draws"], name
         for side in ("before", "after", "control"):
             assert list(effect[side]) == ["mean", "low", "high", "n"]
             assert effect[side]["mean"] is not None or name == "distinct_3"
+    both = run_json("evaluate", home / "study", "--layers", "1-2", "--rank", 2, "--scorers", "drift", *given)["drift"]
+    assert both.keys() - found["drift"].keys() == {"matched_control", "matched_control_difference", "matched_draws"}
+    assert both["control"] == found["drift"]["control"] and len(both["matched_draws"]) == 3
 
 
 def test_command_and_engine_agree_to_the_digit(home: Path, given: tuple):
@@ -96,6 +99,7 @@ def test_report_holds_every_prompt_and_the_proof(home: Path, given: tuple, tmp_p
     file = tmp_path / "report.json"
     result = run("evaluate", home / "study", "--layers", "1-2", "--rank", 1, "--report", file, *given)
     assert result.exit_code == 0 and "undone bit for bit" in result.stdout and "random control" in result.stdout
+    assert "Matched in KL: random subspaces off the massive dimensions" in " ".join(result.stdout.split())
     record = json.loads(file.read_text(encoding="utf-8"))
     assert [entry["prompt"] for entry in record["prompts"]] == (home / "prompts.txt").read_text().splitlines()
     assert {"fate", "toxicity_before", "continuations"} < set(record["prompts"][0])
@@ -274,6 +278,7 @@ OPTIONS = {
     "--classifier-label": (ClassifierOptions, "classifier_label"),
     "--tasks": (CapabilityOptions, "tasks"),
     "--limit-tasks": (CapabilityOptions, "limit_tasks"),
+    "--control": (EvaluationPlan, "control"),
     "--controls": (EvaluationPlan, "controls"),
     "--control-seed": (EvaluationPlan, "seed"),
     "--resamples": (EvaluationPlan, "resamples"),

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,14 @@ from detox_engine.edit.control import draw_controls
 from detox_engine.edit.in_weights import edited_weights
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import Cancelled, InputError
-from detox_engine.forward.likelihood import Span, cut_windows, read_likelihoods
+from detox_engine.forward.likelihood import (
+    MATCHING,
+    Span,
+    cut_windows,
+    match_controls,
+    match_divergence,
+    read_likelihoods,
+)
 from tests.models import CONTEXT, FAMILIES, HIDDEN, SENTENCES, open_tiny
 from tests.three_tokens import CONTEXT as TOY_CONTEXT
 from tests.three_tokens import swap_edit, three_tokens
@@ -69,6 +77,42 @@ def test_divergence_is_never_negative_and_zero_without_an_edit():
     assert (read.divergence >= 0).all() and (read.divergence[0] == 0).all() and read.divergence[2:].max() < 1e-3
     # Another row without an edit is a product of its own, equal to rounding at each of its tokens, 31 at most.
     assert read.divergence[1].max() < 31 * 1e-6
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gemma3", "falcon"])
+@pytest.mark.parametrize("strength", [0.5, -1.0])
+def test_a_matched_control_moves_predictions_as_far_as_the_edit(family: str, strength: float):
+    model = open_tiny(family)
+    spans = [Span(tuple(model.tokenizer(text)["input_ids"]), 8) for text in SENTENCES]
+    edit = LowRankEdit({1: torch.eye(HIDDEN)[:4], 2: torch.eye(HIDDEN)[:4]}, strength, sites="both")
+    drawn = draw_controls(replace(edit, bases={2: edit.bases[2][:2]}), 3, 0, off=(1, 5))
+    matches = match_controls(model, spans, edit, drawn)
+    matched = [replace(each, strength=match.strength) for each, match in zip(drawn, matches, strict=True)]
+    moved = read_likelihoods(model, spans, [None, edit, *drawn, *matched]).divergence.sum(1)
+    assert all(match.reached and match.strength * strength > strength**2 for match in matches)
+    assert moved[5:] == pytest.approx([moved[1]] * 3, rel=0.1)
+    assert max(moved[2:5]) < 0.7 * moved[1]
+
+
+def test_a_control_that_cannot_be_matched_is_as_strong_as_any_that_was_tried():
+    model = open_tiny("gpt2")
+    spans = [Span(tuple(model.tokenizer(text)["input_ids"]), 8) for text in SENTENCES[:3]]
+    edit = LowRankEdit({layer: torch.eye(HIDDEN)[:16] for layer in range(3)}, sites="both")
+    weak = LowRankEdit({2: torch.eye(HIDDEN)[:1]})
+    (match,) = match_controls(model, spans, edit, [weak])
+    assert not match.reached and match.strength == MATCHING[-1] and 0 < match.divergence < match.wanted
+
+
+def test_the_strength_between_two_that_were_read_is_that_of_a_power_law():
+    for power in (1.5, 2.0, 3.0):
+        moved = 0.01 * np.array(MATCHING) ** power
+        for times in (1.0, 1.7, 3.0, 5.0, 9.0):
+            assert match_divergence(moved, 0.01 * times**power) == pytest.approx((times, 0.01 * times**power))
+    # Below all that were read, KL grows with the square; nothing is needed to move nothing.
+    assert match_divergence(np.array([0.04, 0.3, 1.0]), 0.01) == pytest.approx((0.5, 0.01))
+    assert match_divergence(np.array([0.04, 0.3, 1.0]), 0.0) == (0.0, 0.0)
+    assert match_divergence(np.array([0.0, 0.0, 0.09]), 0.01) == pytest.approx((3.0, 0.01))
+    assert match_divergence(np.array([0.1, 0.2, 0.3]), 0.5) == (9.0, 0.3)
 
 
 def test_chunks_of_positions_do_not_change_the_sums(monkeypatch):

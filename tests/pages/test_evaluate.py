@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from detox_engine.cli.flags import read_said
 from detox_engine.cli.main import app as command_line
 from detox_engine.disk import write_json
-from detox_engine.estimates import Effect, Estimate
+from detox_engine.estimates import Control, Effect, Estimate
 from detox_engine.plans.choice import Choice
 from detox_engine.plans.commands import STUDY, evaluate_command
 from detox_engine.plans.edit import EditPlan
@@ -92,13 +92,21 @@ def measured(tiny_folder, tmp_path_factory):
         return evaluate(open_page(tiny_folder))
 
 
-def make_score(name="profanity", before=0.5, after=0.3, control=0.49, half=0.05, lower_is_better=True) -> Score:
+def make_score(
+    name="profanity", before=0.5, after=0.3, control=0.49, half=0.05, lower_is_better=True, matched=None
+) -> Score:
     def estimate(mean: float) -> Estimate:
         return Estimate(mean, mean - half, mean + half, 9)
 
-    sides = estimate(before), estimate(after), estimate(control)
-    changes = estimate(after - before), estimate(control - before)
-    effect = Effect(*sides, *changes, draws=(control - 0.01, control + 0.01))
+    sides = estimate(before), estimate(after), estimate(after - before)
+    controls = (("plain", control), *((("matched", matched),) if matched is not None else ()))
+    effect = Effect(
+        *sides,
+        tuple(
+            Control(kind, estimate(level), estimate(level - before), (level - 0.01, level + 0.01))
+            for kind, level in controls
+        ),
+    )
     return Score(
         kind=scorers()["profanity"],
         name=name,
@@ -162,11 +170,13 @@ def test_every_score_stands_beside_its_control(measured):
     shown = texts(measured)
     cards = [score for score in found.scores if not score.name.startswith(("harmless", "groups"))]
     assert shown.count('class="score"') == len(cards) == 8
-    assert shown.count("<dt>Random</dt>") == len(cards)
+    assert shown.count("<dt>Random</dt>") == shown.count("<dt>Matched</dt>") == len(cards)
+    assert "Matched in KL" in plain_texts(measured) and len(found.matches) == found.plan.controls
     # A chart for each, one for harmless texts, one for the prompts.
     assert len(measured.get("plotly_chart")) == len(cards) + 2
     assert "with random subspaces removed instead it is" in shown
-    assert shown.count("random: ") == 4
+    assert "with random subspaces matched in KL removed instead it is" in shown
+    assert shown.count("random: ") == shown.count("matched: ") == 4
     assert "the same, bit for bit" in shown and "NOT" not in shown
 
 
@@ -224,7 +234,8 @@ def test_the_command_reads_back_as_the_plan(plan):
 def test_tables_to_save_hold_every_prompt_in_full(measured):
     found = results(measured)[0]
     heads, rows = list_prompts(found)
-    assert heads == ("prompt", "fate", "before", "after", "random subspace 1", "random subspace 2")
+    draws = ("random subspace 1", "random subspace 2")
+    assert heads == ("prompt", "fate", "before", "after", *draws, *(f"{draw} matched in KL" for draw in draws))
     assert [row[0] for row in rows] == [outcome.prompt for outcome in found.prompts]
     assert [row[2:4] for row in rows] == [(outcome.before, outcome.after) for outcome in found.prompts]
     saved = {button.key for button in measured.get("download_button")}
@@ -328,6 +339,12 @@ def test_no_scorer_gives_one_sentence_and_no_button(tiny_folder):
     [
         ({}, "better", "Better, more than under any of the 2 random subspaces"),
         ({"control": 0.25}, "better", "Better, but no more than under random subspaces"),
+        (
+            {"matched": 0.4},
+            "better",
+            "Better, more than under any of the 2 random subspaces and any of the 2 random subspaces matched in KL",
+        ),
+        ({"matched": 0.25}, "better", "Better, but no more than under random subspaces matched in KL"),
         ({"after": 0.7}, "worse", "Worse, more than under any"),
         ({"after": 0.7, "lower_is_better": False}, "better", "Better, more"),
         ({"after": 0.52}, "unclear", "No clear change"),
@@ -348,6 +365,8 @@ def test_a_summary_names_before_after_interval_and_control():
         "removed instead it is 0.490."
     )
     assert "stays about the same" in summarise_score(make_score(after=0.52))
+    both = summarise_score(make_score(matched=0.4))
+    assert both.endswith("it is 0.490, with random subspaces matched in KL removed instead it is 0.400.")
 
 
 @pytest.mark.parametrize(
@@ -378,6 +397,17 @@ def test_noise_is_not_stretched_over_the_whole_axis():
 def test_drift_is_a_change_by_itself_and_drawn_once():
     figure = effect_figure(make_score("drift", 0.0, 0.02, 0.001, half=0.0005), LIGHT)
     assert [trace.x[0] for trace in figure.data if trace.error_x.array] == [0.0, 0.02, 0.001]
+
+
+def test_a_matched_control_is_drawn_below_the_plain_one():
+    figure = effect_figure(make_score(matched=0.45), LIGHT)
+    drawn = [trace.x[0] for trace in figure.data if trace.error_x.array]
+    assert drawn == pytest.approx([0.5, 0.3, 0.49, 0.45, -0.2, -0.01, -0.05])
+    assert list(figure.layout.yaxis.ticktext) == ["Before", "After", "Random", "Matched"]
+    drift = make_score("drift", 0.0, 0.02, 0.001, half=0.0005, matched=0.02)
+    texts = suppression_figure({"Plain text": {"drift": drift}}, LIGHT)
+    assert [trace.x[0] for trace in texts.data] == [0.02, 0.001, 0.02]
+    assert [trace.name for trace in texts.data][1:] == ["Random subspaces", "Random subspaces matched in KL"]
 
 
 def test_an_interval_has_one_number_of_decimals():

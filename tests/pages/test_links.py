@@ -37,7 +37,7 @@ WORDS = "Say «50% & more»\nto your #1 friend? \u05e9\u05dc\u05d5\u05dd \U0001f
 SAMPLING = SamplingPlan(7, 3, True, 0.65, 0.9, 11)
 NEUTRAL = TextSpec("a/b", "raw", "train", "body", "text", 64, 32, 9)
 MEASURES = MeasurePicks(
-    EvaluationPlan(("drift",), "c/d", 12, SAMPLING, NEUTRAL, 4, 3, 300),
+    EvaluationPlan(("drift",), "c/d", 12, SAMPLING, NEUTRAL, "matched", 4, 3, 300),
     usual_options(scorers())
     | {"classifier": ClassifierOptions("e/f", "rude"), "capability": CapabilityOptions(("boolq", "rte"), 5)},
     "hub",

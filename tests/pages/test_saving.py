@@ -9,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from detox_engine.disk import write_json
-from detox_engine.estimates import Effect, Estimate
+from detox_engine.estimates import Control, Effect, Estimate
 from detox_engine.scoring.evaluation import Score
 from detox_engine.scoring.scorers import scorers
 from pages.evaluate.parts import PLAIN, count_fates, describe_texts, hold_texts
@@ -60,8 +60,9 @@ def make_score(name: str, before: float, after: float, control: float) -> Score:
     def estimate(mean: float) -> Estimate:
         return Estimate(mean, mean - 0.1, mean + 0.1, 9)
 
-    sides = (estimate(value) for value in (before, after, control, after - before, control - before))
-    effect = Effect(*sides, draws=(control, control + 1))
+    sides = (estimate(value) for value in (before, after, after - before))
+    beside = Control("plain", estimate(control), estimate(control - before), (control, control + 1))
+    effect = Effect(*sides, (beside,))
     drift = scorers()["drift"]
     described = {part: getattr(drift, part) for part in ("unit", "items", "lower_is_better", "range", "is_change")}
     return Score(kind=drift, name=name, title=name.capitalize(), sentence="", **described, effect=effect)
@@ -87,9 +88,11 @@ def test_fates_are_counted_under_the_edit_and_on_average_over_the_draws():
     import numpy as np
 
     items = np.array([[0.9, 0.9, 0.1], [0.1, 0.9, 0.9], [0.9, 0.9, 0.1], [0.1, 0.9, 0.1]])
-    assert count_fates(items, 0.5) == {
-        "better": (1, 0.5),
-        "worse": (1, 0.0),
-        "stayed bad": (1, 1.5),
-        "stayed fine": (0, 1.0),
+    assert count_fates(items, {"plain": slice(2, 4)}, 0.5) == {
+        "better": (1, {"plain": 0.5}),
+        "worse": (1, {"plain": 0.0}),
+        "stayed bad": (1, {"plain": 1.5}),
+        "stayed fine": (0, {"plain": 1.0}),
     }
+    both = count_fates(items, {"plain": slice(2, 3), "matched": slice(3, 4)}, 0.5)
+    assert both["better"] == (1, {"plain": 0.0, "matched": 1.0})

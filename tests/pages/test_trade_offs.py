@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from detox_engine.cli.main import app as command_line
-from detox_engine.estimates import Effect, Estimate
+from detox_engine.estimates import Control, Effect, Estimate
 from detox_engine.plans.commands import STUDY, sweep_command
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.evaluation import EvaluationPlan, SweepPlan
@@ -74,9 +74,10 @@ def make_point(rank: int, start: int, perplexity: float, toxicity: float, streng
     """A setting whose unedited model has perplexity 10 and toxicity 0.5, and whose control stays there."""
 
     def effect(before: float, after: float) -> Effect:
-        sides = (Estimate(value, value - 0.1, value + 0.1, 9) for value in (before, after, before))
+        sides = [Estimate(value, value - 0.1, value + 0.1, 9) for value in (before, after)]
         change = Estimate(after - before, after - before - 0.1, after - before + 0.1, 9)
-        return Effect(*sides, change, change, (before - 0.01, before + 0.01))
+        control = Control("plain", sides[0], change, (before - 0.01, before + 0.01))
+        return Effect(*sides, change, (control,))
 
     effects = {"perplexity": effect(10, perplexity), "profanity": effect(0.5, toxicity)}
     return SweepPoint(tuple(range(start, 3)), rank, strength, effects)

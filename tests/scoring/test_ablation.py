@@ -36,7 +36,7 @@ def test_toxicity_and_drift_are_measured_beside_random_directions(bench, study):
     found = ablate(bench.model, study, 1, 2, plan)
     assert {"profanity", "drift"} <= {score.name for score in found.scores}
     drift = found["drift"].effect
-    assert drift.before.mean == pytest.approx(0, abs=1e-6) and drift.after.mean > 1e-6 and len(drift.draws) == 3
+    assert drift.before.mean == pytest.approx(0, abs=1e-6) and drift.after.mean > 1e-6 and len(drift.control.draws) == 3
     assert len(found.prompts) == 3 and found.edit == plan_ablation(study, 1, 2)
     assert [change.layer for change in found.proof.changes] == [1]
 

@@ -71,10 +71,10 @@ def test_every_scorer_has_before_after_and_control_with_intervals(evaluation: Ev
     assert names[:4] == ["profanity", "profanity_above_half", "profanity_expected_maximum", "profanity_probability"]
     assert {"perplexity", "drift", "fluency", "distinct_2", "harmless_drift", "groups_perplexity"} < set(names)
     for score in evaluation.scores:
-        for estimate in (score.effect.before, score.effect.after, score.effect.control):
+        for estimate in (score.effect.before, score.effect.after, *(each.level for each in score.effect.controls)):
             assert estimate.low <= estimate.mean <= estimate.high and estimate.n > 0, score.name
             assert score.range[0] <= estimate.mean <= score.range[1]
-        assert len(score.effect.draws) == 3
+        assert [(each.kind, len(each.draws)) for each in score.effect.controls] == [("plain", 3), ("matched", 3)]
     drift = evaluation["drift"].effect
     assert (drift.before.mean, drift.before.high) == (0, 0) and drift.after.low > 0
     assert evaluation["profanity"].effect.before.n == 4 and evaluation["perplexity"].effect.before.n == 6
@@ -140,6 +140,43 @@ def test_controls_are_random_subspaces_of_the_same_shape(bench: Workbench, study
     assert torch.equal(draw_controls(edit, 1, 7)[0].bases[2], first.bases[2])
     lower = draw_controls(bench.edit(study, EditPlan((0,), 2)), 1, 7)[0]
     assert torch.allclose(lower.bases[0], first.bases[0][:2], atol=1e-6)
+
+
+def test_controls_keep_off_dimensions_and_have_the_edits_sites():
+    edit = LowRankEdit({0: torch.eye(HIDDEN)[:3], 2: torch.eye(HIDDEN)[:2]}, 0.5, edit_bias=True, sites="both")
+    off = (4, 0, 31)
+    first, second = draw_controls(edit, 2, 7, off)
+    for control in (first, second):
+        assert (control.strength, control.edit_bias, control.sites) == (0.5, True, "both")
+        for layer, basis in control.bases.items():
+            assert basis.shape == edit.bases[layer].shape and not basis[:, list(off)].any()
+            assert torch.allclose(basis @ basis.T, torch.eye(len(basis)), atol=1e-6)
+            assert basis.abs().max() < 0.9 and (basis != 0).any(0).sum() == HIDDEN - len(off)
+    assert not torch.allclose(first.bases[0], second.bases[0], atol=0.1)
+    assert draw_controls(edit, 1, 7)[0].bases[0][:, list(off)].all()
+    with pytest.raises(InputError, match=f"lie off {HIDDEN - 1} of {HIDDEN} dimensions"):
+        draw_controls(edit, 1, 0, range(HIDDEN - 1))
+
+
+def test_a_matched_control_moves_neutral_text_as_far_as_the_edit(evaluation: Evaluation):
+    drift, (plain, matched) = evaluation["drift"].effect, evaluation["drift"].effect.controls
+    assert len(evaluation.matches) == len(matched.draws) == 3
+    for match in evaluation.matches:
+        assert match.reached and match.wanted == pytest.approx(drift.after.mean, rel=1e-4)
+    assert matched.draws == pytest.approx([drift.after.mean] * 3, rel=0.1)
+    assert max(abs(draw / drift.after.mean - 1) for draw in plain.draws) > 0.15
+
+
+def test_a_control_can_be_plain_matched_or_both(bench: Workbench, study: Study, plan, evaluation: Evaluation):
+    for kind in ("plain", "matched"):
+        found = evaluate(bench.model, study, EDIT, replace(plan, scorers=("drift",), control=kind))
+        (control,) = found["drift"].effect.controls
+        assert control.kind == kind and bool(found.matches) is (kind == "matched")
+        both = next(each for each in evaluation["drift"].effect.controls if each.kind == kind)
+        assert control.draws == pytest.approx(both.draws, rel=1e-4)
+        assert found.items["drift"][found.rows_of(kind)].shape == (3, 6)
+    with pytest.raises(InputError, match="plain, matched or both, not “none”"):
+        EvaluationPlan(control="none")
 
 
 def test_control_directions_have_no_place_of_their_own():
@@ -250,7 +287,7 @@ def test_edit_that_changes_nothing_is_refused_before_anything_is_measured(bench,
 def test_evaluation_without_writing_needs_no_prompts(bench: Workbench, study: Study, plan: EvaluationPlan):
     reading = replace(plan, scorers=("perplexity",), prompts="/nowhere/prompts.txt")
     found = evaluate(bench.model, study, EDIT, reading)
-    assert found.prompts == () and list(found.items) == ["perplexity"] and found.items["perplexity"].shape == (5, 6)
+    assert found.prompts == () and list(found.items) == ["perplexity"] and found.items["perplexity"].shape == (8, 6)
     with pytest.raises(InputError, match="prompts.txt"):
         prepare(bench.model, replace(plan, prompts="/nowhere/prompts.txt"))
 

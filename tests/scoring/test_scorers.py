@@ -163,12 +163,23 @@ def effect_of(tally: Tally, resamples: int = 4000, seed: int = 0) -> Effect:
 def test_effect_of_values_by_hand():
     totals = np.array([[1.0, 2, 3, 6], [0, 1, 2, 5], [1, 2, 3, 6], [3, 2, 3, 6]])
     effect = effect_of(Tally(totals, np.ones((4, 4))))
-    assert (effect.before.mean, effect.after.mean, effect.control.mean) == (3, 2, 3.25)
-    assert effect.draws == (3, 3.5) and effect.before.n == 4
+    assert (effect.before.mean, effect.after.mean, effect.control.level.mean) == (3, 2, 3.25)
+    assert effect.control.draws == (3, 3.5) and effect.before.n == 4
     # Every item falls by exactly 1: paired, the difference is certain, however wide either side is.
     assert (effect.difference.mean, effect.difference.low, effect.difference.high) == (-1, -1, -1)
     assert effect.before.low < 2 and effect.before.high > 4
-    assert effect.control_difference.mean == 0.25
+    assert effect.control.difference.mean == 0.25
+
+
+def test_each_kind_of_control_is_estimated_from_its_own_draws():
+    totals = np.random.default_rng(0).normal(size=(6, 20))
+    counts = np.ones((6, 20))
+    both = estimate_effect(Tally(totals, counts), 200, 0, ("plain", "matched"))
+    assert [control.kind for control in both.controls] == ["plain", "matched"]
+    for control, rows in zip(both.controls, ([0, 1, 2, 3], [0, 1, 4, 5]), strict=True):
+        alone = estimate_effect(Tally(totals[rows], counts[rows]), 200, 0, (control.kind,))
+        assert_alike(asdict(control), asdict(alone.control), within=1e-12)
+        assert (alone.before, alone.after) == (both.before, both.after)
 
 
 def test_interval_equals_a_plain_bootstrap_and_the_normal_one():
@@ -204,7 +215,7 @@ def test_ratio_weighs_items_by_their_counts_and_leaves_out_what_counts_nothing()
 
 def test_control_interval_spans_its_draws():
     totals = np.stack([np.zeros(50), np.zeros(50), *(np.full(50, level) for level in (0.1, 0.5, 0.9))])
-    control = effect_of(Tally(totals, np.ones_like(totals))).control
+    control = effect_of(Tally(totals, np.ones_like(totals))).control.level
     assert control.mean == pytest.approx(0.5) and control.low < 0.2 and control.high > 0.8
 
 

@@ -1,11 +1,12 @@
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from detox_engine.errors import Cancelled, InputError
-from detox_engine.estimates import Effect, Estimate
+from detox_engine.estimates import Control, Effect, Estimate
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.evaluation import EvaluationPlan, SweepPlan
 from detox_engine.plans.fit import FitPlan
@@ -107,9 +108,12 @@ def test_settings_in_one_pass_score_as_each_does_alone(bench: Workbench, study: 
         alone = evaluate(bench.model, study, point.edit, plan.evaluation)
         for score in alone.scores:
             effect = point.effects[score.name]
-            for side in ("before", "after", "control", "difference"):
-                expected = getattr(score.effect, side)
-                found = getattr(effect, side)
+            sides = [
+                [each.before, each.after, each.difference, *(control.level for control in each.controls)]
+                for each in (score.effect, effect)
+            ]
+            assert [control.kind for control in effect.controls] == ["plain", "matched"]
+            for expected, found in zip(*sides, strict=True):
                 assert (found.mean, found.low, found.high) == pytest.approx(
                     (expected.mean, expected.low, expected.high), rel=1e-4, abs=1e-5
                 )
@@ -190,10 +194,19 @@ def test_results_file_survives_a_failed_write(tmp_path: Path, monkeypatch):
 
 
 def test_points_come_back_from_the_file_as_they_were(tmp_path: Path):
-    points = {"a": point(1, 10, 0.5), "b": point(2, float("nan"), 0.4)}
+    points = {"a": point(1, 10, 0.5), "b": point(2, float("nan"), 0.4), "c": point(2, 10, 0.4, matched=[0.3])}
     keep_points(tmp_path / "new" / "results.jsonl", points)
     assert repr(load_points(tmp_path / "new" / "results.jsonl")) == repr(points)
     assert load_points(tmp_path / "none.jsonl") == {}
+
+
+def test_points_that_were_kept_before_there_were_kinds_of_control_are_read(tmp_path: Path):
+    side = {"mean": 1.0, "low": 0.5, "high": 1.5, "n": 3}
+    sides = dict.fromkeys(("before", "after", "control", "difference", "control_difference"), side)
+    kept = {"key": "a", "layers": [1], "rank": 1, "strength": 1.0, "scorers": {"drift": {**sides, "draws": [2.0]}}}
+    (tmp_path / "old.jsonl").write_text(json.dumps(kept) + "\n")
+    (read,) = load_points(tmp_path / "old.jsonl").values()
+    assert read.effects["drift"].controls == (Control("plain", Estimate(**side), Estimate(**side), (2.0,)),)
 
 
 @pytest.mark.parametrize("content", ['{"key": 1}\n', "no json\n", "[1]\n"])
@@ -206,17 +219,24 @@ def test_broken_results_file_names_its_line(tmp_path: Path, content: str):
 
 
 def point(
-    rank: int, perplexity: float, toxicity: float, control: float = 0.49, high: float | None = None
+    rank: int,
+    perplexity: float,
+    toxicity: float,
+    control: float = 0.49,
+    high: float | None = None,
+    matched: Sequence[float] = (),
 ) -> SweepPoint:
-    """A setting whose unedited model has perplexity 10 and toxicity 0.5."""
+    """A setting whose unedited model has perplexity 10 and toxicity 0.5; `matched` is its matched control, if any."""
 
-    def effect(before: float, after: float, control: float) -> Effect:
-        sides = (Estimate(value, value - 0.1, value + 0.1, 9) for value in (before, after, control))
+    def effect(before: float, after: float, *levels: float) -> Effect:
+        sides = (Estimate(value, value - 0.1, value + 0.1, 9) for value in (before, after))
         fall = Estimate(after - before, after - before - 0.1, after - before + 0.01 if high is None else high, 9)
-        return Effect(*sides, fall, fall, (control,))
+        kinds = zip(("plain", "matched"), levels, strict=False)
+        controls = (Control(kind, Estimate(level, level, level, 9), fall, (level,)) for kind, level in kinds)
+        return Effect(*sides, fall, tuple(controls))
 
-    effects = {"perplexity": effect(10, perplexity, 10.0), "profanity": effect(0.5, toxicity, control)}
-    return SweepPoint((1, 2), rank, 1.0, effects)
+    effects = {"perplexity": effect(10, perplexity, 10.0), "profanity": effect(0.5, toxicity, control, *matched)}
+    return SweepPoint((1, 2), rank, 1.0, effects, unmatched=len(matched))
 
 
 def test_frontier_keeps_what_nothing_beats():
@@ -255,7 +275,12 @@ def test_a_cost_far_below_what_is_allowed_is_worth_paying():
 
 
 def test_nothing_is_recommended_beyond_the_limit_without_an_effect_or_no_better_than_chance():
-    for hopeless in (point(1, 12, 0.1), point(1, 10.1, 0.4, high=0.02), point(1, 10.1, 0.4, control=0.35)):
+    for hopeless in (
+        point(1, 12, 0.1),
+        point(1, 10.1, 0.4, high=0.02),
+        point(1, 10.1, 0.4, control=0.35),
+        point(1, 10.1, 0.4, matched=[0.35]),
+    ):
         choice = recommend([hopeless], *SIDES, limit=1.1)
         assert choice.index is None and "raise the limit" in choice.reason and choice.reason.count(". ") == 0
     assert recommend([], *SIDES, limit=1.1).index is None

@@ -94,6 +94,7 @@ def pick_evaluation_plan(path: str, prefix: str) -> EvaluationPlan | None:
         _pick_neutral(path, prefix)
     with st.expander("How it writes, and how sure the numbers are", icon=":material/tune:"):
         pick_sampling(f"{plan}.sampling", prefix)
+        ask(f"{plan}.control", "Held against", f"{prefix}_control")
         first, second, third = st.columns(3)
         ask(f"{plan}.controls", "Random subspaces drawn", f"{prefix}_controls", first)
         ask(f"{plan}.seed", "Seed of control and intervals", f"{prefix}_seed", second)

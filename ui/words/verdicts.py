@@ -7,34 +7,51 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from detox_engine.plans.evaluation import RANDOM
 from ui.words.numbers import number, signed
 
 if TYPE_CHECKING:
-    from detox_engine.estimates import Effect
+    from detox_engine.estimates import Control, Effect, Estimate
     from detox_engine.scoring.evaluation import Score
 
-SIDES = {
-    "before": "before",
-    "after": "after the edit",
-    "control": "under random subspaces",
-    "difference": "change by the edit",
-    "control_difference": "change by random subspaces",
-}
-"""Sides of an effect, as tables call them."""
+CONTROLS = {"plain": "Random", "matched": "Matched"}
+"""Kinds of control where there is room for a word."""
 ESTIMATE = ("mean", "low", "high", "n")
+
+
+def list_sides(effect: Effect) -> list[tuple[str, Estimate]]:
+    """Sides of an effect, as tables call them."""
+    return [
+        ("before", effect.before),
+        ("after the edit", effect.after),
+        *((f"under {RANDOM[control.kind]}", control.level) for control in effect.controls),
+        ("change by the edit", effect.difference),
+        *((f"change by {RANDOM[control.kind]}", control.difference) for control in effect.controls),
+    ]
 
 
 def list_effects(scores: Sequence[Score]) -> tuple[tuple[str, ...], list[tuple]]:
     """Heads and rows: each side of each score with its interval, and each random draw by itself."""
     rows = []
     for score in scores:
-        sides = ((words, getattr(score.effect, side)) for side, words in SIDES.items())
+        sides = list_sides(score.effect)
         rows += [(score.title, words, *(getattr(one, part) for part in ESTIMATE)) for words, one in sides]
         rows += [
-            (score.title, f"random subspace {number}", draw, None, None, None)
-            for number, draw in enumerate(score.effect.draws, start=1)
+            (score.title, name_draw(control.kind, number), draw, None, None, None)
+            for control in score.effect.controls
+            for number, draw in enumerate(control.draws, start=1)
         ]
     return ("score", "side", *ESTIMATE), rows
+
+
+def name_control(kind: str) -> str:
+    """A kind of control, at the beginning of a sentence or in a legend."""
+    return f"{RANDOM[kind][:1].upper()}{RANDOM[kind][1:]}"
+
+
+def name_draw(kind: str, number: int) -> str:
+    """A random draw of a control, counted from 1."""
+    return RANDOM[kind].replace("subspaces", f"subspace {number}")
 
 
 def way(lower_is_better: bool) -> str:
@@ -58,10 +75,21 @@ def judge(effect: Effect, lower_is_better: bool) -> Verdict:
         return Verdict("unclear", "No change" if change.low == change.high == 0 else "No clear change")
     falls = change.mean < 0
     better = falls == lower_is_better
-    further = all(effect.after.mean < draw if falls else effect.after.mean > draw for draw in effect.draws)
-    draws = "the random subspace" if len(effect.draws) == 1 else f"any of the {len(effect.draws)} random subspaces"
-    against = f"more than under {draws}" if further else "but no more than under random subspaces"
+
+    def goes_further(control: Control) -> bool:
+        return all(effect.after.mean < draw if falls else effect.after.mean > draw for draw in control.draws)
+
+    failed = [RANDOM[control.kind] for control in effect.controls if not goes_further(control)]
+    if failed:
+        against = f"but no more than under {' and '.join(failed)}"
+    else:
+        against = f"more than under {' and '.join(map(_count_draws, effect.controls))}"
     return Verdict("better" if better else "worse", f"{'Better' if better else 'Worse'}, {against}")
+
+
+def _count_draws(control: Control) -> str:
+    words, count = RANDOM[control.kind], len(control.draws)
+    return f"the {words.replace('subspaces', 'subspace')}" if count == 1 else f"any of the {count} {words}"
 
 
 def summarise_score(score: Score) -> str:
@@ -71,5 +99,10 @@ def summarise_score(score: Score) -> str:
     return (
         f"{score.kind.called} {moves}, from {number(effect.before.mean)} to {number(effect.after.mean)} (change "
         f"{signed(effect.difference.mean)}, 95 % interval {signed(effect.difference.low)} to "
-        f"{signed(effect.difference.high)}); with random subspaces removed instead it is {number(effect.control.mean)}."
+        f"{signed(effect.difference.high)}); "
+        + ", ".join(
+            f"with {RANDOM[control.kind]} removed instead it is {number(control.level.mean)}"
+            for control in effect.controls
+        )
+        + "."
     )
