@@ -46,7 +46,9 @@ def forked(
             if count > texts:
                 before = counts[layer - 1] if layer else texts
                 hooks.enter_context(_grown(block, texts, before, sources[:count]))
-                hooks.enter_context(edited(anatomy, [_at_layer(edit, layer) for edit in edits[:count]]))
+                # One object for all rows of an edit, so that its directions are multiplied with once.
+                parts = {edit: _at_layer(edit, layer) for edit in dict.fromkeys(edits[:count])}
+                hooks.enter_context(edited(anatomy, [parts[edit] for edit in edits[:count]]))
         yield [place.where(place < count, own) for count in counts]
 
 
