@@ -155,7 +155,7 @@ def evaluation_table(evaluation: "Evaluation", suggested: bool) -> RenderableTyp
         f"removed directions, and was undone {'bit for bit' if proof.before == proof.undone else 'INCOMPLETELY'}.",
     ]
     if evaluation.matches:
-        facts.insert(2, describe_matches(evaluation.matches))
+        facts.insert(2, describe_matches(evaluation))
     if fates:
         counts = ", ".join(f"{fates.count(fate)} {fate}" for fate in ("better", "worse", "stayed bad", "stayed fine"))
         facts.insert(1, f"Prompts: {counts}.")

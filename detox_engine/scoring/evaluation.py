@@ -68,6 +68,8 @@ class Evaluation:
     `rows_of`; NaN where it has nothing to count."""
     matches: tuple[Match, ...]
     """How each draw of the matched control was matched; empty without such a control."""
+    off: tuple[int, ...]
+    """The massive dimensions that a matched control keeps off; none where the study found none, or kept sinks."""
     prompts: tuple[PromptOutcome, ...]
     """In the order of the prompts; empty where no toxicity was scored."""
     prompts_scored: str
@@ -150,6 +152,7 @@ def evaluate(
         scores=tuple(judge(scorer, tallies[scorer.name], plan) for scorer in materials.scorers),
         items={name: tally.items for name, tally in tallies.items()},
         matches=matches,
+        off=massive_dimensions(study),
         prompts=prompts,
         prompts_scored=scored,
         proof=proof,
@@ -182,12 +185,16 @@ def make_controls(
     return (*plain, *matched), matches
 
 
-def describe_matches(matches: Sequence[Match]) -> str:
-    """How the draws of a matched control, one or more, were matched."""
+def describe_matches(evaluation: Evaluation) -> str:
+    """How the matched control was drawn and matched; empty without one."""
+    matches = evaluation.matches
+    if not matches:
+        return ""
+    off = f" off {len(evaluation.off)} massive dimension{'s' * (len(evaluation.off) > 1)}" if evaluation.off else ""
     strengths = ", ".join(f"{match.strength:.3g}" for match in matches)
     told = (
-        f"Matched in KL: random subspaces off the massive dimensions, with strength {strengths}, which moves neutral "
-        f"text by {matches[0].wanted:.2g} nats a token as the edit does."
+        f"Matched in KL: random subspaces{off}, with strength {strengths}, which moves neutral text by "
+        f"{matches[0].wanted:.2g} nats a token as the edit does."
     )
     missed = [match.divergence for match in matches if not match.reached]
     if missed:
@@ -197,8 +204,7 @@ def describe_matches(matches: Sequence[Match]) -> str:
 
 def massive_dimensions(study: Study) -> tuple[int, ...]:
     """The dimensions that the study found massive, if it looked for them."""
-    sinks = getattr(study, "sinks", None)
-    return () if sinks is None else sinks.dimensions
+    return () if study.sinks is None else study.sinks.dimensions
 
 
 def judge(scorer: Scorer, tally: Tally, plan: EvaluationPlan) -> Score:

@@ -68,6 +68,7 @@ def record_evaluation(evaluation: Evaluation) -> dict[str, Any]:
             }
             for outcome in evaluation.prompts
         ],
+        "massive_dimensions": list(evaluation.off),
         "matched_controls": [asdict(match) | {"reached": match.reached} for match in evaluation.matches],
         "proof": asdict(evaluation.proof),
         "seconds": evaluation.seconds,

@@ -119,7 +119,7 @@ def draw_scores(page: StudyPage[EvaluatePicks], found: Evaluation) -> None:
     if found.matches:
         from detox_engine.scoring.evaluation import describe_matches
 
-        st.caption(plain(describe_matches(found.matches)))
+        st.caption(plain(describe_matches(found)))
     for place, (question, scores) in enumerate(parts.group_scores(found.scores).items()):
         st.subheader(question, anchor=False)
         with st.container(key=f"score_cards_{place}"):

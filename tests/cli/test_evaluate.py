@@ -99,7 +99,7 @@ def test_report_holds_every_prompt_and_the_proof(home: Path, given: tuple, tmp_p
     file = tmp_path / "report.json"
     result = run("evaluate", home / "study", "--layers", "1-2", "--rank", 1, "--report", file, *given)
     assert result.exit_code == 0 and "undone bit for bit" in result.stdout and "random control" in result.stdout
-    assert "Matched in KL: random subspaces off the massive dimensions" in " ".join(result.stdout.split())
+    assert "Matched in KL: random subspaces, with strength" in " ".join(result.stdout.split())
     record = json.loads(file.read_text(encoding="utf-8"))
     assert [entry["prompt"] for entry in record["prompts"]] == (home / "prompts.txt").read_text().splitlines()
     assert {"fate", "toxicity_before", "continuations"} < set(record["prompts"][0])

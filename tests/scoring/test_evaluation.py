@@ -18,7 +18,7 @@ from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import PairSpec, TextSpec
-from detox_engine.scoring.evaluation import Evaluation, evaluate, prepare
+from detox_engine.scoring.evaluation import Evaluation, describe_matches, evaluate, make_controls, prepare
 from detox_engine.study.study import Study
 from detox_engine.workbench import Workbench
 from tests.models import CONTEXT, HIDDEN, SENTENCES, open_tiny
@@ -165,6 +165,20 @@ def test_a_matched_control_moves_neutral_text_as_far_as_the_edit(evaluation: Eva
         assert match.reached and match.wanted == pytest.approx(drift.after.mean, rel=1e-4)
     assert matched.draws == pytest.approx([drift.after.mean] * 3, rel=0.1)
     assert max(abs(draw / drift.after.mean - 1) for draw in plain.draws) > 0.15
+
+
+def test_a_matched_control_keeps_off_the_massive_dimensions_of_the_study(bench: Workbench, study: Study, plan):
+    massive = replace(study.sinks, dimensions=(3, 7))
+    reading = replace(plan, scorers=("drift",), control="both")
+    edit = bench.edit(study, EDIT)
+    materials = prepare(bench.model, reading)
+    drawn, matches = make_controls(bench.model, replace(study, sinks=massive), edit, reading, materials)
+    assert len(drawn) == 6 and len(matches) == 3
+    for place, control in enumerate(drawn):
+        for basis in control.bases.values():
+            assert basis[:, [3, 7]].any() == (place < 3)
+    found = evaluate(bench.model, replace(study, sinks=massive), EDIT, reading)
+    assert found.off == (3, 7) and "random subspaces off 2 massive dimensions" in describe_matches(found)
 
 
 def test_a_control_can_be_plain_matched_or_both(bench: Workbench, study: Study, plan, evaluation: Evaluation):
