@@ -348,6 +348,7 @@ def test_the_document_repeats_the_edit_and_the_sampling():
         "switched_off": [[4, 1]],
         "edit_bias": False,
         "sites": "mlp",
+        "method": "detox",
     }
     assert written["sampling"]["seed"] == 3
     assert set(written["results"][0]) == {
