@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from typer.main import get_command
+from rich.console import Console
 from typer.testing import CliRunner
 
 from detox_engine.cli import main, output
@@ -162,8 +163,6 @@ def test_fit_says_what_is_wrong_with_the_pairs_and_that_they_do_not_isolate_toxi
 
 
 def test_a_study_of_others_cannot_steer_the_terminal_by_what_it_found_out(home: Path):
-    from rich.console import Console
-
     from detox_engine.cli.fit import fit_table
     from detox_engine.study.findings import Finding
     from detox_engine.study.study import Study
@@ -172,6 +171,20 @@ def test_a_study_of_others_cannot_steer_the_terminal_by_what_it_found_out(home: 
     console = Console(record=True, width=120, file=io.StringIO())
     console.print(fit_table(study, "study"))
     assert "<U+001B>[31mred[/red]" in console.export_text()
+
+
+def test_layers_that_write_or_cancel_what_sinks_hold_are_marked(home: Path):
+    from detox_engine.cli.fit import fit_table
+    from detox_engine.study.study import Study
+
+    plain = Study.load(home / "study")
+    assert not plain.sinks.writers
+    for study, marked in ((plain, []), (replace(plain, sinks=replace(plain.sinks, writers=(1,))), ["*1"])):
+        console = Console(record=True, width=120, file=io.StringIO())
+        console.print(fit_table(study, "study"))
+        told = console.export_text()
+        assert [word for word in told.split() if word.startswith("*") and len(word) > 1] == marked
+        assert ("Layers that write what attention sinks hold" in told) is bool(marked)
 
 
 def test_journey_answers_people_with_tables(home: Path):

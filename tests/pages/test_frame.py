@@ -1,10 +1,12 @@
 """What is the same on every page: the content note, the link to share, and what a link cannot restore."""
 
 import html
+from dataclasses import replace
 
 import pytest
 
 from tests.pages.conftest import LIMIT, fitted_app, open_app, texts
+from ui.session import shared_models
 
 NOTE = "Before you go on"
 
@@ -66,3 +68,16 @@ def test_a_link_that_asks_for_more_than_the_study_has_says_which_parts(tiny_fold
     assert len(session.error) == 1
     said = session.error[0].value
     assert "layer" in said and "pins" in said and "rank" not in said and "direction" not in said
+
+
+def test_the_sidebar_says_where_an_edit_meets_what_attention_sinks_hold(tiny_folder, monkeypatch):
+    session = fitted_app(tiny_folder, layers="1-2")
+    assert not any("attention sinks" in caption.value for caption in session.sidebar.caption)
+    key, shelf = session.session_state["view"].study_key, shared_models.shelf()
+    study = shelf.find_study(key)
+    shelf._studies.keep(key, replace(study, sinks=replace(study.sinks, writers=(0, 2)), made="with sinks"))
+    try:
+        session.run()
+        assert any("written or cancelled at 2 of these" in caption.value for caption in session.sidebar.caption)
+    finally:
+        shelf._studies.keep(key, study)
