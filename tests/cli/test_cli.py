@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 from typer.main import get_command
-from rich.console import Console
 from typer.testing import CliRunner
 
 from detox_engine.cli import main, output
