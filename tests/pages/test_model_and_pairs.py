@@ -45,6 +45,7 @@ def test_a_fit_fills_the_strip_and_suggests_an_edit(tiny_folder):
     shown = texts(session)
     assert f"{LIMIT} pairs" in shown and "3 layers, 32 wide" in shown
     assert len(re.findall('class="(ready|doubtful)"', shown)) == 4
+    assert re.search(r'<div class="what">(\d+ to )?(None|\d+) of \d+ directions stands? out<', shown)
     assert session.session_state["view"].edit is not None
     assert session.slider(key="edit_layers_3").value[1] == 2
 
