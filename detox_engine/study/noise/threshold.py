@@ -30,7 +30,7 @@ def find_noise_threshold(singular_values: Tensor, pairs: int, hidden: int) -> fl
 
     ScreeNOT (`screen`) needs a bound on the number of directions that are not noise. Where noise ends at an edge,
     every bound that is large enough gives the same number. Spectra of text fall on and on, and each bound gives a
-    number of its own, about a third of it: 200 everyday pairs on SmolLM2-135M, layer 15, have 3, 4, 7 and 13 for 8,
+    number of its own, about a third of it: 560 everyday pairs on SmolLM2-135M, layer 15, have 2, 4, 8 and 17 for 8,
     16, 32 and 64. So the bound is not chosen here. The number is the largest, up to `MOST`, that stands out where
     `ROOM` times as many are taken to be more than noise; 0 where none does. With an edge that is what any bound gives
     that is large enough; without one it is where the spectrum breaks last.
@@ -38,7 +38,7 @@ def find_noise_threshold(singular_values: Tensor, pairs: int, hidden: int) -> fl
     Measured: planted 0, 1, 2 and 5 in white noise, or in noise whose rows and columns differ by 0.5 to 1.5, are right
     in 95 of 100 draws or more, unless a direction is as weak as the edge, which is left out. Where the columns' noise
     has no largest size (spread by exp(normal / 4), 300 pairs, 80 hidden), the loudest stand out: 82 to 98 of 100 are
-    right. On the bundled model 1 to 4 stand out, on SmolLM2-135M 1 to 3, where parallel analysis finds all 32 kept.
+    right. On the bundled model 1 to 4 stand out, on SmolLM2-135M 1 or 2, where parallel analysis finds all 32 kept.
 
     Args:
         singular_values: `[min(pairs, hidden)]` of the centred differences, in any order.
