@@ -78,10 +78,11 @@ def directions_command(
     layers: Iterable[int],
     rank: int,
     measure: Measure = "causal",
+    method: str | None = None,
     as_json: bool = False,
 ) -> list[str]:
     """Reads the first `rank` directions of `layers`; with `as_json` every number of theirs and nothing else."""
-    plan = ReadPlan(tuple(layers), rank, measure=measure)
+    plan = ReadPlan(tuple(layers), rank, measure=measure, method=method)
     return [*_begin("directions", key), *spell(plan, ReadPlan()), *["--json"] * as_json]
 
 

@@ -26,6 +26,7 @@ from detox_engine.forward.write import encode_prompt
 from detox_engine.model.batches import pack_batches, run_beside
 from detox_engine.model.head import check_head, read_head
 from detox_engine.model.load import OpenModel
+from detox_engine.model.threads import run_side_by_side
 from detox_engine.model.tokens import show_token
 from detox_engine.model.trunk import resumed, run_trunk, watched
 from detox_engine.plans.layers import check_layers
@@ -36,8 +37,8 @@ from detox_engine.reading.lens import Reading, TokenScore
 Row = TypeVar("Row")
 Result = TypeVar("Result")
 
-PROMPTS = 40
-"""How many of a model's bundled prompts are read, the shortest: two seconds of SmolLM2-135M on two cores."""
+PROMPTS = 32
+"""How many of a model's bundled prompts are read, the shortest: a second of SmolLM2-135M on two cores."""
 
 LIKELY = 1e-5
 """Tokens whose mean probability after the prompts is above this are looked at: what the model never says can double or
@@ -124,7 +125,8 @@ def run_clean(
     """
     check_layers(layers, model.anatomy.layers)
     with model.turns:
-        check_head(model)
+        # On one core: three tokens are too few to share, and cores that are busy otherwise would be waited for.
+        run_side_by_side(lambda _: check_head(model), 1)
     plan = SamplingPlan(max_new_tokens=1)
     texts = pick_prompts(model) if prompts is None else prompts
     ids = tuple(sorted((encode_prompt(model, text, plan).ids for text in texts), key=len, reverse=True))

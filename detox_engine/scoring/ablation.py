@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from detox_engine.errors import Progress, ignore_progress
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.evaluation import EvaluationPlan
+from detox_engine.plans.fit import PAPER
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import TextSpec
 
@@ -24,15 +25,17 @@ ABLATION_EVALUATION = EvaluationPlan(
 """Toxicity and drift on few texts: seconds on a small model, with intervals that say how little is known."""
 
 
-def plan_ablation(study: "Study", layer: int, direction: int, strength: float = EditPlan.strength) -> EditPlan:
+def plan_ablation(
+    study: "Study", layer: int, direction: int, strength: float = EditPlan.strength, method: str = PAPER
+) -> EditPlan:
     """The edit that removes `direction` of `layer` and leaves all others in place.
 
     Raises:
         InputError: the study has no such layer or direction.
     """
-    study.check_direction(layer, direction)
+    study.check_direction(layer, direction, method)
     others = frozenset((layer, other) for other in range(direction))
-    return EditPlan((layer,), direction + 1, strength, others)
+    return EditPlan((layer,), direction + 1, strength, others, method=method)
 
 
 def ablate(
@@ -40,6 +43,7 @@ def ablate(
     study: "Study",
     layer: int,
     direction: int,
+    method: str = PAPER,
     plan: EvaluationPlan = ABLATION_EVALUATION,
     progress: Progress = ignore_progress,
 ) -> "Evaluation":
@@ -51,4 +55,4 @@ def ablate(
     # An evaluation brings all scorers with it, which a page that only plans an ablation does not need.
     from detox_engine.scoring.evaluation import evaluate
 
-    return evaluate(model, study, plan_ablation(study, layer, direction), plan, progress)
+    return evaluate(model, study, plan_ablation(study, layer, direction, method=method), plan, progress)

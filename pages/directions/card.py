@@ -41,7 +41,7 @@ def draw_card(page: StudyPage[DirectionsPicks], entry: DirectionReading, pinned:
         draw_meaning(page, entry)
         opens_above = not pinned and place in page.picks.pins
         reads_causally = is_picked and page.picks.measure == "causal" and not opens_above
-        is_unreadable = draw_readings(work.Asked(page.fitted, *place), entry, reads_causally)
+        is_unreadable = draw_readings(work.Asked(page.fitted, *place, page.edit.method), entry, reads_causally)
         if not pinned:
             draw_likeness(page, entry)
         if opens_above:
@@ -107,17 +107,23 @@ def draw_meaning(page: StudyPage[DirectionsPicks], entry: DirectionReading) -> N
 
     study, agreeing = page.study, None
     if study.embeddings is not None:
-        agreeing = work.separation(page.fitted, entry.layer).agreeing[entry.direction]
+        agreeing = work.separation(page.fitted, entry.layer, page.edit.method).agreeing[entry.direction]
     sure = knows_poles(entry.polarity, study.pair_count)
     st.html(poles.meaning_html(entry, len(study.pairs), agreeing, sure))
 
 
+def list_pins(page: StudyPage[DirectionsPicks]) -> list[Place]:
+    """The pinned directions that the edit's method has."""
+    subspaces = page.study.of(page.edit.method)
+    return [(layer, direction) for layer, direction in page.picks.pins if direction < subspaces[layer].kept]
+
+
 def draw_likeness(page: StudyPage[DirectionsPicks], entry: DirectionReading) -> None:
     """How nearly this direction is a pinned one; all layers write into one residual stream, so they compare."""
-    others = [pin for pin in page.picks.pins if pin != (entry.layer, entry.direction)]
+    subspaces = page.study.of(page.edit.method)
+    others = [pin for pin in list_pins(page) if pin != (entry.layer, entry.direction)]
     if not others:
         return
-    subspaces = page.study.subspaces
     own = subspaces[entry.layer].basis[entry.direction]
     cosines = {pin: float(subspaces[pin[0]].basis[pin[1]] @ own) for pin in others}
     layer, direction = nearest = max(cosines, key=lambda pin: abs(cosines[pin]))

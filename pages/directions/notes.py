@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import streamlit as st
 
 from detox_engine.errors import InputError
+from detox_engine.plans.fit import PAPER
 from detox_engine.study.notes import LONGEST, find_note, write_note
 from ui.session.folders import folder_of
 from ui.show import notes
@@ -18,25 +19,27 @@ if TYPE_CHECKING:
     from detox_engine.study.study import Study
 
 
-def find_folder(study: Study) -> Path:
-    """Where notes on the directions of these weights, these pairs and this way of embedding them lie."""
+def find_folder(study: Study, method: str = PAPER) -> Path:
+    """Where notes on the directions of these weights, these pairs, this way of embedding them and a method lie."""
     plan = study.plan
-    return folder_of("notes", study.model.weights_hash, study.pairs_hash, plan.max_length, plan.pooling)
+    # Notes on DeTox's directions are older than the choice of a method.
+    own = () if method == PAPER else (method,)
+    return folder_of("notes", study.model.weights_hash, study.pairs_hash, plan.max_length, plan.pooling, *own)
 
 
-def draw_glance(study: Study, layer: int, direction: int) -> None:
+def draw_glance(study: Study, layer: int, direction: int, method: str) -> None:
     """What was noted, on the card itself; nothing where there is no note, or none that can be read."""
     try:
-        note = find_note(find_folder(study), layer, direction)
+        note = find_note(find_folder(study, method), layer, direction)
     except InputError:
         return
     if note:
         st.html(f'<p class="note" dir="auto">{text_html(note)}</p>')
 
 
-def draw_field(study: Study, layer: int, direction: int, shows_words: bool) -> None:
+def draw_field(study: Study, layer: int, direction: int, method: str, shows_words: bool) -> None:
     """The field to write in. What is typed is kept as soon as the field is left, by a click anywhere."""
-    folder = find_folder(study)
+    folder = find_folder(study, method)
     key = f"note_{folder.name[:8]}_{layer}_{direction}"
     seen, start = _kept("seen"), _kept("start")
     if key in _kept("merged"):

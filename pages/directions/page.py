@@ -8,8 +8,10 @@ from functools import partial
 import streamlit as st
 
 from detox_engine.plans import commands
+from detox_engine.plans.fit import PAPER
+from detox_engine.study.methods import methods
 from pages.directions import figures, poles, work
-from pages.directions.card import draw_card
+from pages.directions.card import draw_card, list_pins
 from pages.directions.picks import DirectionsPicks
 from ui.frame.command import draw_commands
 from ui.frame.page import Head, Help, StudyPage, show
@@ -50,12 +52,13 @@ def draw(page: StudyPage[DirectionsPicks]) -> None:
     draw_pins(page)
     draw_cards(page, layer)
     draw_angles(page, layer)
-    draw_mean(page, layer)
-    rank = max(edit.rank, A_FEW)
+    if edit.method == PAPER:
+        draw_mean(page, layer)
+    rank = min(max(edit.rank, A_FEW), page.study.of(edit.method)[layer].kept)
     draw_commands(
         [
             commands.fit_command(page.fitted.study),
-            commands.directions_command(page.fitted.study, [layer], rank, picks.measure),
+            commands.directions_command(page.fitted.study, [layer], rank, picks.measure, edit.method),
         ]
     )
 
@@ -83,25 +86,27 @@ def pick_reading(page: StudyPage[DirectionsPicks]) -> None:
 
 
 def draw_pins(page: StudyPage[DirectionsPicks]) -> None:
-    picks = page.picks
-    if not picks.pins:
+    pins = list_pins(page)
+    if not pins:
         return
     st.subheader("Pinned", anchor=False)
     columns = st.columns(2)
-    for index, (layer, direction) in enumerate(picks.pins):
+    for index, (layer, direction) in enumerate(pins):
         with columns[index % 2]:
-            readings = work.readings(page.fitted, layer, picks.listed)
+            readings = work.readings(page.fitted, layer, page.picks.listed, page.edit.method)
             draw_card(page, readings[direction], pinned=True)
 
 
 def draw_cards(page: StudyPage[DirectionsPicks], layer: int) -> None:
-    found = work.readings(page.fitted, layer, page.picks.listed)
-    st.subheader(f"Layer {layer}", anchor=False)
+    method = page.edit.method
+    found = work.readings(page.fitted, layer, page.picks.listed, method)
+    by = "" if method == PAPER else f", by {methods()[method].title if method in methods() else method}"
+    st.subheader(f"Layer {layer}{by}", anchor=False)
     draw_doubt(layer, [entry.polarity for entry in found[: page.edit.rank]])
     first = min(max(page.edit.rank, A_FEW), MANY, len(found))
     shown = list(found if page.picks.show_all else found[:first])
     picked = page.view.direction
-    if picked is not None and picked >= len(shown):
+    if picked is not None and len(shown) <= picked < len(found):
         # A link can point at a direction that is not drawn at first.
         shown.insert(0, found[picked])
     for start in range(0, len(shown), 2):
@@ -137,8 +142,8 @@ def draw_angles(page: StudyPage[DirectionsPicks], layer: int) -> None:
     st.subheader("How alike are the layers?", anchor=False)
     chart, words = st.columns([3, 2], gap="large")
     with words:
-        rank, name = pick_angles(page.study.kept)
-        angles = work.angles(page.fitted, rank)
+        rank, name = pick_angles(page.study.kept_of(page.edit.method))
+        angles = work.angles(page.fitted, rank, page.edit.method)
         summary = getattr(angles, SUMMARIES.get(name, "mean"))(axis=-1)
         course = figures.describe_angles(summary)
         st.write(f"0° is the same direction, 90° one that has nothing of the other. {course}")

@@ -36,7 +36,7 @@ def draw_parts(
         is_unreadable: whether its tokens say nothing, so that its texts are opened for it once.
     """
     layer, direction = entry.layer, entry.direction
-    notes.draw_glance(page.study, layer, direction)
+    notes.draw_glance(page.study, layer, direction, page.edit.method)
     names = ACROSS | PARTS if pinned else PARTS
     # Not of the layer: what is open stays open while a person walks through the layers.
     key = f"part_pinned_{layer}_{direction}" if pinned else f"part_{direction}"
@@ -54,10 +54,10 @@ def draw_parts(
         persist_state="session",
     )
     if part == "note":
-        notes.draw_field(page.study, layer, direction, page.shows_words)
+        notes.draw_field(page.study, layer, direction, page.edit.method, page.shows_words)
     elif part is not None:
         drawn = {"layers": draw_layers, "pairs": draw_pairs, "neurons": draw_neurons, "effect": draw_effect}
-        drawn[part](page, Asked(page.fitted, layer, direction))
+        drawn[part](page, Asked(page.fitted, layer, direction, page.edit.method))
 
 
 def draw_layers(page: StudyPage[DirectionsPicks], asked: Asked) -> None:

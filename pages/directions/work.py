@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from detox_engine.plans.fit import PAPER
 from pages.directions.pairs import CarriedPair
 from ui.session.shared_models import Kept, shelf
 from ui.session.view import Fitted
@@ -15,6 +16,7 @@ from ui.work.tasks import Task, Tell
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from detox_engine.errors import Progress
     from detox_engine.plans.read import Measure
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from detox_engine.reading.pairs import Separation, TellingPairs
     from detox_engine.scoring.evaluation import Score
     from detox_engine.study.study import Study
+    from detox_engine.study.subspace import ToxicSubspace
     from detox_engine.workbench import Workbench
 
 
@@ -35,11 +38,21 @@ class Asked:
     fitted: Fitted
     layer: int
     direction: int
+    method: str = PAPER
+    """Whose directions they are."""
 
     @property
     def place(self) -> str:
         """Tells directions apart whose work does not stop each other's, as cards stand beside each other."""
-        return f"{self.layer}.{self.direction}"
+        return f"{self.layer}.{self.direction}" + ("" if self.method == PAPER else f" {self.method}")
+
+    def subspace(self, study: Study) -> ToxicSubspace:
+        """All directions of its layer and method."""
+        return study.of(self.method)[self.layer]
+
+    def vector(self, study: Study) -> Tensor:
+        """`[hidden]`."""
+        return self.subspace(study).basis[self.direction]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +68,10 @@ def carry(bench: Workbench, study: Study, asked: Asked, progress: Progress, tell
     """The pairs that the direction sets apart most, least and the other way round, with the tokens that do so."""
     from detox_engine.reading.pairs import TellingPairs, carry_pairs, separate_pairs
 
-    subspace = study.subspaces[asked.layer]
-    picked = separate_pairs(study.embeddings, asked.layer, subspace).pick_pairs(asked.direction)
+    separated = separate_pairs(study.embeddings, asked.layer, asked.subspace(study))
+    picked = separated.pick_pairs(asked.direction)
     pairs = [study.pairs[index] for index, _ in picked.pairs]
-    basis = subspace.basis[asked.direction]
-    carried = iter(carry_pairs(bench.model, pairs, asked.layer, basis, study.plan, progress))
+    carried = iter(carry_pairs(bench.model, pairs, asked.layer, asked.vector(study), study.plan, progress))
     return TellingPairs(
         *(
             tuple(CarriedPair(index, study.pairs[index], times, *next(carried)) for index, times in group)
@@ -79,7 +91,7 @@ def measure_effect(bench: Workbench, study: Study, asked: Asked, progress: Progr
     progress("Reading prompts and texts", 0, 0)
     from detox_engine.scoring.ablation import ablate
 
-    found = ablate(bench.model, study, asked.layer, asked.direction, progress=progress)
+    found = ablate(bench.model, study, asked.layer, asked.direction, asked.method, progress=progress)
     return Effect(found.scores, len(found.prompts), found.seconds)
 
 
@@ -91,9 +103,9 @@ def read_causally(bench: Workbench, study: Study, asked: Asked, progress: Progre
     clean = CLEAN.find_or_make(
         (asked.fitted, asked.layer), lambda: run_clean(bench.model, [asked.layer], progress=progress)
     )
-    basis = study.subspaces[asked.layer].basis[asked.direction][None]
     off = () if study.sinks is None else study.sinks.dimensions
-    return read_causally(bench.model, clean, asked.layer, basis, off=off, progress=progress)[0]
+    vectors = asked.vector(study)[None]
+    return read_causally(bench.model, clean, asked.layer, vectors, off=off, progress=progress)[0]
 
 
 def tokens_of(found: CausalReading) -> Iterator[str]:
@@ -107,10 +119,10 @@ EFFECT = Task("effect of", measure_effect, keep=512, each=lambda asked: f"{asked
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)
-def readings(fitted: Fitted, layer: int, measure: Measure) -> tuple[DirectionReading, ...]:
+def readings(fitted: Fitted, layer: int, measure: Measure, method: str) -> tuple[DirectionReading, ...]:
     """Every kept direction of one layer in tokens, strongest first."""
     study, bench = _open(fitted)
-    return bench.read(study, [layer], study.subspaces[layer].kept, measure=measure)
+    return bench.read(study, [layer], study.of(method)[layer].kept, measure=measure, method=method)
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)
@@ -124,12 +136,12 @@ def mean_reading(fitted: Fitted, layer: int, measure: Measure) -> Reading:
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def separation(fitted: Fitted, layer: int) -> Separation:
+def separation(fitted: Fitted, layer: int, method: str = PAPER) -> Separation:
     """How far every direction of one layer sets each pair apart, from the study's embeddings."""
     from detox_engine.reading.pairs import separate_pairs
 
     study = shelf().find_study(fitted.study)
-    return separate_pairs(study.embeddings, layer, study.subspaces[layer])
+    return separate_pairs(study.embeddings, layer, study.of(method)[layer])
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)
@@ -138,7 +150,7 @@ def value_vectors(asked: Asked) -> ValueVectors:
     from detox_engine.reading.neurons import find_value_vectors
 
     study, bench = _open(asked.fitted)
-    return find_value_vectors(bench.model, asked.layer, study.subspaces[asked.layer].basis[asked.direction])
+    return find_value_vectors(bench.model, asked.layer, asked.vector(study))
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)
@@ -146,16 +158,16 @@ def cosines(asked: Asked) -> np.ndarray:
     """`[layers, directions]` of one direction with every direction that all layers kept."""
     from detox_engine.reading.across_layers import measure_cosines
 
-    subspaces = shelf().find_study(asked.fitted.study).subspaces
-    return measure_cosines(subspaces, subspaces[asked.layer].basis[asked.direction]).numpy()
+    study = shelf().find_study(asked.fitted.study)
+    return measure_cosines(study.of(asked.method), asked.vector(study)).numpy()
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def angles(fitted: Fitted, rank: int) -> np.ndarray:
+def angles(fitted: Fitted, rank: int, method: str = PAPER) -> np.ndarray:
     """`[layers, layers, rank]` principal angles between the first directions of every two layers, in degrees."""
     from detox_engine.reading.across_layers import measure_angles
 
-    return measure_angles(shelf().find_study(fitted.study).subspaces, rank).numpy()
+    return measure_angles(shelf().find_study(fitted.study).of(method), rank).numpy()
 
 
 def _open(fitted: Fitted) -> tuple[Study, Workbench]:

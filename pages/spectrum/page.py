@@ -11,6 +11,7 @@ import numpy as np
 import streamlit as st
 
 from detox_engine.plans import commands
+from detox_engine.plans.fit import PAPER
 from pages.spectrum import figures
 from pages.spectrum.picks import Scale, SpectrumPicks
 from pages.spectrum.work import PARALLEL_ANALYSIS, RESAMPLING, Asked, AskedOfChance, find_null_spectra
@@ -256,7 +257,9 @@ def draw_commands(page: StudyPage[SpectrumPicks]) -> None:
     study = page.fitted.study
     if find_null_spectra(page.study, page.fitted) is not None:
         study = replace(study, fit=replace(study.fit, parallel_analysis=True))
-    read = commands.directions_command(study, range(page.study.layers), page.study.kept, as_json=True)
+    layers, kept = range(page.study.layers), page.study.kept
+    # Every number of every direction: through the logit lens, since running the model for each takes long.
+    read = commands.directions_command(study, layers, kept, "lens", PAPER, as_json=True)
     command.draw_commands(
         [commands.fit_command(study), read],
         "The first command says how many directions of each layer stand out; the second gives the singular value and "

@@ -98,7 +98,7 @@ def test_the_same_from_the_command_line_names_layer_and_reading(tiny_folder):
     session = open_page(tiny_folder, layers="0-2", rank=6, layer=1, measure="product")
     code = "\n".join(block.value for block in session.code)
     assert "detox fit" in code
-    assert re.search(r"detox directions my-study .*--layers 1 --rank 6 --measure product", code)
+    assert re.search(r"detox directions my-study .*--layers 1 --rank 6 --measure product --method detox", code)
 
 
 # Pairs

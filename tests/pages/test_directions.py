@@ -163,20 +163,21 @@ def test_another_direction_of_the_layer_is_compared_with_the_same_run(tiny_folde
 
 
 def test_a_direction_that_says_nothing_in_words_opens_on_its_texts(tiny_folder, monkeypatch):
-    session = open_page(tiny_folder, layers="0-2", rank=2, layer=2)
+    session = open_page(tiny_folder, layers="0-2", rank=2, layer=0)
     monkeypatch.setattr(lens, "FEWEST_READ", 10**6)
-    session.button(key="pick_card_2_1").click().run()
+    session.button(key="pick_card_0_3").click().run()
     run_until(session, lambda session: '<div class="pairs-apart">' in texts(session))
     drawn = texts(session)
     assert drawn.count("Not readable as words here") == 1
     assert re.search(rf"likely after {causal.PROMPTS} prompts, its removal changes (no|\d+) tokens? by more", drawn)
-    assert session.button_group(key="part_1").value == "pairs"
+    assert session.button_group(key="part_3").value == "pairs"
     # Once: whoever closes them has them closed.
-    session.button_group(key="part_1").set_value(None).run()
-    assert session.button_group(key="part_1").value is None and '<div class="pairs-apart">' not in texts(session)
+    session.button_group(key="part_3").set_value(None).run()
+    assert session.button_group(key="part_3").value is None and '<div class="pairs-apart">' not in texts(session)
 
 
 def test_the_causal_reading_can_be_stopped_and_begun_again(tiny_folder, monkeypatch):
+    monkeypatch.setattr(lens, "FEWEST_READ", 0)
     session = open_page(tiny_folder, layers="0-2", rank=3, layer=2)
 
     def endless(*args, progress):
@@ -201,6 +202,30 @@ def test_a_pinned_direction_is_read_on_its_pinned_card_alone(tiny_folder, monkey
     session = open_page(tiny_folder, layers="0-2", rank=2, layer=1, direction=1, pins="1.0")
     read_picked(session)
     assert texts(session).count("What it makes the model say") == 1
+
+
+def test_the_page_shows_the_directions_of_the_edits_method(tiny_folder, monkeypatch):
+    monkeypatch.setattr(lens, "FEWEST_READ", 0)
+    session = open_page(tiny_folder, layers="0-2", rank=2, layer=1, direction=2, method="fisher", pins="0.1,1.0")
+    drawn = texts(session)
+    # Fisher's has one direction a layer: of the pins one is there, and of the picked direction there is none.
+    assert heads(session) == ["Layer 1 · direction 1", "Direction 1"] and "Layer 1, by Fisher" in drawn
+    assert "What centring keeps out" not in drawn
+    assert "--method fisher" in "\n".join(block.value for block in session.code)
+    session.button(key="pick_pinned_1_0").click().run()
+    read_picked(session)
+    study = shared_models.shelf().find_study(session.session_state["view"].study_key)
+    bench = shared_models.shelf().workbench(session.session_state["view"].study_key.model)
+    (expected,) = causal.read_causally(
+        bench.model, causal.run_clean(bench.model, [1]), 1, study.of("fisher")[1].basis, off=study.sinks.dimensions
+    )
+    assert poles_html(expected) in texts(session)
+    session.button_group(key="part_pinned_1_0").set_value("pairs").run()
+    run_until(session, lambda session: '<div class="pairs-apart">' in texts(session))
+    asked = work.Asked(Fitted(session.session_state["view"].study_key, study.made), 1, 0, "fisher")
+    one = work.PAIRS.find(asked).most[0]
+    total = float(study.embeddings.toxic[1, one.index] @ study.of("fisher")[1].basis[0])
+    assert float(one.toxic.contributions.sum()) == pytest.approx(total, abs=1e-3)
 
 
 def test_what_could_be_chance_is_pale_and_rude_words_are_marked():

@@ -155,12 +155,12 @@ def test_a_first_visits_fit_needs_no_options():
     assert commands.fit_command(StudyKey()) == ["detox", "fit", "--out", "my-study"]
 
 
-@pytest.mark.parametrize("asked", [("causal", False), ("lens", True), ("product", False)])
+@pytest.mark.parametrize("asked", [("causal", None, False), ("lens", "fisher", True), ("product", "detox", False)])
 def test_the_reading_of_directions_reads_back(asked):
     context = parse("directions", commands.directions_command(KEY, (1, 2, 5), 7, *asked)[2:])
-    assert read_said(context, ReadPlan()).over(ReadPlan()) == ReadPlan((1, 2, 5), 7, 10, asked[0])
+    assert read_said(context, ReadPlan()).over(ReadPlan()) == ReadPlan((1, 2, 5), 7, 10, *asked[:2])
     assert read_said(context, StudyModel()).values == {"device": "cpu", "dtype": "float32"}
-    assert context.params["as_json"] == asked[1]
+    assert context.params["as_json"] == asked[2]
 
 
 def test_a_comparison_reads_back_as_its_prompts():

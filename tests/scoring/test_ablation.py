@@ -33,7 +33,7 @@ def test_only_the_one_direction_is_removed(study, direction):
 
 def test_toxicity_and_drift_are_measured_beside_random_directions(bench, study):
     plan = replace(ABLATION_EVALUATION, limit_prompts=3, neutral=TextSpec(limit=4))
-    found = ablate(bench.model, study, 1, 2, plan)
+    found = ablate(bench.model, study, 1, 2, plan=plan)
     assert {"profanity", "drift"} <= {score.name for score in found.scores}
     drift = found["drift"].effect
     assert drift.before.mean == pytest.approx(0, abs=1e-6) and drift.after.mean > 1e-6 and len(drift.control.draws) == 3
