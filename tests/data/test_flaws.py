@@ -39,6 +39,14 @@ def test_a_pair_that_repeats_an_earlier_one_but_for_trifles_is_nearly_a_duplicat
     assert flaws_of(GOOD, LONG, Pair(prompt, toxic, civil)) == [set(), set(), {NEAR_DUPLICATE}]
 
 
+def test_a_pair_is_nearly_a_duplicate_of_one_that_has_two_words_more_in_twenty():
+    words = [f"word{number}" for number in range(9)]
+    civil = " ".join(words[:9]) + " idiot moron"
+    longer, shorter = Pair("", " ".join(words), civil), Pair("", " ".join(words), " ".join(words))
+    assert flaws_of(longer, Pair("", shorter.toxic, "well " + civil))[1] == {NEAR_DUPLICATE}
+    assert NEAR_DUPLICATE in flaws_of(longer, shorter)[1]
+
+
 def test_pairs_that_share_a_prompt_or_a_side_or_most_of_a_sentence_are_not_nearly_duplicates():
     prompted = Pair(LONG.prompt, " He is a moron, a pathetic one.", " He is a fair man, a patient one.")
     half = Pair(LONG.prompt, LONG.toxic, " He was quick to hear all of us, and told the other side to wait.")

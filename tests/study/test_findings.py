@@ -14,7 +14,15 @@ from detox_engine.forward.embedded_pairs import Embeddings
 from detox_engine.forward.sinks import Sinks
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sources import PairSpec
-from detox_engine.study.findings import RIDGES, Finding, describe_verdict, judge_pairs, judge_sinks, score_unseen
+from detox_engine.study.findings import (
+    RIDGES,
+    Finding,
+    describe_verdict,
+    estimate_length_share,
+    judge_pairs,
+    judge_sinks,
+    score_unseen,
+)
 from detox_engine.study.methods import fit_subspaces
 from detox_engine.study.study import Study
 from detox_engine.workbench import Workbench
@@ -71,6 +79,16 @@ def test_directions_that_follow_the_length_of_the_texts_are_found_out(longer):
     (found,) = (finding for finding in judge(embed(0.0, lengths, sink=60.0)) if finding.kind == "length")
     assert found.value > 0.9 and f"Length explains {found.value:.0%}" in found.sentence
     assert "layers 2-3" in found.sentence.replace("–", "-") and "equally long" in found.sentence
+
+
+def test_length_is_found_out_where_it_is_all_that_pairs_have_in_common_though_most_of_each_is_its_own():
+    lengths = draw_lengths((6, 18), (4, 12))
+    embeddings = embed(0.0, lengths, sink=12.0, noise=0.5)
+    directions = [subspace.basis[0] for subspace in fit_subspaces(embeddings.toxic, embeddings.civil, 1)]
+    along = torch.stack([(embeddings.toxic - embeddings.civil)[layer] @ directions[layer] for layer in (2, 3)])
+    share, explained = estimate_length_share(along.numpy(), lengths.numpy())
+    assert share.mean > 0.9 and explained.high < 0.5
+    assert "length" in {finding.kind for finding in judge(embeddings)}
 
 
 def test_a_little_that_is_due_to_length_is_let_be_however_well_it_correlates():
@@ -154,6 +172,13 @@ def test_five_swapped_pairs_among_a_hundred_are_found_and_three_of_them_named_by
     assert (found.kind, found.value) == ("flips", 5)
     assert "5 of 100 pairs" in found.sentence and "(lines 13, 31, 50 and 2 more)" in found.sentence
     assert "swapped" in found.sentence
+
+
+def test_pairs_that_lean_the_other_way_among_many_that_hardly_lean_do_not_stand_out():
+    embeddings = embed(1.0, noise=0.8)
+    scores = score_unseen((embeddings.toxic - embeddings.civil)[2:])
+    assert 0.02 < (scores < 0).mean() < 0.3
+    assert judge(embeddings) == ()
 
 
 # texts
