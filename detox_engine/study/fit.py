@@ -24,8 +24,8 @@ from detox_engine.data.texts import read_text
 from detox_engine.errors import Progress, ignore_progress
 from detox_engine.forward.embed import embed_pairs
 from detox_engine.forward.embedded_pairs import Embeddings, TokenMoments
-from detox_engine.forward.sink_search import find_sinks
 from detox_engine.forward.sinks import Sinks
+from detox_engine.forward.sinks.search import find_sinks
 from detox_engine.model.anatomy import Anatomy
 from detox_engine.model.load import OpenModel, load_model
 from detox_engine.model.threads import run_side_by_side

@@ -9,8 +9,8 @@ import torch
 from detox_engine.data.columns import Pair
 from detox_engine.forward.embed import embed_pairs
 from detox_engine.forward.embedded_pairs import TokenMoments
-from detox_engine.forward.sink_search import find_sinks
 from detox_engine.forward.sinks import FACTOR, Sinks
+from detox_engine.forward.sinks.search import find_sinks
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sources import PairSpec
 from detox_engine.study.study import Study
