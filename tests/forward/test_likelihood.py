@@ -90,7 +90,7 @@ def test_a_matched_control_moves_predictions_as_far_as_the_edit(family: str, str
     matched = [replace(each, strength=match.strength) for each, match in zip(drawn, matches, strict=True)]
     moved = read_likelihoods(model, spans, [None, edit, *drawn, *matched]).divergence.sum(1)
     assert all(match.reached and match.strength * strength > strength**2 for match in matches)
-    assert moved[5:] == pytest.approx([moved[1]] * 3, rel=0.1)
+    assert moved[5:] == pytest.approx([moved[1]] * 3, rel=0.02)
     assert max(moved[2:5]) < 0.7 * moved[1]
 
 
@@ -105,14 +105,14 @@ def test_a_control_that_cannot_be_matched_is_as_strong_as_any_that_was_tried():
 
 def test_the_strength_between_two_that_were_read_is_that_of_a_power_law():
     for power in (1.5, 2.0, 3.0):
-        moved = 0.01 * np.array(MATCHING) ** power
+        moved = {times: 0.01 * times**power for times in MATCHING}
         for times in (1.0, 1.7, 3.0, 5.0, 9.0):
             assert match_divergence(moved, 0.01 * times**power) == pytest.approx((times, 0.01 * times**power))
     # Below all that were read, KL grows with the square; nothing is needed to move nothing.
-    assert match_divergence(np.array([0.04, 0.3, 1.0]), 0.01) == pytest.approx((0.5, 0.01))
-    assert match_divergence(np.array([0.04, 0.3, 1.0]), 0.0) == (0.0, 0.0)
-    assert match_divergence(np.array([0.0, 0.0, 0.09]), 0.01) == pytest.approx((3.0, 0.01))
-    assert match_divergence(np.array([0.1, 0.2, 0.3]), 0.5) == (9.0, 0.3)
+    assert match_divergence({1: 0.04, 3: 0.3, 9: 1.0}, 0.01) == pytest.approx((0.5, 0.01))
+    assert match_divergence({1: 0.04, 3: 0.3, 9: 1.0}, 0.0) == (0.0, 0.0)
+    assert match_divergence({1: 0.0, 3: 0.0, 9: 0.09}, 0.01) == pytest.approx((3.0, 0.01))
+    assert match_divergence({1: 0.1, 3: 0.2, 9: 0.3}, 0.5) == (9, 0.3)
 
 
 def test_chunks_of_positions_do_not_change_the_sums(monkeypatch):
