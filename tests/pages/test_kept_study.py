@@ -94,12 +94,12 @@ def test_installing_fits_a_model_at_hand_once(at_hand, monkeypatch):
 
     class Loaded(Workbench):
         @classmethod
-        def load(cls, spec):
+        def load(cls, spec, progress):
             loaded.append(spec.name)
             return cls(open_tiny("gpt2"))
 
-        def fit(self, plan, **options):
-            return super().fit(PLAN, **options)
+        def fit(self, plan, progress, **options):
+            return super().fit(PLAN, progress, **options)
 
     monkeypatch.setattr("detox_engine.workbench.Workbench", Loaded)
     name = at_hand[0].model.name

@@ -105,11 +105,13 @@ def keep_study(key: StudyKey, study: Study) -> None:
 
 def main(name: str = BUNDLED) -> None:
     """Fit a model at hand as on a first visit and keep the study, unless it is kept already."""
+    from detox_engine.cli.output import progress_bars
     from detox_engine.workbench import Workbench
 
     key = StudyKey(ModelSpec(name))
     if read_study(key) is None:
-        keep_study(key, Workbench.load(key.model).fit(key.fit, keep_moments=False))
+        with progress_bars() as progress:
+            keep_study(key, Workbench.load(key.model, progress).fit(key.fit, progress, keep_moments=False))
 
 
 if __name__ == "__main__":
