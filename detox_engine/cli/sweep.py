@@ -25,6 +25,7 @@ from detox_engine.cli.flags import (
 from detox_engine.cli.output import plain, show_estimate, show_number
 from detox_engine.plans.choice import list_in_words, usual_options
 from detox_engine.plans.commands import PERPLEXITY_LIMIT
+from detox_engine.plans.edit import SITES
 from detox_engine.plans.evaluation import RANDOM, ControlKind, SweepPlan
 from detox_engine.plans.layers import format_layers
 from detox_engine.plans.sources import StudyModel
@@ -84,7 +85,8 @@ def plan_grid(study: "Study", said: Said[SweepPlan], options: Mapping[str, Any])
     """The grid asked for; of the ranks that nobody asked for, those that the method has directions for."""
     method = said.values.get("method", study.suggested_edit.method)
     kept = study.kept_of(method)
-    plan = said.over(SweepPlan(ranks=tuple(rank for rank in SweepPlan.ranks if rank <= kept), method=method))
+    ranks = tuple(rank for rank in SweepPlan.ranks if rank <= kept)
+    plan = said.over(SweepPlan(ranks=ranks, method=method, sites=study.suggested_edit.sites))
     evaluation = plan.evaluation.with_options(options)
     choose(evaluation)
     starts, ends = (layers and layers_of(study, layers) for layers in (plan.starts, plan.ends))
@@ -113,6 +115,8 @@ def sweep_table(
         before = sweep.points[0].effects
         unedited = ", ".join(f"{name} {show_number(effect.before.mean)}" for name, effect in before.items())
         facts.append(f"Unedited: {unedited}.")
+        edit = sweep.points[0].edit
+        facts.append(f"All settings: directions of {edit.method}, removed from {SITES[edit.sites]}.")
     if choice is not None:
         facts.append(choice.reason)
     instead = " and ".join(RANDOM[kind] for kind in kinds)

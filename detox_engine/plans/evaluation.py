@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from detox_engine.errors import InputError
 from detox_engine.plans.choice import CHOICES, Choice, choice_of
-from detox_engine.plans.edit import SUGGESTION, EditPlan
+from detox_engine.plans.edit import SUGGESTION, EditPlan, Sites
 from detox_engine.plans.layers import LAYERS
 from detox_engine.plans.option import numbers, option, sentence
 from detox_engine.plans.sampling import SamplingPlan
@@ -139,6 +139,7 @@ class SweepPlan:
     )
     evaluation: EvaluationPlan = option(SWEEP_EVALUATION, "What each setting is measured with.")
     method: str = option(EditPlan.method, sentence(EditPlan, "method"), "--method", usual=SUGGESTION)
+    sites: Sites = option(EditPlan.sites, sentence(EditPlan, "sites"), "--sites", usual=SUGGESTION)
 
     def __post_init__(self) -> None:
         if not (self.ranks and self.strengths) or self.starts == () or self.ends == ():

@@ -10,6 +10,7 @@ from detox_engine.plans.edit import EditPlan, record_edit
 from detox_engine.plans.layers import format_layers
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.scoring.evaluation import Evaluation
+from detox_engine.scoring.results import SweepPoint
 from detox_engine.scoring.scorers import record_plan
 from detox_engine.scoring.sweep import Sweep
 
@@ -78,16 +79,24 @@ def record_evaluation(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def record_sweep(sweep: Sweep) -> list[dict[str, Any]]:
-    """One record for each setting: layers, rank, strength, and each scorer's effect under its name."""
+    """One record for each setting: what tells its edit, and each scorer's effect under its name."""
     return [
         {
-            "layers": format_layers(point.layers),
-            "rank": point.rank,
-            "strength": point.strength,
+            **_record_setting(point),
             **{name: record_effect(effect) for name, effect in point.effects.items()},
         }
         for point in sweep.points
     ]
+
+
+def _record_setting(point: SweepPoint) -> dict[str, Any]:
+    return {
+        "layers": format_layers(point.layers),
+        "rank": point.rank,
+        "strength": point.strength,
+        "method": point.method,
+        "sites": point.sites,
+    }
 
 
 def tabulate_sweep(sweep: Sweep) -> tuple[list[str], list[list[Any]]]:
@@ -96,7 +105,7 @@ def tabulate_sweep(sweep: Sweep) -> tuple[list[str], list[list[Any]]]:
     parts = ("mean", "low", "high")
     columns, rows = [], []
     for point in sweep.points:
-        row = {"layers": format_layers(point.layers), "rank": point.rank, "strength": point.strength}
+        row = _record_setting(point)
         for name in names:
             for side, estimate in list_sides(point.effects[name]):
                 row |= {f"{name}_{side}_{part}": getattr(estimate, part) for part in parts}

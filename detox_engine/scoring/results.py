@@ -9,7 +9,7 @@ from typing import Any
 from detox_engine.disk import write_whole
 from detox_engine.errors import InputError
 from detox_engine.estimates import Control, Effect, Estimate
-from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.edit import EditPlan, Sites
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,13 @@ class SweepPoint:
     effects: Mapping[str, Effect]
     """Scorer -> its effect, with controls of the same rank and layers."""
     method: str = EditPlan.method
+    sites: Sites = EditPlan.sites
     unmatched: int = 0
     """Draws of a matched control that move neutral text less than the setting at any strength that was tried."""
 
     @property
     def edit(self) -> EditPlan:
-        return EditPlan(self.layers, self.rank, self.strength, method=self.method)
+        return EditPlan(self.layers, self.rank, self.strength, method=self.method, sites=self.sites)
 
 
 def load_points(file: Path) -> dict[str, SweepPoint]:
@@ -42,9 +43,10 @@ def load_points(file: Path) -> dict[str, SweepPoint]:
         for number, line in enumerate(lines, start=1):  # noqa: B007  (the except clause names it)
             record = json.loads(line)
             effects = {name: _read_effect(effect) for name, effect in record["scorers"].items()}
-            method, unmatched = record.get("method", EditPlan.method), record.get("unmatched", 0)
+            # Files of earlier versions know of one method, one site and one kind of control.
+            later = {name: record[name] for name in ("method", "sites", "unmatched") if name in record}
             points[record["key"]] = SweepPoint(
-                tuple(record["layers"]), record["rank"], record["strength"], effects, method, unmatched
+                tuple(record["layers"]), record["rank"], record["strength"], effects, **later
             )
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(
@@ -79,6 +81,7 @@ def keep_points(file: Path, points: Mapping[str, SweepPoint]) -> None:
                 "rank": point.rank,
                 "strength": point.strength,
                 "method": point.method,
+                "sites": point.sites,
                 "scorers": {name: asdict(effect) for name, effect in point.effects.items()},
                 "unmatched": point.unmatched,
             }

@@ -59,7 +59,7 @@ def make_grid(plan: SweepPlan, layers: int) -> tuple[EditPlan, ...]:
     ends = (layers - 1,) if plan.ends is None else plan.ends
     check_layers((*starts, *ends), layers)
     grid = tuple(
-        EditPlan(tuple(range(start, end + 1)), rank, strength, method=plan.method)
+        EditPlan(tuple(range(start, end + 1)), rank, strength, method=plan.method, sites=plan.sites)
         for rank, start, end, strength in product(
             *(sorted(set(values)) for values in (plan.ranks, starts, ends, plan.strengths))
         )
@@ -164,7 +164,8 @@ def _measure(
             for scorer in materials.scorers
         }
         unmatched = sum(not match.reached for match in matches)
-        points.append(SweepPoint(setting.layers, setting.rank, setting.strength, effects, setting.method, unmatched))
+        edit = (setting.layers, setting.rank, setting.strength, effects, setting.method, setting.sites)
+        points.append(SweepPoint(*edit, unmatched))
     return points
 
 
@@ -186,7 +187,8 @@ def _describe(model: OpenModel, plan: SweepPlan, materials: Materials) -> dict[s
 def _hash_setting(study: Study, setting: EditPlan, common: Mapping[str, Any]) -> str:
     """The key under which a setting's results are kept: what they depend on, the directions themselves too."""
     digest = hashlib.sha256(json.dumps(common, sort_keys=True).encode())
-    digest.update(json.dumps([setting.layers, setting.rank, setting.strength, setting.method]).encode())
+    plan = [setting.layers, setting.rank, setting.strength, setting.method, setting.sites]
+    digest.update(json.dumps(plan).encode())
     for layer in setting.layers:
         digest.update(study.of(setting.method)[layer].basis[: setting.rank].contiguous().numpy().tobytes())
     return digest.hexdigest()

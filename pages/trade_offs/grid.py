@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.evaluation import SWEEP_EVALUATION, SweepPlan
 from detox_engine.plans.option import option_of, sentence, shortest
 from pages.trade_offs.picks import TradeOffsPicks
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
 STRENGTHS = [shortest(strength) for strength in option_of(SweepPlan, "strengths").offers]
 
 
-def pick_sweep_plan(study: Study, method: str) -> SweepPlan | None:
-    """The grid of a method's directions, and what its settings are measured with; None while a source is missing.
+def pick_sweep_plan(study: Study, edit: EditPlan) -> SweepPlan | None:
+    """The grid of the edit's method and sites, and what its settings are measured with; None while a source is missing.
 
     Raises:
         InputError: the choices do not go together.
     """
     picks: TradeOffsPicks = state.view()["trade_offs"]
-    _pick_grid(study, picks, method)
+    _pick_grid(study, picks, edit.method)
     bound = state.bind("sweep_details", "trade_offs.details", show=lambda _: picks.has_details)
     if st.toggle("Choose what each setting is measured with", **bound):
         pick_evaluation_plan("trade_offs.measures", "sweep")
@@ -35,7 +36,7 @@ def pick_sweep_plan(study: Study, method: str) -> SweepPlan | None:
             f"Each setting writes after {SWEEP_EVALUATION.limit_prompts} prompts and reads "
             f"{SWEEP_EVALUATION.neutral.limit} neutral texts, and so does a random subspace of its size."
         )
-    return state.view()["trade_offs"].plan(study, method)
+    return state.view()["trade_offs"].plan(study, edit)
 
 
 def _pick_grid(study: Study, picks: TradeOffsPicks, method: str) -> None:

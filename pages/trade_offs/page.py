@@ -59,7 +59,7 @@ def draw(page: StudyPage[TradeOffsPicks]) -> None:
     answered, sweep = SWEEP.latest() or (None, None)
     if answered is not None and answered.fitted != page.fitted:
         answered, sweep = None, None
-    pick = partial(pick_sweep_plan, page.study, page.edit.method)
+    pick = partial(pick_sweep_plan, page.study, page.edit)
     plan = pick_folded("What to try", ":material/grid_on:", sweep is not None, pick)
     asked = Asked(page.fitted, plan) if plan is not None else None
     draw_run(page, asked, answered, sweep)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from detox_engine.errors import InputError
+from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.evaluation import SWEEP_EVALUATION, SweepPlan
 from detox_engine.plans.layers import LAYERS
 from detox_engine.plans.option import Form, numbers, read_number, split
@@ -79,8 +80,8 @@ class TradeOffsPicks(Picks):
     def ends_of(self, study: Study) -> tuple[int, ...]:
         return (study.layers - 1,) if self.ends is None else self.ends
 
-    def plan(self, study: Study, method: str) -> SweepPlan | None:
-        """What is tried of a method's directions; None while a source of what it is measured with is missing.
+    def plan(self, study: Study, edit: EditPlan) -> SweepPlan | None:
+        """What is tried of the edit's method at its sites; None while a source of what it is measured with is missing.
 
         Raises:
             InputError: the picks do not go together.
@@ -89,11 +90,12 @@ class TradeOffsPicks(Picks):
         first, last, step = self.starts_of(study)
         starts, ends = tuple(range(first, last + 1, step)), tuple(sorted(self.ends_of(study)))
         grid = SweepPlan(
-            tuple(sorted(self.ranks_of(study, method))),
+            tuple(sorted(self.ranks_of(study, edit.method))),
             None if starts == tuple(range(study.layers)) else starts,
             None if ends == (study.layers - 1,) else ends,
             tuple(sorted({read_strength(text) for text in self.strengths})),
-            method=method,
+            method=edit.method,
+            sites=edit.sites,
         )
         return None if evaluation is None else replace(grid, evaluation=evaluation)
 

@@ -120,6 +120,20 @@ def test_settings_in_one_pass_score_as_each_does_alone(bench: Workbench, study: 
     assert len({point.effects["drift"].after.mean for point in sweep.points}) == 12
 
 
+def test_settings_act_at_the_sites_of_the_plan(bench: Workbench, study: Study, plan: SweepPlan, tmp_path: Path):
+    measure = replace(plan.evaluation, scorers=("drift",), control="plain")
+    small = replace(plan, ranks=(1,), starts=(1,), strengths=(1.0,), evaluation=measure)
+    found = {}
+    for sites in ("mlp", "attention", "both"):
+        (point,) = run_sweep(bench.model, study, replace(small, sites=sites), tmp_path / "kept.jsonl").points
+        alone = evaluate(bench.model, study, point.edit, measure)["drift"].effect
+        assert point.edit == EditPlan((1, 2), 1, sites=sites)
+        assert point.effects["drift"].after.mean == pytest.approx(alone.after.mean, rel=1e-4)
+        found[sites] = point
+    assert len({point.effects["drift"].after.mean for point in found.values()}) == 3
+    assert {point.sites for point in load_points(tmp_path / "kept.jsonl").values()} == found.keys()
+
+
 def test_stopped_and_resumed_sweep_gives_the_same_table(
     bench: Workbench, study: Study, plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
