@@ -281,3 +281,21 @@ def test_a_study_of_sides_drawn_by_lot_does_not_isolate_toxicity(bench, tmp_path
     study = bench.fit(write_rows(tmp_path / "pairs.jsonl", rows))
     assert [finding.kind for finding in study.findings] == ["separation"]
     assert not study.isolates_toxicity and "do not separate" in study.verdict
+
+
+def test_a_study_of_the_same_words_at_unequal_length_is_found_out_by_the_tokens_that_its_model_read(bench, tmp_path):
+    lot, words = random.Random(0), " ".join(SENTENCES).split()
+    rows = []
+    for _ in range(60):
+        sides = [" ".join(lot.choices(words, k=count)) for count in (lot.randint(2, 5), lot.randint(12, 20))]
+        rows.append({"civil": sides[0], "toxic": sides[1]})
+    study = bench.fit(write_rows(tmp_path / "longer.jsonl", rows))
+    assert study.findings[0].kind == "length" and "(length" in study.verdict
+
+
+def test_swapped_sides_are_named_by_their_lines(bench, tmp_path):
+    rows = make_rows()
+    for line in (5, 17, 30):
+        rows[line - 1] = {"toxic": rows[line - 1]["civil"], "civil": rows[line - 1]["toxic"]}
+    (found,) = bench.fit(write_rows(tmp_path / "pairs.jsonl", rows)).findings
+    assert found.kind == "flips" and "(lines 5, 17, 30)" in found.sentence
