@@ -12,10 +12,11 @@ from detox_engine.plans.read import Measure
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec
 from detox_engine.reading.directions import DirectionReading, read_directions
+from detox_engine.scoring.evaluation import check_suggestion
 from detox_engine.scoring.scorers.profanity import ProfanityScorer
 from detox_engine.scoring.toxicity import score_comparisons
 from detox_engine.scoring.trial import TextScorer
-from detox_engine.study.fit import extend_study, fit_study
+from detox_engine.study.fit import extend_study, fit_and_suggest, fit_study
 from detox_engine.study.study import Study
 
 
@@ -42,6 +43,15 @@ class Workbench:
         """From pairs to the toxic subspace of every layer; see `fit_study`."""
         return fit_study(self.model, plan, progress, keep_moments=keep_moments)
 
+    def fit_and_suggest(
+        self,
+        plan: FitPlan = FitPlan(),  # noqa: B008
+        progress: Progress = ignore_progress,
+        keep_moments: bool = True,
+    ) -> Study:
+        """As `fit`, and the study suggests an edit; see `fit_and_suggest`."""
+        return fit_and_suggest(self.model, plan, progress, keep_moments=keep_moments)
+
     def extend(self, study: Study, more: PairSpec, progress: Progress = ignore_progress) -> Study:
         """The study of its pairs and `more` of them; see `extend_study`."""
         return extend_study(self.model, study, more, progress)
@@ -63,6 +73,10 @@ class Workbench:
         """The edit that `plan` asks for, checked against the study and this model."""
         study.require_fit(self.model)
         return make_edit(study.of(plan.method), plan)
+
+    def check(self, study: Study, progress: Progress = ignore_progress) -> Study:
+        """The study with its suggestion confirmed or refuted; see `check_suggestion`."""
+        return check_suggestion(self.model, study, progress)
 
     def compare(
         self,

@@ -27,16 +27,17 @@ COLUMNS = 100
 
 COMMANDS = (
     "detox fit --model bundled --pairs bundled --out my_study",
+    "detox check my_study",
     "detox directions my_study --layers 5-6 --rank 1 --top 5",
     "detox compare my_study --prompts bundled --limit-prompts 3",
 )
 
 SCRIPT = """\
-from detox_engine import EditPlan, FitPlan, ModelSpec, SamplingPlan, Workbench
+from detox_engine import FitPlan, ModelSpec, SamplingPlan, Workbench
 
 bench = Workbench.load(ModelSpec("bundled"))
-study = bench.fit(FitPlan())
-plan = EditPlan(study.suggested_layers, study.suggested_rank)
+study = bench.fit_and_suggest(FitPlan())
+plan = study.suggested_edit
 
 first = bench.read(study, layers=[6], rank=1, top=6)[0]
 print("toxic pole of layer 6:", *(score.token for score in first.reading.toxic_pole))

@@ -10,7 +10,17 @@ from rich.table import Table
 from rich.text import Text
 
 from detox_engine.cli import output
-from detox_engine.cli.flags import Json, Said, StudyFolder, asks, load_study, load_workbench, model_of, plan_edit
+from detox_engine.cli.flags import (
+    Json,
+    Said,
+    StudyFolder,
+    asks,
+    load_study,
+    load_workbench,
+    model_of,
+    plan_edit,
+    tell_source,
+)
 from detox_engine.cli.output import plain, printable
 from detox_engine.errors import InputError
 from detox_engine.plans.edit import EditPlan
@@ -40,7 +50,7 @@ def compare(
     """Write continuations before and after the edit, with the same luck, and score both."""
     with output.progress_bars() as progress:
         fitted = load_study(study)
-        plan = plan_edit(fitted, edit)
+        plan, source = plan_edit(fitted, edit), tell_source(fitted, edit)
         texts = read_prompts_for(model_of(fitted, model).name, prompt, prompts)[:limit_prompts]
         bench = load_workbench(fitted, model, progress)
         comparisons = bench.compare(fitted, plan, texts, sampling, progress, probabilities=False)
@@ -48,7 +58,7 @@ def compare(
     if cut:
         output.print_note(f"Prompts cut from the left, to fit into the model's context: {cut} of {len(texts)}.")
     if not as_json:
-        output.show(output.plain(output.tell_edit(plan, not edit.values.keys() & {"layers", "rank"})))
+        output.show(output.plain(output.tell_edit(plan, source)))
         return output.show(comparison_table(comparisons))
     from detox_engine.scoring.records import record_comparisons
 

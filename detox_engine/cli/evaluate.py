@@ -21,6 +21,7 @@ from detox_engine.cli.flags import (
     load_study,
     load_workbench,
     model_of,
+    tell_source,
 )
 from detox_engine.cli.output import plain, show_estimate, tell_edit
 from detox_engine.disk import write_json, write_whole
@@ -74,6 +75,7 @@ def evaluate(
             fit_paper_study(study, model, pairs, progress)
         fitted = load_study(study)
         change = check_edit(fitted, edit.over(usual_edit(fitted, model, preset)))
+        source = tell_source(fitted, edit) if preset is None else ""
         from detox_engine.scoring.evaluation import evaluate as evaluate_edit
         from detox_engine.scoring.records import record_evaluation, record_scores
 
@@ -86,7 +88,7 @@ def evaluate(
         write_report(report, record_evaluation(evaluation))
     if as_json:
         return output.print_json(record_scores(evaluation))
-    return output.show(evaluation_table(evaluation, preset is None and not edit.values.keys() & {"layers", "rank"}))
+    return output.show(evaluation_table(evaluation, source))
 
 
 def plan_evaluation(said: Said[EvaluationPlan], preset: str | None) -> EvaluationPlan:
@@ -130,7 +132,7 @@ def write_report(file: Path, record: dict[str, Any]) -> None:
         raise InputError(f"{file} cannot be written ({error.strerror}): name another file for the report.") from None
 
 
-def evaluation_table(evaluation: "Evaluation", suggested: bool) -> RenderableType:
+def evaluation_table(evaluation: "Evaluation", source: str) -> RenderableType:
     """One row for each scorer, its controls beside it, and the edit's proof below."""
     from detox_engine.scoring.evaluation import describe_matches
 
@@ -149,7 +151,7 @@ def evaluation_table(evaluation: "Evaluation", suggested: bool) -> RenderableTyp
     left = max(entry.along_after for entry in proof.changes)
     fates = [outcome.fate for outcome in evaluation.prompts]
     facts = [
-        tell_edit(evaluation.edit, suggested),
+        tell_edit(evaluation.edit, source),
         "In brackets 95 % intervals; controls are random subspaces of the same rank on the same layers.",
         f"The edit changes a layer's weights by up to {change:.2%} of their norm, leaves {left:.1e} of it along the "
         f"removed directions, and was undone {'bit for bit' if proof.before == proof.undone else 'INCOMPLETELY'}.",

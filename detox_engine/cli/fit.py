@@ -14,10 +14,12 @@ from detox_engine.cli.flags import Json, Out, Said, StudyFolder, absolute, asks,
 from detox_engine.cli.output import plain
 from detox_engine.plans.choice import list_in_words, usual_options
 from detox_engine.plans.commands import as_text
+from detox_engine.plans.edit import describe_edit
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.layers import format_layers
 from detox_engine.plans.sources import ModelSpec, MorePairs, PairSpec, StudyModel
 from detox_engine.study.methods import methods
+from detox_engine.study.suggestion import record_suggested
 
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
@@ -59,7 +61,9 @@ def _show_study(study: "Study", folder: Path, as_json: bool) -> None:
             "tokens": study.tokens,
             "seconds": study.seconds,
             "dominant_ranks": study.dominant_ranks,
-            "suggested": {"layers": format_layers(study.suggested_layers), "rank": study.suggested_rank},
+            "suggested": record_suggested(study.suggestion),
+            "reason": study.suggestion and study.suggestion.reason,
+            "starting_point": {"layers": format_layers(study.suggested_layers), "rank": study.suggested_rank},
             "findings": [asdict(finding) for finding in study.findings],
             "isolates_toxicity": study.isolates_toxicity,
         }
@@ -90,7 +94,21 @@ def fit_table(study: "Study", folder: str) -> RenderableType:
         *(["* Layers that write what attention sinks hold, or cancel it."] if writes_sinks(study) else []),
         *(finding.sentence for finding in study.findings),
         *filter(None, [study.verdict]),
-        f"Suggested edit: layers {format_layers(study.suggested_layers)}, rank {study.suggested_rank}.",
+        *tell_suggestion(study, folder),
         f"The study is in {folder}; read it with: detox directions {as_text([folder])}",
     )
     return Group(table, *(plain(fact) for fact in facts))
+
+
+def tell_suggestion(study: "Study", folder: str) -> tuple[str, ...]:
+    """What is suggested and on what evidence, or that nothing is; and what to do."""
+    suggestion = study.suggestion
+    begin = f"layers {format_layers(study.suggested_layers)}, rank {study.suggested_rank}"
+    if suggestion is None:
+        return (f"Starting point: {begin}.",)
+    if suggestion.edit is None:
+        return f"No edit is suggested. {suggestion.reason}", f"A starting point to explore from: {begin}."
+    return (
+        f"Suggested edit, {suggestion.status}: {describe_edit(suggestion.edit)}. {suggestion.reason}",
+        f"Confirm it by a short generation with: detox check {as_text([folder])}",
+    )

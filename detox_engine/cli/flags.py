@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, get_origin
 
 import typer
 
+from detox_engine.cli import output
 from detox_engine.errors import InputError, Progress
 from detox_engine.plans.edit import EditBeside, EditPlan
 from detox_engine.plans.layers import EVERY_LAYER, format_layers
@@ -172,6 +173,22 @@ def plan_edit(study: "Study", said: Said[EditPlan]) -> EditPlan:
     suggested = study.suggested_edit
     kept = study.kept_of(said.values.get("method", suggested.method))
     return check_edit(study, said.over(replace(suggested, rank=min(suggested.rank, kept))))
+
+
+def tell_source(study: "Study", said: Said[EditPlan]) -> str:
+    """Where an edit comes from of which so much was said: nothing where it is the person's own.
+
+    A note says so where nothing was said and nothing is suggested.
+    """
+    if said.values.keys() - {"switched_off", "edit_bias"}:
+        return ""
+    suggestion = study.suggestion
+    if suggestion is None:
+        return "the study's starting point"
+    if suggestion.edit is None:
+        output.print_note(f"No edit is suggested for this study, so its starting point is taken. {suggestion.reason}")
+        return "the study's starting point; nothing is suggested"
+    return f"suggested by the study, {suggestion.status}"
 
 
 def plan_edit_beside(study: "Study", said: Said[EditBeside]) -> EditPlan | None:

@@ -82,9 +82,9 @@ def progress_bars() -> Iterator[ProgressCallback]:
         yield show
 
 
-def tell_edit(plan: EditPlan, suggested: bool) -> str:
-    source = " (suggested by the study)" if suggested else ""
-    return f"Edit: {describe_edit(plan)}{source}."
+def tell_edit(plan: EditPlan, source: str) -> str:
+    """The edit and where it comes from, if it is not the person's own."""
+    return f"Edit: {describe_edit(plan)}{f' ({source})' if source else ''}."
 
 
 def print_csv(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from detox_engine.errors import InputError
-from detox_engine.plans.layers import LAYERS, SET_OF_DIRECTIONS, format_layers
+from detox_engine.plans.layers import LAYERS, SET_OF_DIRECTIONS, format_layers, parse_layers
 from detox_engine.plans.option import option, sentence
 
 Site = Literal["mlp", "attention"]
@@ -110,6 +111,12 @@ def record_edit(plan: EditPlan) -> dict[str, Any]:
         "sites": plan.sites,
         "method": plan.method,
     }
+
+
+def read_edit(record: Mapping[str, Any], layers: int) -> EditPlan:
+    """What `record_edit` wrote, for a model of `layers` layers."""
+    off = frozenset((layer, direction) for layer, direction in record["switched_off"])
+    return EditPlan(**{**record, "layers": parse_layers(record["layers"], layers), "switched_off": off})
 
 
 def describe_edit(plan: EditPlan) -> str:

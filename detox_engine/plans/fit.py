@@ -13,6 +13,10 @@ from detox_engine.plans.sources import PairSpec
 
 Pooling = Literal["mean", "continuation", "last"]
 Sinks = Literal["leave-out", "keep"]
+Budget = Literal["gentle", "strong"]
+BUDGETS: Mapping[Budget, float] = {"gentle": 0.015, "strong": 0.05}
+"""How far a suggested edit may move the model's predictions on neutral text: KL in nats a token. Perplexity rises by
+about as much, 1.5 % and 5 %."""
 PAPER = "detox"
 """The paper's own method."""
 DEFAULT_METHODS = tuple(map(Choice, (PAPER, "fisher", "mean-difference")))
@@ -70,6 +74,20 @@ class FitPlan:
         link="parallel_analysis",
     )
 
+    suggest: bool = option(
+        True,
+        "Look for an edit to suggest, measured on pairs that are held out for it.",
+        "--suggest/--no-suggest",
+        link="suggest",
+    )
+    budget: Budget = option(
+        "gentle",
+        "What a suggested edit may cost: gentle is a KL of 0.015 nats a token of neutral text, strong 0.05.",
+        "--budget",
+        link="budget",
+        words={"gentle": "Gentle, 0.015 nats a token", "strong": "Strong, 0.05 nats a token"},
+    )
+
     def __post_init__(self) -> None:
         chosen = tuple(map(choice_of, self.methods))
         if PAPER not in {choice.name for choice in chosen}:
@@ -83,6 +101,8 @@ class FitPlan:
             raise InputError(f"Pooling is mean, continuation or last, not “{self.pooling}”.")
         if self.sinks not in ("leave-out", "keep"):
             raise InputError(f"Sinks are leave-out or keep, not “{self.sinks}”.")
+        if self.budget not in BUDGETS:
+            raise InputError(f"The budget is gentle or strong, not “{self.budget}”.")
 
     def with_options(self, options: Mapping[str, Any]) -> FitPlan:
         """This plan, the options of its methods out of those of every method, by name."""

@@ -20,12 +20,19 @@ from detox_engine.forward.write import encode_prompt
 from detox_engine.model.load import OpenModel
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.evaluation import ControlKind, EvaluationPlan
+from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import TextSpec
 from detox_engine.scoring.scorer import Described, Scorer, describe
 from detox_engine.scoring.scorers import choose, make_scorers
 from detox_engine.scoring.toxicity import TOXIC, Toxicity
 from detox_engine.scoring.trial import Trial
 from detox_engine.study.study import ModelIdentity, Study, identify, stamp
+from detox_engine.study.suggestion import Change, Check
+
+CHECKED = ("profanity", "mass")
+CHECK_PROMPTS, CHECK_CONTROLS = 64, 2
+CHECK_SAMPLING = SamplingPlan(max_new_tokens=20, samples=2)
+"""What confirms a suggestion or refutes it: seconds on the bundled model, a minute or two on a real one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,6 +218,46 @@ def judge(scorer: Scorer, tally: Tally, plan: EvaluationPlan) -> Score:
     """A scorer's verdict from its tally of: unedited, edited, the random draws of each kind."""
     effect = estimate_effect(tally, plan.resamples, plan.seed, plan.kinds)
     return Score(**describe(scorer), effect=effect)
+
+
+def check_suggestion(model: OpenModel, study: Study, progress: Progress = ignore_progress) -> Study:
+    """The study with its suggestion confirmed or refuted, by a short generation on prompts that provoke.
+
+    Measured are how toxic the continuations are, by words, and how probable rude words were at each token. The control
+    are random directions of the same rank and layers, off the massive dimensions, in which any edit does much.
+
+    Raises:
+        InputError: the study is of another model, or suggests nothing.
+    """
+    study.require_fit(model)
+    chosen = study.require_suggestion()
+    start = perf_counter()
+    plan = EvaluationPlan(CHECKED, limit_prompts=CHECK_PROMPTS, sampling=CHECK_SAMPLING, controls=CHECK_CONTROLS)
+    edit = make_edit(study.of(chosen.method), chosen)
+    off = study.sinks.dimensions if study.sinks is not None else ()
+    materials = prepare(model, plan, progress)
+    rows = (None, edit, *draw_controls(edit, plan.controls, plan.seed, off))
+    trial = Trial(model, rows, materials.prompts, plan.sampling, materials.texts, progress)
+    changes = tuple(
+        _judge_change(scorer.name, scorer.measure(trial), plan)
+        for scorer in materials.scorers
+        if scorer.name == scorer.kind.name
+    )
+    made, _ = stamp()
+    check = Check(changes, len(trial.prompts), plan.sampling.samples, plan.controls, perf_counter() - start, made)
+    return replace(study, suggestion=replace(study.suggestion, check=check))
+
+
+def _judge_change(name: str, tally: Tally, plan: EvaluationPlan) -> Change:
+    """A score from its tally of: unedited, edited, random draws, whose mean item by item is the control."""
+
+    def compare(rows: slice) -> Effect:
+        """The edit, against the mean of these."""
+        sums = (np.stack([part[rows].mean(0), part[1], part[rows].mean(0)]) for part in (tally.totals, tally.counts))
+        return estimate_effect(Tally(*sums), plan.resamples, plan.seed)
+
+    unedited, against = compare(slice(0, 1)), compare(slice(2, None))
+    return Change(name, unedited.before, unedited.after, against.before, unedited.difference, against.difference)
 
 
 def _show_prompts(trial: Trial, scorers: Sequence[Scorer]) -> tuple[str, tuple[PromptOutcome, ...]]:

@@ -41,6 +41,7 @@ from detox_engine.study.noise.threshold import count_dominant_directions, find_n
 from detox_engine.study.study import Study, identify, require_new, stamp
 from detox_engine.study.subspace import ToxicSubspace
 from detox_engine.study.suggest import suggest
+from detox_engine.study.suggestion.search import suggest_edit
 
 SAMPLE = 768
 """Pairs that are kept of a stream, with their embeddings: enough for a map and for probes, and never the larger part
@@ -178,6 +179,24 @@ def _make_study(
     )
 
 
+def fit_and_suggest(
+    model: OpenModel,
+    plan: FitPlan = FitPlan(),  # noqa: B008
+    progress: Progress = ignore_progress,
+    pairs: PairStream | None = None,
+    keep_moments: bool = True,
+) -> Study:
+    """As `fit_study`, and the study suggests an edit where the plan asks for it."""
+    if not plan.suggest:
+        return fit_study(model, plan, progress, pairs, keep_moments)
+    # The suggestion rests on embeddings and on token moments, whether or not they stay.
+    study = suggest_edit(
+        model, fit_study(model, replace(plan, keep_embeddings=True), progress, pairs), plan.budget, progress
+    )
+    study = study if keep_moments else replace(study, moments=None, token_moments=None)
+    return replace(study, plan=plan, embeddings=study.embeddings if plan.keep_embeddings else None)
+
+
 def fit_to_folder(spec: ModelSpec, plan: FitPlan, folder: Path, progress: Progress = ignore_progress) -> Study:
     """Fit a study and write it to a new folder; the folder and the pairs are checked before the model is loaded.
 
@@ -187,7 +206,7 @@ def fit_to_folder(spec: ModelSpec, plan: FitPlan, folder: Path, progress: Progre
     need_covariance(plan.methods)
     pairs = open_pairs(plan.pairs, bundled_pairs(spec.name))
     pairs.ahead(SAMPLE, progress)
-    study = fit_study(load_model(spec, progress), plan, progress, pairs)
+    study = fit_and_suggest(load_model(spec, progress), plan, progress, pairs)
     study.save(folder)
     return study
 
@@ -200,7 +219,10 @@ def extend_to_folder(
     study.require_extensible()
     pairs = open_pairs(more, bundled_pairs(spec.name))
     pairs.ahead(SAMPLE, progress)
-    extended = extend_study(load_model(spec, progress), study, more, progress, pairs)
+    model = load_model(spec, progress)
+    extended = extend_study(model, study, more, progress, pairs)
+    if study.plan.suggest:
+        extended = suggest_edit(model, extended, study.plan.budget, progress)
     extended.save(folder)
     return extended
 

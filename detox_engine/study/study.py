@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from detox_engine.data.columns import Pair
-from detox_engine.disk import new_folder
+from detox_engine.disk import new_folder, write_whole
 from detox_engine.errors import InputError, first_line
 from detox_engine.forward.embedded_pairs import Embeddings, TokenMoments
 from detox_engine.forward.sinks import Sinks
@@ -27,6 +27,7 @@ from detox_engine.study.moments import Moments, load_moments, save_moments
 from detox_engine.study.noise.null_spectra import NullSpectrum
 from detox_engine.study.noise.threshold import count_dominant_directions, find_noise_thresholds
 from detox_engine.study.subspace import ToxicSubspace
+from detox_engine.study.suggestion import Suggestion, read_suggestion, record_suggestion
 
 if TYPE_CHECKING:
     from detox_engine.model.load import OpenModel
@@ -90,6 +91,8 @@ class Study:
     """What the singular values would be without structure, one a layer; None without a parallel analysis."""
     findings: tuple[Finding, ...] = ()
     """What is to be said about the pairs; none in studies of earlier versions."""
+    suggestion: Suggestion | None = None
+    """None where none was looked for; a suggestion may be that there is none."""
 
     @property
     def layers(self) -> int:
@@ -126,8 +129,9 @@ class Study:
 
     @property
     def suggested_edit(self) -> EditPlan:
-        """What is removed where nobody asks for another edit."""
-        return EditPlan(self.suggested_layers, self.suggested_rank)
+        """What is removed where nobody asks for another edit: what is suggested, or else a starting point."""
+        suggested = self.suggestion and self.suggestion.edit
+        return suggested or EditPlan(self.suggested_layers, self.suggested_rank)
 
     @property
     def dominant_ranks(self) -> tuple[int, ...]:
@@ -158,6 +162,14 @@ class Study:
                 f"({_short(self.model.weights_hash)}) against “{model.spec.name}” ({_short(model.weights_hash)}); "
                 "name the study's own model, or fit a new study."
             )
+
+    def require_suggestion(self) -> EditPlan:
+        """The edit that is suggested; raises an InputError that says why where none is."""
+        if self.suggestion is None:
+            raise InputError("No edit was looked for when this study was fitted: fit it again, with --suggest.")
+        if self.suggestion.edit is None:
+            raise InputError(f"This study suggests no edit. {self.suggestion.reason}")
+        return self.suggestion.edit
 
     def require_extensible(self) -> None:
         """Raise an InputError where no pairs can be added, since neither moments nor embeddings of all were kept."""
@@ -228,7 +240,22 @@ class Study:
             "dominant_ranks": self.dominant_ranks,
             "made": self.made,
             "versions": self.versions,
+            "suggestion": None if self.suggestion is None else record_suggestion(self.suggestion),
         }
+
+    def write_suggestion(self, folder: Path) -> None:
+        """Put this study's suggestion into the study that lies in `folder`, which is otherwise left as it is.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        file = folder / "study.json"
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+            record["suggestion"] = None if self.suggestion is None else record_suggestion(self.suggestion)
+            write_whole(file, json.dumps(record, indent=2, ensure_ascii=False))
+        except OSError as error:
+            raise InputError(f"{file} cannot be written: {error.strerror}; the study is as it was.") from None
 
     @classmethod
     def load(cls, folder: Path) -> "Study":
@@ -323,6 +350,7 @@ def _read(folder: Path) -> Study:
         token_moments=TokenMoments(**load_file(tokens)) if tokens.is_file() else None,
         null_spectra=nulls,
         findings=tuple(Finding(**finding) for finding in record.get("findings", ())),
+        suggestion=read_suggestion(record["suggestion"], model.layers) if record.get("suggestion") else None,
     )
 
 

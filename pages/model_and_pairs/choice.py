@@ -172,7 +172,9 @@ def pick_fit_plan(pairs: PairSpec) -> FitPlan:
             take=lambda names: tuple(map(Choice, names)),
         ),
     )
+    ask(f"{plan}.budget", "A suggested edit may cost", "fit_budget", second)
     ask(f"{plan}.parallel_analysis", "Parallel analysis too", "fit_parallel_analysis")
+    ask(f"{plan}.suggest", "Suggest an edit", "fit_suggest")
     for choice in state.view()[f"{plan}.methods"]:
         ask_all(f"{CHOICE}.method_options.{choice.name}", f"fit_{choice.name}")
     return state.view()[CHOICE].plan(pairs)

@@ -21,12 +21,14 @@ from typer.testing import CliRunner
 
 from detox_engine.cli import main, output
 from detox_engine.cli.compare import read_prompts_for
+from detox_engine.estimates import Estimate
 from detox_engine.plans.edit import EditPlan, record_edit
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.option import sentence
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import BUNDLED, ModelSpec, PairSpec
 from detox_engine.study.study import Study
+from detox_engine.study.suggestion import Suggestion, Tried
 from tests.models import CONTEXT, HIDDEN, LAYERS, SENTENCES, save_tiny_model
 
 ROOT = Path(__file__).parents[2]
@@ -72,8 +74,9 @@ def home(tmp_path_factory) -> Path:
     write_pairs(folder / "pairs.jsonl", PAIRS)
     (folder / "prompts.txt").write_text("The train is late and\n\nThe garden needs\nShe explained\n", encoding="utf-8")
     fitted = run(
-        "fit", "--model", folder / "model", "--pairs", folder / "pairs.jsonl", "--out", folder / "study", "--keep", 4
-    )
+        "fit", "--model", folder / "model", "--pairs", folder / "pairs.jsonl", "--out", folder / "study", "--keep", 4,
+        "--no-suggest",
+    )  # fmt: skip
     assert fitted.exit_code == 0, fitted.output
     return folder
 
@@ -98,18 +101,19 @@ def refuse(home: Path, tmp_path: Path, monkeypatch):
 def test_journey_answers_in_json_with_the_documented_keys(home: Path, tmp_path: Path):
     out = tmp_path / "studies" / "first"
     fitted = run_json(
-        "fit", "--model", home / "model", "--pairs", home / "pairs.jsonl", "--out", out, "--limit", 8, "--keep", 3
-    )
+        "fit", "--model", home / "model", "--pairs", home / "pairs.jsonl", "--out", out, "--limit", 8, "--keep", 3,
+        "--no-suggest",
+    )  # fmt: skip
     assert list(fitted) == [
-        "study", "layers", "hidden", "pairs", "tokens", "seconds", "dominant_ranks", "suggested",
-        "findings", "isolates_toxicity"
+        "study", "layers", "hidden", "pairs", "tokens", "seconds", "dominant_ranks", "suggested", "reason",
+        "starting_point", "findings", "isolates_toxicity"
     ]  # fmt: skip
     assert (fitted["findings"], fitted["isolates_toxicity"]) == ([], True)
     assert fitted["study"] == str(out)
     assert (fitted["layers"], fitted["hidden"], fitted["pairs"]) == (LAYERS, HIDDEN, 8)
     assert list(fitted["seconds"]) == ["load", "embed", "subspace"]
     assert fitted["dominant_ranks"] == list(Study.load(out).dominant_ranks) and max(fitted["dominant_ranks"]) <= 3
-    assert list(fitted["suggested"]) == ["layers", "rank"]
+    assert fitted["suggested"] is fitted["reason"] is None and list(fitted["starting_point"]) == ["layers", "rank"]
 
     directions = run_json("directions", out, "--layers", "0,2", "--top", 4)
     assert [(entry["layer"], entry["direction"]) for entry in directions] == [
@@ -128,7 +132,7 @@ def test_journey_answers_in_json_with_the_documented_keys(home: Path, tmp_path: 
             assert all(end["low"] <= end["score"] <= end["high"] for end in entry[pole])
 
     compared = run_json("compare", out, "--prompts", home / "prompts.txt", "--samples", 2, "--max-new-tokens", 6)
-    assert compared["edit"] == record_edit(EditPlan((0,))) | fitted["suggested"]
+    assert compared["edit"] == record_edit(EditPlan((0,))) | fitted["starting_point"]
     assert [(entry["prompt"], entry["sample"]) for entry in compared["results"]] == [
         (prompt, sample)
         for prompt in ("The train is late and", "The garden needs", "She explained")
@@ -144,6 +148,37 @@ def test_journey_answers_in_json_with_the_documented_keys(home: Path, tmp_path: 
     for side in ("toxicity_before", "toxicity_after"):
         assert summary[side] == pytest.approx(sum(entry[side] for entry in compared["results"]) / 6)
     assert summary["changed"] == sum(entry["first_divergence"] is not None for entry in compared["results"]) / 6 > 0
+
+
+def test_a_fit_that_suggests_nothing_says_why_and_what_to_do(home: Path, tmp_path: Path, refuse):
+    command = ("fit", "--model", home / "model", "--pairs", home / "pairs.jsonl", "--keep", 4, "--out")
+    told = run(*command, tmp_path / "first")
+    assert told.exit_code == 0 and "No edit is suggested." in told.stdout and "starting point" in told.stdout
+    none = run_json(*command, tmp_path / "second", "--budget", "strong")
+    assert none["suggested"] is None and "60 pairs or more" in none["reason"]
+    prompt = ("--prompt", "The train", "--max-new-tokens", 2)
+    compared = run("compare", tmp_path / "first", *prompt)
+    assert "No edit is suggested for this study, so its starting point is taken." in compared.stderr
+    assert "(the study's starting point; nothing is suggested)" in compared.stdout
+    own = run("compare", tmp_path / "first", "--layers", "1", *prompt)
+    assert own.stderr == "" and "suggest" not in own.stdout
+    refuse("check", tmp_path / "first", says=("suggests no edit", "60 pairs or more"))
+    refuse("check", home / "study", says="--suggest")
+
+
+def test_a_suggestion_is_what_commands_edit_and_a_check_writes_down_what_it_finds(home: Path, tmp_path: Path):
+    edit = EditPlan((1, 2), 1, 0.75, method="fisher", sites="both")
+    gap = Estimate(0.5, 0.4, 0.6, 12)
+    suggestion = Suggestion(edit, "gentle", "Measured.", (Tried(edit, 0.4, 0.01, gap, 0.012, 1.01),))
+    replace(Study.load(home / "study"), suggestion=suggestion).save(tmp_path / "study")
+    prompt = ("--prompt", "The train", "--max-new-tokens", 2)
+    assert run_json("compare", tmp_path / "study", *prompt)["edit"] == record_edit(edit)
+    assert "(suggested by the study, untested)" in run("compare", tmp_path / "study", *prompt).stdout
+    checked = run_json("check", tmp_path / "study")
+    assert checked["kl"] == 0.012 and checked["gap"]["mean"] == 0.5 and checked["status"] in ("confirmed", "refuted")
+    assert [change["name"] for change in checked["check"]["changes"]] == ["profanity", "mass"]
+    again = Study.load(tmp_path / "study").suggestion
+    assert again.status == checked["status"] and replace(again, check=None) == suggestion
 
 
 def test_fit_says_what_is_wrong_with_the_pairs_and_that_they_do_not_isolate_toxicity(home: Path, tmp_path: Path):
@@ -499,6 +534,8 @@ OPTIONS = {
         "--keep": (FitPlan, "keep"),
         "--no-embeddings": (FitPlan, "keep_embeddings"),
         "--parallel-analysis": (FitPlan, "parallel_analysis"),
+        "--suggest": (FitPlan, "suggest"),
+        "--budget": (FitPlan, "budget"),
     },
     "directions": {"--device": (ModelSpec, "device"), "--dtype": (ModelSpec, "dtype")},
     "compare": {

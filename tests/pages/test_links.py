@@ -56,6 +56,8 @@ EVERYTHING = View(
         "keep",
         ("detox", "mean-difference"),
         True,
+        False,
+        "strong",
     ),
     usual_options(methods()) | {"fisher": FisherOptions(0.25)},
     edit=EditPlan((2, 5, 6, 7), 3, 0.25, frozenset({(5, 1), (2, 0)}), True, "both", "mean-difference"),

@@ -1,0 +1,240 @@
+"""Finding a suggestion: a gradient pass orders the candidates, the best few are measured, the largest gap is taken.
+
+Three things are kept apart. Directions to choose by are fitted without the pairs that are held out; a part of these
+gives the slopes that order the candidates, and the others measure them. Neutral text is divided likewise. So texts that
+fitted nothing decide which edit is suggested; its own directions are then the study's, which rest on all pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from detox_engine.errors import Progress, ignore_progress
+from detox_engine.plans.fit import BUDGETS, Budget
+from detox_engine.study.suggestion import Suggestion, Tried
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from detox_engine.forward.likelihood import Span
+    from detox_engine.model.load import OpenModel
+    from detox_engine.study.study import Study
+    from detox_engine.study.subspace import ToxicSubspace
+
+SLOPE_PAIRS, MEASURED_PAIRS = 24, 36
+"""Held-out pairs that give the slopes, and those that measure: others, where there are enough."""
+
+LEAST_MEASURED = 8
+"""With fewer pairs an interval over them says nothing."""
+
+SLOPE_TEXTS, MEASURED_TEXTS = 40, 32
+"""Neutral texts that give the curvature, of their first half, and those of the second that measure."""
+
+DRAWS = 2
+"""Labels drawn at each place: 80 samples know a divergence to about a sixth."""
+
+MEASURED = 6
+"""Candidates whose divergence is measured, at the predicted strength."""
+
+FINALISTS = 4
+"""Those of them that are measured whole, at the strength which that divergence asks for."""
+
+MARGIN = 0.9
+"""Share of the budget that a strength aims at, since the divergence is not quite that of a parabola."""
+
+DIRECTIONS = 4
+"""Directions of a method that are tried at most."""
+
+RESAMPLES = 2000
+STAGE = "Measuring candidates"
+
+
+def suggest_edit(
+    model: OpenModel, study: Study, budget: Budget = "gentle", progress: Progress = ignore_progress
+) -> Study:
+    """The study with a suggestion, which may be that there is none.
+
+    Raises:
+        InputError: the study is of another model, or the model's gradients or scores are not numbers.
+    """
+    study.require_fit(model)
+    start = perf_counter()
+    found = find_suggestion(model, study, budget, progress)
+    return replace(study, suggestion=replace(found, seconds=perf_counter() - start))
+
+
+def find_suggestion(model: OpenModel, study: Study, budget: Budget, progress: Progress = ignore_progress) -> Suggestion:
+    """As `suggest_edit`, the suggestion alone."""
+    from detox_engine.forward.likelihood import cut_continuations
+    from detox_engine.forward.slopes import read_slopes
+    from detox_engine.study.fit import hold_out
+    from detox_engine.study.suggestion.candidates import list_candidates, shortlist
+
+    if study.embeddings is None:
+        return Suggestion(None, budget, "The study did not keep its embeddings, which choosing an edit rests on.")
+    length = next((finding.sentence for finding in study.findings if finding.kind == "length"), None)
+    if length is not None:
+        # An edit along it would favour short texts, and a gap between sides of other lengths would not show it.
+        return Suggestion(None, budget, f"The directions follow the texts' length. {length}")
+    held = sorted(hold_out(len(study.pairs)))
+    for_slopes = min(SLOPE_PAIRS, len(held) // 3)
+    pairs = cut_continuations(model, [study.pairs[row] for row in held], study.plan.max_length)
+    measured = pairs[for_slopes:][:MEASURED_PAIRS]
+    if len(measured) < LEAST_MEASURED:
+        return Suggestion(
+            None,
+            budget,
+            f"Only {len(measured)} pairs are left to measure an edit on, and {LEAST_MEASURED} are needed: fit on "
+            "60 pairs or more.",
+        )
+    directions = fit_without(study, held, progress)
+    first, second = _divide_neutral(model)
+    bases = {method: [layer.basis for layer in found] for method, found in directions.items()}
+    slopes = read_slopes(model, bases, pairs[:for_slopes], first, DRAWS, progress=progress)
+    candidates = shortlist(list_candidates(slopes, MARGIN * BUDGETS[budget]), MEASURED)
+    if not candidates:
+        return Suggestion(None, budget, _tell_none(budget, 0))
+    aimed = _aim(model, directions, candidates, second, budget, progress)
+    tried = _measure(model, directions, aimed, measured, second, progress)
+    found = choose(tried, budget)
+    return replace(found, reason=f"{found.reason} {study.verdict}".rstrip())
+
+
+def choose(tried: Sequence[Tried], budget: Budget) -> Suggestion:
+    """The largest measured gap among those whose measured divergence is within the budget and whose interval is
+    above 0."""
+    ordered = tuple(sorted(tried, key=lambda one: -one.gap.mean))
+    within = [one for one in ordered if one.divergence <= BUDGETS[budget] and one.gap.low > 0]
+    if not within:
+        return Suggestion(None, budget, _tell_none(budget, len(ordered)), ordered)
+    best = within[0]
+    reason = (
+        f"Of {len(ordered)} edits that were measured it has the largest gap within the {budget} budget of "
+        f"{BUDGETS[budget]:g} nats a token: civil continuations gain {best.gap.mean:.2f} nats a token on toxic ones "
+        f"(95 % interval {best.gap.low:.2f} to {best.gap.high:.2f}, {best.gap.n} pairs that fitted nothing), at a KL "
+        f"of {best.divergence:.4f} and {_tell_perplexity(best.perplexity)} on neutral text."
+    )
+    return Suggestion(best.edit, budget, reason, ordered)
+
+
+def _tell_perplexity(ratio: float) -> str:
+    return f"a perplexity {abs(ratio - 1):.1%} {'higher' if ratio >= 1 else 'lower'}"
+
+
+def _tell_none(budget: Budget, measured: int) -> str:
+    what = f"None of the {measured} edits that were measured" if measured else "No edit"
+    more = " allow more with the strong budget," if budget == "gentle" else ""
+    return (
+        f"{what} favours civil over toxic continuations beyond chance within the {budget} budget of "
+        f"{BUDGETS[budget]:g} nats a token: these pairs may not isolate toxicity in this model. Look at their "
+        f"directions,{more} or fit on more pairs, or on pairs whose sides differ in toxicity alone."
+    )
+
+
+def fit_without(study: Study, held: Sequence[int], progress: Progress) -> Mapping[str, tuple[ToxicSubspace, ...]]:
+    """The first directions of every method, from the study's embeddings without those of the pairs `held`.
+
+    Methods that ask for the covariance of civil tokens are left out where the study did not keep it. It has no tokens
+    of held-out pairs, except in a study of streamed pairs, of which it holds all.
+    """
+    from detox_engine.study.methods import fit_subspaces, methods
+
+    without = set(held)
+    rows = [row for row in range(len(study.pairs)) if row not in without]
+    toxic, civil = study.embeddings.toxic[:, rows], study.embeddings.civil[:, rows]
+    return {
+        method.name: fit_subspaces(toxic, civil, DIRECTIONS, progress, method, study.token_moments)
+        for method in study.plan.methods
+        if method.name in methods() and (study.token_moments is not None or not methods()[method.name].needs_covariance)
+    }
+
+
+def _divide_neutral(model: OpenModel) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
+    """What the curvature is taken on and what is measured on: texts of the first and of the second half."""
+    from detox_engine.data.bundled import bundled_neutral
+    from detox_engine.data.texts import Text, read_text
+    from detox_engine.forward.likelihood import cut_spans
+    from detox_engine.plans.sources import TextSpec
+
+    spec = TextSpec()
+    lines = read_text(spec, bundled_neutral(model.spec.name)).lines
+    half = len(lines) // 2
+    parts = lines[:half][:SLOPE_TEXTS], lines[half:][:MEASURED_TEXTS]
+    return tuple(cut_spans(model, Text(part, False), spec.window, spec.stride) for part in parts)
+
+
+def _aim(
+    model: OpenModel,
+    directions: Mapping[str, Sequence[ToxicSubspace]],
+    candidates: Sequence[Tried],
+    neutral: Sequence[Span],
+    budget: Budget,
+    progress: Progress,
+) -> tuple[Tried, ...]:
+    """The candidates at the strength that their measured divergence asks for, the `FINALISTS` largest gaps promised.
+
+    A promise is to first order, so that it grows with the strength.
+    """
+    from detox_engine.edit.low_rank import make_edit
+    from detox_engine.forward.likelihood import read_likelihoods
+    from detox_engine.study.suggestion.candidates import STEP, strengthen
+
+    edits = [make_edit(directions[one.edit.method], one.edit) for one in candidates]
+    read = read_likelihoods(model, neutral, [None, *edits], progress, STAGE)
+    found = read.divergence[1:].sum(1) / read.tokens.sum()
+    aimed = []
+    for one, divergence in zip(candidates, found.tolist(), strict=True):
+        strength = strengthen(one.edit.strength, divergence, MARGIN * BUDGETS[budget])
+        if strength >= STEP:
+            factor = strength / one.edit.strength
+            aimed.append(
+                Tried(
+                    replace(one.edit, strength=strength),
+                    one.predicted_gap * factor,
+                    one.predicted_divergence * factor**2,
+                )
+            )
+    return tuple(sorted(aimed, key=lambda one: -one.predicted_gap)[:FINALISTS])
+
+
+def _measure(
+    model: OpenModel,
+    directions: Mapping[str, Sequence[ToxicSubspace]],
+    candidates: Sequence[Tried],
+    pairs: Sequence[tuple[Span, Span]],
+    neutral: Sequence[Span],
+    progress: Progress,
+) -> tuple[Tried, ...]:
+    """Gap, divergence and perplexity of every candidate; all share each pass."""
+    from detox_engine.edit.low_rank import make_edit
+    from detox_engine.estimates import Tally, estimate_effect
+    from detox_engine.forward.likelihood import read_likelihoods
+
+    rows = [None, *(make_edit(directions[one.edit.method], one.edit) for one in candidates)]
+    sides = [span for pair in pairs for span in pair]
+    read = read_likelihoods(model, [*sides, *neutral], rows, progress, STAGE)
+    gaps = measure_gaps(read.surprise[:, : len(sides)], read.tokens[: len(sides)])
+    tokens = read.tokens[len(sides) :].sum()
+    divergence, surprise = (part[:, len(sides) :].sum(1) / tokens for part in (read.divergence, read.surprise))
+    measured = []
+    for row, one in enumerate(candidates, start=1):
+        effect = estimate_effect(Tally(gaps[[0, row, 0]], np.ones((3, len(pairs)))), RESAMPLES, 0)
+        perplexity = float(np.exp(surprise[row] - surprise[0]))
+        measured.append(replace(one, gap=effect.difference, divergence=float(divergence[row]), perplexity=perplexity))
+    return tuple(measured)
+
+
+def measure_gaps(surprise: NDArray[np.float64], tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+    """log p(civil) − log p(toxic) of every pair, each side by the mean over its tokens: `[edits, pairs]`, in nats.
+
+    Args:
+        surprise: `[edits, 2 · pairs]` −log p of the sides, toxic before civil.
+        tokens: `[2 · pairs]`.
+    """
+    means = surprise / tokens
+    return means[:, 0::2] - means[:, 1::2]
