@@ -18,6 +18,7 @@ from ui.show import notes
 from ui.show.pair_list import filter_pairs, pairs_html
 from ui.words.rude_words import mask
 from ui.words.text import plain
+from ui.words.verdicts import tell_evidence
 from ui.work import fit, jobs
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def draw_strip(view: View, study: Study | None) -> None:
     elif study is not None:
         steps = steps_of_study(study, *view.study_key.names, st.session_state.get("fit_stages", ()))
         st.html(strip_html(steps))
+        draw_suggestion(study)
     else:
         st.info(
             plain(
@@ -67,6 +69,25 @@ def draw_strip(view: View, study: Study | None) -> None:
                 "Choose below and press Fit."
             ),
             icon=":material/info:",
+        )
+
+
+def draw_suggestion(study: Study) -> None:
+    """What is suggested and on what evidence, or why nothing is; and the check while it runs."""
+    st.caption(plain(tell_evidence(study)))
+    check = jobs.find_job("check")
+    if check is not None and check.running:
+        jobs.watch_job(check, jobs.draw_progress, "Stop the check")
+    elif study.suggestion is not None and study.suggestion.edit is not None and study.suggestion.check is None:
+        if check is not None and check.snapshot.state == "failed":
+            notes.draw_error(check.snapshot.error)
+        st.button(
+            "Check it by a short generation",
+            key="begin_check",
+            type="tertiary",
+            icon=":material/fact_check:",
+            on_click=fit.begin_check,
+            args=(state.view().study_key,),
         )
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from detox_engine.plans.layers import format_layers
 from ui.words.text import escape
+from ui.words.verdicts import tell_suggestion
 from ui.work.jobs import Snapshot, Stage
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ def steps_of_study(study: Study, model: str, pairs: str, stages: Sequence[Stage]
     seconds = study.seconds
     reading = _seconds_of_steps(stages)[1]
     judged = ("doubtful", study.verdict) if study.verdict else ("ready", _took(reading))
-    suggested = f"Suggested: layers {format_layers(study.suggested_layers)}, rank {study.suggested_rank}"
     return (
         Step("Model", model, f"{study.layers} layers, {study.model.hidden} wide", "ready", _took(seconds["load"])),
         Step("Pairs", pairs, f"{study.pair_count:,} pairs", *judged),
@@ -51,7 +50,7 @@ def steps_of_study(study: Study, model: str, pairs: str, stages: Sequence[Stage]
             "ready",
             _took(seconds["embed"]),
         ),
-        Step("Subspace", describe_standing(study), suggested, "ready", _took(seconds["subspace"])),
+        Step("Subspace", describe_standing(study), tell_suggestion(study), "ready", _took(seconds["subspace"])),
     )
 
 

@@ -98,8 +98,8 @@ def test_installing_fits_a_model_at_hand_once(at_hand, monkeypatch):
             loaded.append(spec.name)
             return cls(open_tiny("gpt2"))
 
-        def fit(self, plan, progress, **options):
-            return super().fit(PLAN, progress, **options)
+        def fit_and_suggest(self, plan, progress, **options):
+            return super().fit_and_suggest(PLAN, progress, **options)
 
     monkeypatch.setattr("detox_engine.workbench.Workbench", Loaded)
     name = at_hand[0].model.name

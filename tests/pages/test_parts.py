@@ -3,17 +3,22 @@
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from detox_engine.errors import InputError
+from detox_engine.estimates import Estimate
+from detox_engine.plans.edit import EditPlan
+from detox_engine.study.suggestion import Change, Check, Suggestion
 from pages.model_and_pairs.strip import steps_of_job, strip_html
 from pages.spectrum.figures import heatmap_figure, scaled, spectrum_figure, stability_figure
 from ui.session.folders import without_folder
 from ui.show.colours import DARK, LIGHT, palette
 from ui.widgets.uploads import store_upload
 from ui.words import rude_words, text
+from ui.words.verdicts import tell_evidence, tell_suggestion
 from ui.work.jobs import Job
 
 HOSTILE = '<script>alert(1)</script> & "quoted" \u202e\x00 you idiot'
@@ -217,3 +222,21 @@ def test_the_two_themes_have_the_same_parts():
     assert replace(LIGHT, toxic="x").toxic == "x"
     assert palette("dark") is DARK and palette(None) is LIGHT
     assert len(LIGHT.ramp) == len(DARK.ramp) == 5
+
+
+def test_a_suggestion_is_told_with_its_status_and_what_it_rests_on():
+    def tell(suggestion: Suggestion | None) -> tuple[str, str]:
+        study = SimpleNamespace(suggestion=suggestion, suggested_layers=(4, 5), suggested_rank=2)
+        return tell_suggestion(study), tell_evidence(study)
+
+    begin, why = tell(None)
+    assert begin == "Starting point: layers 4-5, rank 2" and "no edit was looked for" in why
+    nothing, why = tell(Suggestion(None, "gentle", "None of them earns it."))
+    assert nothing == "Nothing is suggested" and "starting point" in why and why.endswith("None of them earns it.")
+    untested = Suggestion(EditPlan((1, 2), 1, 0.75, method="fisher", sites="both"), "gentle", "It has the largest gap.")
+    told, why = tell(untested)
+    assert told.startswith("Suggested, untested: fisher, layers 1-2") and "No generation has confirmed it" in why
+    down = Estimate(-0.5, -0.6, -0.4, 64)
+    sides = (Estimate(0.8, 0.7, 0.9, 64), Estimate(0.2, 0.1, 0.3, 64), Estimate(0.7, 0.6, 0.8, 64))
+    told, why = tell(replace(untested, check=Check((Change("mass", *sides, down, down),), 64, 2, 2, 1.0, "")))
+    assert told.startswith("Suggested, confirmed") and "the probability of rude words goes from 0.8" in why

@@ -27,9 +27,12 @@ class FakeWorkbench:
         cls.loads.append(spec.name)
         return cls(spec)
 
-    def fit(self, plan, progress=ignore_progress, keep_moments=True):
+    def fit_and_suggest(self, plan, progress=ignore_progress, keep_moments=True):
         self.fits.append(plan)
         self.go_on.wait(20)
+        return object()
+
+    def check(self, study, progress=ignore_progress):
         return object()
 
 
@@ -119,3 +122,19 @@ def test_the_shelf_keeps_the_studies_used_last(fake):
     shelf.find_study(key(2))
     shelf.fit(key(100))
     assert shelf.find_study(key(2)) is not None and shelf.find_study(key(3)) is None
+
+
+def test_what_a_check_says_stands_in_the_place_of_its_study_but_not_of_a_newer_one(fake, monkeypatch):
+    shelf = Shelf()
+    fake.go_on.set()
+    study = shelf.fit(key(2))
+    checked = shelf.check(key(2))
+    assert checked is not study and shelf.find_study(key(2)) is checked
+
+    def fit_meanwhile(bench, study, progress=ignore_progress):
+        shelf.fit(key(2), afresh=True)
+        return object()
+
+    monkeypatch.setattr(fake, "check", fit_meanwhile)
+    late = shelf.check(key(2))
+    assert shelf.find_study(key(2)) not in (checked, late)

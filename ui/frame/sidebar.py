@@ -20,6 +20,7 @@ from ui.session.view import fitting_edit
 from ui.widgets.option import ask
 from ui.words.rude_words import mask
 from ui.words.text import escape, plain
+from ui.words.verdicts import tell_suggestion
 from ui.work import jobs
 
 if TYPE_CHECKING:
@@ -57,9 +58,12 @@ def _draw_edit_plan() -> None:
     if edit.switched_off:
         count = len(edit.switched_off)
         st.caption(f"{count} direction{'s are' if count > 1 else ' is'} switched off.")
-    if edit != study.suggested_edit:
+    suggests = study.suggestion is not None and study.suggestion.edit is not None
+    if edit == study.suggested_edit:
+        st.caption(plain(f"{tell_suggestion(study)}." if suggests else "Nothing is suggested: a starting point."))
+    else:
         st.button(
-            "Back to the suggestion",
+            "Back to the suggestion" if suggests else "Back to the starting point",
             key="edit_reset",
             type="tertiary",
             icon=":material/restart_alt:",

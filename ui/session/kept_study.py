@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -103,6 +104,13 @@ def keep_study(key: StudyKey, study: Study) -> None:
         return
 
 
+def keep_suggestion(key: StudyKey, study: Study) -> None:
+    """Keep what a check said of a kept study's suggestion."""
+    with suppress(InputError, OSError):
+        if has_study(key):
+            study.write_suggestion(find_folder(key))
+
+
 def main(name: str = BUNDLED) -> None:
     """Fit a model at hand as on a first visit and keep the study, unless it is kept already."""
     from detox_engine.cli.output import progress_bars
@@ -111,7 +119,10 @@ def main(name: str = BUNDLED) -> None:
     key = StudyKey(ModelSpec(name))
     if read_study(key) is None:
         with progress_bars() as progress:
-            keep_study(key, Workbench.load(key.model, progress).fit(key.fit, progress, keep_moments=False))
+            bench = Workbench.load(key.model, progress)
+            study = bench.fit_and_suggest(key.fit, progress, keep_moments=False)
+            suggests = study.suggestion is not None and study.suggestion.edit is not None
+            keep_study(key, bench.check(study, progress) if suggests else study)
 
 
 if __name__ == "__main__":

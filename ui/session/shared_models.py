@@ -112,11 +112,23 @@ class Shelf:
                 study = kept_study.read_study(key) if to_be_kept and not afresh else None
                 if study is None:
                     # Only the command line adds pairs to a study; the moments for it can be gigabytes.
-                    study = self.workbench(key.model, progress).fit(key.fit, progress, keep_moments=False)
+                    bench = self.workbench(key.model, progress)
+                    study = bench.fit_and_suggest(key.fit, progress, keep_moments=False)
                     if to_be_kept:
                         kept_study.keep_study(key, study)
                 self._studies.keep(key, study)
         return study
+
+    def check(self, key: StudyKey, progress: Progress = ignore_progress) -> Study:
+        """The study of `key` with its suggestion confirmed or refuted; it stands in the place of what was here."""
+        study = self.fit(key, progress)
+        checked = self.workbench(key.model, progress).check(study, progress)
+        with self._turn(key, progress):
+            # Of a study that was fitted anew meanwhile this says nothing.
+            if self.find_study(key) is study:
+                self._studies.keep(key, checked)
+                kept_study.keep_suggestion(key, checked)
+        return checked
 
     @contextmanager
     def _turn(self, key: ModelSpec | StudyKey, progress: Progress) -> Iterator[None]:

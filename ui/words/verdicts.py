@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from detox_engine.plans.edit import describe_edit
 from detox_engine.plans.evaluation import RANDOM
+from detox_engine.plans.layers import format_layers
 from ui.words.numbers import number, signed
 
 if TYPE_CHECKING:
     from detox_engine.estimates import Control, Effect, Estimate
     from detox_engine.scoring.evaluation import Score
+    from detox_engine.study.study import Study
 
 CONTROLS = {"plain": "Random", "matched": "Matched"}
 """Kinds of control where there is room for a word."""
@@ -52,6 +55,38 @@ def name_control(kind: str) -> str:
 def name_draw(kind: str, number: int) -> str:
     """A random draw of a control, counted from 1."""
     return RANDOM[kind].replace("subspaces", f"subspace {number}")
+
+
+def tell_suggestion(study: Study) -> str:
+    """What a study suggests and how far that is borne out, or that it suggests nothing, in a few words."""
+    suggestion = study.suggestion
+    if suggestion is None:
+        return f"Starting point: layers {format_layers(study.suggested_layers)}, rank {study.suggested_rank}"
+    if suggestion.edit is None:
+        return "Nothing is suggested"
+    return f"Suggested, {suggestion.status}: {describe_edit(suggestion.edit)}"
+
+
+def tell_evidence(study: Study) -> str:
+    """What a suggestion rests on, or why there is none and what its edit plan begins with."""
+    suggestion = study.suggestion
+    if suggestion is None:
+        return "A starting point by rule: no edit was looked for."
+    if suggestion.edit is None:
+        return f"The edit plan begins with a starting point, since no edit is suggested. {suggestion.reason}"
+    if suggestion.check is None:
+        return f"{suggestion.reason} No generation has confirmed it yet."
+    found = suggestion.check
+    falls = "; ".join(
+        f"{SCORES[change.name]} goes from {number(change.before.mean)} to {number(change.after.mean)}, and under its "
+        f"control to {number(change.control.mean)}"
+        for change in found.changes
+    )
+    return f"{suggestion.reason} A generation has {suggestion.status} it: {falls}."
+
+
+SCORES = {"profanity": "toxicity by words", "mass": "the probability of rude words"}
+"""The scores of a check, within a sentence."""
 
 
 def way(lower_is_better: bool) -> str:

@@ -53,6 +53,12 @@ def fit_or_open(key: StudyKey) -> None:
     begin_fit(key, afresh=in_use or not kept_study.has_study(key))
 
 
+def begin_check(key: StudyKey) -> None:
+    """Confirm or refute what the study of `key` suggests, in a worker."""
+    shelf = shared_models.shelf()
+    jobs.start_job("check", key, lambda progress: shelf.check(key, progress))
+
+
 def _warm() -> None:
     importlib.import_module("ui.show.figures")
     rude_words.find_rude_words(("warm",))
@@ -85,6 +91,12 @@ def settle() -> None:
             st.session_state.view = view().move_to(job.key)
         st.session_state.fit_stages = job.snapshot.stages
         jobs.forget_job("fit")
+        suggestion = job.snapshot.result.suggestion
+        if suggestion is not None and suggestion.edit is not None and suggestion.check is None:
+            begin_check(job.key)
+    check = jobs.find_job("check")
+    if check is not None and check.snapshot.state == "done":
+        jobs.forget_job("check")
     _go_on_without_smollm2()
     study = shared_models.shelf().find_study(view().study_key)
     # A study that arrives while a page is being drawn waits for the next run, which begins with an edit plan for it.
