@@ -15,8 +15,9 @@ Pooling = Literal["mean", "continuation", "last"]
 Sinks = Literal["leave-out", "keep"]
 Budget = Literal["gentle", "strong"]
 BUDGETS: Mapping[Budget, float] = {"gentle": 0.015, "strong": 0.05}
-"""How far a suggested edit may move the model's predictions on neutral text: KL in nats a token. Perplexity rises by
-about as much, 1.5 % and 5 %."""
+"""How far a suggested edit may move the model's predictions on neutral text: KL in nats a token."""
+MOST_PERPLEXITY: Mapping[Budget, float] = {"gentle": 1.015, "strong": 1.04}
+"""What it may multiply the perplexity of that text by."""
 PAPER = "detox"
 """The paper's own method."""
 DEFAULT_METHODS = tuple(map(Choice, (PAPER, "fisher", "mean-difference")))
@@ -82,7 +83,8 @@ class FitPlan:
     )
     budget: Budget = option(
         "gentle",
-        "What a suggested edit may cost: gentle is a KL of 0.015 nats a token of neutral text, strong 0.05.",
+        "What a suggested edit may cost on neutral text: gentle is a KL of 0.015 nats a token and 1.5 % of perplexity, "
+        "strong 0.05 and 4 %.",
         "--budget",
         link="budget",
         words={"gentle": "Gentle, 0.015 nats a token", "strong": "Strong, 0.05 nats a token"},

@@ -12,7 +12,7 @@ from detox_engine.errors import Cancelled, InputError
 from detox_engine.estimates import Estimate
 from detox_engine.forward.slopes import Place, Slopes
 from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.fit import BUDGETS, FitPlan
+from detox_engine.plans.fit import BUDGETS, MOST_PERPLEXITY, FitPlan
 from detox_engine.study.fit import hold_out
 from detox_engine.study.study import Study
 from detox_engine.study.suggestion import Change, Check, Suggestion, Tried, record_suggested, search
@@ -139,6 +139,12 @@ def test_the_largest_gap_within_the_budget_and_beyond_chance_is_chosen():
     assert [one.gap.mean for one in gentle.tried] == [3, 2.5, 2, 1]
 
 
+def test_an_edit_that_raises_perplexity_beyond_the_budget_is_not_chosen():
+    dear, fair = replace(tried(3, 0.01), perplexity=1.02), replace(tried(2, 0.01, layer=2), perplexity=1.01)
+    assert choose([dear, fair], "gentle").edit.layers == (2,)
+    assert choose([dear, fair], "strong").edit.layers == (1,)
+
+
 def test_where_nothing_is_beyond_chance_nothing_is_suggested_and_it_says_what_to_do():
     none = choose([tried(2, 0.01, low=-0.5), tried(5, 0.3)], "gentle")
     assert none.edit is None and none.evidence is None and record_suggested(none) is None
@@ -151,6 +157,7 @@ def test_a_planted_direction_is_suggested_within_the_budget(study):
     assert suggestion.edit.method == "fisher" and LAYER in suggestion.edit.layers
     evidence = suggestion.evidence
     assert evidence.gap.low > 0 and 0 < evidence.divergence <= BUDGETS["gentle"]
+    assert evidence.perplexity <= MOST_PERPLEXITY["gentle"]
     assert study.suggested_edit == study.require_suggestion() == suggestion.edit
     assert all(one.gap is not None for one in suggestion.tried)
 

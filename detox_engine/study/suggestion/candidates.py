@@ -125,8 +125,12 @@ def cover(slopes: Slopes, edit: EditPlan) -> NDArray[np.float64]:
 
 def strengthen(strength: float, divergence: float, budget: float) -> float:
     """The strength at which `divergence`, which is there at `strength` and grows with its square, meets the budget."""
-    meets = MOST_STRENGTH if divergence <= 0 else strength * math.sqrt(budget / divergence)
-    return round(STEP * math.floor(min(meets, MOST_STRENGTH) / STEP + 1e-9), 2)
+    return round_strength(MOST_STRENGTH if divergence <= 0 else strength * math.sqrt(budget / divergence))
+
+
+def round_strength(strength: float) -> float:
+    """The next strength below that is within the cap and a multiple of `STEP`."""
+    return round(STEP * math.floor(min(strength, MOST_STRENGTH) / STEP + 1e-9), 2)
 
 
 def shortlist(candidates: Sequence[Tried], count: int) -> tuple[Tried, ...]:

@@ -7,6 +7,7 @@ fitted nothing decide which edit is suggested; its own directions are then the s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from detox_engine.errors import Progress, ignore_progress
-from detox_engine.plans.fit import BUDGETS, Budget
+from detox_engine.plans.fit import BUDGETS, MOST_PERPLEXITY, Budget
 from detox_engine.study.suggestion import Suggestion, Tried
 
 if TYPE_CHECKING:
@@ -106,10 +107,14 @@ def find_suggestion(model: OpenModel, study: Study, budget: Budget, progress: Pr
 
 
 def choose(tried: Sequence[Tried], budget: Budget) -> Suggestion:
-    """The largest measured gap among those whose measured divergence is within the budget and whose interval is
-    above 0."""
+    """The largest measured gap among those whose interval is above 0 and whose measured divergence and perplexity are
+    within the budget."""
     ordered = tuple(sorted(tried, key=lambda one: -one.gap.mean))
-    within = [one for one in ordered if one.divergence <= BUDGETS[budget] and one.gap.low > 0]
+    within = [
+        one
+        for one in ordered
+        if one.gap.low > 0 and one.divergence <= BUDGETS[budget] and one.perplexity <= MOST_PERPLEXITY[budget]
+    ]
     if not within:
         return Suggestion(None, budget, _tell_none(budget, len(ordered)), ordered)
     best = within[0]
@@ -176,20 +181,25 @@ def _aim(
     budget: Budget,
     progress: Progress,
 ) -> tuple[Tried, ...]:
-    """The candidates at the strength that their measured divergence asks for, the `FINALISTS` largest gaps promised.
+    """The candidates at the strength that what they were measured to cost asks for, those that then promise most.
 
-    A promise is to first order, so that it grows with the strength.
+    The divergence goes with the square of the strength. Perplexity may go with the strength itself, since a text is not
+    drawn from the model: where it is too high, the strength falls by as much. A promise grows with the strength.
     """
     from detox_engine.edit.low_rank import make_edit
     from detox_engine.forward.likelihood import read_likelihoods
-    from detox_engine.study.suggestion.candidates import STEP, strengthen
+    from detox_engine.study.suggestion.candidates import STEP, round_strength
 
     edits = [make_edit(directions[one.edit.method], one.edit) for one in candidates]
     read = read_likelihoods(model, neutral, [None, *edits], progress, STAGE)
-    found = read.divergence[1:].sum(1) / read.tokens.sum()
+    divergence, surprise = (part.sum(1) / read.tokens.sum() for part in (read.divergence, read.surprise))
+    risen = surprise[1:] - surprise[0]
     aimed = []
-    for one, divergence in zip(candidates, found.tolist(), strict=True):
-        strength = strengthen(one.edit.strength, divergence, MARGIN * BUDGETS[budget])
+    for one, *costs in zip(candidates, divergence[1:].tolist(), risen.tolist(), strict=True):
+        room = BUDGETS[budget], math.log(MOST_PERPLEXITY[budget])
+        by_divergence, by_perplexity = (MARGIN * most / max(cost, 1e-9) for most, cost in zip(room, costs, strict=True))
+        factor = min(by_divergence**0.5, by_perplexity, by_perplexity**0.5)
+        strength = round_strength(one.edit.strength * factor)
         if strength >= STEP:
             factor = strength / one.edit.strength
             aimed.append(
