@@ -1,4 +1,4 @@
-"""Read, check and sample pairs of toxic and civil texts, always as pairs.
+"""Read and sample pairs of toxic and civil texts, always as pairs.
 
 The published code of the paper draws toxic and civil texts with separate random indices; here a draw takes a
 row with both of its sides.
