@@ -133,9 +133,10 @@ def cut_as_named(tokenizer: Tokenizer, name: str | None) -> None:
 
 
 class ReaderWithoutLists(gguf.GGUFReader):
-    """Takes a header's long lists for empty ones: those of the vocabulary, which the tokenizer is made of elsewhere.
+    """Does not read a header's long lists: those of the vocabulary, which the tokenizer is made of elsewhere.
 
-    An entry at a time they are most of what transformers waits for with a small model: 3 s for SmolLM2, twice.
+    An entry at a time they are most of what transformers waits for with a small model: 3 s for SmolLM2, twice. Of the
+    tokens it wants to know how many there are, so these are all empty.
     """
 
     def _get_field_parts(self, orig_offs: int, raw_type: int) -> tuple[int, list, list[int], list]:
@@ -144,8 +145,13 @@ class ReaderWithoutLists(gguf.GGUFReader):
             if count > LONGEST_LIST and self.byte_order == "I":
                 end = skip_list(self.data, orig_offs + 12, kind, count)
                 types = [gguf.GGUFValueType.ARRAY, gguf.GGUFValueType(kind)]
-                return end - orig_offs, [], [], types
+                return end - orig_offs, [np.array([count]), np.array([], np.uint8)], [], types
         return super()._get_field_parts(orig_offs, raw_type)
+
+    def _push_field(self, field: gguf.ReaderField, skip_sum: bool = False) -> int:
+        if field.name == "tokenizer.ggml.tokens" and not field.parts[-1].size:
+            field = field._replace(data=[len(field.parts) - 1] * int(field.parts[-2][0]))
+        return super()._push_field(field, skip_sum)
 
 
 def skip_list(data: np.ndarray, start: int, kind: int, count: int) -> int:
@@ -193,7 +199,7 @@ def open_gguf(file: Path, shown: str) -> GgufFile:
         raise InputError(f"{shown} is an adapter and no whole model: merge it into its base model and give the result.")
     if "tokenizer.ggml.tokens" not in metadata:
         raise InputError(f"{shown} has no tokenizer inside: {WAYS_OUT}.")
-    config = read_config(file, metadata, shown)
+    config = read_config(file, shown)
     mark_ends(config, metadata)
     byte_level = metadata.get("tokenizer.ggml.model") == "gpt2"
     return GgufFile(file, shown, config, str(metadata.get("tokenizer.ggml.pre")) if byte_level else None)
@@ -255,7 +261,7 @@ def check_undivided(file: Path, metadata: Mapping[str, Any], shown: str) -> None
         )
 
 
-def read_config(file: Path, metadata: Mapping[str, Any], shown: str) -> PreTrainedConfig:
+def read_config(file: Path, shown: str) -> PreTrainedConfig:
     """The configuration that transformers makes of the file's metadata."""
     try:
         with _REPLACING, replaced(gguf, "GGUFReader", ReaderWithoutLists):
@@ -267,8 +273,6 @@ def read_config(file: Path, metadata: Mapping[str, Any], shown: str) -> PreTrain
             f"{shown} cannot be read by transformers {transformers.__version__} ({first_line(error)}): {WAYS_OUT}."
         ) from error
     check_causal(config, shown)
-    if f"{metadata['general.architecture']}.vocab_size" not in metadata:
-        config.vocab_size = metadata["tokenizer.ggml.tokens"]  # how many there are
     return config
 
 
