@@ -1,7 +1,7 @@
 """Tiny GGUF files as llama.cpp's converter writes them, made with the gguf library's own writer."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ def save_tiny_gguf(
     architecture: str = "llama",
     states_vocabulary: bool = True,
     more: Mapping[str, Any] = {},  # noqa: B006
+    divisors: Sequence[float] = (),
 ) -> Path:
     """Write a tiny Llama to `file`, its matrices stored as `kind`; returns `file`.
 
@@ -33,6 +34,7 @@ def save_tiny_gguf(
         tokenizer: byte-level; the one of the tests where none is given.
         states_vocabulary: whether it says how many tokens the model has.
         more: further metadata, text or numbers by key.
+        divisors: of the frequencies of rotary positions.
     """
     model, tokenizer = model or tiny_model("llama")[0], tokenizer or tiny_tokenizer()
     writer = gguf.GGUFWriter(file, architecture)
@@ -44,6 +46,8 @@ def save_tiny_gguf(
         writer.add_file_type(file_type)
     for key, value in more.items():
         writer.add_string(key, value) if isinstance(value, str) else writer.add_uint32(key, value)
+    if len(divisors):
+        writer.add_tensor("rope_freqs.weight", np.array(divisors, dtype=np.float32))
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, model.config.num_hidden_layers)
     for name, tensor in model.state_dict().items():
         stem, _, suffix = name.rpartition(".")

@@ -4,6 +4,7 @@ The file comes from anyone and lies anywhere: what it says is checked before tra
 lies beside it is looked at.
 """
 
+import copy
 import hashlib
 import re
 import struct
@@ -30,6 +31,7 @@ from transformers import (
     modeling_gguf_pytorch_utils,
 )
 from transformers.integrations.gguf import GgufHeader, convert_gguf_tokenizer, get_gguf_tokenizer, read_gguf_metadata
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX as QWEN2
 
 from detox_engine.errors import InputError, Progress, first_line
@@ -67,6 +69,12 @@ LONGEST_LIST = 1024
 _REPLACING = Lock()
 """Held while parts of other libraries are replaced."""
 
+LLAMA_3_POSITIONS = {
+    "rope_type": "llama3",
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
 LLAMA_3 = ("llama-bpe", "llama3", "llama-v3")
 """Files of these begin a text with its first token, and take a word that is a token as it is, without merging."""
 
@@ -194,19 +202,22 @@ def open_gguf(file: Path, shown: str) -> GgufFile:
             architecture that transformers cannot read or that does not continue texts.
     """
     file = file.absolute()
-    metadata, shown = read_header(file, shown)
+    metadata, names, shown = read_header(file, shown)
     if str(metadata.get("general.type")) == "adapter":
         raise InputError(f"{shown} is an adapter and no whole model: merge it into its base model and give the result.")
     if "tokenizer.ggml.tokens" not in metadata:
         raise InputError(f"{shown} has no tokenizer inside: {WAYS_OUT}.")
     config = read_config(file, shown)
     mark_ends(config, metadata)
+    if "rope_freqs.weight" in names:
+        scale_positions(config, file, shown)
     byte_level = metadata.get("tokenizer.ggml.model") == "gpt2"
     return GgufFile(file, shown, config, str(metadata.get("tokenizer.ggml.pre")) if byte_level else None)
 
 
-def read_header(file: Path, shown: str) -> tuple[dict[str, Any], str]:
-    """The metadata of a file that is whole, lists of texts as their lengths, and what to call it from now on.
+def read_header(file: Path, shown: str) -> tuple[dict[str, Any], tuple[str, ...], str]:
+    """The metadata of a file that is whole, lists of texts as their lengths, the names of its tensors, and what to call
+    it from now on.
 
     transformers' reader stops at the end of the file, however long a list in it claims to be; the gguf library's,
     which transformers uses later on, does not.
@@ -221,7 +232,7 @@ def read_header(file: Path, shown: str) -> tuple[dict[str, Any], str]:
             f"{shown} is a file that is no GGUF: give the folder that holds the model, or a GGUF file of llama.cpp."
         )
     try:
-        metadata, _ = read_gguf_metadata(str(file))
+        metadata, names = read_gguf_metadata(str(file))
     except Exception as error:  # whatever lengths that are wrong lead to: struct.error, UnicodeDecodeError, …
         check_undivided(file, {}, shown)
         raise InputError(f"{shown} has a broken header ({first_line(error)}): {GET_AGAIN}.") from error
@@ -235,7 +246,7 @@ def read_header(file: Path, shown: str) -> tuple[dict[str, Any], str]:
         promised = max((header.data_start + part.offset + part.nbytes for part in header.tensors), default=0)
         if promised > file.stat().st_size:
             raise InputError(f"{shown} ends before its weights do: {GET_AGAIN}.")
-    return metadata, shown
+    return metadata, names, shown
 
 
 def name_format(metadata: Mapping[str, Any], header: GgufHeader | None) -> str:
@@ -284,6 +295,24 @@ def mark_ends(config: PreTrainedConfig, metadata: Mapping[str, Any]) -> None:
     config.bos_token_id = begin if isinstance(begin, int) else None
     if not isinstance(config.eos_token_id, list):  # which transformers made on purpose
         config.eos_token_id = ends if len(ends) > 1 else next(iter(ends), None)
+
+
+def scale_positions(config: PreTrainedConfig, file: Path, shown: str) -> None:
+    """Let rotary positions turn as slowly as in Llama 3.1 and later, which the file holds as numbers that each
+    frequency is divided by, and transformers' loader leaves out.
+
+    Raises:
+        InputError: the numbers are not those of Llama 3.
+    """
+    divisors = next(tensor.data for tensor in ReaderWithoutLists(file).tensors if tensor.name == "rope_freqs.weight")
+    scaled = copy.deepcopy(config)
+    scaled.rope_parameters = {**config.rope_parameters, **LLAMA_3_POSITIONS, "factor": float(np.max(divisors))}
+    plain = config.rope_parameters["rope_theta"] ** -np.linspace(0, 1, len(divisors), endpoint=False)
+    slow, _ = ROPE_INIT_FUNCTIONS["llama3"](scaled)
+    if len(slow) == len(plain) and np.allclose(plain / slow.numpy(), divisors, rtol=1e-3):
+        config.rope_parameters = scaled.rope_parameters
+    elif not np.allclose(divisors, 1):
+        raise InputError(f"{shown} scales its rotary positions in a way that is not known here: {WAYS_OUT}.")
 
 
 def plain_word(value: Any) -> str:

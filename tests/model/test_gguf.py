@@ -119,6 +119,28 @@ def test_each_tensor_is_reported_and_loading_can_be_stopped_there(file, capfd):
     assert load(file).network is not None
 
 
+def test_positions_that_turn_more_slowly_as_in_llama_3_do_so_here_and_others_are_refused(tmp_path):
+    slow = {
+        "rope_type": "llama3",
+        "rope_theta": 500000.0,
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
+    source = fresh_model("llama", rope_parameters=slow, max_position_embeddings=16384)
+    divisors = (500000.0 ** -(torch.arange(0, 8, 2) / 8)) / source.model.rotary_emb.inv_freq
+    assert divisors[0] == 1 < divisors[-2] < divisors[-1] == 8
+    text = " ".join(SENTENCES)
+    found = logits(load(save_tiny_gguf(tmp_path / "slow.gguf", source, divisors=divisors)).network, text)
+    torch.testing.assert_close(found, logits(source, text), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(logits(load(save_tiny_gguf(tmp_path / "plain.gguf", source)).network, text), found)
+    plain = load(save_tiny_gguf(tmp_path / "ones.gguf", divisors=torch.ones(4))).network
+    assert torch.equal(logits(plain), logits(tiny_model("llama")[0]))
+    with pytest.raises(InputError, match="scales its rotary positions in a way that is not known"):
+        load(save_tiny_gguf(tmp_path / "odd.gguf", divisors=(1, 3, 1, 5)))
+
+
 @pytest.mark.parametrize("stated", [True, False])
 def test_long_lists_are_read_for_the_tokenizer_alone_and_the_model_is_the_same(tmp_path, monkeypatch, capfd, stated):
     file = save_tiny_gguf(tmp_path / "tiny.gguf", states_vocabulary=stated)
