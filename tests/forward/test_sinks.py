@@ -46,6 +46,8 @@ def test_a_planted_sink_and_its_dimension_are_found_and_nothing_in_a_model_witho
     assert float(sinks.medians[2]) == pytest.approx(float(norms.median()), rel=0.05)
     none = find_sinks(open_tiny("gpt2"), SENTENCES)
     assert none.layers == none.dimensions == none.writers == ()
+    # Where texts have no sink, a state that is long by itself is none: some words of real text are.
+    assert none.spare(1, 100 * none.medians[1] * torch.eye(32)[:2]).all()
 
 
 def test_an_embedding_is_the_mean_over_the_tokens_that_are_no_sinks(model, sinks):

@@ -291,7 +291,7 @@ def test_sinks_are_told_and_left_out_of_the_scale():
     norms = torch.cat([states_of(model, encode_text(model, text).ids).norm(dim=-1) for text in SENTENCES], dim=1)
     # The largest quarter of all states is called sinks here, at the last layer alone.
     limits = torch.stack([norms[0].max(), norms[1].max(), norms[2].quantile(0.75)])
-    sinks = Sinks(limits / FACTOR * 1.0001, torch.ones(LAYERS), torch.zeros(LAYERS, HIDDEN), (), ())
+    sinks = Sinks(limits / FACTOR * 1.0001, torch.full((LAYERS,), 2 * FACTOR), torch.zeros(LAYERS, HIDDEN), (), ())
     found = project_text(model, TEXT, every_layer(basis), sinks=sinks)
     long = states_of(model, found.text.ids).norm(dim=-1) > limits[:, None] * 1.0001
     assert torch.equal(found.sinks, long) and found.sinks[2].any() and not found.sinks[:2].any()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-FACTOR = 4.0
+FACTOR = 5.0
 """A state whose norm is above this many medians of its layer is a sink's."""
 
 
@@ -34,8 +34,9 @@ class Sinks:
     """Layers that write what is in the massive dimensions, or cancel it: with them it changes by more than half."""
 
     def spare(self, layer: int, states: Tensor) -> Tensor:
-        """Which of `states` `[..., hidden]` after `layer` are no sink's, `[...]` bool."""
-        return torch.linalg.vector_norm(states, dim=-1, dtype=torch.float32) <= FACTOR * float(self.medians[layer])
+        """Which of `states` `[..., hidden]` after `layer` are no sink's, `[...]` bool; all where the layer has none."""
+        limit = FACTOR * float(self.medians[layer]) if float(self.sizes[layer]) > FACTOR else torch.inf
+        return torch.linalg.vector_norm(states, dim=-1, dtype=torch.float32) <= limit
 
     @property
     def layers(self) -> tuple[int, ...]:
