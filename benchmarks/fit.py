@@ -13,7 +13,6 @@ from benchmarks.published import fit_as_published
 from benchmarks.side_by_side import Figure, measure_peak, median_ratio, time_sides
 from detox_engine.data.columns import Pair
 from detox_engine.data.stream import open_pairs
-from detox_engine.forward.embed import embed_pairs
 from detox_engine.forward.embedded_pairs import Embeddings
 from detox_engine.model.load import OpenModel
 from detox_engine.plans.fit import FitPlan
@@ -56,18 +55,15 @@ def run_floor(prepared: Prepared) -> None:
         model.anatomy.trunk(input_ids=batch, use_cache=False)
 
 
-def run_ours(prepared: Prepared) -> None:
-    embeddings = embed_pairs(*prepared)
-    fit_subspaces(embeddings.toxic, embeddings.civil, 32)
-
-
 def run_published(prepared: Prepared) -> None:
     fit_as_published(*prepared)
 
 
 def benchmark_shape(shape: str, pairs: int, rounds: int, against_published: bool) -> list[Figure]:
-    prepared = prepare(shape, pairs)
-    sides = {"floor": partial(run_floor, prepared), "ours": partial(run_ours, prepared)}
+    """All of a fit after loading, from the file to the study."""
+    model, folder = prepare_file(shape, pairs)
+    prepared = model, make_pairs(pairs)
+    sides = {"floor": partial(run_floor, prepared), "ours": partial(run_fit, (model, folder))}
     seconds = time_sides(sides, rounds)
     if against_published:
         # It takes several times as long as the rest together: one round, beside one more of ours.
@@ -83,8 +79,8 @@ def benchmark_shape(shape: str, pairs: int, rounds: int, against_published: bool
 
 
 def benchmark_memory(shape: str, pairs: int) -> list[Figure]:
-    sides = {"floor": run_floor, "ours": run_ours, "published": run_published}
-    peaks = {name: measure_peak(partial(prepare, shape, pairs), side) for name, side in sides.items()}
+    sides = {"floor": (prepare, run_floor), "ours": (prepare_file, run_fit), "published": (prepare, run_published)}
+    peaks = {name: measure_peak(partial(make, shape, pairs), side) for name, (make, side) in sides.items()}
     return [Figure(f"memory above the model, fit, {shape}, {pairs} pairs", peaks["ours"], "MB", 300, 150, peaks)]
 
 
