@@ -84,9 +84,9 @@ def benchmark_memory(shape: str, pairs: int) -> list[Figure]:
     return [Figure(f"memory above the model, fit, {shape}, {pairs} pairs", peaks["ours"], "MB", 300, 150, peaks)]
 
 
-def prepare_file(shape: str, pairs: int, text: int | None = None) -> PreparedFile:
+def prepare_file(shape: str, pairs: int, text: int | None = None, dtype: torch.dtype = torch.float32) -> PreparedFile:
     """A model and a file of pairs, all texts `text` tokens long or with the usual mix of lengths."""
-    model = make_model(shape)
+    model = make_model(shape, dtype)
     folder = TemporaryDirectory(prefix="detox-benchmark-")
     with Path(folder.name, PAIRS_FILE).open("w", encoding="utf-8") as lines:
         for pair in make_pairs(pairs):

@@ -4,8 +4,7 @@ from functools import partial
 
 import torch
 
-from benchmarks.fit import run_ours
-from benchmarks.inputs import make_model, make_pairs
+from benchmarks.fit import prepare_file, run_fit
 from benchmarks.side_by_side import Figure, median_ratio, time_sides
 from detox_engine.data.bundled import DEMO
 from detox_engine.data.pairs import read_pairs
@@ -22,8 +21,7 @@ LEADING = 8
 def benchmark_bfloat16(pairs: int, rounds: int) -> Figure:
     sides = {}
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        model = make_model("gpt2", dtype)
-        sides[name] = partial(run_ours, (model, make_pairs(pairs)))
+        sides[name] = partial(run_fit, prepare_file("gpt2", pairs, dtype=dtype))
     seconds = time_sides(sides, rounds)
     ratio = median_ratio(seconds, "bfloat16", "float32")
     return Figure(f"fit in bfloat16 / in float32, gpt2, {pairs} pairs", ratio, "×")
