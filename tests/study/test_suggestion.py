@@ -13,6 +13,7 @@ from detox_engine.estimates import Estimate
 from detox_engine.forward.slopes import Place, Slopes
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import BUDGETS, MOST_PERPLEXITY, FitPlan
+from detox_engine.study.findings import Finding
 from detox_engine.study.fit import hold_out
 from detox_engine.study.study import Study
 from detox_engine.study.suggestion import Change, Check, Suggestion, Tried, record_suggested, search
@@ -176,6 +177,12 @@ def test_sides_that_nothing_tells_apart_get_none(bench, tmp_path):
     assert study.suggested_edit == EditPlan(study.suggested_layers, study.suggested_rank)
     with pytest.raises(InputError, match="suggests no edit"):
         study.require_suggestion()
+
+
+def test_pairs_that_differ_in_length_get_none_whatever_was_measured(bench, study):
+    found = Finding("length", 0.9, "Length explains 90 % of the first direction: trim the sides to one length.")
+    driven = suggest_edit(bench.model, replace(study, findings=(found,))).suggestion
+    assert driven.edit is None and not driven.tried and driven.reason.endswith(found.sentence)
 
 
 def test_few_pairs_get_none_and_a_fit_that_is_not_asked_to_looks_for_none(bench, plan):
