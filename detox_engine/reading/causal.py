@@ -40,6 +40,10 @@ Result = TypeVar("Result")
 PROMPTS = 32
 """How many of a model's bundled prompts are read, the shortest: a second of SmolLM2-135M on two cores."""
 
+OPENING = ' "You are a'
+"""What the bundled model's prompts are gone on with: they end where somebody begins to speak, with a quotation mark for
+a next token, and those for other models where a word has to be chosen."""
+
 LIKELY = 1e-5
 """Tokens whose mean probability after the prompts is above this are looked at: what the model never says can double or
 halve without a meaning."""
@@ -106,8 +110,10 @@ class _Place(local):
 
 
 def pick_prompts(model: OpenModel, count: int = PROMPTS) -> tuple[str, ...]:
-    """The `count` shortest of the model's bundled prompts, which invite a rude continuation."""
+    """The `count` shortest of the model's bundled prompts, which invite a rude word."""
     prompts = read_prompts(BUNDLED, bundled_prompts(model.spec.name))
+    if model.spec.name == BUNDLED:
+        prompts = tuple(prompt + OPENING for prompt in prompts if prompt.endswith(","))
     return tuple(sorted(prompts, key=len)[:count])
 
 
@@ -191,8 +197,8 @@ def read_causally(
     control of a direction takes as much from the same states, (s·v) r, along a random unit vector r, the same for all
     directions of the layer. A token is read where the 95 % interval of its mean change lies wholly beyond the largest
     mean change of any token under the control: a change of that size in no particular direction moves no word as far.
-    A direction is not readable as words where fewer than `FEWEST_READ` tokens, of both poles together, are read: of 48
-    random directions at four layers of SmolLM2 one had more.
+    A direction is not readable as words where fewer than `FEWEST_READ` tokens, of both poles together, are read: of
+    random directions, 1 of 48 at four layers of SmolLM2 had more, and 9 of 120 at five of the bundled model.
 
     Args:
         clean: a run that kept the states of `layer`; it serves any number of directions.

@@ -8,12 +8,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from detox_engine.data.bundled import bundled_pairs
+from detox_engine.data.pairs import read_pairs
+from detox_engine.data.rude_words import INSULTS
 from detox_engine.errors import Cancelled, InputError
 from detox_engine.estimates import estimate_means
+from detox_engine.forward.embed import embed_pairs
 from detox_engine.forward.sinks import FACTOR
-from detox_engine.model.load import OpenModel
+from detox_engine.model.load import OpenModel, load_model
+from detox_engine.plans.sources import BUNDLED, ModelSpec, PairSpec
 from detox_engine.reading import causal
 from detox_engine.reading.causal import CausalReading, pick_prompts, read_causally, run_clean
+from detox_engine.study.methods.detox import fit_subspace
 from tests.edit.test_edit import count_hooks
 from tests.model.test_head import SCALED, open_scaled
 from tests.models import FAMILIES, HIDDEN, LAYERS, SENTENCES, fresh_model, open_tiny
@@ -201,7 +207,8 @@ def test_the_prompts_are_the_shortest_of_the_models_own():
     assert len(prompts) == 5 and len(pick_prompts(model)) == causal.PROMPTS
     assert max(map(len, prompts)) <= min(map(len, pick_prompts(model)[5:]))
     bundled = replace(model, spec=replace(model.spec, name="bundled"))
-    assert not set(pick_prompts(bundled)) & set(pick_prompts(model))
+    assert all(prompt.endswith(', "You are a') for prompt in pick_prompts(bundled))
+    assert len(pick_prompts(bundled)) == causal.PROMPTS
 
 
 def test_what_cannot_be_read_is_one_sentence():
@@ -225,3 +232,13 @@ def test_means_of_rows_have_the_interval_of_items_drawn_again():
             (row.mean() - error, row.mean() + error), abs=0.15 * error
         )
     assert estimate_means(np.ones((1, 7)), 100, 0)[0].low == 1
+
+
+def test_the_first_direction_of_the_bundled_model_reads_as_insults():
+    model = load_model(ModelSpec(device="cpu"))
+    embeddings = embed_pairs(model, read_pairs(PairSpec(limit=60), bundled_pairs(BUNDLED)).pairs)
+    subspace = fit_subspace(embeddings.toxic[6], embeddings.civil[6], 1)
+    clean = run_clean(model, [6], pick_prompts(model, 12))
+    (reading,) = read_causally(model, clean, 6, subspace.basis)
+    insults = [end.token.strip("·").lower() in INSULTS for end in reading.toxic_pole]
+    assert reading.is_readable and sum(insults) >= 8 and all(end.is_read for end in reading.toxic_pole[:5])
