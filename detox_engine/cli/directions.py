@@ -26,8 +26,9 @@ def directions(study: StudyFolder, asked: Said[ReadPlan], model: Said[StudyModel
     """Read the directions of a study: the tokens at their toxic and their civil pole."""
     with output.progress_bars() as progress:
         fitted = load_study(study)
-        method = asked.values.get("method") or fitted.suggested_edit.method
-        plan = asked.over(ReadPlan(fitted.suggested_layers, min(ReadPlan.rank, fitted.kept_of(method)), method=method))
+        suggested = fitted.suggested_edit
+        method = asked.values.get("method") or suggested.method
+        plan = asked.over(ReadPlan(suggested.layers, min(ReadPlan.rank, fitted.kept_of(method)), method=method))
         edit = check_edit(fitted, EditPlan(plan.layers, plan.rank, method=method))
         bench = load_workbench(fitted, model, progress)
         readings = bench.read(fitted, edit.layers, plan.rank, plan.top, plan.measure, method, progress)

@@ -60,7 +60,7 @@ def show_map(
         )
         from detox_engine.reading.probe import FOLDS, probe_layer
 
-        layer = fitted.suggested_layers[-1] if layer is None else layer
+        layer = fitted.suggested_edit.layers[-1] if layer is None else layer
         check_layers((layer,), fitted.layers)
         embeddings = {"before": fitted.embeddings}
         if plan is not None or fitted.embeddings is None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def picked_layer(study: Study) -> int:
     """The one picked layer of every page: of the layers suggested for an edit the last, until one is picked."""
     layer = state.view().layer
-    return study.suggested_layers[-1] if layer is None else layer
+    return study.suggested_edit.layers[-1] if layer is None else layer
 
 
 def pick_layer(study: Study, key: str, width: int | str = "stretch") -> int:
