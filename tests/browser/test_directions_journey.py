@@ -110,6 +110,21 @@ def test_a_shared_direction_is_shown_first_and_framed(open_page):
     assert "direction=2" in page.url.split("&") and page.locator("h3.card").first.inner_text() == "Direction 1"
 
 
+def test_the_picked_direction_is_read_by_what_its_removal_changes(open_page):
+    page = open_directions(open_page, "rank=1&layer=6")
+    card(page, "6_0").get_by_role("button", name="Pick").click()
+    picked = page.locator(".st-key-direction_picked_card_6_0")
+    picked.get_by_role("heading", name="What it makes the model say").wait_for()
+    wait_until_still(page)
+    toxic = picked.locator(".poles").first.locator(".toxic li")
+    assert toxic.count() == 10 and toxic.locator(".rude").count() >= 8 and toxic.locator(".pale").count() == 0
+    assert "95 % interval +" in toxic.first.get_attribute("title")
+    lens = picked.locator(".lens-poles")
+    assert not lens.locator(".poles").is_visible()
+    lens.locator("summary").click()
+    lens.locator(".poles").wait_for()
+
+
 def test_a_card_opens_by_the_keyboard_alone(open_page):
     page = open_directions(open_page, "rank=1&layer=2")
     card(page, "2_0").get_by_role("button", name="Pin").focus()
