@@ -53,6 +53,15 @@ def test_directions_are_read_layer_by_layer_with_their_numbers(bench, study):
         assert len(entry.reading.toxic_pole) == len(entry.reading.civil_pole) == 5
 
 
+def test_a_causal_reading_of_several_layers_counts_on_from_layer_to_layer(bench, study):
+    told = []
+    readings = bench.read(study, [0, 2], 2, 5, "causal", progress=lambda *step: told.append(step))
+    assert [(entry.layer, entry.reading.prompts) for entry in readings] == [(0, 32), (0, 32), (2, 32), (2, 32)]
+    steps = [(done, total) for stage, done, total in told if stage == "Removing directions"]
+    # Two layers of two directions, each with its control, after 32 prompts.
+    assert steps == sorted(steps) and steps[-1] == (256, 256) and {total for _, total in steps} == {256}
+
+
 def test_a_comparison_scores_each_continuation_alone(bench, study):
     comparisons = bench.compare(study, EditPlan((0, 1, 2), 4), PROMPTS, SamplingPlan(samples=2, max_new_tokens=12))
     assert len(comparisons) == 20

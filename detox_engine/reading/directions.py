@@ -48,11 +48,15 @@ def read_directions(
     clean = run_clean(model, tuple(bases), progress=progress) if measure == "causal" else None
     off = () if study.sinks is None else study.sinks.dimensions
     found = []
-    for layer, basis in bases.items():
+    for place, (layer, basis) in enumerate(bases.items()):
+
+        def tell(stage: str, done: int, total: int, before: int = place) -> None:
+            progress(stage, before * total + done, len(bases) * total)
+
         if clean is None:
             readings = read_tokens(basis, model, top, measure, judge=True)
         else:
-            readings = read_causally(model, clean, layer, basis, top, off, progress)
+            readings = read_causally(model, clean, layer, basis, top, off, tell)
         subspace = study.of(method)[layer]
         shares = subspace.shares
         found.extend(
