@@ -8,10 +8,11 @@ fitted nothing decide which edit is suggested; its own directions are then the s
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from detox_engine.study.study import Study
     from detox_engine.study.subspace import ToxicSubspace
 
+Part = TypeVar("Part")
+
 SLOPE_PAIRS, MEASURED_PAIRS = 24, 36
 """Held-out pairs that give the slopes, and those that measure: others, where there are enough."""
 
@@ -35,6 +38,9 @@ LEAST_MEASURED = 8
 
 SLOPE_TEXTS, MEASURED_TEXTS = 40, 32
 """Neutral texts that give the curvature, of their first half, and those of the second that measure."""
+
+PAIR_TOKENS, NEUTRAL_TOKENS = 3500, 1000
+"""Tokens of the pairs and of the neutral texts of each of these parts, which longer texts make fewer."""
 
 DRAWS = 2
 """Labels drawn at each place: 80 samples know a divergence to about a sixth."""
@@ -85,7 +91,7 @@ def find_suggestion(model: OpenModel, study: Study, budget: Budget, progress: Pr
     held = sorted(hold_out(len(study.pairs)))
     for_slopes = min(SLOPE_PAIRS, len(held) // 3)
     pairs = cut_continuations(model, [study.pairs[row] for row in held], study.plan.max_length)
-    measured = pairs[for_slopes:][:MEASURED_PAIRS]
+    measured = _fill(pairs[for_slopes:][:MEASURED_PAIRS], _count_tokens, PAIR_TOKENS, LEAST_MEASURED)
     if len(measured) < LEAST_MEASURED:
         return Suggestion(
             None,
@@ -96,7 +102,8 @@ def find_suggestion(model: OpenModel, study: Study, budget: Budget, progress: Pr
     directions = fit_without(study, held, progress)
     first, second = _divide_neutral(model)
     bases = {method: [layer.basis for layer in found] for method, found in directions.items()}
-    slopes = read_slopes(model, bases, pairs[:for_slopes], first, DRAWS, progress=progress)
+    ordering = _fill(pairs[:for_slopes], _count_tokens, PAIR_TOKENS)
+    slopes = read_slopes(model, bases, ordering, first, DRAWS, progress=progress)
     candidates = shortlist(list_candidates(slopes, MARGIN * BUDGETS[budget]), MEASURED)
     if not candidates:
         return Suggestion(None, budget, _tell_none(budget, 0))
@@ -104,6 +111,10 @@ def find_suggestion(model: OpenModel, study: Study, budget: Budget, progress: Pr
     tried = _measure(model, directions, aimed, measured, second, progress)
     found = choose(tried, budget)
     return replace(found, reason=f"{found.reason} {study.verdict}".rstrip())
+
+
+def _count_tokens(pair: tuple[Span, Span]) -> int:
+    return sum(len(span.ids) for span in pair)
 
 
 def choose(tried: Sequence[Tried], budget: Budget) -> Suggestion:
@@ -170,7 +181,16 @@ def _divide_neutral(model: OpenModel) -> tuple[tuple[Span, ...], tuple[Span, ...
     lines = read_text(spec, bundled_neutral(model.spec.name)).lines
     half = len(lines) // 2
     parts = lines[:half][:SLOPE_TEXTS], lines[half:][:MEASURED_TEXTS]
-    return tuple(cut_spans(model, Text(part, False), spec.window, spec.stride) for part in parts)
+    spans = (cut_spans(model, Text(part, False), spec.window, spec.stride) for part in parts)
+    return tuple(_fill(part, lambda span: len(span.ids), NEUTRAL_TOKENS) for part in spans)
+
+
+def _fill(parts: Sequence[Part], size: Callable[[Part], int], tokens: int, least: int = 1) -> tuple[Part, ...]:
+    """The first of `parts` that together have at most so many tokens, but `least` of them whatever they have."""
+    sums = accumulate(map(size, parts))
+    return tuple(
+        part for number, (part, total) in enumerate(zip(parts, sums, strict=True)) if number < least or total <= tokens
+    )
 
 
 def _aim(
