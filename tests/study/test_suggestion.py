@@ -21,6 +21,7 @@ from detox_engine.study.suggestion.candidates import (
     MOST_STRENGTH,
     STEP,
     find_extreme_layers,
+    find_factor,
     list_candidates,
     shortlist,
     strengthen,
@@ -126,6 +127,19 @@ def test_the_shortlist_compares_methods_and_differs():
 @pytest.mark.parametrize(("divergence", "strength"), [(0.015, 1.0), (0.06, 0.5), (1e-9, MOST_STRENGTH), (100.0, 0.0)])
 def test_a_strength_is_scaled_to_the_budget_and_capped(divergence, strength):
     assert strengthen(1.0, divergence, 0.015) == strength
+
+
+@pytest.mark.parametrize("quartic", [0.0, 0.01, 0.1])
+def test_a_divergence_that_grows_faster_than_predicted_meets_the_budget_all_the_same(quartic):
+    square = 0.01
+
+    def diverge(strength: float) -> float:
+        return square * strength**2 + quartic * strength**4
+
+    factor = find_factor(square * 1.5**2, diverge(1.5), 0.015)
+    assert diverge(1.5 * factor) == pytest.approx(0.015)
+    # Where less was measured than predicted, the square alone is trusted.
+    assert find_factor(0.02, 0.01, 0.04) == 2
 
 
 def tried(gap: float, divergence: float, low: float | None = None, layer: int = 1) -> Tried:

@@ -128,6 +128,18 @@ def strengthen(strength: float, divergence: float, budget: float) -> float:
     return round_strength(MOST_STRENGTH if divergence <= 0 else strength * math.sqrt(budget / divergence))
 
 
+def find_factor(predicted: float, measured: float, budget: float) -> float:
+    """The multiple of a strength at which the divergence meets the budget, from what it is at the strength itself.
+
+    It goes with the square of small strengths, as predicted, and faster with larger ones: what was measured beyond the
+    prediction is taken to go with the fourth power.
+    """
+    beyond = measured - predicted
+    if beyond <= 0:
+        return math.sqrt(budget / max(measured, 1e-9))
+    return math.sqrt((math.sqrt(predicted**2 + 4 * beyond * budget) - predicted) / (2 * beyond))
+
+
 def round_strength(strength: float) -> float:
     """The next strength below that is within the cap and a multiple of `STEP`."""
     return round(STEP * math.floor(min(strength, MOST_STRENGTH) / STEP + 1e-9), 2)

@@ -203,22 +203,22 @@ def _aim(
 ) -> tuple[Tried, ...]:
     """The candidates at the strength that what they were measured to cost asks for, those that then promise most.
 
-    The divergence goes with the square of the strength. Perplexity may go with the strength itself, since a text is not
-    drawn from the model: where it is too high, the strength falls by as much. A promise grows with the strength.
+    Perplexity is taken to rise with the square of the strength; as measured it rises faster, so that a strength which
+    falls for its sake falls by enough. A promise grows with the strength.
     """
     from detox_engine.edit.low_rank import make_edit
     from detox_engine.forward.likelihood import read_likelihoods
-    from detox_engine.study.suggestion.candidates import STEP, round_strength
+    from detox_engine.study.suggestion.candidates import STEP, find_factor, round_strength
 
     edits = [make_edit(directions[one.edit.method], one.edit) for one in candidates]
     read = read_likelihoods(model, neutral, [None, *edits], progress, STAGE)
     divergence, surprise = (part.sum(1) / read.tokens.sum() for part in (read.divergence, read.surprise))
     risen = surprise[1:] - surprise[0]
     aimed = []
-    for one, *costs in zip(candidates, divergence[1:].tolist(), risen.tolist(), strict=True):
-        room = BUDGETS[budget], math.log(MOST_PERPLEXITY[budget])
-        by_divergence, by_perplexity = (MARGIN * most / max(cost, 1e-9) for most, cost in zip(room, costs, strict=True))
-        factor = min(by_divergence**0.5, by_perplexity, by_perplexity**0.5)
+    for one, moved, rise in zip(candidates, divergence[1:].tolist(), risen.tolist(), strict=True):
+        by_divergence = find_factor(one.predicted_divergence, moved, MARGIN * BUDGETS[budget])
+        by_perplexity = math.sqrt(MARGIN * math.log(MOST_PERPLEXITY[budget]) / max(rise, 1e-9))
+        factor = min(by_divergence, by_perplexity)
         strength = round_strength(one.edit.strength * factor)
         if strength >= STEP:
             factor = strength / one.edit.strength
