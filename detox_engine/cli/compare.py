@@ -50,10 +50,11 @@ def compare(
     """Write continuations before and after the edit, with the same luck, and score both."""
     with output.progress_bars() as progress:
         fitted = load_study(study)
-        plan, source = plan_edit(fitted, edit), tell_source(fitted, edit)
+        plan = plan_edit(fitted, edit)
         texts = read_prompts_for(model_of(fitted, model).name, prompt, prompts)[:limit_prompts]
         bench = load_workbench(fitted, model, progress)
         comparisons = bench.compare(fitted, plan, texts, sampling, progress, probabilities=False)
+    source = tell_source(fitted, edit)
     cut = len({comparison.prompt for comparison in comparisons if comparison.cut})
     if cut:
         output.print_note(f"Prompts cut from the left, to fit into the model's context: {cut} of {len(texts)}.")

@@ -75,12 +75,12 @@ def evaluate(
             fit_paper_study(study, model, pairs, progress)
         fitted = load_study(study)
         change = check_edit(fitted, edit.over(usual_edit(fitted, model, preset)))
-        source = tell_source(fitted, edit) if preset is None else ""
         from detox_engine.scoring.evaluation import evaluate as evaluate_edit
         from detox_engine.scoring.records import record_evaluation, record_scores
 
         bench = load_workbench(fitted, model, progress)
         evaluation = evaluate_edit(bench.model, fitted, change, measure, progress)
+    source = tell_source(fitted, edit) if preset is None else ""
     cut = sum(any(each.cut for each in outcome.comparisons) for outcome in evaluation.prompts)
     if cut:
         output.print_note(f"Prompts cut from the left, to fit into the model's context: {cut}.")

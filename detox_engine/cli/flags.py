@@ -186,7 +186,7 @@ def tell_source(study: "Study", said: Said[EditPlan]) -> str:
     if suggestion is None:
         return "the study's starting point"
     if suggestion.edit is None:
-        output.print_note(f"No edit is suggested for this study, so its starting point is taken. {suggestion.reason}")
+        output.print_note(f"No edit is suggested for this study, so its starting point was taken. {suggestion.reason}")
         return "the study's starting point; nothing is suggested"
     return f"suggested by the study, {suggestion.status}"
 

@@ -182,7 +182,7 @@ def go_to(page: Page, name: str) -> None:
 
 def wait_until_ready(page: Page) -> None:
     """Wait until the study is fitted and no script runs."""
-    page.locator("[class*=st-key-edit_rank] input").wait_for(state="attached")
+    page.locator("[class*=st-key-edit_strength] input").wait_for(state="attached")
     wait_until_still(page)
 
 

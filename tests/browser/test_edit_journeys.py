@@ -40,7 +40,7 @@ def open_tiny(open_page, tiny_folder):
             f"/{name}?model={quote(tiny_folder, safe='')}&device=cpu&limit=40&layers=1-2&rank=8", height=1400
         )
         fit = page.get_by_role("button", name="Fit it now")
-        fit.or_(page.locator("[class*=st-key-edit_rank]")).first.wait_for()
+        fit.or_(page.locator("[class*=st-key-edit_strength]")).first.wait_for()
         wait_until_still(page)
         if fit.count():
             fit.click()

@@ -20,7 +20,7 @@ def written(page, side: str) -> list[str]:
 
 
 def test_from_opening_to_a_milder_after_column(open_page):
-    page = open_page()
+    page = open_page("/?layers=0-7")
     wait_until_ready(page)
     assert page.locator(".strip li.ready").count() == 4
 

@@ -58,7 +58,7 @@ def write_texts(page) -> list[str]:
 
 
 def test_a_view_picked_on_many_pages_is_there_again_behind_its_link(open_page, server):
-    page = open_page()
+    page = open_page("/?layers=0-7")
     wait_until_ready(page)
     page.get_by_role("button", name="Go on").click()
     move_slider(page, "Rank", "ArrowRight", 2)
@@ -73,7 +73,7 @@ def test_a_view_picked_on_many_pages_is_there_again_behind_its_link(open_page, s
 
     go_to(page, "Directions")
     assert slider(page, "directions_layer").input_value() == "4"
-    pick(page, "Rank tokens by", "Cosine")
+    pick(page, "Read directions by", "Product")
     page.locator(".st-key-pick_card_4_1").get_by_role("button").click()
     settle(page)
     page.locator(".st-key-pin_card_4_1").get_by_role("button").click()
@@ -118,7 +118,7 @@ def test_a_view_picked_on_many_pages_is_there_again_behind_its_link(open_page, s
     assert picked(other, "Layout") == "Toxic directions"
     go_to(other, "Directions")
     other.locator(".st-key-pin_pinned_4_1").wait_for()
-    assert picked(other, "Rank tokens by") == "Cosine"
+    assert picked(other, "Read directions by") == "Product"
     assert other.get_by_role("button", name="Picked").count() >= 1
     go_to(other, "Spectrum")
     other.locator(".js-plotly-plot").nth(1).wait_for()

@@ -158,7 +158,7 @@ def test_a_fit_that_suggests_nothing_says_why_and_what_to_do(home: Path, tmp_pat
     assert none["suggested"] is None and "60 pairs or more" in none["reason"]
     prompt = ("--prompt", "The train", "--max-new-tokens", 2)
     compared = run("compare", tmp_path / "first", *prompt)
-    assert "No edit is suggested for this study, so its starting point is taken." in compared.stderr
+    assert "No edit is suggested for this study, so its starting point was taken." in compared.stderr
     assert "(the study's starting point; nothing is suggested)" in compared.stdout
     own = run("compare", tmp_path / "first", "--layers", "1", *prompt)
     assert own.stderr == "" and "suggest" not in own.stdout

@@ -203,9 +203,16 @@ def test_progress_counts_the_texts_of_the_whole_stream_and_can_stop_it(bench, pl
         bench.fit(plan, stop)
 
 
+def count_pairs() -> int:
+    gc.collect()
+    return sum(type(found) is Pair for found in gc.get_objects())
+
+
 def test_long_file_begins_at_once_and_few_of_its_pairs_are_held(tmp_path):
     row = json.dumps({"prompt": "Late again?", "toxic": " you idiot", "civil": " no harm done"}) + "\n"
     (tmp_path / "long.jsonl").write_text(row * 200_000)
+    # Studies that other tests keep have pairs of their own.
+    before = count_pairs()
     stream = open_pairs(PairSpec(str(tmp_path / "long.jsonl")), tmp_path)
     pairs = iter(stream)
     next(pairs)
@@ -213,8 +220,7 @@ def test_long_file_begins_at_once_and_few_of_its_pairs_are_held(tmp_path):
     assert abs(stream.expected - 200_000) < 20_000
     for _ in range(50_000):
         next(pairs)
-    gc.collect()
-    assert sum(type(found) is Pair for found in gc.get_objects()) < 1000
+    assert count_pairs() - before < 1000
 
 
 def test_few_pairs_are_held_while_a_long_file_is_fitted(bench, tmp_path, monkeypatch):
