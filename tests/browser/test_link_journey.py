@@ -156,7 +156,7 @@ def test_back_goes_to_the_page_before_however_often_the_view_changed(open_page):
 
 
 def test_the_sidebar_and_the_content_note_are_reached_by_the_keyboard(open_page):
-    page = open_page("/spectrum")
+    page = open_page("/spectrum?layers=0-7")
     wait_until_ready(page)
     reached = []
     for _ in range(40):
