@@ -29,7 +29,7 @@ from detox_engine.errors import InputError, Progress
 from detox_engine.plans.choice import list_in_words, usual_options
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.evaluation import EvaluationPlan
-from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.fit import PAPER, FitPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec, StudyModel, TextSpec
 from detox_engine.scoring.scorers import choose, scorers
 
@@ -113,7 +113,7 @@ def usual_edit(study: "Study", model: Said[StudyModel], preset: str | None) -> E
 
 
 def fit_paper_study(study: Path, model: Said[StudyModel], pairs: str | None, progress: Progress) -> None:
-    """Fit the study of the paper's preset on the published number of pairs."""
+    """Fit the study of the paper's preset: its arithmetic, its method, the published number of pairs."""
     from detox_engine.study.fit import fit_to_folder
     from detox_engine.study.suggest import PAPER_PAIRS, find_published
 
@@ -121,7 +121,8 @@ def fit_paper_study(study: Path, model: Said[StudyModel], pairs: str | None, pro
         raise InputError(f"There is no study {study} yet: to fit it first, name the model and the pairs it needs.")
     spec = model.over(ModelSpec())
     find_published(spec.name)
-    fit_to_folder(absolute(spec), FitPlan(PairSpec(pairs, limit=PAPER_PAIRS)), study, progress)
+    plan = FitPlan(PairSpec(pairs, limit=PAPER_PAIRS), sinks="keep", methods=(PAPER,), suggest=False)
+    fit_to_folder(absolute(spec), plan, study, progress)
 
 
 def write_report(file: Path, record: dict[str, Any]) -> None:

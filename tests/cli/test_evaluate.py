@@ -246,7 +246,11 @@ def test_what_is_said_stands_before_the_preset(home: Path, tmp_path: Path, monke
     common = (tmp_path / "study", "--preset", "paper", "--model", model)
     edit, plan = plan_of(monkeypatch, *common, "--pairs", home / "pairs.jsonl")
     assert (edit.layers, edit.rank) == ((1, 2), 2) and plan == PAPER_EVALUATION
-    assert len(Study.load(tmp_path / "study").pairs) == len(PAIRS)
+    study = Study.load(tmp_path / "study")
+    assert len(study.pairs) == len(PAIRS)
+    # The published procedure knows no sinks and no other method, and its edit is not looked for.
+    assert study.plan.sinks == "keep" and study.sinks is None
+    assert study.methods == ("detox",) and study.suggestion is None
     edit, plan = plan_of(
         monkeypatch, *common, "--rank", 1, "--scorers", "profanity,perplexity", "--neutral", home / "neutral.txt",
         "--max-new-tokens", 20,
