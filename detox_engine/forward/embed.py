@@ -14,7 +14,7 @@ from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.forward.embedded_pairs import Embeddings, TokenMoments
 from detox_engine.forward.sinks import Sinks
-from detox_engine.model.batches import pack_batches, run_beside
+from detox_engine.model.batches import OVERHEAD, count_workers, pack_batches, run_beside
 from detox_engine.model.load import OpenModel
 from detox_engine.model.trunk import run_trunk, watched
 from detox_engine.plans.fit import Pooling
@@ -28,9 +28,6 @@ pass, its states stay in the caches, and little memory is needed for each core."
 
 LEAST_BUDGET = 256
 """Tokens that a pass may always have: with fewer, reading the weights would cost more than using them."""
-
-OVERHEAD = {"cpu": 32, "cuda": 2048}
-"""How many tokens of padding cost as much as one more pass."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +179,7 @@ def embed_pairs(
     most, states, overhead = (limits.get(device, limits["cpu"]) for limits in (TOKEN_BUDGET, STATE_BUDGET, OVERHEAD))
     budget = min(most, max(LEAST_BUDGET, states // model.anatomy.hidden))
     batches = pack_batches([len(text.ids) for text in texts], budget, overhead)
-    workers = torch.get_num_threads() if device == "cpu" else 1
+    workers = count_workers(model.network.device)
     try:
         for batch, (states, sink_tokens) in run_beside(batches, run, workers, turn, lambda: model.turns.wanted):
             pooled[:, batch] = states

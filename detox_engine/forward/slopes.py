@@ -26,7 +26,7 @@ from torch.nn import functional
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.forward.likelihood import LOGITS_AT_ONCE, Span, find_scored
 from detox_engine.model.anatomy import Anatomy, OutputProjection
-from detox_engine.model.batches import pack_batches, run_beside
+from detox_engine.model.batches import OVERHEAD, count_workers, pack_batches, run_beside
 from detox_engine.model.head import check_head, read_head
 from detox_engine.model.load import OpenModel
 from detox_engine.model.trunk import record_trunk
@@ -47,8 +47,6 @@ NUMBERS_AT_ONCE = {"cpu": 2**27, "cuda": 2**31}
 """Numbers that one pass may keep for its gradient, in all its batches that run side by side."""
 LEAST_TOKENS = 64
 """Tokens that a batch may always have: with fewer, reading the weights would cost more than using them."""
-OVERHEAD = {"cpu": 32, "cuda": 2048}
-"""How many tokens of padding cost as much as one more pass."""
 
 
 class Place(NamedTuple):
@@ -187,7 +185,7 @@ def _differentiate(
             kept.leaves, kept.products = {}, {}
 
     found = np.zeros((draws, len(spans), sum(len(basis) for _, basis in projections.values())))
-    workers = torch.get_num_threads() if device.type == "cpu" else 1
+    workers = count_workers(device)
     budget = _tokens_at_once(model.anatomy, device.type) // workers
     batches = pack_batches(
         [len(span.ids) for span in spans], max(LEAST_TOKENS, budget), OVERHEAD.get(device.type, OVERHEAD["cpu"])

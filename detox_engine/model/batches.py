@@ -21,6 +21,9 @@ Result = TypeVar("Result")
 TOKEN_BUDGET = {"cpu": 8192, "cuda": 65536}
 """Tokens of a batch, padding and cache included; a device of another kind gets the CPU's."""
 
+OVERHEAD = {"cpu": 32, "cuda": 2048}
+"""How many tokens of padding cost as much as one more pass; likewise."""
+
 
 def pad_left(texts: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Token ids and attention mask `[rows, tokens]` of texts of different lengths, padded on the left."""
@@ -97,6 +100,11 @@ def pack_batches(widths: Sequence[int], budget: int, overhead: int) -> list[list
             widest, padding = widths[row], 0
         batches[-1].append(row)
     return batches
+
+
+def count_workers(device: torch.device) -> int:
+    """How many batches `run_beside` is to run at a time: one on each core, one alone on anything but a CPU."""
+    return torch.get_num_threads() if device.type == "cpu" else 1
 
 
 def run_beside(

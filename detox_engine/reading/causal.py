@@ -23,7 +23,7 @@ from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.estimates import estimate_means
 from detox_engine.forward.sinks import FACTOR
 from detox_engine.forward.write import encode_prompt
-from detox_engine.model.batches import pack_batches, run_beside
+from detox_engine.model.batches import OVERHEAD, count_workers, pack_batches, run_beside
 from detox_engine.model.head import check_head, read_head
 from detox_engine.model.load import OpenModel
 from detox_engine.model.threads import run_side_by_side
@@ -50,9 +50,6 @@ halve without a meaning."""
 
 TOKEN_BUDGET = {"cpu": 256, "cuda": 65536}
 """Most tokens of one forward pass: on a CPU few, so that cores work side by side and Stop is heard soon."""
-
-OVERHEAD = {"cpu": 32, "cuda": 2048}
-"""How many tokens of padding cost as much as one more pass."""
 
 ROUNDING = 1e-5
 """A mean change of log p, in nats, up to which it can be the rounding of float32."""
@@ -310,7 +307,7 @@ def _run_rows(
     device = model.network.device.type
     budget, overhead = (limits.get(device, limits["cpu"]) for limits in (TOKEN_BUDGET, OVERHEAD))
     batches = [[rows[index] for index in batch] for batch in pack_batches([*map(width, rows)], budget, overhead)]
-    workers = torch.get_num_threads() if device == "cpu" else 1
+    workers = count_workers(model.network.device)
     progress(stage, 0, len(rows))
     done = 0
     try:

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from detox_engine.data.columns import Pair
+from detox_engine.errors import InputError
 from detox_engine.forward.embed import embed_pairs
 from detox_engine.forward.embedded_pairs import TokenMoments
-from detox_engine.forward.sinks import FACTOR, Sinks
+from detox_engine.forward.sinks import FACTOR, Sinks, search
 from detox_engine.forward.sinks.search import find_sinks
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sources import PairSpec
@@ -59,6 +60,15 @@ def test_an_embedding_is_the_mean_over_the_tokens_that_are_no_sinks(model, sinks
     assert found.sinks == (2 * len(PAIRS),) * 3
     assert (embed_pairs(model, PAIRS).toxic[..., GIANT].abs() > 10).all()
     assert found.lengths.tolist()[0] == [len(model.tokenizer(pair.toxic_text)["input_ids"]) for pair in PAIRS]
+
+
+def test_too_little_memory_to_look_for_sinks_is_one_sentence(model, monkeypatch):
+    def nothing_fits(*args):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 123 bytes.")
+
+    monkeypatch.setattr(search, "run_trunk", nothing_fits)
+    with pytest.raises(InputError, match="not enough memory for one text of 31 tokens: load the model in a smaller"):
+        find_sinks(model, SENTENCES)
 
 
 def test_a_text_that_is_nothing_but_a_sink_keeps_it(model, sinks):

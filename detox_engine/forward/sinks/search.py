@@ -7,9 +7,9 @@ from threading import local
 import torch
 from torch import Tensor
 
-from detox_engine.errors import Progress, ignore_progress
+from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.forward.sinks import FACTOR, Sinks
-from detox_engine.model.batches import pack_batches, run_beside
+from detox_engine.model.batches import count_workers, pack_batches, run_beside
 from detox_engine.model.load import OpenModel
 from detox_engine.model.trunk import run_trunk, watched
 
@@ -41,7 +41,11 @@ class _Seen(local):
 
 
 def find_sinks(model: OpenModel, texts: Sequence[str], progress: Progress = ignore_progress) -> Sinks:
-    """Find the sinks of `model` in the first `TEXTS` of `texts`, any plain ones. Progress counts texts."""
+    """Find the sinks of `model` in the first `TEXTS` of `texts`, any plain ones. Progress counts texts.
+
+    Raises:
+        InputError: one text alone does not fit into memory.
+    """
     longest = min(LONGEST, model.context or LONGEST)
     rows = [tuple(model.tokenizer(text, verbose=False)["input_ids"][:longest]) for text in texts[:TEXTS]]
     rows = list(dict.fromkeys(row for row in rows if row))
@@ -63,12 +67,18 @@ def find_sinks(model: OpenModel, texts: Sequence[str], progress: Progress = igno
             yield
 
     progress(STAGE, 0, len(rows))
-    workers = torch.get_num_threads() if model.network.device.type == "cpu" else 1
+    workers = count_workers(model.network.device)
     batches = pack_batches([len(row) for row in rows], TOKENS_AT_ONCE, TOKENS_AT_ONCE)
-    for _, layers in run_beside(batches, run, workers, turn, lambda: model.turns.wanted):
-        # Of each row its three figures, stacked over layers.
-        found += [tuple(map(torch.stack, zip(*row, strict=True))) for row in zip(*layers, strict=True)]
-        progress(STAGE, len(found), len(rows))
+    try:
+        for _, layers in run_beside(batches, run, workers, turn, lambda: model.turns.wanted):
+            # Of each row its three figures, stacked over layers.
+            found += [tuple(map(torch.stack, zip(*row, strict=True))) for row in zip(*layers, strict=True)]
+            progress(STAGE, len(found), len(rows))
+    except MemoryError:
+        raise InputError(
+            f"There is not enough memory for one text of {max(map(len, rows))} tokens: load the model in a smaller "
+            "number format."
+        ) from None
     norms, largest, totals = zip(*found, strict=True)
     others = sum(max(0, len(row) - PER_TEXT) for row in rows)
     return _describe(torch.cat(norms, dim=1), largest, (sum(totals) / max(1, others)).float())
