@@ -70,10 +70,6 @@ def _show_study(study: "Study", folder: Path, as_json: bool) -> None:
     )
 
 
-def writes_sinks(study: "Study") -> bool:
-    return study.sinks is not None and bool(study.sinks.writers)
-
-
 def fit_table(study: "Study", folder: str) -> RenderableType:
     """A fitted study: what stands out in each layer, what is to be said of its pairs, and what to do next."""
     table = Table(box=box.SIMPLE_HEAD)
@@ -83,7 +79,7 @@ def fit_table(study: "Study", folder: str) -> RenderableType:
     for title in titles:
         table.add_column(title, justify="right")
     for layer, (subspace, rank) in enumerate(zip(study.subspaces, study.dominant_ranks, strict=True)):
-        mark = "*" if writes_sinks(study) and layer in study.sinks.writers else ""
+        mark = "*" if layer in study.sink_writers else ""
         cells = [f"{mark}{layer}", str(rank), f"{float(subspace.shares[0]):.1%}", f"{float(subspace.polarity[0]):.2f}"]
         if study.null_spectra is not None:
             cells.append(f"{study.null_spectra[layer].count_real(subspace.singular_values)} of {subspace.kept}")
@@ -91,7 +87,7 @@ def fit_table(study: "Study", folder: str) -> RenderableType:
     seconds = ", ".join(f"{step} {value:.1f} s" for step, value in study.seconds.items())
     facts = (
         f"{study.pair_count:,} pairs, {study.tokens:,} tokens; {seconds}.",
-        *(["* Layers that write what attention sinks hold, or cancel it."] if writes_sinks(study) else []),
+        *(["* Layers that write what attention sinks hold, or cancel it."] if study.sink_writers else []),
         *(finding.sentence for finding in study.findings),
         *filter(None, [study.verdict]),
         *tell_suggestion(study, folder),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from detox_engine.errors import InputError
+from detox_engine.plans.fit import PAPER
 from detox_engine.plans.layers import LAYERS, SET_OF_DIRECTIONS, format_layers, parse_layers
 from detox_engine.plans.option import option, sentence
 
@@ -67,7 +68,7 @@ class EditPlan:
         usual=SUGGESTION,
     )
     method: str = option(
-        "detox",
+        PAPER,
         "The method whose directions are removed, by its name.",
         "--method",
         link="method",
@@ -89,7 +90,7 @@ class EditBeside(EditPlan):
 
     layers: tuple[int, ...] = option((), sentence(EditPlan, "layers"), "--edit-layers", form=LAYERS, usual=NO_EDIT)
     rank: int = option(1, sentence(EditPlan, "rank"), "--edit-rank", low=1, usual=NO_EDIT)
-    method: str = option("detox", sentence(EditPlan, "method"), "--edit-method", usual=SUGGESTION)
+    method: str = option(PAPER, sentence(EditPlan, "method"), "--edit-method", usual=SUGGESTION)
 
 
 def effective(edit: EditPlan) -> EditPlan:

@@ -46,7 +46,6 @@ def read_directions(
     study.require_fit(model)
     bases = make_edit(study.of(method), EditPlan(tuple(layers), rank)).bases
     clean = run_clean(model, tuple(bases), progress=progress) if measure == "causal" else None
-    off = () if study.sinks is None else study.sinks.dimensions
     found = []
     for place, (layer, basis) in enumerate(bases.items()):
 
@@ -56,7 +55,7 @@ def read_directions(
         if clean is None:
             readings = read_tokens(basis, model, top, measure, judge=True)
         else:
-            readings = read_causally(model, clean, layer, basis, top, off, tell)
+            readings = read_causally(model, clean, layer, basis, top, study.massive_dimensions, tell)
         subspace = study.of(method)[layer]
         shares = subspace.shares
         found.extend(

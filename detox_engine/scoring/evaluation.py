@@ -159,7 +159,7 @@ def evaluate(
         scores=tuple(judge(scorer, tallies[scorer.name], plan) for scorer in materials.scorers),
         items={name: tally.items for name, tally in tallies.items()},
         matches=matches,
-        off=massive_dimensions(study),
+        off=study.massive_dimensions,
         prompts=prompts,
         prompts_scored=scored,
         proof=proof,
@@ -186,7 +186,7 @@ def make_controls(
     plain = draw_controls(edit, plan.controls, plan.seed) if "plain" in plan.kinds else ()
     if "matched" not in plan.kinds:
         return plain, ()
-    drawn = draw_controls(edit, plan.controls, plan.seed, massive_dimensions(study))
+    drawn = draw_controls(edit, plan.controls, plan.seed, study.massive_dimensions)
     matches = match_controls(model, materials.texts["neutral"], edit, drawn, progress)
     matched = (replace(each, strength=match.strength) for each, match in zip(drawn, matches, strict=True))
     return (*plain, *matched), matches
@@ -209,11 +209,6 @@ def describe_matches(evaluation: Evaluation) -> str:
     return told
 
 
-def massive_dimensions(study: Study) -> tuple[int, ...]:
-    """The dimensions that the study found massive, if it looked for them."""
-    return () if study.sinks is None else study.sinks.dimensions
-
-
 def judge(scorer: Scorer, tally: Tally, plan: EvaluationPlan) -> Score:
     """A scorer's verdict from its tally of: unedited, edited, the random draws of each kind."""
     effect = estimate_effect(tally, plan.resamples, plan.seed, plan.kinds)
@@ -234,9 +229,8 @@ def check_suggestion(model: OpenModel, study: Study, progress: Progress = ignore
     start = perf_counter()
     plan = EvaluationPlan(CHECKED, limit_prompts=CHECK_PROMPTS, sampling=CHECK_SAMPLING, controls=CHECK_CONTROLS)
     edit = make_edit(study.of(chosen.method), chosen)
-    off = study.sinks.dimensions if study.sinks is not None else ()
     materials = prepare(model, plan, progress)
-    rows = (None, edit, *draw_controls(edit, plan.controls, plan.seed, off))
+    rows = (None, edit, *draw_controls(edit, plan.controls, plan.seed, study.massive_dimensions))
     trial = Trial(model, rows, materials.prompts, plan.sampling, materials.texts, progress)
     changes = tuple(
         _judge_change(scorer.name, scorer.measure(trial), plan)

@@ -123,6 +123,16 @@ class Study:
             )
         return self.others[method]
 
+    @property
+    def massive_dimensions(self) -> tuple[int, ...]:
+        """The dimensions that attention sinks live in, which its directions keep off; none where sinks are kept."""
+        return () if self.sinks is None else self.sinks.dimensions
+
+    @property
+    def sink_writers(self) -> tuple[int, ...]:
+        """Layers that write what attention sinks hold, or cancel it; none where sinks are kept."""
+        return () if self.sinks is None else self.sinks.writers
+
     def kept_of(self, method: str) -> int:
         """Directions of a method that every layer has."""
         return min(subspace.kept for subspace in self.of(method))

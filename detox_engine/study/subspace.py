@@ -39,6 +39,12 @@ class ToxicSubspace:
         return (variances / variances.sum()).float()
 
 
+def require_difference(mean: Tensor, scale: Tensor) -> None:
+    """Raise an InputError where the mean difference `[hidden]` is only rounding beside embeddings of size `scale`."""
+    if mean.norm() <= 1e-7 * scale:
+        raise InputError("The toxic and civil texts have the same mean embedding: there is no direction between them.")
+
+
 def describe_direction(
     direction: Tensor, total: Tensor, along: Tensor, size: Tensor, pairs: int, mean_direction: Tensor
 ) -> ToxicSubspace:

@@ -103,8 +103,8 @@ def read_causally(bench: Workbench, study: Study, asked: Asked, progress: Progre
     clean = CLEAN.find_or_make(
         (asked.fitted, asked.layer), lambda: run_clean(bench.model, [asked.layer], progress=progress)
     )
-    off = () if study.sinks is None else study.sinks.dimensions
     vectors = asked.vector(study)[None]
+    off = study.massive_dimensions
     return read_causally(bench.model, clean, asked.layer, vectors, off=off, progress=progress)[0]
 
 

@@ -108,7 +108,7 @@ def _pick_layers(study: Study, edit: EditPlan) -> None:
     st.slider("Layers", 0, study.layers - 1, help=sentence(EditPlan, "layers"), **bound)
     if edit.layers[-1] - edit.layers[0] + 1 != len(edit.layers):
         st.caption(f"Only layers {format_layers(edit.layers)} of these.")
-    writers = set(edit.layers) & set(study.sinks.writers if study.sinks is not None else ())
+    writers = set(edit.layers) & set(study.sink_writers)
     if writers:
         st.caption(
             f"What attention sinks hold is written or cancelled at {format_layers(writers)} of these: an edit there "

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from detox_engine.study.moments import Moments
     from detox_engine.study.subspace import ToxicSubspace
 
-NO_DIFFERENCE = "The toxic and civil texts have the same mean embedding: there is no direction between them."
-
 
 @dataclass(frozen=True)
 class FisherOptions:
@@ -84,8 +82,9 @@ def find_direction(mean: Tensor, covariance: Tensor, shrinkage: float, scale: Te
     """
     import torch
 
-    if mean.norm() <= 1e-7 * scale:
-        raise InputError(NO_DIFFERENCE)
+    from detox_engine.study.subspace import require_difference
+
+    require_difference(mean, scale)
     alive = (covariance.diagonal() > 0) & (mean != 0)
     inside = covariance[alive][:, alive]
     if not len(inside) or inside.trace() <= 0:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from detox_engine.errors import InputError
 from detox_engine.study.method import MethodKind
 
 if TYPE_CHECKING:
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from detox_engine.study.moments import Moments
     from detox_engine.study.subspace import ToxicSubspace
 
-NO_DIFFERENCE = "The toxic and civil texts have the same mean embedding: there is no direction between them."
-
 
 def fit(toxic: Tensor, civil: Tensor, keep: int) -> ToxicSubspace:
     """The mean of the centred differences of embeddings `[pairs, hidden]`, as a subspace of one direction.
@@ -26,13 +23,12 @@ def fit(toxic: Tensor, civil: Tensor, keep: int) -> ToxicSubspace:
     Raises:
         InputError: the means of both sides are the same once centred.
     """
-    from detox_engine.study.subspace import centre, describe_direction, find_mean_direction
+    from detox_engine.study.subspace import centre, describe_direction, find_mean_direction, require_difference
 
     mean_direction = find_mean_direction(civil)
     differences = centre(toxic, civil, mean_direction)
     mean = differences.mean(0)
-    if mean.norm() <= 1e-7 * civil.double().norm() / len(civil) ** 0.5:
-        raise InputError(NO_DIFFERENCE)
+    require_difference(mean, civil.double().norm() / len(civil) ** 0.5)
     direction = mean / mean.norm()
     along, size = (differences @ direction).norm(), differences.square().sum()
     return describe_direction(direction, differences.sum(0), along, size, len(civil), mean_direction)
@@ -41,14 +37,13 @@ def fit(toxic: Tensor, civil: Tensor, keep: int) -> ToxicSubspace:
 def fit_streamed(moments: Moments, keep: int) -> ToxicSubspace:
     """As `fit`, of all the pairs that `moments` counted, and equal to it to rounding."""
     from detox_engine.study.moments import centre_gram, find_mean_direction_of
-    from detox_engine.study.subspace import describe_direction
+    from detox_engine.study.subspace import describe_direction, require_difference
 
     mean_direction, pairs = find_mean_direction_of(moments), int(moments.count)
     gram = centre_gram(moments.differences, mean_direction)
     mean = moments.differences_sum / pairs
     mean = mean - (mean @ mean_direction) * mean_direction
-    if mean.norm() <= 1e-7 * (moments.civil.trace() / pairs).sqrt():
-        raise InputError(NO_DIFFERENCE)
+    require_difference(mean, (moments.civil.trace() / pairs).sqrt())
     direction = mean / mean.norm()
     along = (direction @ gram @ direction).clamp(min=0).sqrt()
     return describe_direction(direction, pairs * mean, along, gram.trace(), pairs, mean_direction)
