@@ -32,7 +32,7 @@ bench: .venv/.tests
 
 .venv/.smollm2_study: .venv/.app .venv/.smollm2
 	@if [ -e .venv/.smollm2 ]; then \
-		echo "Fitting SmolLM2-135M once, so that the dashboard opens it at once: about two minutes on two cores."; \
+		echo "Fitting SmolLM2-135M once, so that the dashboard opens it at once: about four minutes on two cores."; \
 		if $(BIN)/python -m ui.session.kept_study smollm2; then touch $@; else \
 			echo "It could not be fitted now; press Fit on Model & pairs, and meanwhile use the bundled model."; fi; fi
 

@@ -9,7 +9,7 @@ import streamlit as st
 
 from detox_engine.plans import commands
 from detox_engine.plans.fit import PAPER
-from detox_engine.study.methods import methods
+from detox_engine.study.methods import title_of
 from pages.directions import figures, poles, work
 from pages.directions.card import draw_card, list_pins
 from pages.directions.picks import DirectionsPicks
@@ -100,7 +100,7 @@ def draw_pins(page: StudyPage[DirectionsPicks]) -> None:
 def draw_cards(page: StudyPage[DirectionsPicks], layer: int) -> None:
     method = page.edit.method
     found = work.readings(page.fitted, layer, page.picks.listed, method)
-    by = "" if method == PAPER else f", by {methods()[method].title if method in methods() else method}"
+    by = "" if method == PAPER else f", by {title_of(method)}"
     st.subheader(f"Layer {layer}{by}", anchor=False)
     draw_doubt(layer, [entry.polarity for entry in found[: page.edit.rank]])
     first = min(max(page.edit.rank, A_FEW), MANY, len(found))

@@ -11,7 +11,9 @@ import numpy as np
 import streamlit as st
 
 from detox_engine.plans import commands
+from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import PAPER
+from detox_engine.study.methods import title_of
 from pages.spectrum import figures
 from pages.spectrum.picks import Scale, SpectrumPicks
 from pages.spectrum.work import PARALLEL_ANALYSIS, RESAMPLING, Asked, AskedOfChance, find_null_spectra
@@ -22,6 +24,7 @@ from ui.show.chart import clicked, draw_chart
 from ui.show.downloads import Table
 from ui.widgets.layer import pick_layer
 from ui.widgets.option import ask
+from ui.words.text import plain
 from ui.work.tasks import draw_task
 
 if TYPE_CHECKING:
@@ -58,13 +61,18 @@ def stack_values(study: Study) -> np.ndarray:
     return np.stack([subspace.singular_values.numpy() for subspace in study.subspaces])
 
 
+def list_removed(edit: EditPlan) -> tuple[int, ...]:
+    """The layers whose directions here the edit removes: none where it removes those of another method."""
+    return edit.layers if edit.method == PAPER else ()
+
+
 def draw_layers(page: StudyPage[SpectrumPicks], values: np.ndarray, scale: Scale) -> None:
     """The main picture, all layers at once; a click picks one."""
     study, edit = page.study, page.edit
     first = figures.scaled(values, "shares")[:, 0]
     shown = figures.scaled(values, scale)[:, :SHOWN_DIRECTIONS]
     draw_chart(
-        figures.heatmap_figure(shown, scale, page.layer, edit.layers, edit.rank, page.colours),
+        figures.heatmap_figure(shown, scale, page.layer, list_removed(edit), edit.rank, page.colours),
         "spectrum_map",
         f"{figures.AXIS_OF_SCALE[scale]} of the directions of all layers",
         f"{figures.AXIS_OF_SCALE[scale]} of {study.layers} layers by directions; the first direction has its largest "
@@ -74,7 +82,12 @@ def draw_layers(page: StudyPage[SpectrumPicks], values: np.ndarray, scale: Scale
         "spectrum",
         on_select=take_click,
     )
-    st.caption("A click picks a layer (framed grey). The green frame holds what the edit plan removes.")
+    removed = (
+        "The green frame holds what the edit plan removes."
+        if edit.method == PAPER
+        else f"The spectra are DeTox's; the edit plan removes directions of another method, {title_of(edit.method)}."
+    )
+    st.caption(plain(f"A click picks a layer (framed grey). {removed}"))
 
 
 def take_click() -> None:
@@ -92,7 +105,7 @@ def draw_layer(page: StudyPage[SpectrumPicks], values: np.ndarray, layer: int, s
             values,
             SHOWN_DIRECTIONS,
             scale,
-            edit.rank if layer in edit.layers else None,
+            edit.rank if layer in list_removed(edit) else None,
             standing,
             study.noise_thresholds[layer],
             None if spectra is None else spectra[layer].band().numpy(),
@@ -110,16 +123,17 @@ def draw_layer(page: StudyPage[SpectrumPicks], values: np.ndarray, layer: int, s
 
 def draw_suggestion(page: StudyPage[SpectrumPicks], layer: int) -> None:
     """How many directions of a layer stand out, and the offer to remove as many."""
-    rank = min(page.study.dominant_ranks[layer], page.study.kept)
+    edit, rank = page.edit, min(page.study.dominant_ranks[layer], page.study.kept)
+    by = "" if edit.method == PAPER else " by DeTox"
     with st.container(horizontal=True, vertical_alignment="center"):
         if rank:
             st.button(
-                f"Take rank {rank} for the edit",
+                f"Take rank {rank}{by} for the edit",
                 key="take_rank",
                 icon=":material/check:",
                 on_click=state.put,
-                args=("edit.rank", rank),
-                disabled=page.edit.rank == rank,
+                args=("edit", replace(edit, method=PAPER, rank=rank)),
+                disabled=edit.method == PAPER and edit.rank == rank,
             )
         st.caption(describe_standing(page.study, layer))
 

@@ -42,6 +42,21 @@ def test_the_directions_that_stand_out_go_into_the_edit_plan_of_every_page(tiny_
     assert [slider.value for slider in session.sidebar.slider if slider.label == "Rank"] == [rank]
 
 
+def test_an_edit_by_another_method_removes_none_of_these_directions_and_a_rank_is_taken_by_detox(tiny_folder):
+    session = fitted_app(tiny_folder, method="fisher", layers="0-1").switch_page("spectrum/page.py").run()
+    told = texts(session).replace("\\", "")
+    assert "removes directions of another method, Fisher" in told and "green frame" not in told
+    assert "Removed by the edit" not in layer_chart(session)
+    button = session.button(key="take_rank")
+    assert button.label.endswith("by DeTox for the edit")
+    button.click().run()
+    edit = session.session_state["view"].edit
+    study = shared_models.shelf().find_study(session.session_state["view"].study_key)
+    wanted = study.dominant_ranks[session.slider(key="spectrum_layer").value]
+    assert (edit.method, edit.layers, edit.rank) == ("detox", (0, 1), wanted)
+    assert not session.error and "The green frame holds what the edit plan removes" in texts(session)
+
+
 def test_the_edit_plan_and_the_picked_layer_outlast_a_page_change(tiny_folder):
     session = fitted_app(tiny_folder).switch_page("spectrum/page.py").run()
     session.slider(key="spectrum_layer").set_value(1).run()

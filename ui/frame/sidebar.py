@@ -13,7 +13,7 @@ from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.layers import format_layers
 from detox_engine.plans.option import sentence
 from detox_engine.plans.sources import find_place, name_model, name_pairs
-from detox_engine.study.methods import methods
+from detox_engine.study.methods import methods, title_of
 from ui.session import state
 from ui.session.links import leaves_files_out, left_out, list_texts, write_address
 from ui.session.view import fitting_edit
@@ -87,7 +87,7 @@ def _pick_method(study: Study) -> None:
     st.selectbox(
         "Method",
         study.methods,
-        format_func=lambda name: kinds[name].title if name in kinds else name,
+        format_func=title_of,
         help="\n".join(
             f"- **{kind.title}**: {kind.sentence}." for name, kind in kinds.items() if name in study.methods
         ),

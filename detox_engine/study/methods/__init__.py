@@ -29,6 +29,11 @@ def methods() -> Mapping[str, MethodKind]:
     return collect(__name__, "METHOD")
 
 
+def title_of(name: str) -> str:
+    """What a method is called: its name where it is not here, for a study can hold the directions of one that is not."""
+    return methods()[name].title if name in methods() else name
+
+
 def choose(choice: Choice) -> MethodKind:
     """The method that was chosen.
 
