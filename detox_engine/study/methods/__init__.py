@@ -30,7 +30,7 @@ def methods() -> Mapping[str, MethodKind]:
 
 
 def title_of(name: str) -> str:
-    """What a method is called: its name where it is not here, for a study can hold the directions of one that is not."""
+    """What a method is called: its name where it is not here, for a study can hold directions of one that is not."""
     return methods()[name].title if name in methods() else name
 
 
