@@ -12,7 +12,7 @@ app: .venv/.app .venv/.smollm2_study
 test: .venv/.tests
 	@sh .ci/chromium
 	$(BIN)/ruff check .
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadscope --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadscope --no-loadscope-reorder
 
 bench: .venv/.tests
 	@sh .ci/chromium

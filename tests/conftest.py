@@ -44,5 +44,11 @@ def pytest_xdist_auto_num_workers() -> int:
     return cpu_count() + 1
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Where fewer cores than workers are, all others give way to the one with the browser, which is the last to end."""
+    if os.environ.get("PYTEST_XDIST_WORKER") and not item.nodeid.startswith(FIRST[0]) and os.nice(0) == 0:
+        os.nice(5)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: next((place for place, path in enumerate(FIRST) if item.nodeid.startswith(path)), 99))

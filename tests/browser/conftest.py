@@ -15,6 +15,8 @@ from typing import NamedTuple
 import pytest
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
+from ui.session.folders import cache_folder
+
 ROOT = Path(__file__).parents[2]
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -93,6 +95,9 @@ def run_server(folder: Path) -> Iterator[str]:
     address = f"http://127.0.0.1:{port}"
     options = ("--server.headless=true", f"--server.port={port}", "--server.address=127.0.0.1")
     environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
+    # What an installation keeps for the first visitor; without it, the first journey waits for a fit.
+    if (kept := cache_folder() / "studies").is_dir():
+        shutil.copytree(kept, folder / "cache" / cache_folder().name / kept.name)
     with (folder / "log.txt").open("w") as log:
         command = (sys.executable, "-m", "streamlit", "run", "app.py", *options)
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)

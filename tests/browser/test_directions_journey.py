@@ -83,7 +83,7 @@ def test_a_note_is_there_after_a_reload_and_half_typed_ones_are_not_lost(open_pa
     # The page runs again under the field when the measurement has ended.
     card(page, "3_1").locator(".effect").wait_for()
     wait_until_still(page)
-    assert field.input_value() == "Insults at the end of <b>sentences</b>"
+    expect(field).to_have_value("Insults at the end of <b>sentences</b>")
     field.click()
     page.keyboard.press("End")
     page.keyboard.type(", and more")

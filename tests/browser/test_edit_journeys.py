@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 from xml.etree import ElementTree
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser.conftest import hangs_over, settle, wait_until_ready, wait_until_still
 from tests.models import save_tiny_model
@@ -145,7 +146,7 @@ def test_a_dot_of_the_trade_offs_becomes_the_edit_plan(open_tiny, tmp_path):
     ).wait_for()
     parts = parse_qs(urlsplit(page.url).query)
     assert page.url != start and parts["layers"] == ["2"] and "rank" not in parts
-    assert page.get_by_test_id("stSidebar").get_by_role("group", name="Rank").locator("input").input_value() == "1"
+    expect(page.get_by_test_id("stSidebar").get_by_role("group", name="Rank").locator("input")).to_have_value("1")
 
 
 def test_evaluate_saves_its_scores_and_shows_a_clicked_prompt(open_tiny, tmp_path):

@@ -2,6 +2,8 @@
 
 import re
 
+from playwright.sync_api import expect
+
 from tests.browser.conftest import go_to, hangs_over, move_slider, wait_until_ready, wait_until_still
 from tests.models import save_tiny_model
 
@@ -106,7 +108,7 @@ def test_a_link_restores_the_view(open_page):
     wait_until_ready(page)
     layers = page.get_by_test_id("stSidebar").get_by_role("group", name="Layers").locator("input")
     assert [layers.nth(end).input_value() for end in (0, 1)] == ["2", "4"]
-    assert page.get_by_test_id("stSidebar").get_by_role("group", name="Rank").locator("input").input_value() == "3"
+    expect(page.get_by_test_id("stSidebar").get_by_role("group", name="Rank").locator("input")).to_have_value("3")
 
 
 def test_a_bad_upload_shows_one_sentence(open_page, tmp_path):

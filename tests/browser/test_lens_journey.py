@@ -98,7 +98,7 @@ def test_a_link_opens_the_same_text_and_colours_elsewhere(open_lens, open_page):
     other = open_page(address[address.index("/token_lens") :])
     wait_until_ready(other)
     assert tips(other) == said
-    assert other.get_by_role("textbox", name="Text", exact=True).input_value() == "A quiet <b>day</b> & more."
+    expect(other.get_by_role("textbox", name="Text", exact=True)).to_have_value("A quiet <b>day</b> & more.")
 
 
 def test_prompts_and_pairs_are_at_hand(open_lens):

@@ -72,7 +72,7 @@ def test_a_view_picked_on_many_pages_is_there_again_behind_its_link(open_page, s
     pick(page, "Show", "Raw value")
 
     go_to(page, "Directions")
-    assert slider(page, "directions_layer").input_value() == "4"
+    expect(slider(page, "directions_layer")).to_have_value("4")
     pick(page, "Read directions by", "Product")
     page.locator(".st-key-pick_card_4_1").get_by_role("button").click()
     settle(page)
@@ -99,19 +99,19 @@ def test_a_view_picked_on_many_pages_is_there_again_behind_its_link(open_page, s
     other = open_page(link.removeprefix(server))
     wait_until_ready(other)
     assert other.url == link
-    assert field(other, "One prompt a line").input_value() == PROMPTS
+    expect(field(other, "One prompt a line")).to_have_value(PROMPTS)
     for label, value in (("Temperature", "0.70"), ("Top-p", "1.00")):
         # A number field shows its lowest value until its own arrives.
         expect(field(other, label)).to_have_value(value)
     assert write_texts(other) == written
     sidebar = other.get_by_test_id("stSidebar")
-    assert sidebar.get_by_role("group", name="Rank").locator("input").input_value() == "3"
+    expect(sidebar.get_by_role("group", name="Rank").locator("input")).to_have_value("3")
     assert float(sidebar.get_by_role("group", name="Strength").locator("input").input_value()) == pytest.approx(0.8)
 
     go_to(other, "Token lens")
     other.locator(".lens").first.wait_for()
-    assert field(other, "Text").input_value() == TEXT
-    assert field(other, "Direction").input_value() == "2"
+    expect(field(other, "Text")).to_have_value(TEXT)
+    expect(field(other, "Direction")).to_have_value("2")
     assert other.locator(".lens b").count() == 0, "markup from a link is shown, not obeyed"
     go_to(other, "Map")
     other.get_by_role("radiogroup", name="Layout").wait_for()
@@ -122,7 +122,8 @@ def test_a_view_picked_on_many_pages_is_there_again_behind_its_link(open_page, s
     assert other.get_by_role("button", name="Picked").count() >= 1
     go_to(other, "Spectrum")
     other.locator(".js-plotly-plot").nth(1).wait_for()
-    assert slider(other, "spectrum_layer").input_value() == "4" and picked(other, "Show") == "Raw value"
+    expect(slider(other, "spectrum_layer")).to_have_value("4")
+    assert picked(other, "Show") == "Raw value"
 
 
 def test_a_link_with_rude_words_is_blurred_and_copied_all_the_same(open_page, server):
@@ -152,7 +153,7 @@ def test_back_goes_to_the_page_before_however_often_the_view_changed(open_page):
     page.go_back()
     page.get_by_role("heading", name="Spectrum", level=1).wait_for()
     wait_until_still(page)
-    assert slider(page, "spectrum_layer").input_value() == "6"
+    expect(slider(page, "spectrum_layer")).to_have_value("6")
 
 
 def test_the_sidebar_and_the_content_note_are_reached_by_the_keyboard(open_page):
