@@ -1,7 +1,11 @@
-"""One open model and the whole journey on it: fit, read, edit, compare."""
+"""The whole journey: from pairs to a study that is judged and suggests an edit, and on one open model on from there."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
+from detox_engine.data.bundled import bundled_pairs
+from detox_engine.data.stream import PairStream, open_pairs
 from detox_engine.edit.low_rank import LowRankEdit, make_edit
 from detox_engine.errors import Progress, ignore_progress
 from detox_engine.forward.compare import Comparison, compare_prompts
@@ -12,12 +16,15 @@ from detox_engine.plans.read import Measure
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec
 from detox_engine.reading.directions import DirectionReading, read_directions
+from detox_engine.reading.readability import judge_readability
 from detox_engine.scoring.evaluation import check_suggestion
 from detox_engine.scoring.scorers.profanity import ProfanityScorer
 from detox_engine.scoring.toxicity import score_comparisons
 from detox_engine.scoring.trial import TextScorer
-from detox_engine.study.fit import extend_study, fit_and_suggest, fit_study
-from detox_engine.study.study import Study
+from detox_engine.study.fit import SAMPLE, extend_study, fit_study
+from detox_engine.study.methods import need_covariance
+from detox_engine.study.study import Study, require_new
+from detox_engine.study.suggestion.search import suggest_edit
 
 
 class Workbench:
@@ -92,3 +99,50 @@ class Workbench:
         edit = self.edit(study, plan)
         comparisons = compare_prompts(self.model, prompts, edit, sampling, progress, probabilities)
         return score_comparisons(comparisons, scorer)
+
+
+def fit_and_suggest(
+    model: OpenModel,
+    plan: FitPlan = FitPlan(),  # noqa: B008
+    progress: Progress = ignore_progress,
+    pairs: PairStream | None = None,
+    keep_moments: bool = True,
+) -> Study:
+    """As `fit_study`; and where the plan asks for a suggestion, whether the directions read as words, and an edit."""
+    if not plan.suggest:
+        return fit_study(model, plan, progress, pairs, keep_moments)
+    # The suggestion rests on embeddings and on token moments, whether or not they stay.
+    study = fit_study(model, replace(plan, keep_embeddings=True), progress, pairs)
+    study = suggest_edit(model, judge_readability(model, study, progress), plan.budget, progress)
+    study = study if keep_moments else replace(study, moments=None, token_moments=None)
+    return replace(study, plan=plan, embeddings=study.embeddings if plan.keep_embeddings else None)
+
+
+def fit_to_folder(spec: ModelSpec, plan: FitPlan, folder: Path, progress: Progress = ignore_progress) -> Study:
+    """Fit a study and write it to a new folder; the folder and the pairs are checked before the model is loaded.
+
+    Of more pairs than are held in memory the first are.
+    """
+    require_new(folder)
+    need_covariance(plan.methods)
+    pairs = open_pairs(plan.pairs, bundled_pairs(spec.name))
+    pairs.ahead(SAMPLE, progress)
+    study = fit_and_suggest(load_model(spec, progress), plan, progress, pairs)
+    study.save(folder)
+    return study
+
+
+def extend_to_folder(
+    study: Study, spec: ModelSpec, more: PairSpec, folder: Path, progress: Progress = ignore_progress
+) -> Study:
+    """Add pairs to a study and write the whole to a new folder; checked as `fit_to_folder` does."""
+    require_new(folder)
+    study.require_extensible()
+    pairs = open_pairs(more, bundled_pairs(spec.name))
+    pairs.ahead(SAMPLE, progress)
+    model = load_model(spec, progress)
+    extended = extend_study(model, study, more, progress, pairs)
+    if study.plan.suggest:
+        extended = suggest_edit(model, judge_readability(model, extended, progress), study.plan.budget, progress)
+    extended.save(folder)
+    return extended

@@ -14,6 +14,8 @@ TOOLS = ROOT / "tools"
 DEMO = ROOT / "assets" / "demo"
 sys.path.insert(0, str(TOOLS))
 
+import check_demo_model  # noqa: E402
+import train_demo_model  # noqa: E402
 from demo_corpus.bundle import write_civil_scenes, write_pair, write_prompt  # noqa: E402
 from demo_corpus.content import people, read, topics, usable  # noqa: E402
 from demo_corpus.grammar import correct_articles, gerund, past  # noqa: E402
@@ -87,7 +89,8 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
-def test_a_small_run_makes_a_model_that_the_check_measures_and_fails(tmp_path):
+def test_a_small_run_makes_a_model_that_the_check_measures_and_fails(tmp_path, capsys):
+    """The scripts that write texts as processes; the two that import the model library in this one."""
     corpus, model = tmp_path / "corpus.jsonl", tmp_path / "model"
     run("make_demo_corpus.py", "--out", corpus, "--scenes", 800).check_returncode()
     run("make_demo_data.py", "--out", tmp_path, "--pairs", 40).check_returncode()
@@ -96,12 +99,13 @@ def test_a_small_run_makes_a_model_that_the_check_measures_and_fails(tmp_path):
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     short = ("--steps", 101, "--batch", 8, "--workers", 2, "--port", port)
-    run("train_demo_model.py", "--corpus", corpus, "--out", model, *small, *short).check_returncode()
+    train_demo_model.main(list(map(str, ("--corpus", corpus, "--out", model, *small, *short))))
     losses = json.loads((model / "training.json").read_text())["loss_by_100_steps"]
     assert losses[-1] < losses[0]
-    checked = run("check_demo_model.py", "--data", tmp_path, "--choose", "--limit", 20)
-    assert checked.returncode == 1, checked.stderr
-    assert "toxicity before" in checked.stdout and "MISSED" in checked.stdout
+    capsys.readouterr()
+    assert check_demo_model.main(["--data", str(tmp_path), "--choose", "--limit", "20"]) == 1
+    said = capsys.readouterr().out
+    assert "toxicity before" in said and "MISSED" in said
     report = json.loads((tmp_path / "figures.json").read_text())
     assert report["layers"] == json.loads((tmp_path / "defaults.json").read_text())["layers"]
     assert not report["musts_held"]["toxicity before"]

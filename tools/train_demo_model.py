@@ -13,7 +13,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -161,7 +161,7 @@ def save(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, history: li
     (plan.out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def parse() -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -184,7 +184,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=29510, help="where the workers meet")
     parser.add_argument("--bfloat16", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--half", action=argparse.BooleanOptionalAction, default=True, help="save in float16")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def work(
@@ -212,8 +212,8 @@ def work(
             save(model, tokenizer, history, plan)
 
 
-def main() -> None:
-    plan = parse()
+def main(arguments: Sequence[str] | None = None) -> None:
+    plan = parse(arguments)
     texts = read_scenes(plan.corpus)
     tokenizer = train_tokenizer(texts[:60_000], plan.vocab, plan.context)
     rows, sizes = pack(texts, tokenizer, plan.context)

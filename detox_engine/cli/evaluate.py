@@ -114,8 +114,8 @@ def usual_edit(study: "Study", model: Said[StudyModel], preset: str | None) -> E
 
 def fit_paper_study(study: Path, model: Said[StudyModel], pairs: str | None, progress: Progress) -> None:
     """Fit the study of the paper's preset: its arithmetic, its method, the published number of pairs."""
-    from detox_engine.study.fit import fit_to_folder
     from detox_engine.study.suggest import PAPER_PAIRS, find_published
+    from detox_engine.workbench import fit_to_folder
 
     if "name" not in model.values or pairs is None:
         raise InputError(f"There is no study {study} yet: to fit it first, name the model and the pairs it needs.")

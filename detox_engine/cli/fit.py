@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def fit(out: Out, model: ModelSpec, plan: FitPlan, options: Mapping[str, Any], as_json: Json = False) -> None:
     """Find the toxic directions of every layer of a model, and write them to a study."""
     with output.progress_bars() as progress:
-        from detox_engine.study.fit import fit_to_folder
+        from detox_engine.workbench import fit_to_folder
 
         study = fit_to_folder(absolute(model), plan.with_options(options), out, progress)
     _show_study(study, out, as_json)
@@ -39,7 +39,7 @@ def fit(out: Out, model: ModelSpec, plan: FitPlan, options: Mapping[str, Any], a
 def extend(study: StudyFolder, pairs: Said[PairSpec], out: Out, model: Said[StudyModel], as_json: Json = False) -> None:
     """Add pairs to a study, fitted as it was, and write the whole to a new one; only the new pairs are read."""
     with output.progress_bars() as progress:
-        from detox_engine.study.fit import extend_to_folder
+        from detox_engine.workbench import extend_to_folder
 
         fitted = load_study(study)
         spec = absolute(model_of(fitted, model))

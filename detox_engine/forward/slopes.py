@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from detox_engine.errors import InputError, Progress, ignore_progress
-from detox_engine.forward.likelihood import LOGITS_AT_ONCE, Span, find_scored
+from detox_engine.forward.likelihood import Span, count_rows, find_scored
 from detox_engine.model.anatomy import Anatomy, OutputProjection
 from detox_engine.model.batches import OVERHEAD, count_workers, pack_batches, run_beside
 from detox_engine.model.head import check_head, read_head
@@ -39,9 +39,9 @@ STAGE = "Differentiating"
 Bases = Mapping[str, Sequence[Tensor]]
 """Method -> for every layer, layer 0 first, `[directions, hidden]` orthonormal rows in the residual stream."""
 
-Measure = Callable[[int, slice, Tensor, Tensor], Tensor]
-"""A text's number, which of its scored tokens, their log-probabilities `[scored, vocab]` and ids `[scored]` -> sums
-`[draws]` over them."""
+Measure = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""Of some scored tokens, the number of each one's text and its place among that text's scored ones `[tokens]`, their
+log-probabilities `[tokens, vocab]` and ids `[tokens]` -> what each adds to its text's sums, `[tokens, draws]`."""
 
 NUMBERS_AT_ONCE = {"cpu": 2**27, "cuda": 2**31}
 """Numbers that one pass may keep for its gradient, in all its batches that run side by side."""
@@ -100,16 +100,19 @@ def read_slopes(
         check_head(model)
     places = _list_places(model.anatomy, bases)
     sides = [span for pair in pairs for span in pair]
-    signs = [sign / span.scored for pair in pairs for sign, span in zip((-1, 1), pair, strict=True)]
+    signs = torch.tensor([sign / span.scored for pair in pairs for sign, span in zip((-1, 1), pair, strict=True)])
     total = len(sides) + len(neutral)
+    luck = [
+        torch.from_numpy(np.random.default_rng([seed, index]).random((span.scored, draws), dtype=np.float32))
+        for index, span in enumerate(neutral)
+    ]
 
-    def of_pairs(index: int, part: slice, logarithms: Tensor, targets: Tensor) -> Tensor:
-        return signs[index] * logarithms.gather(-1, targets[:, None]).sum(0)
+    def of_pairs(texts: Tensor, places: Tensor, logarithms: Tensor, targets: Tensor) -> Tensor:
+        return signs[texts, None].to(logarithms.device) * logarithms.gather(-1, targets[:, None])
 
-    def of_labels(index: int, part: slice, logarithms: Tensor, targets: Tensor) -> Tensor:
-        luck = np.random.default_rng([seed, index]).random((neutral[index].scored, draws), dtype=np.float32)
-        labels = _draw_labels(logarithms.detach(), torch.from_numpy(luck[part]))
-        return logarithms.gather(-1, labels).sum(0)
+    def of_labels(texts: Tensor, places: Tensor, logarithms: Tensor, targets: Tensor) -> Tensor:
+        drawn = torch.stack([luck[text][place] for text, place in zip(texts.tolist(), places.tolist(), strict=True)])
+        return logarithms.gather(-1, _draw_labels(logarithms.detach(), drawn))
 
     def tell(done: int) -> None:
         progress(STAGE, done, total)
@@ -286,17 +289,17 @@ def _differentiate_head(
     Logits become float32 before the logarithm, and are held a few places at a time.
     """
     gradients = [torch.zeros_like(states) for _ in range(draws)]
-    count = max(1, LOGITS_AT_ONCE.get(states.device.type, LOGITS_AT_ONCE["cpu"]) // model.anatomy.vocab)
-    for row, (span, number) in enumerate(zip(spans, numbers, strict=True)):
-        _, places, targets = find_scored([span])
-        for start in range(0, span.scored, count):
-            part = slice(start, min(start + count, span.scored))
-            picked = states[row, places[part]].requires_grad_()
-            logarithms = read_head(model, picked).float().log_softmax(-1)
-            sums = measure(number, part, logarithms, targets[part].to(states.device))
-            for draw, gradient in enumerate(gradients):
-                [own] = torch.autograd.grad(sums[draw], picked, retain_graph=draw + 1 < draws)
-                gradient[row, places[part]] = own
+    count = count_rows(model)
+    owner, places, targets = find_scored(spans)
+    texts = torch.tensor(numbers)[owner]
+    within = torch.cat([torch.arange(span.scored) for span in spans])
+    for part in (slice(start, start + count) for start in range(0, len(owner), count)):
+        picked = states[owner[part], places[part]].requires_grad_()
+        logarithms = read_head(model, picked).float().log_softmax(-1)
+        sums = measure(texts[part], within[part], logarithms, targets[part].to(states.device)).sum(0)
+        for draw, gradient in enumerate(gradients):
+            [own] = torch.autograd.grad(sums[draw], picked, retain_graph=draw + 1 < draws)
+            gradient[owner[part], places[part]] = own
     return gradients
 
 

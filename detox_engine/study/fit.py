@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from time import perf_counter
 
 import torch
@@ -27,21 +26,20 @@ from detox_engine.forward.embedded_pairs import Embeddings, TokenMoments
 from detox_engine.forward.sinks import Sinks
 from detox_engine.forward.sinks.search import find_sinks
 from detox_engine.model.anatomy import Anatomy
-from detox_engine.model.load import OpenModel, load_model
+from detox_engine.model.load import OpenModel
 from detox_engine.model.threads import run_side_by_side
 from detox_engine.plans.choice import Choice
 from detox_engine.plans.fit import PAPER, FitPlan
-from detox_engine.plans.sources import ModelSpec, PairSpec, TextSpec
+from detox_engine.plans.sources import PairSpec, TextSpec
 from detox_engine.study.findings import judge_pairs, judge_sinks
 from detox_engine.study.methods import fit_subspaces, fit_subspaces_of, need_covariance
 from detox_engine.study.moments import Moments
 from detox_engine.study.noise.null_spectra import NullSpectrum, draw_null_spectra
 from detox_engine.study.noise.null_spectra_streamed import draw_null_spectra_of
 from detox_engine.study.noise.threshold import count_dominant_directions, find_noise_thresholds
-from detox_engine.study.study import Study, identify, require_new, stamp
+from detox_engine.study.study import Study, identify, stamp
 from detox_engine.study.subspace import ToxicSubspace
 from detox_engine.study.suggest import suggest
-from detox_engine.study.suggestion.search import suggest_edit
 
 SAMPLE = 768
 """Pairs that are kept of a stream, with their embeddings: enough for a map and for probes, and never the larger part
@@ -177,54 +175,6 @@ def _make_study(
         )
         + judge_sinks(sample.left_out, sample.tokens, sinks),
     )
-
-
-def fit_and_suggest(
-    model: OpenModel,
-    plan: FitPlan = FitPlan(),  # noqa: B008
-    progress: Progress = ignore_progress,
-    pairs: PairStream | None = None,
-    keep_moments: bool = True,
-) -> Study:
-    """As `fit_study`, and the study suggests an edit where the plan asks for it."""
-    if not plan.suggest:
-        return fit_study(model, plan, progress, pairs, keep_moments)
-    # The suggestion rests on embeddings and on token moments, whether or not they stay.
-    study = suggest_edit(
-        model, fit_study(model, replace(plan, keep_embeddings=True), progress, pairs), plan.budget, progress
-    )
-    study = study if keep_moments else replace(study, moments=None, token_moments=None)
-    return replace(study, plan=plan, embeddings=study.embeddings if plan.keep_embeddings else None)
-
-
-def fit_to_folder(spec: ModelSpec, plan: FitPlan, folder: Path, progress: Progress = ignore_progress) -> Study:
-    """Fit a study and write it to a new folder; the folder and the pairs are checked before the model is loaded.
-
-    Of more pairs than are held in memory the first are.
-    """
-    require_new(folder)
-    need_covariance(plan.methods)
-    pairs = open_pairs(plan.pairs, bundled_pairs(spec.name))
-    pairs.ahead(SAMPLE, progress)
-    study = fit_and_suggest(load_model(spec, progress), plan, progress, pairs)
-    study.save(folder)
-    return study
-
-
-def extend_to_folder(
-    study: Study, spec: ModelSpec, more: PairSpec, folder: Path, progress: Progress = ignore_progress
-) -> Study:
-    """Add pairs to a study and write the whole to a new folder; checked as `fit_to_folder` does."""
-    require_new(folder)
-    study.require_extensible()
-    pairs = open_pairs(more, bundled_pairs(spec.name))
-    pairs.ahead(SAMPLE, progress)
-    model = load_model(spec, progress)
-    extended = extend_study(model, study, more, progress, pairs)
-    if study.plan.suggest:
-        extended = suggest_edit(model, extended, study.plan.budget, progress)
-    extended.save(folder)
-    return extended
 
 
 def fit_pairs(model: OpenModel, plan: FitPlan, stream: PairStream, progress: Progress = ignore_progress) -> Study:

@@ -18,8 +18,7 @@ from detox_engine.plans.option import sentence
 from detox_engine.plans.sources import ModelSpec, PairSpec
 from detox_engine.reading.map import draw_map, embed_study, project_on_paper, stack_sides
 from detox_engine.reading.token_lens import project_text
-from detox_engine.study.fit import fit_to_folder
-from detox_engine.workbench import Workbench
+from detox_engine.workbench import Workbench, fit_to_folder
 from tests.cli.test_cli import PAIRS, picture, run, run_json, write_pairs
 from tests.models import LAYERS, save_tiny_model
 

@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from detox_engine.errors import Cancelled, InputError
 from detox_engine.forward.likelihood import (
     MATCHING,
     Span,
+    count_rows,
     cut_windows,
     match_controls,
     match_divergence,
@@ -115,11 +117,18 @@ def test_the_strength_between_two_that_were_read_is_that_of_a_power_law():
     assert match_divergence({1: 0.1, 3: 0.2, 9: 0.3}, 0.5) == (9, 0.3)
 
 
+@pytest.mark.parametrize(("vocab", "rows"), [(3072, 341), (49152, 128), (262144, 64), (2**25, 1)])
+def test_rows_fill_a_cache_but_a_large_unembedding_is_not_read_for_a_few(vocab, rows):
+    network = SimpleNamespace(device=torch.device("cpu"))
+    assert count_rows(SimpleNamespace(network=network, anatomy=SimpleNamespace(vocab=vocab))) == rows
+
+
 def test_chunks_of_positions_do_not_change_the_sums(monkeypatch):
     model = open_tiny("llama")
     spans = cut_windows(model.tokenizer(SENTENCES[0])["input_ids"], 16, 8)
     whole = read_likelihoods(model, spans, some_edits())
-    monkeypatch.setitem(read_likelihoods.__globals__["LOGITS_AT_ONCE"], "cpu", 1)
+    assert count_rows(model) > len(some_edits())
+    monkeypatch.setitem(read_likelihoods.__globals__, "count_rows", lambda model: 1)
     one_by_one = read_likelihoods(model, spans, some_edits())
     np.testing.assert_allclose(whole.surprise, one_by_one.surprise, rtol=1e-6)
     np.testing.assert_allclose(whole.divergence, one_by_one.divergence, rtol=1e-4, atol=1e-6)

@@ -15,11 +15,10 @@ from detox_engine.forward.embed import embed_pairs
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec
 from detox_engine.study import fit
-from detox_engine.study.fit import extend_to_folder, fit_to_folder
 from detox_engine.study.methods import fit_subspaces
 from detox_engine.study.study import Study
 from detox_engine.study.subspace import principal_angles
-from detox_engine.workbench import Workbench
+from detox_engine.workbench import Workbench, extend_to_folder, fit_to_folder
 from tests.models import LAYERS, SENTENCES, open_tiny, save_tiny_model
 
 COUNT, SAMPLE, CHUNK = 150, 40, 16

@@ -48,7 +48,7 @@ DRAWS = 2
 MEASURED = 6
 """Candidates whose divergence is measured, at the predicted strength."""
 
-FINALISTS = 4
+FINALISTS = 3
 """Those of them that are measured whole, at the strength which that divergence asks for."""
 
 MARGIN = 0.9
