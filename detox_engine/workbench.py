@@ -8,9 +8,10 @@ from detox_engine.data.bundled import bundled_pairs
 from detox_engine.data.stream import PairStream, open_pairs
 from detox_engine.edit.low_rank import LowRankEdit, make_edit
 from detox_engine.errors import Progress, ignore_progress
+from detox_engine.export.take_away import Claim, Export, export_edit, verify_export
 from detox_engine.forward.compare import Comparison, compare_prompts
 from detox_engine.model.load import OpenModel, load_model
-from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.edit import EditPlan, ExportForm
 from detox_engine.plans.fit import PAPER, FitPlan
 from detox_engine.plans.read import Measure
 from detox_engine.plans.sampling import SamplingPlan
@@ -84,6 +85,21 @@ class Workbench:
     def check(self, study: Study, progress: Progress = ignore_progress) -> Study:
         """The study with its suggestion confirmed or refuted; see `check_suggestion`."""
         return check_suggestion(self.model, study, progress)
+
+    def export(
+        self,
+        study: Study,
+        plan: EditPlan,
+        folder: Path,
+        form: ExportForm = "adapter",
+        progress: Progress = ignore_progress,
+    ) -> Export:
+        """Write an edit as a folder that others can load; see `export_edit`."""
+        return export_edit(self.model, study, plan, folder, form, progress)
+
+    def verify(self, folder: Path, progress: Progress = ignore_progress) -> tuple[Claim, ...]:
+        """Hold an exported folder against what it claims to be; see `verify_export`."""
+        return verify_export(folder, self.model, progress)
 
     def compare(
         self,

@@ -8,6 +8,7 @@ from pages.evaluate.picks import EvaluatePicks
 from pages.map.picks import MapPicks
 from pages.model_and_pairs.picks import ChoicePicks
 from pages.spectrum.picks import SpectrumPicks
+from pages.take_away.picks import TakeAwayPicks
 from pages.token_lens.picks import TokenLensPicks
 from pages.trade_offs.picks import TradeOffsPicks
 from ui.frame import frame
@@ -27,6 +28,7 @@ PAGES = {
         ("compare", "Compare", "compare_arrows", ComparePicks),
         ("trade_offs", "Trade-offs", "balance", TradeOffsPicks),
         ("evaluate", "Evaluate", "fact_check", EvaluatePicks),
+        ("take_away", "Take away", "package_2", TakeAwayPicks),
     ),
 }
 """By group: a page's folder, which is its address too, its title, its icon and its part of the view.

@@ -1,4 +1,5 @@
-"""The commands that make a study: `detox fit` from pairs, `detox extend` from a study and more pairs."""
+"""The commands that make a study, `detox fit` from pairs and `detox extend` from a study and more pairs, and `detox
+check`, which finds out whether the edit that a study suggests does what it promises."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -10,8 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from detox_engine.cli import output
-from detox_engine.cli.flags import Json, Out, Said, StudyFolder, absolute, asks, load_study, model_of
-from detox_engine.cli.output import plain
+from detox_engine.cli.flags import Json, Out, Said, StudyFolder, absolute, asks, load_study, load_workbench, model_of
+from detox_engine.cli.output import plain, show_estimate
 from detox_engine.plans.choice import list_in_words, usual_options
 from detox_engine.plans.commands import as_text
 from detox_engine.plans.edit import describe_edit
@@ -23,6 +24,7 @@ from detox_engine.study.suggestion import record_suggested
 
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
+    from detox_engine.study.suggestion import Suggestion
 
 
 @asks({"--methods": list_in_words(methods())}, model=ModelSpec(), plan=FitPlan(), options=usual_options(methods()))
@@ -108,3 +110,40 @@ def tell_suggestion(study: "Study", folder: str) -> tuple[str, ...]:
         f"Suggested edit, {suggestion.status}: {describe_edit(suggestion.edit)}. {suggestion.reason}",
         f"Confirm it by a short generation with: detox check {as_text([folder])}",
     )
+
+
+@asks(model=StudyModel())
+def check(study: StudyFolder, model: Said[StudyModel], as_json: Json = False) -> None:
+    """Confirm or refute the edit that a study suggests, by a short generation beside its control, and write it down."""
+    with output.progress_bars() as progress:
+        fitted = load_study(study)
+        fitted.require_suggestion()
+        bench = load_workbench(fitted, model, progress)
+        checked = bench.check(fitted, progress)
+        checked.write_suggestion(study)
+    if as_json:
+        return output.print_json({**record_suggested(checked.suggestion), "check": asdict(checked.suggestion.check)})
+    return output.show(check_table(checked.suggestion))
+
+
+def check_table(suggestion: "Suggestion") -> RenderableType:
+    """One row for each score, and what it comes to."""
+    found = suggestion.check
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("score")
+    for title in ("before", "after", "control", "after − before", "after − control"):
+        table.add_column(title, justify="right")
+    for change in found.changes:
+        sides = (change.before, change.after, change.control, change.fall, change.beyond)
+        table.add_row(plain(change.name), *map(show_estimate, sides))
+    verdict = (
+        "a score falls beyond chance, against the unedited model and against the control"
+        if found.confirmed
+        else "no score falls beyond chance, against the unedited model and against the control, while none rises"
+    )
+    facts = (
+        f"The suggested edit, {describe_edit(suggestion.edit)}, is {suggestion.status}: {verdict}.",
+        f"{found.prompts} prompts that provoke, {found.samples} continuations each, in {found.seconds:.0f} s; in "
+        "brackets 95 % intervals; the control is random directions off the massive dimensions.",
+    )
+    return Group(table, *(plain(fact) for fact in facts))

@@ -13,8 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from detox_engine.cli import evaluate, fit, lens, map, output, sweep
-from detox_engine.cli.check import check
+from detox_engine.cli import evaluate, export, fit, lens, map, output, sweep
 from detox_engine.cli.compare import compare
 from detox_engine.cli.directions import directions
 from detox_engine.data.bundled import APP
@@ -69,7 +68,19 @@ def start_app(
     raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
-for command in (fit.fit, fit.extend, check, directions, compare, evaluate.evaluate, sweep.sweep, lens.lens):
+COMMANDS = (
+    fit.fit,
+    fit.extend,
+    fit.check,
+    directions,
+    compare,
+    evaluate.evaluate,
+    sweep.sweep,
+    lens.lens,
+    export.export,
+    export.verify,
+)
+for command in COMMANDS:
     app.command()(command)
 app.command(name="map")(map.show_map)
 app.command(name="app")(start_app)

@@ -50,16 +50,21 @@ def apply_to_weights(anatomy: Anatomy, edit: LowRankEdit) -> None:
         if edit.edit_bias and written.bias is not None:
             matrices.append(written.bias[None])
         for matrix in matrices:
-            projected = _project(matrix, basis, edit.strength)
-            if projected is not None:
+            projected = project_rows(matrix, basis, edit.strength)
+            if projected is not matrix:
                 matrix.copy_(projected)
                 changed = True
     if not changed:
-        raise InputError(
-            f"This edit changes nothing: at strength {edit.strength:g} the weights of layers "
-            f"{format_layers(edit.layers)} hold nothing along its directions that would be removed; "
-            "raise the strength, or choose other layers or directions."
-        )
+        raise InputError(describe_no_change(edit))
+
+
+def describe_no_change(edit: LowRankEdit) -> str:
+    """Why an edit that changes nothing does not, and what to do."""
+    return (
+        f"This edit changes nothing: at strength {edit.strength:g} the weights of layers {format_layers(edit.layers)} "
+        "hold nothing along its directions that would be removed; raise the strength, or choose other layers or "
+        "directions."
+    )
 
 
 def list_written(anatomy: Anatomy, edit: LowRankEdit) -> list[tuple[int, OutputProjection]]:
@@ -71,15 +76,19 @@ def list_written(anatomy: Anatomy, edit: LowRankEdit) -> list[tuple[int, OutputP
     return [(layer, written) for layer in edit.layers for written in anatomy.written_at(layer, edit.sites)]
 
 
-def _project(matrix: Tensor, basis: Tensor, strength: float) -> Tensor | None:
-    """`matrix - strength * matrix Vᵀ V` for rows `[rows, hidden]`, in its dtype; None where that changes nothing."""
+def project_rows(matrix: Tensor, basis: Tensor, strength: float) -> Tensor:
+    """`matrix - strength * matrix Vᵀ V` for rows `[rows, hidden]`, computed in float32 or wider and rounded once to its
+    dtype.
+
+    Where that changes nothing but by rounding it is `matrix` itself.
+    """
     wide = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
     directions = basis.to(wide.dtype)
     along = wide @ directions.T
     if abs(strength) * along.norm() <= ROUNDING * wide.norm():
-        return None
+        return matrix
     projected = torch.addmm(wide, along, directions, alpha=-strength).to(matrix.dtype)
-    return None if torch.equal(projected, matrix) else projected
+    return matrix if torch.equal(projected, matrix) else projected
 
 
 @dataclass(frozen=True)
@@ -102,9 +111,8 @@ def measure_edit(anatomy: Anatomy, edit: LowRankEdit) -> tuple[LayerChange, ...]
     changes = []
     for layer, written in list_written(anatomy, edit):
         before = written.rows
-        projected = _project(before, edit.basis_at(layer, written), edit.strength)
-        before = before.to(torch.promote_types(before.dtype, torch.float32))
-        after = before if projected is None else projected.to(before.dtype)
+        after = project_rows(before, edit.basis_at(layer, written), edit.strength)
+        before, after = (each.to(torch.promote_types(each.dtype, torch.float32)) for each in (before, after))
         directions = edit.basis_at(layer, written).to(before.dtype)
         norms = torch.stack([(after - before).norm(), (before @ directions.T).norm(), (after @ directions.T).norm()])
         changes.append(LayerChange(layer, written.site, *(norms / before.norm()).tolist()))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from detox_engine.plans.choice import Choice
-from detox_engine.plans.edit import EditBeside, EditPlan
+from detox_engine.plans.edit import EditBeside, EditPlan, ExportForm
 from detox_engine.plans.evaluation import EvaluationPlan, SweepPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.layers import EVERY_LAYER
@@ -21,6 +21,8 @@ STUDY = "my-study"
 """The folder that the commands write the study to and read it from."""
 PROMPTS = "my-prompts.txt"
 """The file that stands for prompts which are too many to be spelled out."""
+EXPORTED = "my-edit"
+"""The folder that an edit is taken away in."""
 MOST_SPELLED = 20
 PERPLEXITY_LIMIT = 1.1
 """What a recommended setting multiplies perplexity by at most, unless a person says otherwise."""
@@ -127,6 +129,12 @@ def lens_command(
     plan = LensPlan(EVERY_LAYER, rank, direction, method)
     beside = [] if edit is None else _spell_beside(edit)
     return [*_begin("lens", key), "--text", text, *spell(plan, LensPlan()), *beside]
+
+
+def export_commands(key: StudyKey, edit: EditPlan, form: ExportForm) -> list[list[str]]:
+    """Writes an edit of the fitted study as files that others load, and holds them against what they claim to be."""
+    written = [*_begin("export", key), *spell(edit, EditPlan()), "--as", form, "--out", EXPORTED]
+    return [written, ["detox", "verify", EXPORTED, "--base", key.model.name]]
 
 
 def _spell_beside(edit: EditPlan) -> list[str]:

@@ -17,6 +17,12 @@ Site = Literal["mlp", "attention"]
 Sites = Literal["mlp", "attention", "both"]
 SITES = {"mlp": "MLP", "attention": "Attention", "both": "MLP and attention"}
 """Where an edit acts, in words."""
+ExportForm = Literal["adapter", "model"]
+EXPORT_FORMS = {
+    "adapter": "a PEFT LoRA adapter of kilobytes to a few megabytes, which is put on the base model when it is loaded",
+    "model": "a whole checkpoint, the base's own files with nothing changed but the edited tensors",
+}
+"""What an edit is taken away as, in words."""
 SUGGESTION = "the study's suggestion"
 NO_EDIT = "no edit; a study's suggestion where only one of layers and rank is given"
 

@@ -432,8 +432,30 @@ def test_study_that_is_missing_or_broken_gets_one_sentence(refuse, tmp_path: Pat
 
 
 def test_fit_refuses_a_folder_that_exists_before_any_work(refuse, home: Path, monkeypatch):
-    monkeypatch.setattr("detox_engine.study.fit.load_model", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("detox_engine.workbench.load_model", lambda *_: pytest.fail("the model was loaded"))
     refuse("fit", "--model", home / "model", "--out", home / "study", says="exists already")
+
+
+@pytest.mark.parametrize("form", ["adapter", "model"])
+def test_an_edit_is_exported_and_the_folder_verified(home: Path, tmp_path: Path, form: str):
+    edit = ("--layers", "1-2", "--rank", 2, "--strength", 0.5)
+    written = run_json("export", home / "study", *edit, "--as", form, "--out", tmp_path / "out")
+    assert written["form"] == form and (written["edit"]["layers"], written["edit"]["strength"]) == ("1-2", 0.5)
+    assert set(written["files"]) == {path.name for path in (tmp_path / "out").iterdir()}
+    verified = run_json("verify", tmp_path / "out", "--base", home / "model")
+    assert [(claim["name"], claim["holds"]) for claim in verified["claims"]] == [
+        ("files", True), ("base", True), ("edit", True), (form, True),
+    ]  # fmt: skip
+    (tmp_path / "out" / "README.md").write_text("Something else.")
+    refuted = run("verify", tmp_path / "out", "--base", home / "model")
+    assert refuted.exit_code == 1 and "README.md" in refuted.stdout and "NO" in refuted.stdout
+
+
+def test_bad_exports_and_folders_of_something_else_are_one_sentence(refuse, home: Path):
+    refuse("export", home / "study", "--out", home / "study", says="exists already")
+    refuse("export", home / "study", "--layers", 9, "--out", "out", says="9")
+    refuse("export", home / "study", "--strength", 0, "--out", "out", says="changes nothing")
+    refuse("verify", home / "study", "--base", home / "model", says="detox_receipt.json")
 
 
 def test_pairs_are_added_to_a_study_in_a_new_folder(home: Path, tmp_path: Path):

@@ -27,6 +27,7 @@ from pages.evaluate.picks import EvaluatePicks
 from pages.map.picks import MapPicks
 from pages.model_and_pairs.picks import ChoicePicks
 from pages.spectrum.picks import SpectrumPicks
+from pages.take_away.picks import TakeAwayPicks
 from pages.token_lens.picks import TokenLensPicks
 from pages.trade_offs.picks import TradeOffsPicks
 from ui.session.links import leaves_files_out, left_out, list_names, list_parts, read_link, write_address, write_link
@@ -72,6 +73,7 @@ EVERYTHING = View(
         "compare": ComparePicks("own", 12, 3, WORDS, SAMPLING),
         "trade_offs": TradeOffsPicks((1, 3), 1, 2, 2, (3, 4), ("0.5", "1"), True, MEASURES, 7.5),
         "evaluate": EvaluatePicks(replace(MEASURES, plan=replace(MEASURES.plan, seed=8))),
+        "take_away": TakeAwayPicks("model"),
     },
 )
 """Everything in it is other than on a first visit."""

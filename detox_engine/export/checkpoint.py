@@ -1,0 +1,194 @@
+"""An edit as a whole checkpoint: the base's own files under their own names, with nothing else but the edit changed.
+
+A shard is copied by the operating system and the bytes of its edited tensors are then written over, which have the
+same size: memory holds one tensor at a time, so that a model larger than memory can be exported.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from detox_engine.edit.in_weights import list_written, project_rows
+from detox_engine.edit.low_rank import LowRankEdit
+from detox_engine.errors import InputError, Progress, ignore_progress
+from detox_engine.model.anatomy import OutputProjection
+from detox_engine.model.checkpoint import find_weights
+from detox_engine.model.load import OpenModel, find_model
+
+COMPANIONS = (".json", ".txt", ".model", ".jinja", ".tiktoken")
+"""Endings of the small files that belong to a model: configuration, tokenizer, chat template, how it generates."""
+TERMS = ("license", "licence", "notice", "use_policy", "terms")
+"""What the names of files with a model's terms begin with."""
+STAGE = "Writing the model"
+
+
+class Edited(NamedTuple):
+    """One tensor of the checkpoint that the edit changes."""
+
+    key: str
+    file: Path
+    layer: int
+    written: OutputProjection
+    part: str
+    """`weight` or `bias`."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """The folder of the base model, and where its tensors lie."""
+
+    folder: Path
+    files: tuple[Path, ...]
+    keys: Mapping[str, Path]
+
+    @property
+    def companions(self) -> tuple[Path, ...]:
+        """The small files that come along, sorted."""
+        return tuple(
+            sorted(
+                path
+                for path in self.folder.iterdir()
+                if path.is_file()
+                and path not in self.files
+                and (path.suffix in COMPANIONS or path.name.lower().startswith(TERMS))
+            )
+        )
+
+    @property
+    def size(self) -> int:
+        """Bytes of all that is copied."""
+        return sum(path.stat().st_size for path in (*self.files, *self.companions))
+
+
+def open_base(model: OpenModel) -> Base:
+    """The checkpoint that `model` was loaded from.
+
+    Raises:
+        InputError: it is a GGUF file, whose tensors are quantised, or is no longer there.
+    """
+    shown = f"“{model.spec.name}”"
+    place, _ = find_model(model.spec, ignore_progress)
+    if place.is_file():
+        raise InputError(
+            f"{shown} is a GGUF file, whose tensors are quantised and cannot be rewritten without loss: take the "
+            "adapter instead (--as adapter), or fit a study on the model that the file was made from."
+        )
+    files = tuple(find_weights(place, shown))
+    keys = {}
+    for file in files:
+        with safe_open(file, framework="pt") as opened:
+            keys |= dict.fromkeys(opened.keys(), file)
+    return Base(place, files, keys)
+
+
+def list_edited(model: OpenModel, edit: LowRankEdit, base: Base) -> tuple[Edited, ...]:
+    """The tensors of the checkpoint that the edit changes.
+
+    Raises:
+        InputError: the checkpoint keeps one of them in another form than the loaded model.
+    """
+    found = []
+    for layer, written in list_written(model.anatomy, edit):
+        parts = ["weight"] + (["bias"] if edit.edit_bias and written.bias is not None else [])
+        for part in parts:
+            key = find_key(base.keys, f"{written.name}.{part}", model.network.base_model_prefix)
+            if key is None:
+                raise InputError(
+                    f"The checkpoint of “{model.spec.name}” keeps {written.name} under another name or fused with "
+                    "others, so that it cannot be rewritten file by file: take the adapter instead (--as adapter)."
+                )
+            found.append(Edited(key, base.keys[key], layer, written, part))
+    return tuple(found)
+
+
+def find_key(keys: Mapping[str, Path], name: str, prefix: str) -> str | None:
+    """The checkpoint's key of the parameter called `name`: a trunk's own checkpoint leaves out the prefix."""
+    bare = name.removeprefix(f"{prefix}.")
+    if name in keys or bare in keys:
+        return name if name in keys else bare
+    ending = [key for key in keys if key.endswith(f".{bare}")]
+    return ending[0] if len(ending) == 1 else None
+
+
+def write_model(
+    model: OpenModel, edit: LowRankEdit, base: Base, folder: Path, progress: Progress = ignore_progress
+) -> None:
+    """Write the edited checkpoint into `folder`.
+
+    Raises:
+        InputError: the disk has no room for it, or the checkpoint keeps an edited tensor in another form.
+    """
+    room = shutil.disk_usage(folder).free
+    if room < base.size:
+        raise InputError(
+            f"The model takes {base.size / 1e9:.1f} GB and the disk has {room / 1e9:.1f} GB left: choose another "
+            "folder."
+        )
+    edited = list_edited(model, edit, base)
+    copied = (*base.files, *base.companions)
+    for done, path in enumerate(copied):
+        progress(STAGE, done, len(copied) + len(edited))
+        shutil.copyfile(path, folder / path.name)
+    for done, each in enumerate(edited):
+        progress(STAGE, len(copied) + done, len(copied) + len(edited))
+        overwrite(folder / each.file.name, each.key, edit_tensor(edit, each))
+    progress(STAGE, len(copied) + len(edited), len(copied) + len(edited))
+
+
+@torch.no_grad()
+def edit_tensor(edit: LowRankEdit, each: Edited) -> Tensor:
+    """The edited tensor, in the checkpoint's dtype: computed in float32 and rounded once.
+
+    Raises:
+        InputError: the checkpoint's tensor is not the loaded model's.
+    """
+    with safe_open(each.file, framework="pt") as opened:
+        stored = opened.get_tensor(each.key)
+    own = getattr(each.written.module, each.part)
+    if stored.shape != own.shape or not torch.equal(stored.to(own.dtype), own.cpu()):
+        raise InputError(
+            f"{each.key} in {each.file.name} is not what the loaded model has there: it was changed since, or is kept "
+            "in another form; take the adapter instead (--as adapter)."
+        )
+    basis = edit.basis_at(each.layer, each.written).cpu()
+    if each.part == "bias":
+        return project_rows(stored[None], basis, edit.strength)[0]
+    rows = stored.T if each.written.transposed else stored
+    projected = project_rows(rows, basis, edit.strength)
+    return projected.T if each.written.transposed else projected
+
+
+def overwrite(file: Path, key: str, tensor: Tensor) -> None:
+    """Write `tensor` over the bytes of `key` in a safetensors file, whose header stays as it is."""
+    with file.open("r+b") as stream:
+        header = int.from_bytes(stream.read(8), "little")
+        start, end = json.loads(stream.read(header))[key]["data_offsets"]
+        content = tensor.contiguous().view(torch.uint8).numpy()
+        if content.nbytes != end - start:
+            raise ValueError(f"{key} has {end - start} bytes, not {content.nbytes}")
+        stream.seek(8 + header + start)
+        stream.write(content.data)
+
+
+def compare_tensors(base: Base, folder: Path) -> Iterator[tuple[str, bool]]:
+    """Each key of the base's checkpoint, and whether `folder` has the same tensor there, one of them in memory."""
+    for file in base.files:
+        with safe_open(file, framework="pt") as one, safe_open(folder / file.name, framework="pt") as other:
+            theirs = set(other.keys())
+            for key in sorted(key for key, place in base.keys.items() if place == file):
+                yield key, key in theirs and _same_bytes(one.get_tensor(key), other.get_tensor(key))
+
+
+def _same_bytes(one: Tensor, other: Tensor) -> bool:
+    return (
+        one.dtype == other.dtype
+        and one.shape == other.shape
+        and torch.equal(one.contiguous().flatten().view(torch.uint8), other.contiguous().flatten().view(torch.uint8))
+    )

@@ -1,0 +1,144 @@
+"""What an exported folder claims to be, such that anybody who has the base model can recompute it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from detox_engine.disk import write_json
+from detox_engine.edit.in_weights import LayerChange
+from detox_engine.edit.low_rank import LowRankEdit
+from detox_engine.errors import InputError, first_line
+from detox_engine.plans.edit import EXPORT_FORMS, EditPlan, ExportForm, read_edit, record_edit
+from detox_engine.study.study import ModelIdentity, Study, stamp
+
+RECEIPT, DIRECTIONS = "detox_receipt.json", "detox_directions.safetensors"
+FORMAT = 1
+LARGEST = 2**24
+"""Bytes of a receipt that are read at most."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The base, the study, the edit, what it does to the weights, and every file of the folder."""
+
+    form: ExportForm
+    base: ModelIdentity
+    """Its name without the path of the machine that made this."""
+    edit: EditPlan
+    pairs: str
+    """Hash of the pairs that the directions were fitted on."""
+    pair_count: int
+    directions: str
+    """Hash of the study's directions, all methods, layers and ranks of them."""
+    changes: tuple[LayerChange, ...]
+    files: Mapping[str, str]
+    """Name -> `sha256:…`, of every other file."""
+    made: str
+    versions: Mapping[str, str]
+
+
+def make_receipt(
+    form: ExportForm, base: ModelIdentity, study: Study, plan: EditPlan, changes: tuple[LayerChange, ...], folder: Path
+) -> Receipt:
+    """The receipt of all files that are in `folder` now."""
+    made, versions = stamp()
+    files = {path.name: hash_file(path) for path in sorted(folder.iterdir()) if path.name != RECEIPT}
+    own = {"detox-explorer": version("detox-explorer"), **versions}
+    return Receipt(form, base, plan, study.pairs_hash, study.pair_count, hash_study(study), changes, files, made, own)
+
+
+def write_receipt(receipt: Receipt, folder: Path) -> None:
+    record = asdict(receipt) | {"format": FORMAT, "edit": record_edit(receipt.edit)}
+    (folder / RECEIPT).write_text(write_json(record) + "\n", encoding="utf-8")
+
+
+def read_receipt(folder: Path) -> Receipt:
+    """The receipt in a folder that may be anybody's.
+
+    Raises:
+        InputError: there is none, or it is broken.
+    """
+    file = folder / RECEIPT
+    if not file.is_file():
+        raise InputError(f"{folder} holds no {RECEIPT}: give a folder that “detox export” wrote.")
+    if file.stat().st_size > LARGEST:
+        raise InputError(f"{file} is larger than any receipt: get the folder again.")
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if record["format"] != FORMAT:
+            raise InputError(
+                f"{file} is of format {record['format']} and this version reads format {FORMAT}: verify it with the "
+                "version that wrote it."
+            )
+        base = ModelIdentity(**record["base"])
+        receipt = Receipt(
+            form=record["form"],
+            base=base,
+            edit=read_edit(record["edit"], base.layers),
+            pairs=str(record["pairs"]),
+            pair_count=int(record["pair_count"]),
+            directions=str(record["directions"]),
+            changes=tuple(LayerChange(**change) for change in record["changes"]),
+            files={str(name): str(digest) for name, digest in record["files"].items()},
+            made=str(record["made"]),
+            versions=dict(record["versions"]),
+        )
+    except InputError as error:
+        raise InputError(f"{file} cannot be used: {error}") from None
+    except (OSError, RecursionError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{file} is broken ({first_line(error)}): get the folder again.") from error
+    if receipt.form not in EXPORT_FORMS:
+        raise InputError(f"{file} is of something else than an adapter or a model: get the folder again.")
+    return receipt
+
+
+def write_directions(edit: LowRankEdit, folder: Path) -> None:
+    """The directions that are removed, by layer, so that the edit can be made again without its study."""
+    tensors = {f"layers.{layer}": basis.cpu().contiguous() for layer, basis in edit.bases.items()}
+    save_file(tensors, folder / DIRECTIONS)
+
+
+def read_directions(receipt: Receipt, folder: Path) -> LowRankEdit:
+    """The edit of an exported folder.
+
+    Raises:
+        InputError: its directions are missing, broken, of another width, or not orthonormal.
+    """
+    file, hidden = folder / DIRECTIONS, receipt.base.hidden
+    try:
+        tensors = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{file} is missing or broken ({first_line(error)}): get the folder again.") from error
+    bases = {}
+    for name, basis in tensors.items():
+        prefix, _, number = name.partition(".")
+        layer = int(number) if prefix == "layers" and number.isdecimal() and len(number) < 8 else -1
+        whole = basis.dim() == 2 and basis.dtype == torch.float32 and basis.shape[1] == hidden and len(basis)
+        if not 0 <= layer < receipt.base.layers or not whole:
+            raise InputError(f"{file} holds {name}, which is no direction of this model: get the folder again.")
+        if not torch.allclose(basis @ basis.T, torch.eye(len(basis)), atol=1e-4):
+            raise InputError(f"The directions of layer {layer} in {file} are not orthonormal: get the folder again.")
+        bases[layer] = basis
+    return LowRankEdit(bases, receipt.edit.strength, receipt.edit.edit_bias, receipt.edit.sites)
+
+
+def hash_file(file: Path) -> str:
+    with file.open("rb") as stream:
+        return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def hash_study(study: Study) -> str:
+    """`sha256:…` over the directions of every method and layer, and the pairs they were fitted on."""
+    digest = hashlib.sha256(study.pairs_hash.encode())
+    for method in sorted(study.methods):
+        digest.update(method.encode())
+        for subspace in study.of(method):
+            digest.update(subspace.basis.contiguous().numpy().tobytes())
+    return "sha256:" + digest.hexdigest()

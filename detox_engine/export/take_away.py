@@ -1,0 +1,245 @@
+"""An edit written as a folder that others can load, and such a folder held against what it claims to be."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import isclose
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+
+from detox_engine.disk import new_folder
+from detox_engine.edit.in_weights import LayerChange, describe_no_change, measure_edit
+from detox_engine.edit.low_rank import LowRankEdit, make_edit
+from detox_engine.errors import InputError, Progress, ignore_progress
+from detox_engine.export.adapter import WEIGHTS, make_factors, name_factors, require_adapter, write_adapter
+from detox_engine.export.card import Loading, read_license, write_card
+from detox_engine.export.checkpoint import compare_tensors, edit_tensor, list_edited, open_base, write_model
+from detox_engine.export.receipt import (
+    RECEIPT,
+    Receipt,
+    hash_file,
+    make_receipt,
+    read_directions,
+    read_receipt,
+    write_directions,
+    write_receipt,
+)
+from detox_engine.model.load import OpenModel, find_model
+from detox_engine.plans.edit import EXPORT_FORMS, EditPlan, ExportForm, effective
+from detox_engine.plans.sources import SMOLLM2
+from detox_engine.study.study import ModelIdentity, Study, identify, require_new
+
+ORIGINS = {SMOLLM2: "HuggingFaceTB/SmolLM2-135M-Instruct"}
+"""Where models at hand come from, as others call them."""
+
+NEARLY = 1e-3
+"""How far a share of a norm may differ between two processors, relative to it."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written."""
+
+    folder: Path
+    form: ExportForm
+    edit: EditPlan
+    sizes: dict[str, int]
+    """Name of each file -> bytes."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One thing that an exported folder claims, and whether it holds."""
+
+    name: str
+    holds: bool
+    sentence: str
+
+
+def export_edit(
+    model: OpenModel,
+    study: Study,
+    plan: EditPlan,
+    folder: Path,
+    form: ExportForm = "adapter",
+    progress: Progress = ignore_progress,
+) -> Export:
+    """Write the edit beside `folder` and rename it when whole; nothing of the base model is touched.
+
+    Raises:
+        InputError: the folder exists already or cannot be written, the edit changes nothing or does not fit the study
+            or the form, or the model is not the study's or cannot be rewritten.
+    """
+    if form not in EXPORT_FORMS:
+        raise InputError(f"An edit is taken away as {' or '.join(EXPORT_FORMS)}, not as “{form}”.")
+    require_new(folder)
+    study.require_fit(model)
+    plan = effective(plan)
+    edit = make_edit(study.of(plan.method), plan)
+    with model.turns:
+        changes = measure_edit(model.anatomy, edit)
+    if not any(change.change for change in changes):
+        raise InputError(describe_no_change(edit))
+    base = name_base(model)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with new_folder(folder) as partial:
+            _write(model, study, plan, edit, changes, base, partial, form, folder.name, progress)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror or error}; choose another folder.") from None
+    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    return Export(folder, form, plan, sizes)
+
+
+def _write(
+    model: OpenModel,
+    study: Study,
+    plan: EditPlan,
+    edit: LowRankEdit,
+    changes: tuple[LayerChange, ...],
+    base: ModelIdentity,
+    folder: Path,
+    form: ExportForm,
+    name: str,
+    progress: Progress,
+) -> None:
+    place, _ = find_model(model.spec, ignore_progress)
+    if form == "adapter":
+        write_adapter(model.anatomy, edit, base.name, base.revision, folder)
+    else:
+        write_model(model, edit, open_base(model), folder, progress)
+    write_directions(edit, folder)
+    license = read_license(place) if place.is_dir() else None
+    write_card(folder, name, form, base, Loading(base.name, place.is_file()), study, plan, changes, license)
+    write_receipt(make_receipt(form, base, study, plan, changes, folder), folder)
+
+
+def name_base(model: OpenModel) -> ModelIdentity:
+    """The base model as others call it: never by a path of this machine."""
+    own = identify(model)
+    name = ORIGINS.get(model.spec.name, model.spec.name)
+    return replace(own, name=name if model.revision is not None or name in ORIGINS.values() else Path(name).name)
+
+
+def verify_export(folder: Path, model: OpenModel, progress: Progress = ignore_progress) -> tuple[Claim, ...]:
+    """Every claim of an exported folder, recomputed from `model`, its base; later ones need the earlier.
+
+    Raises:
+        InputError: the folder holds no receipt, or one that is broken.
+    """
+    receipt = read_receipt(folder)
+    found = []
+    for claim in _verify(receipt, folder, model, progress):
+        found.append(claim)
+        if not claim.holds:
+            break
+    return tuple(found)
+
+
+def _verify(receipt: Receipt, folder: Path, model: OpenModel, progress: Progress) -> Iterator[Claim]:
+    yield _verify_files(receipt, folder)
+    same = receipt.base.weights_hash == model.weights_hash
+    yield Claim(
+        "base",
+        same,
+        "It is made for the weights at hand."
+        if same
+        else f"It is made for other weights, those of “{receipt.base.name}” ({receipt.base.weights_hash}), than those "
+        f"at hand ({model.weights_hash}).",
+    )
+    edit = read_directions(receipt, folder)
+    with model.turns:
+        changes = measure_edit(model.anatomy, edit)
+    yield _verify_changes(receipt, changes, torch.finfo(model.network.dtype).eps)
+    verify = _verify_adapter if receipt.form == "adapter" else _verify_model
+    yield verify(folder, model, edit, progress)
+
+
+def _verify_files(receipt: Receipt, folder: Path) -> Claim:
+    there = {path.name for path in folder.iterdir()} - {RECEIPT}
+    wrong = sorted(
+        name
+        for name in there ^ receipt.files.keys()
+        | {name for name in there & receipt.files.keys() if not (folder / name).is_file()}
+    )
+    wrong = wrong or sorted(name for name, digest in receipt.files.items() if hash_file(folder / name) != digest)
+    if wrong:
+        return Claim("files", False, f"Files were added, taken away or changed since it was made: {', '.join(wrong)}.")
+    return Claim("files", True, f"All {len(there)} files are those that were written.")
+
+
+def _verify_changes(receipt: Receipt, changes: tuple[LayerChange, ...], step: float) -> Claim:
+    """
+    Args:
+        step: of the weights' number format, relative; the receipt may be of a model in another one.
+    """
+
+    def numbers(change: LayerChange) -> tuple[float, float, float]:
+        return change.change, change.along_before, change.along_after
+
+    alike = len(changes) == len(receipt.changes) and all(
+        (own.layer, own.site) == (told.layer, told.site)
+        and all(
+            isclose(one, other, rel_tol=NEARLY, abs_tol=max(1e-6, step))
+            for one, other in zip(numbers(own), numbers(told), strict=True)
+        )
+        for own, told in zip(changes, receipt.changes, strict=False)
+    )
+    sentence = (
+        f"Its directions do to the {len(changes)} matrices what the receipt says: at most "
+        f"{max(change.change for change in changes):.2%} of a norm changes, and of what lies along the directions at "
+        f"most {max(change.along_after for change in changes):.2%} of a norm is left."
+        if alike
+        else "Its directions do something else to the weights than the receipt says."
+    )
+    return Claim("edit", alike, sentence)
+
+
+def _verify_adapter(folder: Path, model: OpenModel, edit: LowRankEdit, progress: Progress) -> Claim:
+    require_adapter(model.anatomy, edit)
+    expected = name_factors(make_factors(model.anatomy, edit))
+    try:
+        given = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError):
+        given = {}
+    same = given.keys() == expected.keys() and all(
+        given[name].shape == tensor.shape
+        and torch.allclose(given[name].float(), tensor, rtol=0, atol=NEARLY * float(tensor.abs().max()))
+        for name, tensor in expected.items()
+    )
+    sentence = "Its factors are those of this edit." if same else "Its factors are not those of this edit."
+    return Claim("adapter", same, sentence)
+
+
+def _verify_model(folder: Path, model: OpenModel, edit: LowRankEdit, progress: Progress) -> Claim:
+    base = open_base(model)
+    edited = {each.key: each for each in list_edited(model, edit, base)}
+    others = []
+    for done, (key, same) in enumerate(compare_tensors(base, folder)):
+        progress("Comparing tensors", done, len(base.keys))
+        if not same and key not in edited:
+            others.append(key)
+    if others:
+        told = ", ".join(others[:5])
+        return Claim("model", False, f"{len(others)} tensors differ that the edit does not change, such as {told}.")
+    for key, each in edited.items():
+        if not _is_edited(folder / each.file.name, key, edit_tensor(edit, each)):
+            return Claim("model", False, f"{key} is not what this edit makes of the base.")
+    return Claim(
+        "model",
+        True,
+        f"{len(edited)} tensors are what the edit makes of the base, and the other {len(base.keys) - len(edited)} are "
+        "the base's own, bit for bit.",
+    )
+
+
+def _is_edited(file: Path, key: str, expected: torch.Tensor) -> bool:
+    with safe_open(file, framework="pt") as opened:
+        given = opened.get_tensor(key)
+    if given.dtype != expected.dtype or given.shape != expected.shape:
+        return False
+    # Another processor may round the float32 product the other way: a step of the format at the tensor's scale.
+    step = torch.finfo(given.dtype).eps * float(expected.float().abs().max())
+    return torch.allclose(given.float(), expected.float(), rtol=torch.finfo(given.dtype).eps, atol=step)

@@ -1,0 +1,362 @@
+"""An exported edit, loaded by PEFT and by plain transformers, does what our own edit does in the forward pass."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftConfig, PeftModel
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from detox_engine.edit.in_pass import edited
+from detox_engine.edit.low_rank import make_edit
+from detox_engine.errors import InputError
+from detox_engine.export.adapter import CONFIG, WEIGHTS
+from detox_engine.export.receipt import DIRECTIONS, RECEIPT
+from detox_engine.export.take_away import export_edit, verify_export
+from detox_engine.model.load import OpenModel, load_model
+from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.sources import ModelSpec, PairSpec
+from detox_engine.study.fit import fit_study
+from detox_engine.study.study import Study
+from tests.models import FAMILIES, LAYERS, SENTENCES, save_tiny_model
+
+ROOT = Path(__file__).parents[2]
+WHOLE = EditPlan(tuple(range(LAYERS)), rank=2, strength=1.5, sites="both")
+IDS = torch.tensor([[5, 17, 80, 33, 12, 9, 41, 60]])
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    sides = zip(SENTENCES[:5], SENTENCES[5:], strict=True)
+    file.write_text("".join(json.dumps({"toxic": one, "civil": other}) + "\n" for one, other in sides))
+    return file
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory, pairs):
+    """`opened(family)`: the folder of its tiny model, the model as we load it, and a study of it."""
+    folders = tmp_path_factory.mktemp("models")
+
+    @cache
+    def open_one(family: str, **changes) -> tuple[Path, OpenModel, Study]:
+        folder = save_tiny_model(family, folders / family)
+        model = load_model(ModelSpec(str(folder), device="cpu"))
+        return folder, model, fit_study(model, FitPlan(PairSpec(str(pairs)), keep=4))
+
+    return open_one
+
+
+def read_logits(network: torch.nn.Module) -> Tensor:
+    with torch.inference_mode():
+        return network(input_ids=IDS).logits.double()
+
+
+def read_edited(model: OpenModel, study: Study, plan: EditPlan) -> Tensor:
+    with edited(model.anatomy, [make_edit(study.of(plan.method), plan)]):
+        return read_logits(model.network)
+
+
+def put_on(folder: Path, base: Path) -> PeftModel:
+    return PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), str(folder))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_peft_and_transformers_give_the_logits_of_the_forward_edit(family, opened, tmp_path):
+    base, model, study = opened(family)
+    plain, ours = read_logits(model.network), read_edited(model, study, WHOLE)
+    effect = float((ours - plain).abs().max())
+    assert effect > 1e-2 * float(plain.abs().max())
+    near = 1e-5 * effect
+
+    export_edit(model, study, WHOLE, tmp_path / "adapter")
+    put = put_on(tmp_path / "adapter", base)
+    assert float((read_logits(put) - ours).abs().max()) < near
+    assert float((read_logits(put.merge_and_unload()) - ours).abs().max()) < near
+
+    export_edit(model, study, WHOLE, tmp_path / "model", "model")
+    whole = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    assert float((read_logits(whole) - ours).abs().max()) < near
+    assert AutoTokenizer.from_pretrained(tmp_path / "model")("A fair day.")["input_ids"]
+
+    for folder in ("adapter", "model"):
+        claims = verify_export(tmp_path / folder, model)
+        assert [claim.name for claim in claims] == ["files", "base", "edit", folder]
+        assert all(claim.holds for claim in claims), claims
+
+
+def test_an_adapter_is_small_and_its_strength_is_one_number(opened, tmp_path):
+    base, model, study = opened("gpt2")
+    plan = replace(WHOLE, switched_off=frozenset({(1, 0)}))
+    folder = export_edit(model, study, plan, tmp_path / "adapter").folder
+    config = json.loads((folder / CONFIG).read_text())
+    assert config["r"] == config["lora_alpha"] == 2 and config["fan_in_fan_out"] is True
+    assert set(config["rank_pattern"].values()) == {1} and all(".h.1." in name for name in config["rank_pattern"])
+    assert len(config["target_modules"]) == 2 * LAYERS and (folder / WEIGHTS).stat().st_size < 20_000
+    config["lora_alpha"] = 1
+    (folder / CONFIG).write_text(json.dumps(config))
+    half = read_edited(model, study, replace(plan, strength=plan.strength / 2))
+    assert torch.allclose(read_logits(put_on(folder, base)), half, atol=1e-5 * float(half.abs().max()))
+    assert not torch.allclose(half, read_edited(model, study, plan), atol=1e-3)
+
+
+def test_a_model_changes_only_the_edited_tensors_and_rounds_once(opened, tmp_path):
+    base, model, study = opened("llama")
+    sharded = tmp_path / "sharded"
+    network = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+    network.save_pretrained(sharded, max_shard_size="20KB")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(base / name, sharded)
+    (sharded / "LICENSE").write_text("Do as you like.\n")
+    (sharded / "pytorch_model.bin").write_bytes(b"never copied")
+    model = load_model(ModelSpec(str(sharded), device="cpu"))
+    study = replace(study, model=replace(study.model, weights_hash=model.weights_hash))
+    plan = EditPlan((1,), 1, 1.0)
+    folder = export_edit(model, study, plan, tmp_path / "model", "model").folder
+    shards = sorted(path.name for path in sharded.glob("*.safetensors"))
+    assert len(shards) > 1 and sorted(path.name for path in folder.glob("model*.safetensors")) == shards
+    assert (folder / "LICENSE").is_file() and not (folder / "pytorch_model.bin").exists()
+    assert (folder / "model.safetensors.index.json").read_bytes() == (
+        sharded / "model.safetensors.index.json"
+    ).read_bytes()
+    before, after = ({}, {})
+    for tensors, place in ((before, sharded), (after, folder)):
+        for name in shards:
+            tensors |= load_file(place / name)
+    changed = [key for key in before if not torch.equal(before[key], after[key])]
+    assert changed == ["model.layers.1.mlp.down_proj.weight"]
+    weight, direction = before[changed[0]].double(), study.subspaces[1].basis[:1].double()
+    exact = weight - direction.T @ (direction @ weight)
+    step = 2.0**-8 * exact.abs()
+    assert after[changed[0]].dtype == torch.bfloat16
+    assert bool(((after[changed[0]].double() - exact).abs() <= step + 1e-6).all())
+
+
+def test_a_bias_goes_with_a_model_and_not_with_an_adapter(opened, tmp_path):
+    base, model, study = opened("gpt2")
+    plan = replace(WHOLE, edit_bias=True)
+    with pytest.raises(InputError, match="no change of a bias.*--as model"):
+        export_edit(model, study, plan, tmp_path / "adapter")
+    assert list(tmp_path.iterdir()) == []
+    export_edit(model, study, plan, tmp_path / "model", "model")
+    whole = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    ours = read_edited(model, study, plan)
+    assert torch.allclose(read_logits(whole), ours, atol=1e-5 * float(ours.abs().max()))
+    assert not torch.allclose(ours, read_edited(model, study, WHOLE), atol=1e-3)
+
+
+@pytest.fixture
+def adapter(opened, tmp_path):
+    _, model, study = opened("llama")
+    export_edit(model, study, WHOLE, tmp_path / "adapter")
+    return tmp_path / "adapter", model
+
+
+def broken(claims) -> str:
+    return next((claim.name for claim in claims if not claim.holds), "")
+
+
+def rehash(folder: Path, name: str) -> None:
+    """Make the receipt fit a file that was changed, as a forger would."""
+    from detox_engine.export.receipt import hash_file
+
+    record = json.loads((folder / RECEIPT).read_text())
+    record["files"][name] = hash_file(folder / name)
+    (folder / RECEIPT).write_text(json.dumps(record))
+
+
+def test_a_changed_file_an_added_one_and_one_taken_away_are_told(adapter):
+    folder, model = adapter
+    assert broken(verify_export(folder, model)) == ""
+    (folder / "more.txt").write_text("more")
+    assert "more.txt" in verify_export(folder, model)[0].sentence
+    (folder / "more.txt").unlink()
+    card = (folder / "README.md").read_text()
+    (folder / "README.md").write_text(card + " ")
+    assert broken(verify_export(folder, model)) == "files"
+    (folder / "README.md").unlink()
+    assert broken(verify_export(folder, model)) == "files"
+
+
+def test_other_weights_other_factors_and_another_edit_are_told_even_with_a_receipt_that_fits(adapter, opened):
+    folder, model = adapter
+    _, other, _ = opened("qwen2")
+    assert broken(verify_export(folder, other)) == "base"
+    factors = load_file(folder / WEIGHTS)
+    name = next(name for name in factors if "lora_B" in name)
+    save_file(factors | {name: 1.01 * factors[name]}, folder / WEIGHTS)
+    rehash(folder, WEIGHTS)
+    assert broken(verify_export(folder, model)) == "adapter"
+    save_file(factors, folder / WEIGHTS)
+    rehash(folder, WEIGHTS)
+    record = json.loads((folder / RECEIPT).read_text())
+    record["edit"]["strength"] = 0.5
+    (folder / RECEIPT).write_text(json.dumps(record))
+    assert broken(verify_export(folder, model)) == "edit"
+
+
+def test_a_model_with_another_tensor_changed_is_told(opened, tmp_path):
+    _, model, study = opened("llama")
+    folder = export_edit(model, study, WHOLE, tmp_path / "model", "model").folder
+    tensors = load_file(folder / "model.safetensors")
+    for key, says in (("model.norm.weight", "does not change"), ("model.layers.1.mlp.down_proj.weight", "not what")):
+        save_file(tensors | {key: tensors[key] * 1.01}, folder / "model.safetensors", {"format": "pt"})
+        rehash(folder, "model.safetensors")
+        claim = verify_export(folder, model)[-1]
+        assert claim.name == "model" and not claim.holds and says in claim.sentence and key in claim.sentence
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "is broken"),
+        ("[" * 100_000, "is broken"),
+        ("[]", "is broken"),
+        ('{"format": 99}', "format 99"),
+        ('{"format": 1}', "is broken"),
+    ],
+)
+def test_a_broken_receipt_is_one_sentence(adapter, content, says):
+    folder, model = adapter
+    (folder / RECEIPT).write_text(content)
+    with pytest.raises(InputError, match=says):
+        verify_export(folder, model)
+    (folder / RECEIPT).unlink()
+    with pytest.raises(InputError, match="holds no detox_receipt.json"):
+        verify_export(folder, model)
+
+
+def test_directions_of_a_forger_are_one_sentence(adapter):
+    folder, model = adapter
+    bases = load_file(folder / DIRECTIONS)
+    for changed, says in (
+        ({"layers.0": 2 * bases["layers.0"]}, "not orthonormal"),
+        ({"layers.99": bases["layers.0"].clone()}, "no direction of this model"),
+        ({"layers.0": bases["layers.0"][:, :4].contiguous()}, "no direction of this model"),
+    ):
+        save_file(bases | changed, folder / DIRECTIONS)
+        rehash(folder, DIRECTIONS)
+        with pytest.raises(InputError, match=says):
+            verify_export(folder, model)
+
+
+def test_the_card_tells_the_base_the_edit_and_that_nobody_evaluated_it(adapter):
+    from huggingface_hub import ModelCard
+
+    folder, model = adapter
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.base_model == "llama" and card.data.library_name == "peft"
+    assert card.data.to_dict()["base_model_relation"] == "adapter" and "model-editing" in card.data.tags
+    assert "Not evaluated" in card.text.partition("##")[0] and "rank 2, strength 1.5" in card.text
+    everything = "".join(path.read_text() for path in folder.iterdir() if path.suffix in (".md", ".json"))
+    assert model.spec.name not in everything, "the path of this machine"
+    assert PeftConfig.from_pretrained(folder).base_model_name_or_path == "llama"
+
+
+def test_bad_input_is_one_sentence_and_leaves_nothing(opened, tmp_path):
+    base, model, study = opened("llama")
+    (tmp_path / "there").mkdir()
+    for plan, folder, form, says in (
+        (WHOLE, "there", "adapter", "exists already"),
+        (replace(WHOLE, strength=0.0), "new", "adapter", "changes nothing"),
+        (replace(WHOLE, rank=9), "new", "model", "rank 9"),
+        (WHOLE, "new", "pickle", "adapter or model"),
+    ):
+        with pytest.raises(InputError, match=says):
+            export_edit(model, study, plan, tmp_path / folder, form)
+    other = replace(study, model=replace(study.model, weights_hash="sha256:another"))
+    with pytest.raises(InputError, match="other weights"):
+        export_edit(model, other, WHOLE, tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_a_full_disk_and_a_base_that_has_changed_are_one_sentence(opened, tmp_path, monkeypatch):
+    base, model, study = opened("qwen2")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(InputError, match="the disk has 0.0 GB left"):
+        export_edit(model, study, WHOLE, tmp_path / "model", "model")
+    monkeypatch.undo()
+    weights = base / "model.safetensors"
+    kept = weights.read_bytes()
+    tensors = load_file(weights)
+    key = "model.layers.0.mlp.down_proj.weight"
+    save_file(tensors | {key: tensors[key] + 1}, weights, {"format": "pt"})
+    try:
+        with pytest.raises(InputError, match="changed since"):
+            export_edit(model, study, WHOLE, tmp_path / "model", "model")
+    finally:
+        weights.write_bytes(kept)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_that_is_killed_leaves_no_folder_that_looks_like_one(opened, tmp_path):
+    base, model, study = opened("gpt2")
+    study.save(tmp_path / "study")
+    out = tmp_path / "out"
+    code = (
+        "import sys; from pathlib import Path; from detox_engine.study.study import Study\n"
+        "from detox_engine.model.load import load_model; from detox_engine.plans.sources import ModelSpec\n"
+        "from detox_engine.export.take_away import export_edit\n"
+        "folder, base = map(Path, sys.argv[1:]); study = Study.load(folder / 'study')\n"
+        "model = load_model(ModelSpec(str(base), device='cpu')); print('ready', flush=True)\n"
+        "number = 0\n"
+        "while True:\n"
+        "    number += 1\n"
+        "    form = ('adapter', 'model')[number % 2]\n"
+        "    export_edit(model, study, study.suggested_edit, folder / 'out' / str(number), form)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path, base], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    while not out.is_dir() or len([path for path in out.iterdir() if not path.name.startswith(".")]) < 20:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    whole = sorted(path for path in out.iterdir() if not path.name.startswith("."))
+    for folder in whole:
+        receipt = json.loads((folder / RECEIPT).read_text())
+        assert set(receipt["files"]) == {path.name for path in folder.iterdir()} - {RECEIPT}, folder
+    for folder in whole[:2]:
+        assert broken(verify_export(folder, model)) == ""
+
+
+def test_a_header_is_left_as_it_is(opened, tmp_path):
+    base, model, study = opened("gptj")
+    folder = export_edit(model, study, WHOLE, tmp_path / "model", "model").folder
+    for name in ("model.safetensors",):
+        with safe_open(base / name, framework="pt") as one, safe_open(folder / name, framework="pt") as other:
+            assert list(one.keys()) == list(other.keys()) and one.metadata() == other.metadata()
+        assert (base / name).stat().st_size == (folder / name).stat().st_size
+
+
+def test_lm_eval_gets_the_same_from_the_adapter_and_the_model(opened, tmp_path):
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    base, model, study = opened("llama")
+    adapter = export_edit(model, study, WHOLE, tmp_path / "adapter").folder
+    whole = export_edit(model, study, WHOLE, tmp_path / "model", "model").folder
+
+    def read(**given: str) -> list[float]:
+        harness = HFLM(device="cpu", batch_size=1, dtype="float32", **given)
+        asked = [Instance("loglikelihood_rolling", {}, (text,), number) for number, text in enumerate(SENTENCES[:3])]
+        return harness.loglikelihood_rolling(asked, disable_tqdm=True)
+
+    ours = read(pretrained=str(base), peft=str(adapter))
+    assert ours == pytest.approx(read(pretrained=str(whole)), rel=1e-5)
+    assert ours != pytest.approx(read(pretrained=str(base)), rel=1e-3)
