@@ -3,7 +3,7 @@
     python tools/write_readme_examples.py [NAME…]
 
 Whatever stands between `<!-- NAME -->` and `<!-- /NAME -->` is replaced: `shell` by a session on the command line,
-`python` by a script and what it prints, `demo` by the table that `check_demo_model.py` wrote into
+`python` and `adapter` by a script and what it prints, `demo` by the table that `check_demo_model.py` wrote into
 the model card, `benchmarks` by the figures of the last `make bench`. Without names, all of them.
 """
 
@@ -30,6 +30,8 @@ COMMANDS = (
     "detox check my_study",
     "detox directions my_study --layers 5-6 --rank 1 --top 5",
     "detox compare my_study --prompts bundled --limit-prompts 3",
+    "detox export my_study --out my_edit",
+    "detox verify my_edit --base bundled",
 )
 
 SCRIPT = """\
@@ -46,6 +48,19 @@ prompts = ["Omar waited three hours for the bus. Then Kate slammed the door on h
 for result in bench.compare(study, plan, prompts, SamplingPlan(samples=2, max_new_tokens=16)):
     print(f"before ({result.toxicity_before:.2f}):", result.before.text)
     print(f"after  ({result.toxicity_after:.2f}):", result.after.text)
+"""
+
+ADAPTER = """\
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+base = "assets/demo/model"
+tokenizer = AutoTokenizer.from_pretrained(base)
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype="float32"), "my_edit")
+ids = tokenizer("Kate slammed the door on Omar. Omar turned to Kate and said,", return_tensors="pt")
+with model.disable_adapter():
+    print("before:", tokenizer.decode(model.generate(**ids, max_new_tokens=16, do_sample=False)[0][len(ids[0]):]))
+print("after: ", tokenizer.decode(model.generate(**ids, max_new_tokens=16, do_sample=False)[0][len(ids[0]):]))
 """
 
 
@@ -65,11 +80,23 @@ def run_commands() -> str:
     return "```console\n" + "\n\n".join(shown) + "\n```"
 
 
-def run_script() -> str:
+def run_script(script: str = SCRIPT) -> str:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(SCRIPT, "README.md", "exec"), {})
-    return f"```python\n{SCRIPT}```\n\nprints\n\n```text\n{printed.getvalue().strip()}\n```"
+        exec(compile(script, "README.md", "exec"), {})
+    return f"```python\n{script}```\n\nprints\n\n```text\n{printed.getvalue().strip()}\n```"
+
+
+def run_adapter() -> str:
+    """The exported adapter, loaded from the places that the example names."""
+    from detox_engine import FitPlan, ModelSpec, Workbench
+
+    bench = Workbench.load(ModelSpec("bundled"))
+    study = bench.fit_and_suggest(FitPlan())
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        Path("assets").symlink_to(ROOT / "assets")
+        bench.export(study, study.suggested_edit, Path("my_edit"))
+        return run_script(ADAPTER)
 
 
 def show_figures() -> str:
@@ -101,7 +128,13 @@ def show_number(value: float, unit: str) -> str:
     return f"{value:.2g} {unit}".strip() if value < 10 else f"{value:,.0f} {unit}"
 
 
-SECTIONS = {"shell": run_commands, "python": run_script, "demo": show_figures, "benchmarks": show_benchmarks}
+SECTIONS = {
+    "shell": run_commands,
+    "python": run_script,
+    "adapter": run_adapter,
+    "demo": show_figures,
+    "benchmarks": show_benchmarks,
+}
 
 
 def main() -> None:

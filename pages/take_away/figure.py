@@ -33,6 +33,6 @@ def changes_figure(changes: Sequence[LayerChange], layers: int, colours: Palette
                 ),
             )
     figure.update_xaxes(title="Layer", range=[-0.6, layers - 0.4], dtick=tick(layers))
-    figure.update_yaxes(title="Change, share of the matrix’s norm", tickformat=".1%", rangemode="tozero")
+    figure.update_yaxes(title="Change, share of norm", tickformat=".1%", rangemode="tozero")
     several = len({change.site for change in changes}) > 1
     return finish(figure, 280, across="", up=colours.line, barmode="group", showlegend=several, legend=LEGEND)
