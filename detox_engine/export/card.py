@@ -13,6 +13,7 @@ from detox_engine.study.suggestion import Check
 
 TAGS = ["model-editing", "profs", "detox", "toxicity"]
 PAPER = "https://arxiv.org/abs/2405.13967"
+LIBRARIES = {"adapter": "peft", "model": "transformers", "gguf-adapter": "llama.cpp"}
 NOT_EVALUATED = "**Not evaluated.** Nobody has measured here what this edit costs or what it does."
 
 
@@ -48,8 +49,8 @@ def write_card(
     """
     data = ModelCardData(
         base_model=base.name,
-        base_model_relation="adapter" if form == "adapter" else "finetune",
-        library_name="peft" if form == "adapter" else "transformers",
+        base_model_relation="finetune" if form == "model" else "adapter",
+        library_name=LIBRARIES[form],
         pipeline_tag="text-generation",
         license=license,
         tags=TAGS,
@@ -128,6 +129,12 @@ def _tell_loading(form: ExportForm, loading: Loading, name: str) -> str:
             f'model = AutoModelForCausalLM.from_pretrained("{name}")\n'
             f'tokenizer = AutoTokenizer.from_pretrained("{name}")\n```\n\n'
             f"vLLM: `vllm serve {name}`. lm-evaluation-harness: `--model_args pretrained={name}`."
+        )
+    if form == "gguf-adapter":
+        return (
+            "## How to load it\n\nWith llama.cpp, on a GGUF of the base model in any quantisation:\n\n"
+            f"```sh\nllama-cli -m BASE.gguf --lora {name}/adapter.gguf\n```\n\n"
+            "The strength is a dial: `--lora-scaled` takes a number after the file, so that 0.5 is half of the edit."
         )
     return (
         "## How to load it\n\n```python\n"

@@ -1,6 +1,6 @@
 """An edit written as a folder that others can load, and such a folder held against what it claims to be."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import isclose
 from pathlib import Path
@@ -8,14 +8,17 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
+from torch import Tensor
 
 from detox_engine.disk import new_folder
 from detox_engine.edit.in_weights import LayerChange, describe_no_change, measure_edit
 from detox_engine.edit.low_rank import LowRankEdit, make_edit
 from detox_engine.errors import InputError, Progress, ignore_progress
+from detox_engine.export import gguf_adapter
 from detox_engine.export.adapter import WEIGHTS, make_factors, name_factors, require_adapter, write_adapter
 from detox_engine.export.card import Loading, read_license, write_card
 from detox_engine.export.checkpoint import compare_tensors, edit_tensor, list_edited, open_base, write_model
+from detox_engine.export.gguf_adapter import write_gguf_adapter
 from detox_engine.export.receipt import (
     RECEIPT,
     Receipt,
@@ -73,7 +76,7 @@ def export_edit(
             or the form, or the model is not the study's or cannot be rewritten.
     """
     if form not in EXPORT_FORMS:
-        raise InputError(f"An edit is taken away as {' or '.join(EXPORT_FORMS)}, not as “{form}”.")
+        raise InputError(f"An edit is taken away as {', '.join(EXPORT_FORMS)}, not as “{form}”.")
     require_new(folder)
     study.require_fit(model)
     plan = effective(plan)
@@ -108,6 +111,8 @@ def _write(
     place, _ = find_model(model.spec, ignore_progress)
     if form == "adapter":
         write_adapter(model.anatomy, edit, base.name, base.revision, folder)
+    elif form == "gguf-adapter":
+        write_gguf_adapter(model, edit, folder)
     else:
         write_model(model, edit, open_base(model), folder, progress)
     write_directions(edit, folder)
@@ -153,7 +158,7 @@ def _verify(receipt: Receipt, folder: Path, model: OpenModel, progress: Progress
     with model.turns:
         changes = measure_edit(model.anatomy, edit)
     yield _verify_changes(receipt, changes, torch.finfo(model.network.dtype).eps)
-    verify = _verify_adapter if receipt.form == "adapter" else _verify_model
+    verify = {"adapter": _verify_adapter, "gguf-adapter": _verify_gguf_adapter, "model": _verify_model}[receipt.form]
     yield verify(folder, model, edit, progress)
 
 
@@ -204,13 +209,24 @@ def _verify_adapter(folder: Path, model: OpenModel, edit: LowRankEdit, progress:
         given = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError):
         given = {}
+    return _compare_factors("adapter", given, expected)
+
+
+def _verify_gguf_adapter(folder: Path, model: OpenModel, edit: LowRankEdit, progress: Progress) -> Claim:
+    expected = gguf_adapter.name_factors(model, edit)
+    given = gguf_adapter.read_gguf_adapter(folder)
+    as_tensors = ({name: torch.from_numpy(part) for name, part in parts.items()} for parts in (given, expected))
+    return _compare_factors("gguf-adapter", *as_tensors)
+
+
+def _compare_factors(form: ExportForm, given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Claim:
     same = given.keys() == expected.keys() and all(
         given[name].shape == tensor.shape
         and torch.allclose(given[name].float(), tensor, rtol=0, atol=NEARLY * float(tensor.abs().max()))
         for name, tensor in expected.items()
     )
     sentence = "Its factors are those of this edit." if same else "Its factors are not those of this edit."
-    return Claim("adapter", same, sentence)
+    return Claim(form, same, sentence)
 
 
 def _verify_model(folder: Path, model: OpenModel, edit: LowRankEdit, progress: Progress) -> Claim:
@@ -235,7 +251,7 @@ def _verify_model(folder: Path, model: OpenModel, edit: LowRankEdit, progress: P
     )
 
 
-def _is_edited(file: Path, key: str, expected: torch.Tensor) -> bool:
+def _is_edited(file: Path, key: str, expected: Tensor) -> bool:
     with safe_open(file, framework="pt") as opened:
         given = opened.get_tensor(key)
     if given.dtype != expected.dtype or given.shape != expected.shape:

@@ -17,10 +17,11 @@ Site = Literal["mlp", "attention"]
 Sites = Literal["mlp", "attention", "both"]
 SITES = {"mlp": "MLP", "attention": "Attention", "both": "MLP and attention"}
 """Where an edit acts, in words."""
-ExportForm = Literal["adapter", "model"]
+ExportForm = Literal["adapter", "model", "gguf-adapter"]
 EXPORT_FORMS = {
     "adapter": "a PEFT LoRA adapter of kilobytes to a few megabytes, which is put on the base model when it is loaded",
     "model": "a whole checkpoint, the base's own files with nothing changed but the edited tensors",
+    "gguf-adapter": "the same adapter for llama.cpp, one GGUF file that is put on a GGUF of the base model",
 }
 """What an edit is taken away as, in words."""
 SUGGESTION = "the study's suggestion"

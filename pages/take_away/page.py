@@ -37,9 +37,8 @@ HELP = Help(
 def draw(page: StudyPage[TakeAwayPicks]) -> None:
     form = ask("take_away.form", "Take it as", "take_away_form")
     st.caption(plain(f"{EXPORT_FORMS[form][:1].upper()}{EXPORT_FORMS[form][1:]}."))
-    asked = Asked(page.fitted, page.edit)
-    if form == "adapter":
-        draw_adapter(page, asked)
+    if form != "model":
+        draw_adapter(page, Asked(page.fitted, page.edit, form))
     else:
         st.info(
             "A whole model is written by the command below, file by file beside its base: it would be too large to "
@@ -52,9 +51,8 @@ def draw(page: StudyPage[TakeAwayPicks]) -> None:
 
 
 def draw_adapter(page: StudyPage[TakeAwayPicks], asked: Asked) -> None:
-    answers = ADAPTER.answers()
-    latest = ADAPTER.latest()
-    shown = asked if asked in answers else latest and latest[0]
+    answers = {kept: taken for kept, taken in ADAPTER.answers().items() if kept.form == asked.form}
+    shown = asked if asked in answers else next(reversed(answers), None)
     draw_task(
         ADAPTER,
         asked,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.edit import EditPlan, ExportForm
 from ui.session.view import Fitted
 from ui.show.downloads import Table
 from ui.work.tasks import Task, Tell
@@ -27,10 +27,11 @@ NAME = "detox_adapter"
 
 @dataclass(frozen=True)
 class Asked:
-    """Which edit of which study."""
+    """Which edit of which study, and as which of the forms that pass through a browser."""
 
     fitted: Fitted
     edit: EditPlan
+    form: ExportForm
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +50,7 @@ def answer(bench: Workbench, study: Study, asked: Asked, progress: Progress, tel
     from detox_engine.export.receipt import read_receipt
 
     with tempfile.TemporaryDirectory() as place:
-        written = bench.export(study, asked.edit, Path(place) / NAME, progress=progress)
+        written = bench.export(study, asked.edit, Path(place) / NAME, asked.form, progress)
         claims = bench.verify(written.folder, progress)
         content = io.BytesIO()
         with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:

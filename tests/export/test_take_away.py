@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import gguf
 import pytest
 import torch
 from peft import PeftConfig, PeftModel
@@ -23,6 +24,7 @@ from detox_engine.edit.in_pass import edited
 from detox_engine.edit.low_rank import make_edit
 from detox_engine.errors import InputError
 from detox_engine.export.adapter import CONFIG, WEIGHTS
+from detox_engine.export.gguf_adapter import read_gguf_adapter
 from detox_engine.export.receipt import DIRECTIONS, RECEIPT
 from detox_engine.export.take_away import export_edit, verify_export
 from detox_engine.model.load import OpenModel, load_model
@@ -35,6 +37,7 @@ from tests.models import FAMILIES, LAYERS, SENTENCES, save_tiny_model
 
 ROOT = Path(__file__).parents[2]
 WHOLE = EditPlan(tuple(range(LAYERS)), rank=2, strength=1.5, sites="both")
+NOT_IN_GGUF = ("gpt_neo", "opt")
 IDS = torch.tensor([[5, 17, 80, 33, 12, 9, 41, 60]])
 
 
@@ -158,6 +161,33 @@ def test_a_bias_goes_with_a_model_and_not_with_an_adapter(opened, tmp_path):
     assert not torch.allclose(ours, read_edited(model, study, WHOLE), atol=1e-3)
 
 
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family.partition("_new")[0] not in NOT_IN_GGUF])
+def test_a_gguf_adapter_has_the_factors_that_peft_gets_under_llama_cpps_names(family, opened, tmp_path):
+    base, model, study = opened(family)
+    folder = export_edit(model, study, WHOLE, tmp_path / "gguf", "gguf-adapter").folder
+    export_edit(model, study, WHOLE, tmp_path / "adapter")
+    theirs = load_file(tmp_path / "adapter" / WEIGHTS)
+    ours = read_gguf_adapter(folder)
+    assert {name.rpartition(".weight")[0] for name in ours} == {
+        f"blk.{layer}.{site}" for layer in range(LAYERS) for site in ("ffn_down", "attn_output")
+    }
+    shapes = sorted(tuple(tensor.shape) for tensor in theirs.values())
+    assert sorted(tensor.shape for tensor in ours.values()) == shapes
+    total = sum(float(tensor.double().sum()) for tensor in theirs.values())
+    assert sum(float(tensor.astype("float64").sum()) for tensor in ours.values()) == pytest.approx(total)
+    assert all(claim.holds for claim in verify_export(folder, model))
+    fields = gguf.GGUFReader(folder / "adapter.gguf").fields
+    assert fields["general.type"].contents() == "adapter" and fields["adapter.type"].contents() == "lora"
+    assert fields["adapter.lora.alpha"].contents() == 2.0
+
+
+def test_an_architecture_that_llama_cpp_does_not_have_is_one_sentence(opened, tmp_path):
+    _, model, study = opened("opt")
+    with pytest.raises(InputError, match="“opt” is not known here.*--as adapter"):
+        export_edit(model, study, WHOLE, tmp_path / "gguf", "gguf-adapter")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture
 def adapter(opened, tmp_path):
     _, model, study = opened("llama")
@@ -273,7 +303,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(opened, tmp_path):
         (WHOLE, "there", "adapter", "exists already"),
         (replace(WHOLE, strength=0.0), "new", "adapter", "changes nothing"),
         (replace(WHOLE, rank=9), "new", "model", "rank 9"),
-        (WHOLE, "new", "pickle", "adapter or model"),
+        (WHOLE, "new", "pickle", "not as “pickle”"),
     ):
         with pytest.raises(InputError, match=says):
             export_edit(model, study, plan, tmp_path / folder, form)
