@@ -24,11 +24,22 @@ class Loading:
     name: str
     """A Hub id, or the name of a folder or a GGUF file."""
     is_gguf: bool
+    """Whether the weights at hand were those of a GGUF file, dequantised."""
 
     @property
     def given(self) -> str:
         """The arguments of `from_pretrained`."""
-        return f'"FOLDER", gguf_file="{self.name}"' if self.is_gguf else f'"{self.name}"'
+        return f'"FOLDER", gguf_file="{self.name}"' if self.name.endswith(".gguf") else f'"{self.name}"'
+
+    @property
+    def note(self) -> str:
+        """What has to be known of weights that were quantised."""
+        if not self.is_gguf:
+            return ""
+        return (
+            "It was made on the weights of a GGUF file, dequantised, and is exact on these; on the model before it was "
+            "quantised it removes the same directions, and of what lies along them nearly the same.\n\n"
+        )
 
 
 def write_card(
@@ -61,7 +72,7 @@ def write_card(
         _tell_evaluation(study, plan),
         _tell_edit(base, study, plan, changes),
         _tell_loading(form, loading, name),
-        _tell_proof(base),
+        _tell_proof(base, loading),
         _tell_license(license),
     )
     (folder / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
@@ -142,18 +153,19 @@ def _tell_loading(form: ExportForm, loading: Loading, name: str) -> str:
         f"base = AutoModelForCausalLM.from_pretrained({loading.given})\n"
         f'model = PeftModel.from_pretrained(base, "{name}")\n'
         f"tokenizer = AutoTokenizer.from_pretrained({loading.given})\n```\n\n"
-        f"vLLM: `vllm serve {loading.name} --enable-lora --lora-modules detox={name}`. lm-evaluation-harness: "
+        f"{loading.note}vLLM: `vllm serve {loading.name} --enable-lora --lora-modules detox={name}`. lm-evaluation-harness: "
         f"`--model_args pretrained={loading.name},peft={name}`.\n\n"
         "The strength is a dial: `lora_alpha` in adapter_config.json scales the whole edit, so that half of it is half "
         "of the edit."
     )
 
 
-def _tell_proof(base: ModelIdentity) -> str:
+def _tell_proof(base: ModelIdentity, loading: Loading) -> str:
     return (
         "## Proof\n\n"
         f"`detox_receipt.json` names the base weights ({base.weights_hash}), the edit, what it does to each matrix, "
-        f"and the hash of every file. `detox verify FOLDER --base {base.name}` recomputes all of it."
+        f"and the hash of every file. `detox verify FOLDER --base {'FILE.gguf' if loading.is_gguf else base.name}` "
+        "recomputes all of it."
     )
 
 

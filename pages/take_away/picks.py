@@ -13,5 +13,3 @@ class TakeAwayPicks(Picks):
     """What the edit is taken away as."""
 
     form: ExportForm = pick("adapter", "form", words=TITLES)
-        "adapter", "form", words={"adapter": "Adapter", "model": "Whole model", "gguf-adapter": "Adapter for llama.cpp"}
-    )
