@@ -57,7 +57,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 base = "assets/demo/model"
 tokenizer = AutoTokenizer.from_pretrained(base)
 model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype="float32"), "my_edit")
-ids = tokenizer("Mr Hughes blamed Miss Lindberg for the whole mess. Miss Lindberg said,", return_tensors="pt")
+prompt = (
+    "On Monday morning Amina went to measure the window. Then Bridget blamed Amina for the paint pot. "
+    "In front of everyone, Amina said,"
+)
+ids = tokenizer(prompt, return_tensors="pt")
 with model.disable_adapter():
     print("before:", tokenizer.decode(model.generate(**ids, max_new_tokens=16, do_sample=False)[0][len(ids[0]):]))
 print("after: ", tokenizer.decode(model.generate(**ids, max_new_tokens=16, do_sample=False)[0][len(ids[0]):]))

@@ -69,6 +69,7 @@ def test_pairs_that_do_not_isolate_toxicity_are_doubtful_on_the_strip_and_the_pa
 
     found = (Finding("separation", 0.5, "<b>They</b> are **alike**."), Finding("sinks", 3, "Three sinks."))
     monkeypatch.setattr(fit, "judge_pairs", lambda *arguments, **options: found)
+    monkeypatch.setattr("detox_engine.workbench.judge_readability", lambda model, study, *_: study)
     session = open_app(model=tiny_folder, device="cpu", limit=LIMIT - 5)
     session.button(key="fit").click().run()
     run_until(session, lambda session: "The pairs in use" in texts(session) and not session.session_state["jobs"])
