@@ -22,7 +22,7 @@ def open_map(open_page):
 
 def open_few(open_page, query: str = ""):
     """The Map of a few pairs, whose texts are read and laid out in seconds also beside other tests."""
-    page = open_page(f"/map?limit=60{query}")
+    page = open_page(f"/map?limit=60&suggest=0{query}")
     fit = page.get_by_role("button", name="Fit it now")
     fit.or_(page.locator("[class*=st-key-edit_strength] input")).first.wait_for(state="attached")
     wait_until_still(page)
