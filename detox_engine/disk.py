@@ -1,5 +1,6 @@
 """Files and folders that are written whole or not at all, and records as JSON that every program reads."""
 
+import hashlib
 import json
 import math
 import os
@@ -42,6 +43,16 @@ def new_folder(folder: Path) -> Iterator[Path]:
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def hash_file(file: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_json(record: Any) -> str:

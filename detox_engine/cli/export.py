@@ -80,9 +80,10 @@ def verify(folder: Exported, base: Base, as_json: Json = False) -> None:
     from detox_engine.export.receipt import read_receipt
     from detox_engine.workbench import Workbench
 
-    read_receipt(folder)
+    made_for = read_receipt(folder).base
+    revision = made_for.revision if base == made_for.name else None
     with output.progress_bars() as progress:
-        bench = Workbench.load(absolute(ModelSpec(base)), progress)
+        bench = Workbench.load(absolute(ModelSpec(base, revision)), progress)
         claims = bench.verify(folder, progress)
     if as_json:
         output.print_json({"folder": str(folder), "claims": [asdict(claim) for claim in claims]})

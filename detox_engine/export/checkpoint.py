@@ -7,7 +7,7 @@ same size: memory holds one tensor at a time, so that a model larger than memory
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from detox_engine.edit.in_weights import list_written, project_rows
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.model.anatomy import OutputProjection
-from detox_engine.model.checkpoint import find_weights
+from detox_engine.model.checkpoint import find_weights, hash_weights
 from detox_engine.model.load import OpenModel, find_model
 
 COMPANIONS = (".json", ".txt", ".model", ".jinja", ".tiktoken")
@@ -67,20 +67,27 @@ class Base:
         return sum(path.stat().st_size for path in (*self.files, *self.companions))
 
 
-def open_base(model: OpenModel) -> Base:
-    """The checkpoint that `model` was loaded from.
+def find_place(model: OpenModel) -> Path:
+    """The folder or the file that `model` was loaded from: of a Hub model the very commit, whatever came since."""
+    place, _ = find_model(replace(model.spec, revision=model.revision), ignore_progress)
+    return place
+
+
+def open_base(model: OpenModel, place: Path) -> Base:
+    """The checkpoint at `place`, which `model` was loaded from.
 
     Raises:
-        InputError: it is a GGUF file, whose tensors are quantised, or is no longer there.
+        InputError: it is a GGUF file, whose tensors are quantised, or its weights were changed since.
     """
     shown = f"“{model.spec.name}”"
-    place, _ = find_model(model.spec, ignore_progress)
     if place.is_file():
         raise InputError(
             f"{shown} is a GGUF file, whose tensors are quantised and cannot be rewritten without loss: take the "
             "adapter instead (--as adapter), or fit a study on the model that the file was made from."
         )
     files = tuple(find_weights(place, shown))
+    if hash_weights(files) != model.weights_hash:
+        raise InputError(f"The weights of {shown} were changed since they were loaded: load the model again.")
     keys = {}
     for file in files:
         with safe_open(file, framework="pt") as opened:

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from detox_engine.disk import write_json
+from detox_engine.disk import hash_file, write_json
 from detox_engine.edit.in_weights import LayerChange
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError, first_line
@@ -49,7 +49,7 @@ def make_receipt(
 ) -> Receipt:
     """The receipt of all files that are in `folder` now."""
     made, versions = stamp()
-    files = {path.name: hash_file(path) for path in sorted(folder.iterdir()) if path.name != RECEIPT}
+    files = {path.name: f"sha256:{hash_file(path)}" for path in sorted(folder.iterdir()) if path.name != RECEIPT}
     own = {"detox-explorer": version("detox-explorer"), **versions}
     return Receipt(form, base, plan, study.pairs_hash, study.pair_count, hash_study(study), changes, files, made, own)
 
@@ -127,11 +127,6 @@ def read_directions(receipt: Receipt, folder: Path) -> LowRankEdit:
             raise InputError(f"The directions of layer {layer} in {file} are not orthonormal: get the folder again.")
         bases[layer] = basis
     return LowRankEdit(bases, receipt.edit.strength, receipt.edit.edit_bias, receipt.edit.sites)
-
-
-def hash_file(file: Path) -> str:
-    with file.open("rb") as stream:
-        return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def hash_study(study: Study) -> str:

@@ -10,29 +10,28 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from detox_engine.disk import new_folder
+from detox_engine.disk import hash_file
 from detox_engine.edit.in_weights import LayerChange, describe_no_change, measure_edit
 from detox_engine.edit.low_rank import LowRankEdit, make_edit
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.export import gguf_adapter
 from detox_engine.export.adapter import WEIGHTS, make_factors, name_factors, require_adapter, write_adapter
 from detox_engine.export.card import Loading, read_license, write_card
-from detox_engine.export.checkpoint import compare_tensors, edit_tensor, list_edited, open_base, write_model
+from detox_engine.export.checkpoint import compare_tensors, edit_tensor, find_place, list_edited, open_base, write_model
 from detox_engine.export.gguf_adapter import write_gguf_adapter
 from detox_engine.export.receipt import (
     RECEIPT,
     Receipt,
-    hash_file,
     make_receipt,
     read_directions,
     read_receipt,
     write_directions,
     write_receipt,
 )
-from detox_engine.model.load import OpenModel, find_model
+from detox_engine.model.load import OpenModel
 from detox_engine.plans.edit import EXPORT_FORMS, EditPlan, ExportForm, effective
 from detox_engine.plans.sources import SMOLLM2
-from detox_engine.study.study import ModelIdentity, Study, identify, require_new
+from detox_engine.study.study import ModelIdentity, Study, identify, require_new, written_whole
 
 ORIGINS = {SMOLLM2: "HuggingFaceTB/SmolLM2-135M-Instruct"}
 """Where models at hand come from, as others call them."""
@@ -86,12 +85,8 @@ def export_edit(
     if not any(change.change for change in changes):
         raise InputError(describe_no_change(edit))
     base = name_base(model)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with new_folder(folder) as partial:
-            _write(model, study, plan, edit, changes, base, partial, form, folder.name, progress)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written: {error.strerror or error}; choose another folder.") from None
+    with written_whole(folder) as partial:
+        _write(model, study, plan, edit, changes, base, partial, form, folder.name, progress)
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     return Export(folder, form, plan, sizes)
 
@@ -108,13 +103,13 @@ def _write(
     name: str,
     progress: Progress,
 ) -> None:
-    place, _ = find_model(model.spec, ignore_progress)
+    place = find_place(model)
     if form == "adapter":
         write_adapter(model.anatomy, edit, base.name, base.revision, folder)
     elif form == "gguf-adapter":
         write_gguf_adapter(model, edit, folder)
     else:
-        write_model(model, edit, open_base(model), folder, progress)
+        write_model(model, edit, open_base(model, place), folder, progress)
     write_directions(edit, folder)
     license = read_license(place) if place.is_dir() else None
     write_card(folder, name, form, base, Loading(base.name, place.is_file()), study, plan, changes, license)
@@ -169,7 +164,9 @@ def _verify_files(receipt: Receipt, folder: Path) -> Claim:
         for name in there ^ receipt.files.keys()
         | {name for name in there & receipt.files.keys() if not (folder / name).is_file()}
     )
-    wrong = wrong or sorted(name for name, digest in receipt.files.items() if hash_file(folder / name) != digest)
+    wrong = wrong or sorted(
+        name for name, digest in receipt.files.items() if f"sha256:{hash_file(folder / name)}" != digest
+    )
     if wrong:
         return Claim("files", False, f"Files were added, taken away or changed since it was made: {', '.join(wrong)}.")
     return Claim("files", True, f"All {len(there)} files are those that were written.")
@@ -230,7 +227,7 @@ def _compare_factors(form: ExportForm, given: Mapping[str, Tensor], expected: Ma
 
 
 def _verify_model(folder: Path, model: OpenModel, edit: LowRankEdit, progress: Progress) -> Claim:
-    base = open_base(model)
+    base = open_base(model, find_place(model))
     edited = {each.key: each for each in list_edited(model, edit, base)}
     others = []
     for done, (key, same) in enumerate(compare_tensors(base, folder)):

@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from detox_engine.disk import hash_file
 from detox_engine.errors import InputError, Progress, first_line
 
 WAYS_OUT = "use the bundled model or another local folder"
@@ -199,12 +200,7 @@ def read_index(index: Path, shown: str) -> list[str]:
 
 def hash_weights(files: Sequence[Path]) -> str:
     """`sha256:…` over the files' bytes and names, the same in whichever folder they lie."""
-
-    def digest(file: Path) -> str:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-
     with ThreadPoolExecutor(max_workers=4) as pool:
-        digests = pool.map(digest, files)
+        digests = pool.map(hash_file, files)
         summary = "".join(f"{found} {file.name}\n" for file, found in zip(files, digests, strict=True))
     return "sha256:" + hashlib.sha256(summary.encode()).hexdigest()

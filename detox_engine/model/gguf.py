@@ -5,7 +5,6 @@ lies beside it is looked at.
 """
 
 import copy
-import hashlib
 import re
 import struct
 import tempfile
@@ -34,6 +33,7 @@ from transformers.integrations.gguf import GgufHeader, convert_gguf_tokenizer, g
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX as QWEN2
 
+from detox_engine.disk import hash_file
 from detox_engine.errors import InputError, Progress, first_line
 from detox_engine.model.checkpoint import check_causal
 
@@ -92,8 +92,7 @@ class GgufFile:
 
     def hash_weights(self) -> str:
         """`sha256:…` over the file's bytes, whatever its name."""
-        with self.file.open("rb") as stream:
-            return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
+        return f"sha256:{hash_file(self.file)}"
 
     @contextmanager
     def reading(self, progress: Progress) -> Iterator[dict[str, Any]]:

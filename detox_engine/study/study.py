@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -198,13 +199,8 @@ class Study:
         Raises:
             InputError: `folder` exists already, or cannot be written.
         """
-        require_new(folder)
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with new_folder(folder) as partial:
-                self._write(partial)
-        except OSError as error:
-            raise InputError(f"{folder} cannot be written: {error.strerror}; choose another folder.") from None
+        with written_whole(folder) as partial:
+            self._write(partial)
 
     def _write(self, folder: Path) -> None:
         tensors = {f"layers.{layer}.null_spectrum": null.draws for layer, null in enumerate(self.null_spectra or ())}
@@ -371,6 +367,22 @@ def require_new(folder: Path) -> None:
     above = next(parent for parent in folder.absolute().parents if parent.exists())
     if not (above.is_dir() and os.access(above, os.W_OK)):
         raise InputError(f"{folder} cannot be written: {above} takes no new folder; choose another one.")
+
+
+@contextmanager
+def written_whole(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which is renamed to `folder` when whole; if that is not reached, nothing is left of it.
+
+    Raises:
+        InputError: `folder` exists already, or cannot be written.
+    """
+    require_new(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with new_folder(folder) as partial:
+            yield partial
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror or error}; choose another folder.") from None
 
 
 def identify(model: "OpenModel") -> ModelIdentity:

@@ -10,6 +10,7 @@ import streamlit as st
 
 from detox_engine.plans import commands
 from detox_engine.plans.edit import EXPORT_FORMS, describe_edit
+from detox_engine.plans.sources import SMOLLM2
 from pages.take_away.figure import changes_figure
 from pages.take_away.picks import TakeAwayPicks
 from pages.take_away.work import ADAPTER, NAME, Asked, list_changes
@@ -39,6 +40,12 @@ def draw(page: StudyPage[TakeAwayPicks]) -> None:
     st.caption(plain(f"{EXPORT_FORMS[form][:1].upper()}{EXPORT_FORMS[form][1:]}."))
     if form != "model":
         draw_adapter(page, Asked(page.fitted, page.edit, form))
+    elif page.view.model.name == SMOLLM2 or page.view.model.name.endswith(".gguf"):
+        st.warning(
+            "This model is a GGUF file, whose tensors are quantised and cannot be rewritten without loss: take one of "
+            "the adapters, which are exact."
+        )
+        return
     else:
         st.info(
             "A whole model is written by the command below, file by file beside its base: it would be too large to "

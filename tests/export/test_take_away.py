@@ -20,9 +20,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from detox_engine.disk import hash_file
 from detox_engine.edit.in_pass import edited
 from detox_engine.edit.low_rank import make_edit
 from detox_engine.errors import InputError
+from detox_engine.estimates import Estimate
+from detox_engine.export import checkpoint
 from detox_engine.export.adapter import CONFIG, WEIGHTS
 from detox_engine.export.gguf_adapter import read_gguf_adapter
 from detox_engine.export.receipt import DIRECTIONS, RECEIPT
@@ -33,6 +36,7 @@ from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec
 from detox_engine.study.fit import fit_study
 from detox_engine.study.study import Study
+from detox_engine.study.suggestion import Change, Check, Suggestion
 from tests.models import FAMILIES, LAYERS, SENTENCES, save_tiny_model
 
 ROOT = Path(__file__).parents[2]
@@ -201,10 +205,8 @@ def broken(claims) -> str:
 
 def rehash(folder: Path, name: str) -> None:
     """Make the receipt fit a file that was changed, as a forger would."""
-    from detox_engine.export.receipt import hash_file
-
     record = json.loads((folder / RECEIPT).read_text())
-    record["files"][name] = hash_file(folder / name)
+    record["files"][name] = f"sha256:{hash_file(folder / name)}"
     (folder / RECEIPT).write_text(json.dumps(record))
 
 
@@ -390,3 +392,22 @@ def test_lm_eval_gets_the_same_from_the_adapter_and_the_model(opened, tmp_path):
     ours = read(pretrained=str(base), peft=str(adapter))
     assert ours == pytest.approx(read(pretrained=str(whole)), rel=1e-5)
     assert ours != pytest.approx(read(pretrained=str(base)), rel=1e-3)
+
+
+def test_a_base_from_the_hub_is_that_of_the_commit_that_was_loaded(opened, monkeypatch):
+    base, model, _ = opened("llama")
+    asked = []
+    monkeypatch.setattr(checkpoint, "find_model", lambda spec, progress: asked.append(spec) or (base, None))
+    branch = replace(model, spec=ModelSpec("someone/model", "main"), revision="0123abc")
+    assert checkpoint.find_place(branch) == base and asked == [ModelSpec("someone/model", "0123abc")]
+
+
+def test_the_card_of_a_checked_suggestion_has_its_scores_and_its_control(opened, tmp_path):
+    _, model, study = opened("llama")
+    level, fall = Estimate(0.5, 0.4, 0.6, 64), Estimate(-0.4, -0.5, -0.3, 64)
+    check = Check((Change("profanity", level, Estimate(0.1, 0.0, 0.2, 64), level, fall, fall),), 64, 2, 2, 1.0, "now")
+    suggested = replace(study, suggestion=Suggestion(WHOLE, "gentle", "", check=check))
+    card = (export_edit(model, suggested, WHOLE, tmp_path / "checked").folder / "README.md").read_text()
+    assert "| profanity | 0.5 (0.4 to 0.6) | 0.1 (0 to 0.2) | 0.5 (0.4 to 0.6) |" in card and "confirmed" in card
+    other = export_edit(model, suggested, replace(WHOLE, rank=1), tmp_path / "other").folder
+    assert "Not evaluated" in (other / "README.md").read_text(), "another edit than the one that was checked"

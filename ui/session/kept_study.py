@@ -7,7 +7,6 @@ takes the scorer.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from contextlib import suppress
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detox_engine.data.bundled import BUNDLED_MODEL, bundled_pairs, find_smollm2
+from detox_engine.disk import hash_file
 from detox_engine.errors import InputError
 from detox_engine.plans.sources import AT_HAND, BUNDLED, SMOLLM2, ModelSpec
 from ui.session.folders import folder_of
@@ -68,8 +68,7 @@ def list_files(name: str) -> list[Path]:
 @lru_cache(64)
 def _digest(path: Path, size: int, changed: int) -> str:
     """The hash of a file that was last changed then; a hundred megabytes are not read in every run of a page."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return hash_file(path)
 
 
 def has_study(key: StudyKey) -> bool:

@@ -29,7 +29,7 @@ def suggest(embeddings: Embeddings, **options) -> list[int]:
     ]
 
 
-@pytest.mark.parametrize("rank", [0, 1, 5])
+@pytest.mark.parametrize("rank", [0, 1, 2, 5])
 @pytest.mark.parametrize(("pairs", "hidden", "noise"), [(100, 48, 0.02), (600, 40, 0.3), (50, 80, 0.02)])
 def test_planted_rank_is_suggested_in_95_of_100_draws(rank, pairs, hidden, noise):
     ranks = suggest(draw_samples(rank, pairs, hidden, noise, SAMPLES))

@@ -46,7 +46,7 @@ def test_threshold_of_white_noise_is_four_over_the_root_of_three():
     assert screen(values, 4, 1.0) == pytest.approx(4 / 3**0.5, rel=0.01)
 
 
-@pytest.mark.parametrize("rank", [0, 1, 5])
+@pytest.mark.parametrize("rank", [0, 1, 2, 5])
 @pytest.mark.parametrize(
     ("pairs", "hidden", "noise"), [(120, 48, 0.02), (50, 80, 0.02), (200, 40, 0.3), (100, 200, 0.15)]
 )
@@ -54,7 +54,7 @@ def test_planted_rank_stands_out_in_95_of_100_draws(rank, pairs, hidden, noise):
     assert count(draw_samples(rank, pairs, hidden, noise, SAMPLES)).count(rank) >= 95
 
 
-@pytest.mark.parametrize("rank", [0, 1, 5])
+@pytest.mark.parametrize("rank", [0, 1, 2, 5])
 @pytest.mark.parametrize("along", ["pairs", "hidden", "both"])
 def test_noise_that_differs_over_pairs_or_dimensions_is_no_direction(rank, along):
     quiet = draw_samples(rank, 300, 80, 0.02, SAMPLES)
