@@ -39,6 +39,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
     try:
         yield partial
+        # As any file that a person writes; a temporary folder and safetensors keep theirs to their owner.
+        for path in partial.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
         partial.chmod(0o755)
         partial.rename(folder)
     finally:

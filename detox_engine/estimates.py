@@ -65,6 +65,8 @@ class Control:
     """Level − before, paired item by item."""
     draws: tuple[float, ...]
     """The score under each draw."""
+    beyond: Estimate | None = None
+    """After − level, paired item by item: how much further the edit goes. None in files of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ def estimate_effect(tally: Tally, resamples: int, seed: int, kinds: Sequence[str
             _bound(mean, level, min(used[rows])),
             _bound(mean - scores[0], level - drawn[:, 0], min(both[rows])),
             tuple(scores[rows].tolist()),
+            _bound(scores[1] - mean, drawn[:, 1] - level, min(used[1], *used[rows])),
         )
 
     starts = range(2, scores.size, draws)

@@ -8,7 +8,7 @@ from detox_engine.data.bundled import bundled_pairs
 from detox_engine.data.stream import PairStream, open_pairs
 from detox_engine.edit.low_rank import LowRankEdit, make_edit
 from detox_engine.errors import Progress, ignore_progress
-from detox_engine.export.take_away import Claim, Export, export_edit, verify_export
+from detox_engine.export.take_away import NOTHING, Claim, Enclosed, Export, export_edit, verify_export
 from detox_engine.forward.compare import Comparison, compare_prompts
 from detox_engine.model.load import OpenModel, load_model
 from detox_engine.plans.edit import EditPlan, ExportForm
@@ -93,9 +93,10 @@ class Workbench:
         folder: Path,
         form: ExportForm = "adapter",
         progress: Progress = ignore_progress,
+        enclosed: Enclosed = NOTHING,
     ) -> Export:
         """Write an edit as a folder that others can load; see `export_edit`."""
-        return export_edit(self.model, study, plan, folder, form, progress)
+        return export_edit(self.model, study, plan, folder, form, progress, enclosed)
 
     def verify(self, folder: Path, progress: Progress = ignore_progress) -> tuple[Claim, ...]:
         """Hold an exported folder against what it claims to be; see `verify_export`."""

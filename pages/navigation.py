@@ -3,6 +3,7 @@
 import streamlit as st
 
 from pages.compare.picks import ComparePicks
+from pages.decide.picks import DecidePicks
 from pages.directions.picks import DirectionsPicks
 from pages.evaluate.picks import EvaluatePicks
 from pages.map.picks import MapPicks
@@ -28,6 +29,7 @@ PAGES = {
         ("compare", "Compare", "compare_arrows", ComparePicks),
         ("trade_offs", "Trade-offs", "balance", TradeOffsPicks),
         ("evaluate", "Evaluate", "fact_check", EvaluatePicks),
+        ("decide", "Decide", "gavel", DecidePicks),
         ("take_away", "Take away", "package_2", TakeAwayPicks),
     ),
 }

@@ -13,9 +13,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from detox_engine.cli import evaluate, export, fit, lens, map, output, sweep
-from detox_engine.cli.compare import compare
-from detox_engine.cli.directions import directions
+from detox_engine.cli import output
+from detox_engine.cli.commands import auto, evaluate, export, fit, lens, map, sweep
+from detox_engine.cli.commands.compare import compare
+from detox_engine.cli.commands.directions import directions
 from detox_engine.data.bundled import APP
 from detox_engine.errors import InputError
 
@@ -79,6 +80,10 @@ COMMANDS = (
     lens.lens,
     export.export,
     export.verify,
+    export.push,
+    export.report,
+    auto.auto,
+    auto.reproduce,
 )
 for command in COMMANDS:
     app.command()(command)

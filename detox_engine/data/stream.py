@@ -66,8 +66,12 @@ class PairStream:
     begins at once.
     """
 
-    def __init__(self, spec: PairSpec, table: Table) -> None:
-        self.spec, self.table = spec, table
+    def __init__(self, spec: PairSpec, table: Table, leave_out: frozenset[Pair] = frozenset()) -> None:
+        """
+        Args:
+            leave_out: pairs that are not given, wherever they stand.
+        """
+        self.spec, self.table, self.leave_out = spec, table, leave_out
         self.rows = self.usable = self.given = 0
         """Rows looked at, rows that make a pair, pairs given."""
         self.faults, self.uneven = Faults(), Faults()
@@ -143,6 +147,8 @@ class PairStream:
             except UnusableRow as fault:
                 self.faults.add(str(fault), row.number)
                 continue
+            if pair in self.leave_out:
+                continue
             self.usable += 1
             yield row.number, pair
         self._done = total
@@ -160,16 +166,17 @@ class PairStream:
         yield from sorted(drawn.values(), key=lambda numbered: numbered[0])
 
 
-def open_pairs(spec: PairSpec, bundled: Path) -> PairStream:
+def open_pairs(spec: PairSpec, bundled: Path, leave_out: frozenset[Pair] = frozenset()) -> PairStream:
     """The pairs that `spec` names, none of them read yet.
 
     Args:
         bundled: the file that the source “bundled” means for the model in use.
+        leave_out: pairs that are kept for something else.
 
     Raises:
         InputError: the source cannot be read as a table, or its columns make no pairs.
     """
-    return PairStream(spec, open_source(spec, bundled))
+    return PairStream(spec, open_source(spec, bundled), leave_out)
 
 
 def open_source(spec: PairSpec, bundled: Path) -> Table:

@@ -1,20 +1,35 @@
-"""The README of an exported folder: what it is, what was measured, and how it is loaded."""
+"""The README of an exported folder: what it is, what was measured, and how it is loaded and made again."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCardData
 
-from detox_engine.edit.in_weights import LayerChange
+from detox_engine.data.sources import names_hub
 from detox_engine.estimates import Estimate
+from detox_engine.export.recipe import RECIPE
 from detox_engine.plans.edit import EditPlan, ExportForm, describe_edit
-from detox_engine.study.study import ModelIdentity, Study
-from detox_engine.study.suggestion import Check
+from detox_engine.plans.evaluation import RANDOM
+from detox_engine.plans.sources import BUNDLED
+
+if TYPE_CHECKING:
+    from detox_engine.edit.in_weights import LayerChange
+    from detox_engine.export.licence import Licence
+    from detox_engine.scoring.evaluation import Score
+    from detox_engine.scoring.records import KeptEvaluation
+    from detox_engine.study.study import ModelIdentity, Study
+    from detox_engine.study.suggestion import Check
 
 TAGS = ["model-editing", "profs", "detox", "toxicity"]
 PAPER = "https://arxiv.org/abs/2405.13967"
 LIBRARIES = {"adapter": "peft", "model": "transformers", "gguf-adapter": "llama.cpp"}
 NOT_EVALUATED = "**Not evaluated.** Nobody has measured here what this edit costs or what it does."
+CLAIMED = ("profanity", "mass", "perplexity", "drift", "fluency")
+"""The scores that go into the card's results for programs."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +44,8 @@ class Loading:
     @property
     def given(self) -> str:
         """The arguments of `from_pretrained`."""
+        if self.name == BUNDLED:
+            return '"assets/demo/model"'  # in the repository
         return f'"FOLDER", gguf_file="{self.name}"' if self.name.endswith(".gguf") else f'"{self.name}"'
 
     @property
@@ -42,6 +59,17 @@ class Loading:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What a card can tell of an edit besides what it is."""
+
+    evaluation: KeptEvaluation | None = None
+    verdict: str = ""
+    """Markdown that stands first, such as “**Ship.** …”."""
+    sets: Mapping[str, Any] | None = None
+    """How the texts were divided that fitted, chose and reported; None where they were not."""
+
+
 def write_card(
     folder: Path,
     name: str,
@@ -51,42 +79,42 @@ def write_card(
     study: Study,
     plan: EditPlan,
     changes: tuple[LayerChange, ...],
-    license: str | None,
+    licence: Licence,
+    measured: Measured,
 ) -> None:
     """Write README.md: front matter as the Hub reads it, then the words.
 
     Args:
         name: what the folder will be called.
     """
+    results = list(_list_results(measured.evaluation)) if measured.evaluation is not None else None
     data = ModelCardData(
         base_model=base.name,
         base_model_relation="finetune" if form == "model" else "adapter",
         library_name=LIBRARIES[form],
         pipeline_tag="text-generation",
-        license=license,
+        license=licence.id,
+        license_name=licence.name,
+        license_link=licence.link,
         tags=TAGS,
+        eval_results=results,
+        model_name=name if results else None,
     )
     parts = (
         f"---\n{data.to_yaml()}\n---",
-        f"# {base.name.rpartition('/')[2]}, with {_count_directions(plan)} removed",
-        _tell_evaluation(study, plan),
+        f"# {_title(base.name)}, with {_count_directions(plan)} removed",
+        _tell_first(study, plan, measured),
         _tell_edit(base, study, plan, changes),
+        _tell_evaluation(measured),
         _tell_loading(form, loading, name),
-        _tell_proof(base, loading),
-        _tell_license(license),
+        _tell_proof(base, loading, name),
+        _tell_licence(licence),
     )
-    (folder / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text("\n\n".join(filter(None, parts)) + "\n", encoding="utf-8")
 
 
-def read_license(folder: Path) -> str | None:
-    """What the base model's own card says its licence is; None where it has no card or the card does not say."""
-    card = folder / "README.md"
-    if not card.is_file():
-        return None
-    try:
-        return ModelCard.load(card, ignore_metadata_errors=True).data.get("license")
-    except Exception:  # the front matter is anybody's, and fails in as many ways as YAML does
-        return None
+def _title(name: str) -> str:
+    return "The bundled model" if name == BUNDLED else name.rpartition("/")[2]
 
 
 def _count_directions(plan: EditPlan) -> str:
@@ -94,12 +122,37 @@ def _count_directions(plan: EditPlan) -> str:
     return f"{removed} toxic direction{'s' * (removed != 1)}"
 
 
-def _tell_evaluation(study: Study, plan: EditPlan) -> str:
+def _list_results(evaluation: KeptEvaluation) -> Iterator[EvalResult]:
+    """The main scores of the base and of the edited model, as the Hub reads them."""
+    for name in CLAIMED:
+        score = evaluation.find(name)
+        if score is None:
+            continue
+        of_prompts = score.items == "prompts"
+        source = evaluation.plan.prompts if of_prompts else evaluation.plan.neutral.source
+        kind = "prompts that provoke" if of_prompts else "neutral text"
+        for side, estimate in (("base", score.effect.before), ("edited", score.effect.after)):
+            if estimate.mean == estimate.mean and not (side == "base" and score.is_change):
+                yield EvalResult(
+                    task_type="text-generation",
+                    task_name="Text generation",
+                    dataset_type=source if names_hub(source) else kind.replace(" ", "-"),
+                    dataset_name=f"{estimate.n:,} {score.items}, {kind}",
+                    metric_type=name,
+                    metric_name=f"{score.title}, {side}",
+                    metric_value=round(estimate.mean, 6),
+                )
+
+
+def _tell_first(study: Study, plan: EditPlan, measured: Measured) -> str:
+    """What comes first, since it decides whether to read on."""
+    if measured.verdict:
+        return measured.verdict
+    if measured.evaluation is not None:
+        return ""
     suggestion = study.suggestion
     check = suggestion.check if suggestion is not None and suggestion.edit == plan else None
-    if check is None:
-        return NOT_EVALUATED
-    return _tell_check(check)
+    return NOT_EVALUATED if check is None else _tell_check(check)
 
 
 def _tell_check(check: Check) -> str:
@@ -131,6 +184,66 @@ def _tell_edit(base: ModelIdentity, study: Study, plan: EditPlan, changes: tuple
     )
 
 
+def _tell_evaluation(measured: Measured) -> str:
+    """The table of all scores, beside their controls, and what got worse."""
+    evaluation = measured.evaluation
+    if evaluation is None:
+        return ""
+    kinds = evaluation.plan.kinds
+    heads = ("score", "before", "after", "change", *(RANDOM[kind] for kind in kinds))
+    lines = [_row(heads), _row(["---"] * len(heads))]
+    for score in evaluation.scores:
+        effect = score.effect
+        better = "lower" if score.lower_is_better else "higher"
+        sides = (effect.before, effect.after, effect.difference, *(each.level for each in effect.controls))
+        lines.append(_row((f"{score.title} ({score.unit}; {better} is better)", *map(_show, sides))))
+    worse = [score for score in evaluation.scores if _got_worse(score)]
+    told = (
+        "What got worse, beyond chance: " + ", ".join(f"{score.title} ({_rise(score)})" for score in worse) + "."
+        if worse
+        else "No score got worse beyond chance."
+    )
+    samples = evaluation.plan.sampling
+    return "\n\n".join(
+        (
+            "## Evaluation",
+            f"{_tell_sets(measured.sets)}{samples.samples} continuation{'s' * (samples.samples > 1)} of each prompt, "
+            f"of up to {samples.max_new_tokens} tokens, with the same luck before, after and under the controls, which "
+            "are random directions of the same rank in the same layers. In brackets 95 % intervals.",
+            "\n".join(lines),
+            told,
+        )
+    )
+
+
+def _row(cells: Any) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _tell_sets(sets: Mapping[str, Any] | None) -> str:
+    if sets is None:
+        return ""
+    fit, choose, report = (sets[name] for name in ("fit", "choose", "report"))
+    return (
+        f"Three sets that share nothing: {fit['pairs']:,} pairs fitted the directions, {choose['pairs']:,} pairs and "
+        f"{choose['prompts']:,} prompts chose the edit, and what stands here was measured on others "
+        f"({report['prompts']:,} prompts and {report['texts']:,} texts are set apart for it). "
+    )
+
+
+def _got_worse(score: Score) -> bool:
+    change = score.effect.difference
+    if score.is_change:
+        return False  # it is how far the edit moves what it reads, and stands in the table
+    return change.low > 0 if score.lower_is_better else change.high < 0
+
+
+def _rise(score: Score) -> str:
+    """How much a score moved: as a share of what it was, where it was something."""
+    before, change = score.effect.before.mean, score.effect.difference.mean
+    return f"{change:+.4g}" if score.is_change or not before else f"{change / before:+.1%}"
+
+
 def _tell_loading(form: ExportForm, loading: Loading, name: str) -> str:
     if form == "model":
         return (
@@ -160,18 +273,17 @@ def _tell_loading(form: ExportForm, loading: Loading, name: str) -> str:
     )
 
 
-def _tell_proof(base: ModelIdentity, loading: Loading) -> str:
+def _tell_proof(base: ModelIdentity, loading: Loading, name: str) -> str:
+    where = "FILE.gguf" if loading.is_gguf else base.name
     return (
         "## Proof\n\n"
         f"`detox_receipt.json` names the base weights ({base.weights_hash}), the edit, what it does to each matrix, "
-        f"and the hash of every file. `detox verify FOLDER --base {'FILE.gguf' if loading.is_gguf else base.name}` "
-        "recomputes all of it."
+        f"and the hash of every file. `detox verify {name} --base {where}` recomputes all of it.\n\n"
+        f"`{RECIPE}` names every input by its commit or hash, all plans and seeds. `detox reproduce {name}/{RECIPE} "
+        "--check` makes the edit and its figures again and compares them."
     )
 
 
-def _tell_license(license: str | None) -> str:
-    if license is None:
-        return (
-            "## Licence\n\nThat of the base model, whose files here do not name it: look it up before you pass this on."
-        )
-    return f"## Licence\n\n{license}, that of the base model."
+def _tell_licence(licence: Licence) -> str:
+    told = f"{licence.shown}, that of the base model." if licence.shown else ""
+    return "\n\n".join(filter(None, ("## Licence", told, licence.warning)))

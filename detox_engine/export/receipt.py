@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -42,16 +43,25 @@ class Receipt:
     """Name -> `sha256:…`, of every other file."""
     made: str
     versions: Mapping[str, str]
+    sets: Mapping[str, Any] | None = None
+    """What fitted, what chose and what reported, with the hash of each; None where nothing was divided."""
 
 
 def make_receipt(
-    form: ExportForm, base: ModelIdentity, study: Study, plan: EditPlan, changes: tuple[LayerChange, ...], folder: Path
+    form: ExportForm,
+    base: ModelIdentity,
+    study: Study,
+    plan: EditPlan,
+    changes: tuple[LayerChange, ...],
+    folder: Path,
+    sets: Mapping[str, Any] | None = None,
 ) -> Receipt:
     """The receipt of all files that are in `folder` now."""
     made, versions = stamp()
     files = {path.name: f"sha256:{hash_file(path)}" for path in sorted(folder.iterdir()) if path.name != RECEIPT}
     own = {"detox-explorer": version("detox-explorer"), **versions}
-    return Receipt(form, base, plan, study.pairs_hash, study.pair_count, hash_study(study), changes, files, made, own)
+    pairs = study.pairs_hash, study.pair_count
+    return Receipt(form, base, plan, *pairs, hash_study(study), changes, files, made, own, sets)
 
 
 def write_receipt(receipt: Receipt, folder: Path) -> None:
@@ -89,6 +99,7 @@ def read_receipt(folder: Path) -> Receipt:
             files={str(name): str(digest) for name, digest in record["files"].items()},
             made=str(record["made"]),
             versions=dict(record["versions"]),
+            sets=record.get("sets"),
         )
     except InputError as error:
         raise InputError(f"{file} cannot be used: {error}") from None

@@ -1,24 +1,27 @@
 """An edit written as a folder that others can load, and such a folder held against what it claims to be."""
 
+import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import isclose
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from detox_engine.disk import hash_file
+from detox_engine.disk import hash_file, write_json
 from detox_engine.edit.in_weights import LayerChange, describe_no_change, measure_edit
 from detox_engine.edit.low_rank import LowRankEdit, make_edit
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.export import gguf_adapter
 from detox_engine.export.adapter import WEIGHTS, make_factors, name_factors, require_adapter, write_adapter
-from detox_engine.export.card import Loading, read_license, write_card
+from detox_engine.export.card import Loading, Measured, write_card
 from detox_engine.export.checkpoint import compare_tensors, edit_tensor, find_place, list_edited, open_base, write_model
 from detox_engine.export.gguf_adapter import write_gguf_adapter
+from detox_engine.export.licence import find_licence
 from detox_engine.export.receipt import (
     RECEIPT,
     Receipt,
@@ -28,9 +31,12 @@ from detox_engine.export.receipt import (
     write_directions,
     write_receipt,
 )
+from detox_engine.export.recipe import EVALUATION, make_recipe, name_source, write_recipe
 from detox_engine.model.load import OpenModel
-from detox_engine.plans.edit import EXPORT_FORMS, EditPlan, ExportForm, effective
+from detox_engine.plans.auto import AutoPlan
+from detox_engine.plans.edit import EXPORT_FORMS, EditPlan, ExportForm, describe_edit, effective
 from detox_engine.plans.sources import SMOLLM2
+from detox_engine.scoring.records import KeptEvaluation, read_evaluation
 from detox_engine.study.study import ModelIdentity, Study, identify, require_new, written_whole
 
 ORIGINS = {SMOLLM2: "HuggingFaceTB/SmolLM2-135M-Instruct"}
@@ -38,6 +44,26 @@ ORIGINS = {SMOLLM2: "HuggingFaceTB/SmolLM2-135M-Instruct"}
 
 NEARLY = 1e-3
 """How far a share of a norm may differ between two processors, relative to it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Enclosed:
+    """What goes with an edit besides itself."""
+
+    evaluation: Mapping[str, Any] | None = None
+    """As `record_evaluation` made it."""
+    verdict: str = ""
+    """Markdown that stands first in the card."""
+    files: Mapping[str, Path] = field(default_factory=dict)
+    """Name -> a file that is copied under it, such as a report."""
+    auto: AutoPlan | None = None
+    sets: Mapping[str, Any] | None = None
+    """How the texts were divided that fitted, chose and reported, and by which plan; None where they were not."""
+    licence: str | None = None
+    """What a person says that the base model's licence is."""
+
+
+NOTHING = Enclosed()
 
 
 @dataclass(frozen=True)
@@ -49,6 +75,8 @@ class Export:
     edit: EditPlan
     sizes: dict[str, int]
     """Name of each file -> bytes."""
+    warnings: tuple[str, ...] = ()
+    """What has to be known before it is passed on, a sentence each."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +95,13 @@ def export_edit(
     folder: Path,
     form: ExportForm = "adapter",
     progress: Progress = ignore_progress,
+    enclosed: Enclosed = NOTHING,
 ) -> Export:
     """Write the edit beside `folder` and rename it when whole; nothing of the base model is touched.
 
     Raises:
         InputError: the folder exists already or cannot be written, the edit changes nothing or does not fit the study
-            or the form, or the model is not the study's or cannot be rewritten.
+            or the form, the model is not the study's or cannot be rewritten, or the evaluation is of something else.
     """
     if form not in EXPORT_FORMS:
         raise InputError(f"An edit is taken away as {', '.join(EXPORT_FORMS)}, not as “{form}”.")
@@ -84,26 +113,53 @@ def export_edit(
         changes = measure_edit(model.anatomy, edit)
     if not any(change.change for change in changes):
         raise InputError(describe_no_change(edit))
-    base = name_base(model)
-    with written_whole(folder) as partial:
-        _write(model, study, plan, edit, changes, base, partial, form, folder.name, progress)
-    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    return Export(folder, form, plan, sizes)
-
-
-def _write(
-    model: OpenModel,
-    study: Study,
-    plan: EditPlan,
-    edit: LowRankEdit,
-    changes: tuple[LayerChange, ...],
-    base: ModelIdentity,
-    folder: Path,
-    form: ExportForm,
-    name: str,
-    progress: Progress,
-) -> None:
+    evaluation = _check_evaluation(enclosed.evaluation, model, plan)
     place = find_place(model)
+    licence = find_licence(place, enclosed.licence)
+    measured = Measured(evaluation, enclosed.verdict, enclosed.sets)
+    with written_whole(folder) as partial:
+        _write_edit(model, edit, partial, form, place, progress)
+        base = name_base(model)
+        loading = Loading(base.name, place.is_file())
+        write_card(partial, folder.name, form, base, loading, study, plan, changes, licence, measured)
+        write_recipe(make_recipe(model, base, study, plan, enclosed.auto, enclosed.sets), partial)
+        if enclosed.evaluation is not None:
+            told = without_paths(enclosed.evaluation, base)
+            (partial / EVALUATION).write_text(write_json(told) + "\n", encoding="utf-8")
+        for name, file in enclosed.files.items():
+            shutil.copyfile(file, partial / name)
+        write_receipt(make_receipt(form, base, study, plan, changes, partial, enclosed.sets), partial)
+    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    return Export(folder, form, plan, sizes, tuple(filter(None, [licence.warning])))
+
+
+def _check_evaluation(record: Mapping[str, Any] | None, model: OpenModel, plan: EditPlan) -> KeptEvaluation | None:
+    """What was measured of this very edit of this very model."""
+    if record is None:
+        return None
+    found = read_evaluation(record)
+    if found.model.weights_hash != model.weights_hash:
+        raise InputError("The evaluation is of another model than this edit: evaluate this one.")
+    if effective(found.edit) != plan:
+        raise InputError(
+            f"The evaluation is of another edit ({describe_edit(found.edit)}) than the one that is taken away "
+            f"({describe_edit(plan)}): evaluate this one, or take that one away."
+        )
+    return found
+
+
+def without_paths(evaluation: Mapping[str, Any], base: ModelIdentity) -> dict[str, Any]:
+    """The record of an evaluation as others may have it: its model as they call it, files by their names alone."""
+    plan = evaluation["plan"]
+    neutral = {**plan["neutral"], "source": name_source(plan["neutral"]["source"])}
+    told = {**plan, "prompts": name_source(plan["prompts"]), "neutral": neutral}
+    return {**evaluation, "model": asdict(base), "plan": told}
+
+
+def _write_edit(
+    model: OpenModel, edit: LowRankEdit, folder: Path, form: ExportForm, place: Path, progress: Progress
+) -> None:
+    base = name_base(model)
     if form == "adapter":
         write_adapter(model.anatomy, edit, base.name, base.revision, folder)
     elif form == "gguf-adapter":
@@ -111,9 +167,6 @@ def _write(
     else:
         write_model(model, edit, open_base(model, place), folder, progress)
     write_directions(edit, folder)
-    license = read_license(place) if place.is_dir() else None
-    write_card(folder, name, form, base, Loading(base.name, place.is_file()), study, plan, changes, license)
-    write_receipt(make_receipt(form, base, study, plan, changes, folder), folder)
 
 
 def name_base(model: OpenModel) -> ModelIdentity:

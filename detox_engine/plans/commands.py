@@ -6,14 +6,14 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
+from detox_engine.plans.auto import AutoPlan, NamedModel
 from detox_engine.plans.choice import Choice
 from detox_engine.plans.edit import EditBeside, EditPlan, ExportForm
 from detox_engine.plans.evaluation import EvaluationPlan, SweepPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.layers import EVERY_LAYER
-from detox_engine.plans.map import MapPlan
 from detox_engine.plans.option import Leaf, leaves
-from detox_engine.plans.read import LensPlan, Measure, ReadPlan
+from detox_engine.plans.read import LensPlan, MapPlan, Measure, ReadPlan
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import ModelSpec, StudyModel
 
@@ -23,6 +23,7 @@ PROMPTS = "my-prompts.txt"
 """The file that stands for prompts which are too many to be spelled out."""
 EXPORTED = "my-edit"
 """The folder that an edit is taken away in."""
+REPORT = "report.html"
 MOST_SPELLED = 20
 PERPLEXITY_LIMIT = 1.1
 """What a recommended setting multiplies perplexity by at most, unless a person says otherwise."""
@@ -135,6 +136,17 @@ def export_commands(key: StudyKey, edit: EditPlan, form: ExportForm) -> list[lis
     """Writes an edit of the fitted study as files that others load, and holds them against what they claim to be."""
     written = [*_begin("export", key), *spell(edit, EditPlan()), "--as", form, "--out", EXPORTED]
     return [written, ["detox", "verify", EXPORTED, "--base", key.model.name]]
+
+
+def auto_command(model: ModelSpec, plan: AutoPlan) -> list[str]:
+    """Goes from a model to a verdict."""
+    where = NamedModel(**vars(model))
+    return ["detox", "auto", model.name, *spell(where, NamedModel()), *spell(plan, AutoPlan()), "--out", EXPORTED]
+
+
+def report_command(key: StudyKey, edit: EditPlan) -> list[str]:
+    """Draws a study and its edit as one file."""
+    return [*_begin("report", key), *spell(edit, EditPlan()), "--out", REPORT]
 
 
 def _spell_beside(edit: EditPlan) -> list[str]:

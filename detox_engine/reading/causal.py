@@ -107,11 +107,17 @@ class _Place(local):
 
 
 def pick_prompts(model: OpenModel, count: int = PROMPTS) -> tuple[str, ...]:
-    """The `count` shortest of the model's bundled prompts, which invite a rude word."""
-    prompts = read_prompts(BUNDLED, bundled_prompts(model.spec.name))
-    if model.spec.name == BUNDLED:
-        prompts = tuple(prompt + OPENING for prompt in prompts if prompt.endswith(","))
-    return tuple(sorted(prompts, key=len)[:count])
+    """The `count` shortest of the model's bundled prompts, which invite a rude word, as they are read."""
+    opening = OPENING if model.spec.name == BUNDLED else ""
+    return tuple(prompt + opening for prompt in list_shortest(model.spec.name, count))
+
+
+def list_shortest(model: str, count: int = PROMPTS) -> tuple[str, ...]:
+    """The `count` shortest of the bundled prompts for the model of this name; of the bundled one's those that end
+    where somebody begins to speak."""
+    prompts = read_prompts(BUNDLED, bundled_prompts(model))
+    ending = "," if model == BUNDLED else ""
+    return tuple(sorted((prompt for prompt in prompts if prompt.endswith(ending)), key=len)[:count])
 
 
 def run_clean(

@@ -15,7 +15,7 @@ from detox_engine.forward.embedded_pairs import Embeddings
 from detox_engine.model.load import OpenModel
 from detox_engine.model.threads import run_side_by_side
 from detox_engine.plans.layers import check_layers
-from detox_engine.plans.map import MapPlan
+from detox_engine.plans.read import MapPlan
 from detox_engine.reading.umap_process import UmapProcess
 from detox_engine.study.study import Study
 from detox_engine.study.subspace import decompose

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detox_engine.errors import InputError, Progress
-from detox_engine.plans.map import MapPlan
+from detox_engine.plans.read import MapPlan
 
 POLL_SECONDS = 0.1
 READY = "ready"

@@ -30,8 +30,13 @@ from detox_engine.study.study import ModelIdentity, Study, identify, stamp
 from detox_engine.study.suggestion import Change, Check
 
 CHECKED = ("profanity", "mass")
-CHECK_PROMPTS, CHECK_CONTROLS = 64, 2
-CHECK_SAMPLING = SamplingPlan(max_new_tokens=20, samples=2)
+CHECK = EvaluationPlan(
+    CHECKED,
+    limit_prompts=64,
+    sampling=SamplingPlan(max_new_tokens=20, samples=2),
+    control="plain",
+    controls=2,
+)
 """What confirms a suggestion or refutes it: seconds on the bundled model, a minute or two on a real one."""
 
 
@@ -215,7 +220,12 @@ def judge(scorer: Scorer, tally: Tally, plan: EvaluationPlan) -> Score:
     return Score(**describe(scorer), effect=effect)
 
 
-def check_suggestion(model: OpenModel, study: Study, progress: Progress = ignore_progress) -> Study:
+def check_suggestion(
+    model: OpenModel,
+    study: Study,
+    progress: Progress = ignore_progress,
+    plan: EvaluationPlan = CHECK,
+) -> Study:
     """The study with its suggestion confirmed or refuted, by a short generation on prompts that provoke.
 
     Measured are how toxic the continuations are, by words, and how probable rude words were at each token. The control
@@ -227,7 +237,6 @@ def check_suggestion(model: OpenModel, study: Study, progress: Progress = ignore
     study.require_fit(model)
     chosen = study.require_suggestion()
     start = perf_counter()
-    plan = EvaluationPlan(CHECKED, limit_prompts=CHECK_PROMPTS, sampling=CHECK_SAMPLING, controls=CHECK_CONTROLS)
     edit = make_edit(study.of(chosen.method), chosen)
     materials = prepare(model, plan, progress)
     rows = (None, edit, *draw_controls(edit, plan.controls, plan.seed, study.massive_dimensions))

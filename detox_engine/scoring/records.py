@@ -1,22 +1,31 @@
-"""Evaluations and sweeps as plain records, for JSON, for CSV and for the pages' downloads."""
+"""Evaluations and sweeps as plain records, for JSON, CSV and downloads; and evaluations read from these again."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from detox_engine.estimates import Effect, Estimate
-from detox_engine.plans.edit import EditPlan, record_edit
+from detox_engine.errors import InputError, first_line
+from detox_engine.estimates import Control, Effect, Estimate
+from detox_engine.plans.edit import EditPlan, read_edit, record_edit
+from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.layers import format_layers
 from detox_engine.plans.sampling import SamplingPlan
-from detox_engine.scoring.evaluation import Evaluation
+from detox_engine.scoring.evaluation import Evaluation, Score
 from detox_engine.scoring.results import SweepPoint
-from detox_engine.scoring.scorers import record_plan
+from detox_engine.scoring.scorers import read_plan, record_plan, scorers
 from detox_engine.scoring.sweep import Sweep
+from detox_engine.study.study import ModelIdentity
 
 if TYPE_CHECKING:
     from detox_engine.forward.compare import Comparison
 
+LARGEST = 2**28
+"""Bytes of an evaluation's file that are read at most: some hundred thousand continuations."""
+DESCRIBED = ("title", "sentence", "unit", "items", "lower_is_better", "range", "is_change")
 PREFIXES = {"plain": "", "matched": "matched_"}
 """What the names of a control's numbers begin with, by its kind."""
 
@@ -30,9 +39,14 @@ def list_sides(effect: Effect) -> Iterator[tuple[str, Estimate]]:
 
 
 def record_effect(effect: Effect) -> dict[str, Any]:
-    """Each side {mean, low, high, n}, see `list_sides`; `draws`, and `matched_draws` of a matched control."""
+    """Each side {mean, low, high, n}, see `list_sides`; `draws` and `beyond`, after − control, and `matched_draws` and
+    `matched_beyond` of a matched control."""
     sides = {name: asdict(estimate) for name, estimate in list_sides(effect)}
-    return sides | {f"{PREFIXES[each.kind]}draws": list(each.draws) for each in effect.controls}
+    for each in effect.controls:
+        sides[f"{PREFIXES[each.kind]}draws"] = list(each.draws)
+        if each.beyond is not None:
+            sides[f"{PREFIXES[each.kind]}beyond"] = asdict(each.beyond)
+    return sides
 
 
 def record_scores(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
@@ -48,12 +62,9 @@ def record_evaluation(evaluation: Evaluation) -> dict[str, Any]:
         "plan": record_plan(evaluation.plan),
         "sources": evaluation.sources,
         "scorers": {
-            score.name: {
-                "title": score.title,
-                "sentence": score.sentence,
-                "lower_is_better": score.lower_is_better,
-                **record_effect(score.effect),
-            }
+            score.name: {name: getattr(score, name) for name in DESCRIBED}
+            | {"kind": score.kind.name}
+            | record_effect(score.effect)
             for score in evaluation.scores
         },
         "prompts": [
@@ -149,3 +160,116 @@ def record_plans(plan: EditPlan, sampling: SamplingPlan) -> dict[str, Any]:
 def record_comparisons(comparisons: Sequence["Comparison"], plan: EditPlan, sampling: SamplingPlan) -> dict[str, Any]:
     """Everything about comparisons as one JSON document: `edit`, `sampling`, `results`, `summary`."""
     return record_plans(plan, sampling) | {"results": record_results(comparisons), "summary": summarise(comparisons)}
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written after a prompt before and after the edit."""
+
+    prompt: str
+    before: str
+    after: str
+    toxicity_before: float
+    toxicity_after: float
+    """Of the prompt's continuations, the mean."""
+
+
+@dataclass(frozen=True, eq=False)
+class KeptEvaluation:
+    """What `record_evaluation` wrote."""
+
+    model: ModelIdentity
+    edit: EditPlan
+    plan: EvaluationPlan
+    scores: tuple[Score, ...]
+    written: tuple[Written, ...]
+    """One for each prompt, its first continuation."""
+    sources: Mapping[str, str]
+    """Hashes of the prompts and of each text that was read."""
+    seconds: float
+    made: str
+    versions: Mapping[str, str]
+
+    def find(self, name: str) -> Score | None:
+        return next((score for score in self.scores if score.name == name), None)
+
+
+def load_evaluation(file: Path) -> KeptEvaluation:
+    """Read what `detox evaluate --report` wrote, which may be anybody's.
+
+    Raises:
+        InputError: there is no such file, it is too large, or no evaluation can be read from it.
+    """
+    try:
+        if not file.is_file():
+            raise InputError(f"{file} is no file: give one that “detox evaluate --report” wrote.")
+        if file.stat().st_size > LARGEST:
+            raise InputError(f"{file} is larger than any evaluation: give one that “detox evaluate --report” wrote.")
+        return read_evaluation(json.loads(file.read_text(encoding="utf-8")))
+    except InputError:
+        raise
+    except (OSError, RecursionError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{file} holds no evaluation ({first_line(error)}): give a file that “detox evaluate --report” wrote."
+        ) from None
+
+
+def read_evaluation(record: Mapping[str, Any]) -> KeptEvaluation:
+    """The evaluation of a record; fails with the errors of whatever it is instead."""
+    model = ModelIdentity(**record["model"])
+    return KeptEvaluation(
+        model=model,
+        edit=read_edit(record["edit"], model.layers),
+        plan=read_plan(record["plan"]),
+        scores=tuple(_read_score(str(name), told) for name, told in record["scorers"].items()),
+        written=tuple(_read_written(told) for told in record["prompts"]),
+        sources={str(name): str(digest) for name, digest in record["sources"].items()},
+        seconds=float(record["seconds"]),
+        made=str(record["made"]),
+        versions={str(name): str(told) for name, told in record["versions"].items()},
+    )
+
+
+def _read_score(name: str, record: Mapping[str, Any]) -> Score:
+    if record["kind"] not in scorers():
+        raise InputError(f"The scorer “{record['kind']}” is not here, and nothing can be said of what it measured.")
+    told = {part: record[part] for part in DESCRIBED}
+    # JSON has no word for infinity.
+    told["range"] = tuple(math.inf if end is None else float(end) for end in told["range"])
+    return Score(kind=scorers()[record["kind"]], name=name, **told, effect=read_effect(record))
+
+
+def read_effect(record: Mapping[str, Any]) -> Effect:
+    """What `record_effect` wrote."""
+    sides = (_read_estimate(record[side]) for side in ("before", "after", "difference"))
+    controls = tuple(
+        Control(
+            kind,
+            _read_estimate(record[f"{prefix}control"]),
+            _read_estimate(record[f"{prefix}control_difference"]),
+            tuple(map(_read_number, record[f"{prefix}draws"])),
+            _read_estimate(record[f"{prefix}beyond"]) if f"{prefix}beyond" in record else None,
+        )
+        for kind, prefix in PREFIXES.items()
+        if f"{prefix}control" in record
+    )
+    return Effect(*sides, controls=controls)
+
+
+def _read_estimate(record: Mapping[str, Any]) -> Estimate:
+    return Estimate(*(_read_number(record[part]) for part in ("mean", "low", "high")), int(record["n"]))
+
+
+def _read_number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _read_written(record: Mapping[str, Any]) -> Written:
+    first = record["continuations"][0]
+    return Written(
+        str(record["prompt"]),
+        str(first["before"]),
+        str(first["after"]),
+        _read_number(record["toxicity_before"]),
+        _read_number(record["toxicity_after"]),
+    )

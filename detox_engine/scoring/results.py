@@ -67,7 +67,10 @@ def _read_effect(record: dict[str, Any]) -> Effect:
 
 def _read_control(record: dict[str, Any]) -> Control:
     level, difference = (Estimate(**record[side]) for side in ("level", "difference"))
-    return Control(record["kind"], level, difference, tuple(record["draws"]))
+    beyond = record.get("beyond")
+    return Control(
+        record["kind"], level, difference, tuple(record["draws"]), None if beyond is None else Estimate(**beyond)
+    )
 
 
 def keep_points(file: Path, points: Mapping[str, SweepPoint]) -> None:

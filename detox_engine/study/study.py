@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -225,7 +225,7 @@ class Study:
         (folder / "study.json").write_text(json.dumps(self._record(), indent=2, ensure_ascii=False), encoding="utf-8")
 
     def _record(self) -> dict:
-        plan = asdict(self.plan) | {"methods": record_methods(self.plan.methods)}
+        plan = record_fit(self.plan)
         source = plan.pop("pairs")
         return {
             "format": FORMAT,
@@ -383,6 +383,18 @@ def written_whole(folder: Path) -> Iterator[Path]:
             yield partial
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror or error}; choose another folder.") from None
+
+
+def record_fit(plan: FitPlan) -> dict[str, Any]:
+    """All of how a study was fitted, such that it can be repeated from JSON."""
+    return asdict(plan) | {"methods": record_methods(plan.methods)}
+
+
+def read_fit(record: Mapping[str, Any]) -> FitPlan:
+    """What `record_fit` wrote."""
+    rest = dict(record)
+    methods, pairs = read_methods(rest), PairSpec(**rest.pop("pairs"))
+    return FitPlan(pairs, methods=methods, **rest)
 
 
 def identify(model: "OpenModel") -> ModelIdentity:

@@ -10,136 +10,13 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ui.show.colours import Palette
+from ui.show.effects import OFFSETS, SYMBOLS
 from ui.show.figures import finish
-from ui.words.numbers import interval, number, signed
-from ui.words.verdicts import CONTROLS, name_control
+from ui.words.numbers import interval, number
+from ui.words.verdicts import name_control
 
 if TYPE_CHECKING:
-    from detox_engine.estimates import Estimate
     from detox_engine.scoring.evaluation import Score
-
-SYMBOLS = {"before": "circle", "after": "diamond", "plain": "square-open", "matched": "triangle-up-open"}
-OFFSETS = ((-0.13, 0.13), (-0.2, 0.0, 0.2))
-"""Places of the edit and of one control or two around a line."""
-
-
-def effect_figure(score: Score, colours: Palette) -> go.Figure:
-    """One scorer: above before, after and controls with their intervals, below the paired changes.
-
-    A score that is a change by itself, measured from the unedited model, has no second picture.
-    """
-    effect, unit = score.effect, score.unit
-    heights = [1.0] if score.is_change else [0.56, 0.44]
-    figure = make_subplots(len(heights), 1, row_heights=heights, vertical_spacing=0 if score.is_change else 0.33)
-    sides = (
-        ("Before", "before", effect.before),
-        ("After", "after", effect.after),
-        *((CONTROLS[each.kind], each.kind, each.level) for each in effect.controls),
-    )
-    for place, (label, side, estimate) in enumerate(sides):
-        _add_estimate(figure, 1, place, label, side, estimate, score.items, colours)
-    for place, each in enumerate(effect.controls, start=2):
-        _add_draws(figure, 1, place, each.draws, colours)
-    levels = [value for _, _, each in sides for value in (each.low, each.high)]
-    levels += [draw for each in effect.controls for draw in each.draws]
-    least = 0.02 if score.range[1] <= 1 else 0.01 * abs(effect.before.mean)
-    _label_rows(figure, 1, [side[0] for side in sides], unit, _range(levels, least))
-    if not score.is_change:
-        _add_changes(figure, score, unit, least, colours)
-    more = len(effect.controls) - 1
-    height = 160 + 30 * more if score.is_change else 290 + 60 * more
-    return finish(figure, height, across=colours.line, up="", margin={"r": 14, "t": 6}, showlegend=False)
-
-
-def _add_changes(figure: go.Figure, score: Score, unit: str, least: float, colours: Palette) -> None:
-    """The changes from before, of the edit and of its controls, in subplot 2."""
-    effect = score.effect
-    changes = (
-        ("After", "after", effect.difference),
-        *((CONTROLS[each.kind], each.kind, each.difference) for each in effect.controls),
-    )
-    for place, (label, side, estimate) in enumerate(changes):
-        _add_estimate(figure, 2, place, label, side, estimate, score.items, colours, change=True)
-    for place, each in enumerate(effect.controls, start=1):
-        _add_draws(figure, 2, place, [draw - effect.before.mean for draw in each.draws], colours)
-    figure.add_vline(x=0, row=2, col=1, line={"color": colours.quiet, "width": 1})
-    moves = [0.0, *(value for _, _, each in changes for value in (each.low, each.high))]
-    _label_rows(figure, 2, [change[0] for change in changes], f"change, {unit}", _range(moves, least))
-    _add_ways(figure, score.lower_is_better, colours)
-
-
-def _label_rows(figure: go.Figure, row: int, labels: Sequence[str], title: str, span: Sequence[float]) -> None:
-    figure.update_xaxes(title=title, range=span, row=row, col=1)
-    figure.update_yaxes(
-        tickvals=list(range(len(labels))), ticktext=labels, range=[len(labels) - 0.5, -0.5], row=row, col=1
-    )
-
-
-def _add_estimate(
-    figure: go.Figure, row: int, place: float, label: str, side: str, estimate: Estimate, items: str,
-    colours: Palette, change: bool = False,
-) -> None:  # fmt: skip
-    """A dot with its interval at height `place` of subplot `row`."""
-    if not np.isfinite(estimate.mean):
-        return
-    colour = colours.edited if side == "after" else colours.quiet
-    what = f"{label} − before" if change else label
-    figure.add_scatter(
-        x=[estimate.mean],
-        y=[place],
-        error_x=_bars(estimate, colour),
-        mode="markers",
-        marker={"color": colour, "symbol": SYMBOLS[side], "size": 11, "line": {"width": 2, "color": colour}},
-        hovertemplate=f"{what}: {interval(estimate, signed if change else number)}<br>95 % interval over "
-        f"{estimate.n:,} {items}<extra></extra>",
-        row=row,
-        col=1,
-    )
-
-
-def _bars(estimate: Estimate, colour: str) -> dict:
-    """Whiskers from the lower to the upper bound; a bootstrap interval can leave its mean outside by rounding."""
-    up, down = max(0.0, estimate.high - estimate.mean), max(0.0, estimate.mean - estimate.low)
-    return {"type": "data", "symmetric": False, "array": [up], "arrayminus": [down], "color": colour, "thickness": 2}
-
-
-def _add_draws(figure: go.Figure, row: int, place: float, draws: Sequence[float], colours: Palette) -> None:
-    """The random draws one by one, as ticks under their mean."""
-    if len(draws) > 1:
-        figure.add_scatter(
-            x=list(draws),
-            y=[place + 0.28] * len(draws),
-            mode="markers",
-            marker={"color": colours.quiet, "symbol": "line-ns-open", "size": 6},
-            hovertemplate="One random subspace: %{x:.4g}<extra></extra>",
-            row=row,
-            col=1,
-        )
-
-
-def _range(values: Sequence[float], least: float) -> list[float]:
-    """An axis that holds `values` and is at least `least` wide, so that noise does not look like an effect."""
-    finite = [value for value in values if np.isfinite(value)] or [0.0]
-    low, high = min(finite), max(finite)
-    pad = max(0.08 * (high - low), (least - (high - low)) / 2, 1e-9)
-    return [low - pad, high + pad]
-
-
-def _add_ways(figure: go.Figure, lower_is_better: bool, colours: Palette) -> None:
-    """“better” and “worse” at the two ends of the change's axis."""
-    left, right = ("◂ better", "worse ▸") if lower_is_better else ("◂ worse", "better ▸")
-    for text, x, anchor in ((left, 0, "left"), (right, 1, "right")):
-        figure.add_annotation(
-            text=text,
-            x=x,
-            xanchor=anchor,
-            xref="x2 domain",
-            y=1.02,
-            yanchor="bottom",
-            yref="y2 domain",
-            showarrow=False,
-            font={"color": colours.quiet, "size": 12},
-        )
 
 
 def suppression_figure(scores: Mapping[str, Mapping[str, Score]], colours: Palette) -> go.Figure:

@@ -17,16 +17,17 @@ from detox_engine.plans.sources import name_model
 from detox_engine.scoring.scorer import SPARES_HARMLESS
 from pages.evaluate import figures, parts
 from pages.evaluate.picks import EvaluatePicks
-from pages.evaluate.work import EVALUATION, Asked, find_evaluation
 from ui.frame.command import draw_commands
 from ui.frame.page import Head, Help, StudyPage, show
 from ui.show.chart import clicked, draw_chart
 from ui.show.downloads import draw_download
+from ui.show.effects import effect_figure
 from ui.show.side_by_side import comparisons_html
 from ui.widgets.evaluation import pick_evaluation_plan, pick_folded
 from ui.words import numbers, verdicts
 from ui.words.rude_words import mask
 from ui.words.text import chart_label, plain
+from ui.work.evaluation import EVALUATION, Asked, find_evaluation
 from ui.work.tasks import draw_stale, draw_task
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def draw_score(page: StudyPage[EvaluatePicks], found: Evaluation, score: Score) 
     with st.container(border=True, key=f"score_{score.name}"):
         st.html(parts.score_html(score))
         draw_chart(
-            figures.effect_figure(score, page.colours),
+            effect_figure(score, page.colours),
             f"effect_{score.name}",
             title_of(found, score.title),
             f"{score.title}: {numbers.number(score.effect.before.mean)} before, "

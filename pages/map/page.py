@@ -12,7 +12,7 @@ import streamlit as st
 from detox_engine.errors import InputError
 from detox_engine.plans import commands
 from detox_engine.plans.edit import describe_edit
-from detox_engine.plans.map import MapPlan
+from detox_engine.plans.read import MapPlan
 from detox_engine.reading.map import LayerMap
 from pages.map import figures, work
 from pages.map.picks import METHODS, Lines, MapPicks, pick_looks, pick_plan, pick_states

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import streamlit as st
 
-from detox_engine.plans.map import MapPlan
 from detox_engine.plans.option import option_of
+from detox_engine.plans.read import MapPlan
 from pages.map.work import BEFORE, TITLES
 from ui.session import state
 from ui.session.picks import Picks, part, pick

@@ -10,7 +10,7 @@ import streamlit as st
 
 from detox_engine.errors import InputError, ignore_progress
 from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.map import MapPlan
+from detox_engine.plans.read import MapPlan
 from ui.session.shared_models import Kept, shelf
 from ui.session.view import Fitted
 from ui.words.text import hover_label

@@ -13,7 +13,7 @@ from detox_engine.plans.edit import EXPORT_FORMS, describe_edit
 from detox_engine.plans.sources import SMOLLM2
 from pages.take_away.figure import changes_figure
 from pages.take_away.picks import TakeAwayPicks
-from pages.take_away.work import ADAPTER, NAME, Asked, list_changes
+from pages.take_away.work import ADAPTER, NAME, REPORT, Asked, ask_to_tell, list_changes
 from ui.frame.command import draw_commands
 from ui.frame.page import Head, Help, StudyPage, show
 from ui.show.chart import draw_chart
@@ -40,21 +40,26 @@ def draw(page: StudyPage[TakeAwayPicks]) -> None:
     st.caption(plain(f"{EXPORT_FORMS[form][:1].upper()}{EXPORT_FORMS[form][1:]}."))
     if form != "model":
         draw_adapter(page, Asked(page.fitted, page.edit, form))
-    elif page.view.model.name == SMOLLM2 or page.view.model.name.endswith(".gguf"):
+    elif is_gguf(page.view.model.name):
         st.warning(
             "This model is a GGUF file, whose tensors are quantised and cannot be rewritten without loss: take one of "
             "the adapters, which are exact."
         )
-        return
     else:
         st.info(
             "A whole model is written by the command below, file by file beside its base: it would be too large to "
             "pass through a browser.",
             icon=":material/terminal:",
         )
-    draw_commands(
-        [commands.fit_command(page.fitted.study), *commands.export_commands(page.fitted.study, page.edit, form)]
-    )
+    draw_report(page)
+    key = page.fitted.study
+    made = [] if form == "model" and is_gguf(page.view.model.name) else commands.export_commands(key, page.edit, form)
+    draw_commands([commands.fit_command(key), *made, commands.report_command(key, page.edit)])
+
+
+def is_gguf(model: str) -> bool:
+    """Whether a model's tensors are quantised, so that no whole model can be written."""
+    return model == SMOLLM2 or model.endswith(".gguf")
 
 
 def draw_adapter(page: StudyPage[TakeAwayPicks], asked: Asked) -> None:
@@ -110,7 +115,40 @@ def draw_taken(page: StudyPage[TakeAwayPicks], shown: Asked, taken: Taken) -> No
             on_click="ignore",
         )
         st.caption(plain(f"{len(taken.sizes)} files: {', '.join(taken.sizes)}. README.md says how they are loaded."))
+    for warning in taken.warnings:
+        st.warning(plain(warning))
     draw_proof(taken)
+
+
+def draw_report(page: StudyPage[TakeAwayPicks]) -> None:
+    """Everything that is known of the edit as one file."""
+    st.subheader("The report", anchor=False)
+    asked = ask_to_tell(page.fitted, page.edit)
+    found = REPORT.find(asked)
+    parts = ["the spectra", "what its directions mean", "the map of the texts"]
+    parts += ["the evaluation of this edit"] * (asked.evaluation is not None)
+    parts += ["the settings that were tried"] * (asked.sweep is not None)
+    missing = "" if asked.evaluation is not None else " Evaluate the edit first, and its scores are in it too."
+    draw_task(
+        REPORT,
+        asked,
+        "make_report",
+        "Make the report",
+        f"One file that needs no network, with {', '.join(parts)}; toxic words are blurred.{missing}",
+        "Making the report was stopped.",
+        again=found is not None,
+        icon=":material/description:",
+    )
+    if found is not None:
+        st.download_button(
+            f"The report, {show_size(len(found.encode()))}",
+            found,
+            "detox_report.html",
+            "text/html",
+            key="download_report",
+            icon=":material/download:",
+            on_click="ignore",
+        )
 
 
 def draw_proof(taken: Taken) -> None:

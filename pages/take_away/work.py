@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import tempfile
-import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detox_engine.plans.edit import EditPlan, ExportForm
 from ui.session.view import Fitted
-from ui.show.downloads import Table
+from ui.show.downloads import Table, zip_folder
+from ui.work.evaluation import EVALUATION, find_evaluation
+from ui.work.sweep import SWEEP
 from ui.work.tasks import Task, Tell
 
 if TYPE_CHECKING:
     from detox_engine.edit.in_weights import LayerChange
     from detox_engine.errors import Progress
     from detox_engine.export.take_away import Claim
+    from detox_engine.scoring.evaluation import Evaluation
+    from detox_engine.scoring.sweep import Sweep
     from detox_engine.study.study import Study
     from detox_engine.workbench import Workbench
 
@@ -44,6 +46,7 @@ class Taken:
     """Name of each file -> bytes."""
     changes: tuple[LayerChange, ...]
     claims: tuple[Claim, ...]
+    warnings: tuple[str, ...]
 
 
 def answer(bench: Workbench, study: Study, asked: Asked, progress: Progress, tell: Tell) -> Taken:
@@ -52,14 +55,51 @@ def answer(bench: Workbench, study: Study, asked: Asked, progress: Progress, tel
     with tempfile.TemporaryDirectory() as place:
         written = bench.export(study, asked.edit, Path(place) / NAME, asked.form, progress)
         claims = bench.verify(written.folder, progress)
-        content = io.BytesIO()
-        with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name in written.sizes:
-                archive.write(written.folder / name, f"{NAME}/{name}")
-        return Taken(content.getvalue(), written.sizes, read_receipt(written.folder).changes, claims)
+        content = zip_folder(written.folder, NAME)
+        return Taken(content, written.sizes, read_receipt(written.folder).changes, claims, written.warnings)
 
 
 ADAPTER = Task("adapter", answer, keep=2, private=True)
+
+
+@dataclass(frozen=True)
+class AskedToTell:
+    """A report of which edit of which study, with what this session has measured of it."""
+
+    fitted: Fitted
+    edit: EditPlan
+    evaluation: Evaluation | None = field(default=None, hash=False, compare=False)
+    sweep: Sweep | None = field(default=None, hash=False, compare=False)
+    measured: tuple[str, ...] = ()
+    """When what was measured was: what tells reports of the same edit apart."""
+
+
+def ask_to_tell(fitted: Fitted, edit: EditPlan) -> AskedToTell:
+    """The report with the latest evaluation of just this edit, and the latest sweep of this study."""
+    kept = EVALUATION.answers()
+    found = find_evaluation(fitted, edit, None, kept)
+    evaluation = kept[found] if found is not None and found.edit == edit else None
+    sweep = next((sweep for asked, sweep in reversed(SWEEP.answers().items()) if asked.fitted == fitted), None)
+    made = "" if evaluation is None else evaluation.made
+    return AskedToTell(fitted, edit, evaluation, sweep, (made, str(0 if sweep is None else len(sweep.points))))
+
+
+def draw_report(bench: Workbench, study: Study, asked: AskedToTell, progress: Progress, tell: Tell) -> str:
+    from detox_engine.export.report import read_for_report
+    from detox_engine.export.take_away import name_base
+    from detox_engine.scoring.records import read_evaluation, record_evaluation
+    from pages.report import document
+    from pages.report.told import Shown, read_readings
+
+    readings = read_readings(read_for_report(bench.model, study, asked.edit, progress))
+    evaluation = None if asked.evaluation is None else read_evaluation(record_evaluation(asked.evaluation))
+    points = () if asked.sweep is None else asked.sweep.points
+    progress("Drawing the report", 0, 0)
+    shown = Shown(asked.edit, name_base(bench.model).name, readings, evaluation, points)
+    return document.draw_report(study, shown)
+
+
+REPORT = Task("report", draw_report, keep=2, private=True)
 
 
 def list_changes(taken: Taken) -> Table:

@@ -19,7 +19,6 @@ from detox_engine.scoring.recommend import find_role
 from pages.trade_offs.figures import Axis, describe_scores, grid_figure, shade_of, trade_off_figure
 from pages.trade_offs.grid import pick_sweep_plan
 from pages.trade_offs.picks import TradeOffsPicks
-from pages.trade_offs.work import SWEEP, Asked, draw_progress
 from ui.frame.command import draw_commands
 from ui.frame.page import Head, Help, StudyPage, show
 from ui.session import state
@@ -31,6 +30,7 @@ from ui.widgets.option import ask
 from ui.words.numbers import interval, number
 from ui.words.text import plain
 from ui.words.verdicts import CONTROLS
+from ui.work.sweep import SWEEP, Asked, draw_progress
 from ui.work.tasks import draw_task
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from detox_engine.cli import main, output
-from detox_engine.cli.compare import read_prompts_for
+from detox_engine.cli.commands.compare import read_prompts_for
 from detox_engine.estimates import Estimate
 from detox_engine.plans.edit import EditPlan, record_edit
 from detox_engine.plans.fit import FitPlan
@@ -198,7 +198,7 @@ def test_fit_says_what_is_wrong_with_the_pairs_and_that_they_do_not_isolate_toxi
 
 
 def test_a_study_of_others_cannot_steer_the_terminal_by_what_it_found_out(home: Path):
-    from detox_engine.cli.fit import fit_table
+    from detox_engine.cli.commands.fit import fit_table
     from detox_engine.study.findings import Finding
     from detox_engine.study.study import Study
 
@@ -209,7 +209,7 @@ def test_a_study_of_others_cannot_steer_the_terminal_by_what_it_found_out(home: 
 
 
 def test_layers_that_write_or_cancel_what_sinks_hold_are_marked(home: Path):
-    from detox_engine.cli.fit import fit_table
+    from detox_engine.cli.commands.fit import fit_table
     from detox_engine.study.study import Study
 
     plain = Study.load(home / "study")
@@ -439,7 +439,7 @@ def test_fit_refuses_a_folder_that_exists_before_any_work(refuse, home: Path, mo
 @pytest.mark.parametrize("form", ["adapter", "model"])
 def test_an_edit_is_exported_and_the_folder_verified(home: Path, tmp_path: Path, form: str):
     edit = ("--layers", "1-2", "--rank", 2, "--strength", 0.5)
-    written = run_json("export", home / "study", *edit, "--as", form, "--out", tmp_path / "out")
+    written = run_json("export", home / "study", *edit, "--as", form, "--licence", "mit", "--out", tmp_path / "out")
     assert written["form"] == form and (written["edit"]["layers"], written["edit"]["strength"]) == ("1-2", 0.5)
     assert set(written["files"]) == {path.name for path in (tmp_path / "out").iterdir()}
     verified = run_json("verify", tmp_path / "out", "--base", home / "model")

@@ -72,12 +72,14 @@ def test_evaluation_answers_in_json_for_each_scorer(home: Path, given: tuple):
     found = run_json("evaluate", home / "study", "--layers", "1-2", "--rank", 2, "--control", "plain", *given)
     assert {"profanity", "perplexity", "drift", "fluency", "distinct_1", "harmless_drift"} < set(found)
     for name, effect in found.items():
-        assert list(effect) == ["before", "after", "control", "difference", "control_difference", "draws"], name
-        for side in ("before", "after", "control"):
+        sides = ["before", "after", "control", "difference", "control_difference", "draws", "beyond"]
+        assert list(effect) == sides, name
+        for side in ("before", "after", "control", "beyond"):
             assert list(effect[side]) == ["mean", "low", "high", "n"]
             assert effect[side]["mean"] is not None or name == "distinct_3"
     both = run_json("evaluate", home / "study", "--layers", "1-2", "--rank", 2, "--scorers", "drift", *given)["drift"]
-    assert both.keys() - found["drift"].keys() == {"matched_control", "matched_control_difference", "matched_draws"}
+    matched = {"matched_control", "matched_control_difference", "matched_draws", "matched_beyond"}
+    assert both.keys() - found["drift"].keys() == matched
     assert both["draws"] == pytest.approx(found["drift"]["draws"], rel=1e-4) and len(both["matched_draws"]) == 3
 
 

@@ -13,8 +13,8 @@ from detox_engine.cli.flags import load_study
 from detox_engine.edit.low_rank import make_edit
 from detox_engine.plans.edit import EditPlan, record_edit
 from detox_engine.plans.fit import FitPlan
-from detox_engine.plans.map import MapPlan
 from detox_engine.plans.option import sentence
+from detox_engine.plans.read import MapPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec
 from detox_engine.reading.map import draw_map, embed_study, project_on_paper, stack_sides
 from detox_engine.reading.token_lens import project_text

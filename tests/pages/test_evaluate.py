@@ -25,13 +25,14 @@ from detox_engine.scoring.records import record_evaluation
 from detox_engine.scoring.scorers import scorers
 from detox_engine.scoring.scorers.capability import CapabilityOptions
 from detox_engine.scoring.scorers.classifier import ClassifierOptions
-from pages.evaluate.figures import effect_figure, find_fates, prompt_figure, suppression_figure
+from pages.evaluate.figures import find_fates, prompt_figure, suppression_figure
 from pages.evaluate.parts import list_prompts
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
 from tests.plans.test_commands import read
 from tests.rounding import assert_alike
 from ui.session.view import StudyKey
 from ui.show.colours import DARK, LIGHT
+from ui.show.effects import effect_figure
 from ui.words.numbers import interval, number, signed
 from ui.words.verdicts import judge, summarise_score
 

@@ -12,8 +12,8 @@ from detox_engine.plans.choice import Choice, usual_options
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.fit import FitPlan
-from detox_engine.plans.map import MapPlan
 from detox_engine.plans.option import LARGEST, Leaf
+from detox_engine.plans.read import MapPlan
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec, TextSpec
 from detox_engine.scoring.scorers import scorers
@@ -22,6 +22,7 @@ from detox_engine.scoring.scorers.classifier import ClassifierOptions
 from detox_engine.study.methods import methods
 from detox_engine.study.methods.fisher import FisherOptions
 from pages.compare.picks import ComparePicks
+from pages.decide.picks import DecidePicks
 from pages.directions.picks import DirectionsPicks
 from pages.evaluate.picks import EvaluatePicks
 from pages.map.picks import MapPicks
@@ -73,6 +74,7 @@ EVERYTHING = View(
         "compare": ComparePicks("own", 12, 3, WORDS, SAMPLING),
         "trade_offs": TradeOffsPicks((1, 3), 1, 2, 2, (3, 4), ("0.5", "1"), True, MEASURES, 7.5),
         "evaluate": EvaluatePicks(replace(MEASURES, plan=replace(MEASURES.plan, seed=8))),
+        "decide": DecidePicks("strong", 1.2, 30),
         "take_away": TakeAwayPicks("model"),
     },
 )

@@ -62,7 +62,7 @@ def test_the_commands_write_and_verify_what_the_page_shows(tiny_folder, tmp_path
     session.button_group(key="take_away_form").set_value("model").run()
     assert "written by the command below" in session.info[0].value
     commands = [shlex.split(line) for code in session.code for line in code.value.splitlines() if line.strip()]
-    assert [command[1] for command in commands] == ["fit", "export", "verify"]
+    assert [command[1] for command in commands] == ["fit", "export", "verify", "report"]
     monkeypatch.chdir(tmp_path)
     for command in commands:
         done = CliRunner().invoke(command_line, command[1:])

@@ -19,7 +19,6 @@ from detox_engine.plans.sources import TextSpec
 from detox_engine.scoring.records import record_sweep
 from detox_engine.scoring.results import SweepPoint
 from pages.trade_offs.figures import Axis, grid_figure, trade_off_figure
-from pages.trade_offs.work import describe_seconds, estimate_remaining, find_results_file
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
 from tests.plans.test_commands import read
 from tests.rounding import assert_alike
@@ -27,6 +26,7 @@ from ui.session.links import write_link
 from ui.session.view import StudyKey
 from ui.show.colours import DARK, LIGHT
 from ui.work.jobs import Stage
+from ui.work.sweep import describe_seconds, estimate_remaining, find_results_file
 
 PAGE = "trade_offs/page.py"
 PERPLEXITY = Axis("perplexity", "Perplexity of neutral text", "perplexity", True)

@@ -18,9 +18,8 @@ from detox_engine.plans.choice import CHOICES, Choice, Kind, usual_options
 from detox_engine.plans.edit import EditBeside, EditPlan
 from detox_engine.plans.evaluation import SWEEP_EVALUATION, EvaluationPlan, SweepPlan
 from detox_engine.plans.fit import FitPlan
-from detox_engine.plans.map import MapPlan
 from detox_engine.plans.option import Leaf, fill, leaves
-from detox_engine.plans.read import LensPlan, ReadPlan
+from detox_engine.plans.read import LensPlan, MapPlan, ReadPlan
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec, StudyModel, TextSpec
 from detox_engine.scoring.scorers import scorers

@@ -12,7 +12,7 @@ from detox_engine.forward.embed import embed_pairs
 from detox_engine.forward.embedded_pairs import Embeddings
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan
-from detox_engine.plans.map import MapPlan
+from detox_engine.plans.read import MapPlan
 from detox_engine.plans.sources import PairSpec
 from detox_engine.reading.map import (
     LayerMap,

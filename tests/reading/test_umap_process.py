@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from detox_engine.errors import Cancelled, InputError
-from detox_engine.plans.map import MapPlan
+from detox_engine.plans.read import MapPlan
 from detox_engine.reading import umap_process
 from detox_engine.reading.umap_process import UmapProcess
 

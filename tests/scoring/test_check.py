@@ -1,15 +1,16 @@
 """A check confirms an edit that removes what makes rude words probable, and refutes one that removes nothing of it."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
+from detox_engine import workbench
 from detox_engine.errors import Cancelled, InputError
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import FitPlan
-from detox_engine.scoring import evaluation
-from detox_engine.scoring.evaluation import check_suggestion
+from detox_engine.scoring.evaluation import CHECK, check_suggestion
 from detox_engine.scoring.scorers import mass
 from detox_engine.study.study import Study
 from detox_engine.study.suggestion import Suggestion
@@ -37,7 +38,8 @@ def study(bench, tmp_path_factory) -> Study:
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch):
-    monkeypatch.setattr(evaluation, "CHECK_PROMPTS", 16)
+    brief = partial(check_suggestion, plan=replace(CHECK, limit_prompts=16))
+    monkeypatch.setattr(workbench, "check_suggestion", brief)
     monkeypatch.setattr(mass, "list_rude_tokens", lambda tokenizer: rude_tokens())
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import zipfile
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -25,6 +27,15 @@ def write_csv(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     writer.writerow(heads)
     writer.writerows(rows)
     return out.getvalue()
+
+
+def zip_folder(folder: Path, name: str) -> bytes:
+    """The files of a folder as a ZIP with one folder called `name`."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.iterdir()):
+            archive.write(path, f"{name}/{path.name}")
+    return content.getvalue()
 
 
 def draw_download(label: str, make: Callable[[], str], filename: str, key: str, help: str | None = None) -> None:

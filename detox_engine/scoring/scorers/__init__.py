@@ -6,8 +6,10 @@ from functools import cache
 from typing import Any
 
 from detox_engine.errors import InputError, Progress, ignore_progress
-from detox_engine.plans.choice import collect, find
+from detox_engine.plans.choice import Choice, collect, find
 from detox_engine.plans.evaluation import EvaluationPlan
+from detox_engine.plans.sampling import SamplingPlan
+from detox_engine.plans.sources import TextSpec
 from detox_engine.scoring.scorer import Context, Scorer, ScorerKind
 
 
@@ -33,6 +35,23 @@ def record_plan(plan: EvaluationPlan) -> dict[str, Any]:
     """All of a plan: `scorers` by name, and under `options` those of each that has any, in full."""
     options = {kind.name: asdict(chosen) for kind, chosen in choose(plan).items()}
     return {**asdict(plan), "scorers": list(options), "options": {name: own for name, own in options.items() if own}}
+
+
+def read_plan(record: Mapping[str, Any]) -> EvaluationPlan:
+    """What `record_plan` wrote.
+
+    Raises:
+        InputError: a scorer is not here, or the plan cannot be so.
+        KeyError, TypeError: it is no record of a plan.
+    """
+    rest = dict(record)
+    options, chosen = rest.pop("options"), []
+    for name in rest.pop("scorers"):
+        kind = find(scorers(), Choice(name), "scorer")
+        own = {key: tuple(value) if isinstance(value, list) else value for key, value in options.get(name, {}).items()}
+        chosen.append(Choice(name, kind.options(**own) if own else None))
+    parts = {"sampling": SamplingPlan(**rest.pop("sampling")), "neutral": TextSpec(**rest.pop("neutral"))}
+    return EvaluationPlan(tuple(chosen), **rest, **parts)
 
 
 def make_scorers(

@@ -2,7 +2,8 @@
 
 Three things are kept apart. Directions to choose by are fitted without the pairs that are held out; a part of these
 gives the slopes that order the candidates, and the others measure them. Neutral text is divided likewise. So texts that
-fitted nothing decide which edit is suggested; its own directions are then the study's, which rest on all pairs.
+fitted nothing decide which edit is suggested; its own directions are then the study's, which rest on all pairs. Whoever
+has other pairs to choose by gives them, and the study's own directions are the ones that are measured.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from detox_engine.study.suggestion import Suggestion, Tried
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from detox_engine.data.columns import Pair
     from detox_engine.forward.likelihood import Span
     from detox_engine.model.load import OpenModel
     from detox_engine.study.study import Study
@@ -62,35 +64,49 @@ STAGE = "Measuring candidates"
 
 
 def suggest_edit(
-    model: OpenModel, study: Study, budget: Budget = "gentle", progress: Progress = ignore_progress
+    model: OpenModel,
+    study: Study,
+    budget: Budget = "gentle",
+    progress: Progress = ignore_progress,
+    choosing: Sequence[Pair] = (),
 ) -> Study:
     """The study with a suggestion, which may be that there is none.
+
+    Args:
+        choosing: pairs to choose by, none of which the study was fitted on; without them some of its own are held out.
 
     Raises:
         InputError: the study is of another model, or the model's gradients or scores are not numbers.
     """
     study.require_fit(model)
     start = perf_counter()
-    found = find_suggestion(model, study, budget, progress)
+    found = find_suggestion(model, study, budget, progress, choosing)
     return replace(study, suggestion=replace(found, seconds=perf_counter() - start))
 
 
-def find_suggestion(model: OpenModel, study: Study, budget: Budget, progress: Progress = ignore_progress) -> Suggestion:
+def find_suggestion(
+    model: OpenModel,
+    study: Study,
+    budget: Budget,
+    progress: Progress = ignore_progress,
+    choosing: Sequence[Pair] = (),
+) -> Suggestion:
     """As `suggest_edit`, the suggestion alone."""
     from detox_engine.forward.likelihood import cut_continuations
     from detox_engine.forward.slopes import read_slopes
     from detox_engine.study.fit import hold_out
     from detox_engine.study.suggestion.candidates import list_candidates, shortlist
 
-    if study.embeddings is None:
+    if study.embeddings is None and not choosing:
         return Suggestion(None, budget, "The study did not keep its embeddings, which choosing an edit rests on.")
     length = next((finding.sentence for finding in study.findings if finding.kind == "length"), None)
     if length is not None:
         # An edit along it would favour short texts, and a gap between sides of other lengths would not show it.
         return Suggestion(None, budget, f"The directions follow the texts' length. {length}")
     held = sorted(hold_out(len(study.pairs)))
-    for_slopes = min(SLOPE_PAIRS, len(held) // 3)
-    pairs = cut_continuations(model, [study.pairs[row] for row in held], study.plan.max_length)
+    texts = choosing or [study.pairs[row] for row in held]
+    for_slopes = min(SLOPE_PAIRS, len(texts) // 3)
+    pairs = cut_continuations(model, texts, study.plan.max_length)
     measured = _fill(pairs[for_slopes:][:MEASURED_PAIRS], _count_tokens, PAIR_TOKENS, LEAST_MEASURED)
     if len(measured) < LEAST_MEASURED:
         return Suggestion(
@@ -99,9 +115,11 @@ def find_suggestion(model: OpenModel, study: Study, budget: Budget, progress: Pr
             f"Only {len(measured)} pairs are left to measure an edit on, and {LEAST_MEASURED} are needed: fit on "
             "60 pairs or more.",
         )
-    directions = fit_without(study, held, progress)
-    first, second = _divide_neutral(model)
-    bases = {method: [layer.basis for layer in found] for method, found in directions.items()}
+    directions = (
+        {method: study.of(method) for method in study.methods} if choosing else fit_without(study, held, progress)
+    )
+    first, second = _cut_neutral(model)
+    bases = {method: [layer.basis[:DIRECTIONS] for layer in found] for method, found in directions.items()}
     ordering = _fill(pairs[:for_slopes], _count_tokens, PAIR_TOKENS)
     slopes = read_slopes(model, bases, ordering, first, DRAWS, progress=progress)
     candidates = shortlist(list_candidates(slopes, MARGIN * BUDGETS[budget]), MEASURED)
@@ -170,18 +188,24 @@ def fit_without(study: Study, held: Sequence[int], progress: Progress) -> Mappin
     }
 
 
-def _divide_neutral(model: OpenModel) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
-    """What the curvature is taken on and what is measured on: texts of the first and of the second half."""
+def divide_neutral(lines: Sequence[str]) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+    """Texts for the curvature, of the first half, those to measure on, of the second, and all that choose nothing."""
+    half = len(lines) // 2
+    first, second = lines[:half], lines[half:]
+    rest = (*first[SLOPE_TEXTS:], *second[MEASURED_TEXTS:])
+    return first[:SLOPE_TEXTS], second[:MEASURED_TEXTS], rest
+
+
+def _cut_neutral(model: OpenModel) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
+    """What the curvature is taken on and what is measured on, of the model's bundled neutral text."""
     from detox_engine.data.bundled import bundled_neutral
     from detox_engine.data.texts import Text, read_text
     from detox_engine.forward.likelihood import cut_spans
     from detox_engine.plans.sources import TextSpec
 
     spec = TextSpec()
-    lines = read_text(spec, bundled_neutral(model.spec.name)).lines
-    half = len(lines) // 2
-    parts = lines[:half][:SLOPE_TEXTS], lines[half:][:MEASURED_TEXTS]
-    spans = (cut_spans(model, Text(part, False), spec.window, spec.stride) for part in parts)
+    *parts, _ = divide_neutral(read_text(spec, bundled_neutral(model.spec.name)).lines)
+    spans = (cut_spans(model, Text(tuple(part), False), spec.window, spec.stride) for part in parts)
     return tuple(_fill(part, lambda span: len(span.ids), NEUTRAL_TOKENS) for part in spans)
 
 

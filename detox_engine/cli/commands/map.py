@@ -23,7 +23,7 @@ from detox_engine.cli.flags import (
 from detox_engine.cli.output import plain
 from detox_engine.plans.edit import EditBeside, record_edit
 from detox_engine.plans.layers import check_layers
-from detox_engine.plans.map import MapPlan
+from detox_engine.plans.read import MapPlan
 from detox_engine.plans.sources import StudyModel
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Decide: is the edit worth shipping?"""
