@@ -12,16 +12,18 @@ matrices; those that attention writes with are edited alike.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from detox_engine.errors import InputError
-from detox_engine.model.anatomy import OutputProjection
 from detox_engine.plans.edit import EditPlan, Sites
 from detox_engine.plans.layers import check_layers, format_layers
+
+if TYPE_CHECKING:
+    from detox_engine.model.anatomy import OutputProjection
 
 ROUNDING = 4 * torch.finfo(torch.float32).eps
 """A change of the weights below this share of their norm is rounding, not an edit."""
@@ -65,11 +67,11 @@ class LowRankEdit:
     def layers(self) -> tuple[int, ...]:
         return tuple(self.bases)
 
-    def changes(self, layer: int, written: OutputProjection) -> bool:
+    def changes(self, layer: int, written: "OutputProjection") -> bool:
         """Whether this edit removes anything from what `written` writes at `layer`."""
         return layer in self.bases and self.sites in (written.site, "both")
 
-    def basis_at(self, layer: int, written: OutputProjection) -> Tensor:
+    def basis_at(self, layer: int, written: "OutputProjection") -> Tensor:
         """`[rank, hidden]` orthonormal float32 rows in the space of the projection's output, on its device.
 
         Mostly the basis of that layer itself. Where a norm with an elementwise gain g follows the projection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ class Licence:
     @property
     def forbids_derivatives(self) -> bool:
         """Whether it is one of those of Creative Commons under which nothing that was changed may be passed on."""
-        return "nd" in (self.id or self.told or self.name or "").lower().replace("_", "-").split("-")
+        return "nd" in re.split("[^a-z]+", (self.id or self.told or self.name or "").lower())
 
     @property
     def warning(self) -> str:

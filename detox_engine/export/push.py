@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 from huggingface_hub import HfApi, metadata_load
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
@@ -108,5 +107,5 @@ def _told(to: str) -> Iterator[None]:
                 f"Your login may not write to {to}: name a repository of yours, or use a token with that right."
             ) from None
         raise InputError(f"The Hub refused it (status {status}: {first_line(error)}): try again later.") from None
-    except (httpx.HTTPError, OSError) as error:
+    except Exception as error:  # every way in which a network fails: refused, timed out, offline, no such host, a proxy
         raise InputError(f"The Hub cannot be reached ({first_line(error)}): try again when it can.") from None

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 HEAD = Head("Decide", "Is the edit worth shipping?", picks="decide")
 HELP = Help(
-    "A run divides pairs, prompts and neutral text into three sets that share nothing: one to fit directions on, one "
-    "to choose an edit by, one to report on what it does. Each criterion is asked of the third set alone and answered "
-    "by an interval: yes where all of it lies on the right side, no where all of it lies on the wrong one, and unclear in "
-    "between. The edit ships where all answers are yes, and does not where one is no.",
+    "A run divides pairs, prompts and neutral text into three sets that share nothing: one to fit directions on, "
+    "one to choose an edit by, one to report on what it does. Each criterion is asked of the third set alone and "
+    "answered by an interval: yes where all of it lies on the right side, no where all of it lies on the wrong one, "
+    "and unclear in between. The edit ships where all answers are yes, and does not where one is no.",
     r"\text{gain} = \bar s_{\text{after}} - \bar s_{\text{before}} < 0, \qquad "
     r"\text{beyond} = \bar s_{\text{after}} - \bar s_{\text{control}} < 0",
 )

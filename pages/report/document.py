@@ -9,12 +9,14 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from detox_engine.data.bundled import ASSETS
+from detox_engine.edit.low_rank import make_edit
 from detox_engine.plans.edit import describe_edit
 from detox_engine.plans.evaluation import RANDOM
 from detox_engine.plans.sources import name_pairs
 from pages.report import pictures
 from pages.report.told import Shown
 from ui.words.numbers import interval, signed
+from ui.words.rude_words import find_rude_words
 from ui.words.text import escape, text_html, token_html
 from ui.words.verdicts import judge
 
@@ -36,6 +38,8 @@ def draw_report(study: Study, shown: Shown) -> str:
     Raises:
         InputError: the edit does not fit the study.
     """
+    make_edit(study.of(shown.edit.method), shown.edit)
+    find_rude_words(_list_texts(study, shown))  # in one go, since the scorer takes as long for one word as for many
     sections = [
         section
         for draw in (_draw_verdict, _draw_scores, _draw_frontier, _draw_examples, _draw_layers, _draw_words, _draw_map)
@@ -52,6 +56,16 @@ def draw_report(study: Study, shown: Shown) -> str:
         '<body><input type="checkbox" id="words"><label for="words" class="words">Show toxic words</label>'
         f"<main>{body}</main></body></html>\n"
     )
+
+
+def _list_texts(study: Study, shown: Shown) -> Iterator[str]:
+    """All in which words may have to be blurred."""
+    for pair in study.pairs:
+        yield from (pair.toxic_text, pair.civil_text)
+    for one in shown.evaluation.written if shown.evaluation is not None else ():
+        yield from (one.prompt, one.before, one.after)
+    for each in shown.readings:
+        yield from (token for token, _ in (*each.toxic, *each.civil))
 
 
 def chart(figure: go.Figure, words: str) -> str:

@@ -1,12 +1,9 @@
 """An exported edit, loaded by PEFT and by plain transformers, does what our own edit does in the forward pass."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -20,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from detox_engine.disk import hash_file
+from detox_engine.disk import hash_file, write_json
 from detox_engine.edit.in_pass import edited
 from detox_engine.edit.low_rank import make_edit
 from detox_engine.errors import InputError
@@ -29,11 +26,16 @@ from detox_engine.export import checkpoint
 from detox_engine.export.adapter import CONFIG, WEIGHTS
 from detox_engine.export.gguf_adapter import read_gguf_adapter
 from detox_engine.export.receipt import DIRECTIONS, RECEIPT
-from detox_engine.export.take_away import export_edit, verify_export
+from detox_engine.export.recipe import EVALUATION, RECIPE, read_recipe
+from detox_engine.export.take_away import Enclosed, export_edit, verify_export
 from detox_engine.model.load import OpenModel, load_model
 from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.fit import FitPlan
-from detox_engine.plans.sources import ModelSpec, PairSpec
+from detox_engine.plans.sampling import SamplingPlan
+from detox_engine.plans.sources import ModelSpec, PairSpec, TextSpec
+from detox_engine.scoring.evaluation import evaluate
+from detox_engine.scoring.records import load_evaluation, read_evaluation, record_evaluation
 from detox_engine.study.fit import fit_study
 from detox_engine.study.study import Study
 from detox_engine.study.suggestion import Change, Check, Suggestion
@@ -335,35 +337,48 @@ def test_a_full_disk_and_a_base_that_has_changed_are_one_sentence(opened, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_export_that_is_killed_leaves_no_folder_that_looks_like_one(opened, tmp_path):
+KILLED = """
+import os, random, signal, sys, time
+from pathlib import Path
+
+import torch
+
+from detox_engine.export.take_away import export_edit
+from detox_engine.model.load import load_model
+from detox_engine.plans.sources import ModelSpec
+from detox_engine.study.study import Study
+
+folder, base = map(Path, sys.argv[1:])
+torch.set_num_threads(1)
+study, model = Study.load(folder / "study"), load_model(ModelSpec(str(base), device="cpu"))
+moments = random.Random(0)
+for life in range(20):
+    child = os.fork()
+    if not child:
+        number = 0
+        while True:
+            number += 1
+            form = ("adapter", "model")[number % 2]
+            export_edit(model, study, study.suggested_edit, folder / "out" / f"{life}-{number}", form)
+    time.sleep(moments.uniform(0.02, 0.3))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+"""
+
+
+def test_an_export_that_is_killed_at_twenty_moments_leaves_no_folder_that_looks_like_one(opened, tmp_path):
     base, model, study = opened("gpt2")
     study.save(tmp_path / "study")
     out = tmp_path / "out"
-    code = (
-        "import sys; from pathlib import Path; from detox_engine.study.study import Study\n"
-        "from detox_engine.model.load import load_model; from detox_engine.plans.sources import ModelSpec\n"
-        "from detox_engine.export.take_away import export_edit\n"
-        "folder, base = map(Path, sys.argv[1:]); study = Study.load(folder / 'study')\n"
-        "model = load_model(ModelSpec(str(base), device='cpu')); print('ready', flush=True)\n"
-        "number = 0\n"
-        "while True:\n"
-        "    number += 1\n"
-        "    form = ('adapter', 'model')[number % 2]\n"
-        "    export_edit(model, study, study.suggested_edit, folder / 'out' / str(number), form)\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, tmp_path, base], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "ready\n"
-    while not out.is_dir() or len([path for path in out.iterdir() if not path.name.startswith(".")]) < 20:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    subprocess.run([sys.executable, "-c", KILLED, tmp_path, base], cwd=ROOT, check=True)
     whole = sorted(path for path in out.iterdir() if not path.name.startswith("."))
+    halves = [path for path in out.iterdir() if path.name.startswith(".")]
+    assert len(whole) >= 20 and halves, "some were killed on their way, or this would say nothing"
     for folder in whole:
         receipt = json.loads((folder / RECEIPT).read_text())
         assert set(receipt["files"]) == {path.name for path in folder.iterdir()} - {RECEIPT}, folder
-    for folder in whole[:2]:
+        assert all(f"sha256:{hash_file(folder / name)}" == told for name, told in receipt["files"].items()), folder
+    for folder in (whole[0], whole[-1]):
         assert broken(verify_export(folder, model)) == ""
 
 
@@ -411,3 +426,89 @@ def test_the_card_of_a_checked_suggestion_has_its_scores_and_its_control(opened,
     assert "| profanity | 0.5 (0.4 to 0.6) | 0.1 (0 to 0.2) | 0.5 (0.4 to 0.6) |" in card and "confirmed" in card
     other = export_edit(model, suggested, replace(WHOLE, rank=1), tmp_path / "other").folder
     assert "Not evaluated" in (other / "README.md").read_text(), "another edit than the one that was checked"
+
+
+def evaluate_briefly(model: OpenModel, study: Study, plan: EditPlan, folder: Path) -> dict:
+    (folder / "prompts.txt").write_text("\n".join(sentence[:20] for sentence in SENTENCES))
+    (folder / "neutral.txt").write_text("\n".join(SENTENCES))
+    measure = EvaluationPlan(
+        ("profanity", "mass", "perplexity", "drift", "distinct"),
+        str(folder / "prompts.txt"),
+        sampling=SamplingPlan(max_new_tokens=4),
+        neutral=TextSpec(str(folder / "neutral.txt")),
+        controls=1,
+        resamples=100,
+    )
+    return json.loads(write_json(record_evaluation(evaluate(model, study, plan, measure))))
+
+
+def test_the_card_of_an_evaluated_edit_has_its_table_its_controls_and_what_got_worse(opened, tmp_path):
+    from huggingface_hub import ModelCard
+
+    _, model, study = opened("llama")
+    record = evaluate_briefly(model, study, WHOLE, tmp_path)
+    measured = Enclosed(record, licence="apache-2.0")
+    folder = export_edit(model, study, WHOLE, tmp_path / "edit", enclosed=measured).folder
+    card = ModelCard.load(folder / "README.md")
+    kept = record["scorers"]["perplexity"]
+    assert f"{kept['before']['mean']:.4g} ({kept['before']['low']:.4g} to" in card.text
+    assert "random subspaces matched in KL" in card.text and "Not evaluated" not in card.text
+    assert "What got worse, beyond chance: " in card.text and "Perplexity of neutral text (+" in card.text
+    assert card.data.license == "apache-2.0"
+    results = {(each.metric_type, each.metric_name.rpartition(", ")[2]): each for each in card.data.eval_results}
+    assert results["perplexity", "edited"].metric_value == pytest.approx(kept["after"]["mean"], abs=1e-5)
+    assert results["perplexity", "base"].metric_value == pytest.approx(kept["before"]["mean"], abs=1e-5)
+    assert ("drift", "base") not in results and ("drift", "edited") in results
+    kept_file = json.loads((folder / EVALUATION).read_text())
+    assert kept_file["plan"]["prompts"] == "prompts.txt" and kept_file["model"]["name"] == "llama"
+    assert all(claim.holds for claim in verify_export(folder, model))
+
+
+def test_an_evaluation_of_another_edit_or_model_is_no_evaluation_of_this_one(opened, tmp_path):
+    _, model, study = opened("llama")
+    record = evaluate_briefly(model, study, WHOLE, tmp_path)
+    with pytest.raises(InputError, match="of another edit.*rank 2.*rank 1"):
+        export_edit(model, study, replace(WHOLE, rank=1), tmp_path / "edit", enclosed=Enclosed(record))
+    other = {**record, "model": {**record["model"], "weights_hash": "sha256:other"}}
+    with pytest.raises(InputError, match="of another model"):
+        export_edit(model, study, WHOLE, tmp_path / "edit", enclosed=Enclosed(other))
+    assert not (tmp_path / "edit").exists()
+
+
+def test_an_evaluation_comes_back_from_its_record_as_it_was(opened, tmp_path):
+    _, model, study = opened("llama")
+    measure = EvaluationPlan(("perplexity", "drift"), neutral=TextSpec(limit=3), controls=2, resamples=100)
+    found = evaluate(model, study, WHOLE, measure)
+    again = read_evaluation(json.loads(write_json(record_evaluation(found))))
+    assert again.edit == found.edit and again.plan == found.plan and again.sources == found.sources
+    for one, other in zip(again.scores, found.scores, strict=True):
+        assert (one.name, one.title, one.range, one.unit, one.kind) == (
+            other.name, other.title, other.range, other.unit, other.kind,
+        )  # fmt: skip
+        assert one.effect == other.effect
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"model": 3}', "[" * 100_000, '{"model": {"name": "a"}}'])
+def test_a_file_that_holds_no_evaluation_is_one_sentence(tmp_path, content):
+    (tmp_path / "evaluation.json").write_text(content)
+    with pytest.raises(InputError, match="holds no evaluation"):
+        load_evaluation(tmp_path / "evaluation.json")
+    with pytest.raises(InputError, match="is no file"):
+        load_evaluation(tmp_path / "nothing.json")
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"format": 9}', '{"format": 1}', "[" * 100_000])
+def test_a_broken_recipe_is_one_sentence(adapter, content):
+    folder, _ = adapter
+    recipe = read_recipe(folder / RECIPE)
+    assert recipe.edit == WHOLE and recipe.fit.keep == 4 and recipe.fit.pairs.source == "pairs.jsonl"
+    (folder / RECIPE).write_text(content)
+    with pytest.raises(InputError, match="reproduce.json (cannot be used|is broken)"):
+        read_recipe(folder / RECIPE)
+
+
+def test_what_is_written_can_be_read_by_others(adapter):
+    """A temporary folder and safetensors keep files to their owner; a model server is often somebody else."""
+    folder, _ = adapter
+    assert {oct(path.stat().st_mode & 0o777) for path in folder.iterdir()} == {"0o644"}
+    assert oct(folder.stat().st_mode & 0o777) == "0o755"

@@ -1,5 +1,6 @@
 """The dashboard without a browser, on a tiny model: what a page's script draws and what its widgets do."""
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -10,8 +11,19 @@ import pytest
 from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
+from detox_engine.disk import write_json
+from detox_engine.model.load import OpenModel, load_model
+from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.evaluation import EvaluationPlan
+from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.sampling import SamplingPlan
+from detox_engine.plans.sources import ModelSpec, PairSpec, TextSpec
+from detox_engine.scoring.evaluation import evaluate
+from detox_engine.scoring.records import record_evaluation
+from detox_engine.study.fit import fit_study
+from detox_engine.study.study import Study
 from pages.navigation import PICKS
-from tests.models import save_tiny_model
+from tests.models import SENTENCES, save_tiny_model
 from ui.session.view import hold
 
 hold(PICKS)
@@ -21,6 +33,8 @@ manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_componen
 APP = Path(__file__).parents[2] / "pages" / "navigation.py"
 LIMIT = 40
 """Pairs in a test's study."""
+EDIT = EditPlan((0, 1, 2), 1, method="mean-difference", strength=1.2)
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +50,38 @@ def finished_workers():
     for thread in threading.enumerate():
         if thread.name.endswith(" job"):
             thread.join(60)
+
+
+@pytest.fixture(scope="package")
+def fitted(tiny_folder, tmp_path_factory) -> tuple[OpenModel, Study]:
+    """A model and a study of pairs that somebody else wrote."""
+    pairs = [
+        {"prompt": HOSTILE, "toxic": f"you idiot number {number}", "civil": f"my friend number {number}"}
+        for number in range(12)
+    ]
+    file = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    file.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    model = load_model(ModelSpec(tiny_folder, device="cpu"))
+    return model, fit_study(model, FitPlan(PairSpec(str(file)), keep=3))
+
+
+@pytest.fixture(scope="package")
+def record(fitted, tmp_path_factory) -> dict:
+    """The evaluation of `EDIT`, as its file has it."""
+    model, study = fitted
+    folder = tmp_path_factory.mktemp("texts")
+    prompts = [{"prompt": f"{HOSTILE} {number} What an idiot"} for number in range(4)]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts))
+    (folder / "neutral.txt").write_text("\n".join(SENTENCES[:4]))
+    plan = EvaluationPlan(
+        ("profanity", "mass", "perplexity"),
+        str(folder / "prompts.jsonl"),
+        sampling=SamplingPlan(max_new_tokens=5),
+        neutral=TextSpec(str(folder / "neutral.txt")),
+        controls=1,
+        resamples=100,
+    )
+    return json.loads(write_json(record_evaluation(evaluate(model, study, EDIT, plan))))
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +110,7 @@ def run_until(session: AppTest, condition: Callable[[AppTest], bool], seconds: f
 
 def texts(session: AppTest) -> str:
     """Everything the page says, in one string; HTML as it was sent."""
-    kinds = ("title", "subheader", "markdown", "caption", "error", "warning", "info", "html")
+    kinds = ("title", "subheader", "markdown", "caption", "error", "warning", "info", "success", "html")
     return "\n".join(
         str(getattr(element, "value", "") or element.proto.body) for kind in kinds for element in session.get(kind)
     )
