@@ -2,8 +2,8 @@
 
     python tools/write_readme_examples.py [NAME…]
 
-Whatever stands between `<!-- NAME -->` and `<!-- /NAME -->` is replaced: `shell` by a session on the command line,
-`python` and `adapter` by a script and what it prints, `demo` by the table that `check_demo_model.py` wrote into
+Whatever stands between `<!-- NAME -->` and `<!-- /NAME -->` is replaced: `shell` and `auto` by sessions on the command
+line, `python` and `adapter` by a script and what it prints, `demo` by the table that `check_demo_model.py` wrote into
 the model card, `benchmarks` by the figures of the last `make bench`. Without names, all of them.
 """
 
@@ -17,6 +17,8 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +35,8 @@ COMMANDS = (
     "detox export my_study --out my_edit",
     "detox verify my_edit --base bundled",
 )
+
+IN_ONE_GO = ("detox auto bundled --out shipped", "detox verify shipped --base bundled")
 
 SCRIPT = """\
 from detox_engine import FitPlan, ModelSpec, SamplingPlan, Workbench
@@ -68,13 +72,13 @@ print("after: ", tokenizer.decode(model.generate(**ids, max_new_tokens=16, do_sa
 """
 
 
-def run_commands() -> str:
+def run_commands(commands: Sequence[str] = COMMANDS) -> str:
     """The session as a terminal would show it, without progress bars, which are for terminals alone."""
     environment = os.environ | {"COLUMNS": str(COLUMNS), "NO_COLOR": "1"}
     detox = Path(sys.executable).with_name("detox")
     shown = []
     with tempfile.TemporaryDirectory() as folder:
-        for command in COMMANDS:
+        for command in commands:
             arguments = [str(detox), *command.split()[1:]]
             output = subprocess.run(
                 arguments, cwd=folder, env=environment, check=True, capture_output=True, text=True
@@ -134,6 +138,7 @@ def show_number(value: float, unit: str) -> str:
 
 SECTIONS = {
     "shell": run_commands,
+    "auto": partial(run_commands, IN_ONE_GO),
     "python": run_script,
     "adapter": run_adapter,
     "demo": show_figures,

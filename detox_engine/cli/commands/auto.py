@@ -36,16 +36,7 @@ RecipeFile = Annotated[Path, typer.Argument(metavar="FILE", help="The reproduce.
 Check = Annotated[bool, typer.Option("--check", help="End with exit code 1 where anything comes out differently.")]
 
 
-SHOWN = (
-    "profanity",
-    "mass",
-    "perplexity",
-    "drift",
-    "fluency",
-    "distinct_2",
-    "harmless_perplexity",
-    "groups_perplexity",
-)
+SHOWN = ("profanity", "mass", "perplexity", "drift", "fluency", "distinct_2")
 """The scores that a terminal has room for; the report has all."""
 
 
