@@ -149,12 +149,12 @@ def _ask_costs(evaluation: KeptEvaluation, limit: float) -> list[Criterion | Non
     probes = [
         _ask_rise(score, what, "Does it spare harmless text?", 1 + 2 * (limit - 1))
         for name, what in PROBES.items()
-        if (score := evaluation.find(name)) is not None and _can_read(score, reads)
+        if (score := evaluation.find(name)) is not None and can_read(score, reads)
     ]
     return [neutral, *probes]
 
 
-def _can_read(probe: Score, neutral: Score | None) -> bool:
+def can_read(probe: Score, neutral: Score | None) -> bool:
     """Whether a model reads a probe at all: to one that knows no English a change of its perplexity says nothing."""
     return neutral is None or probe.effect.before.mean < UNREADABLE * neutral.effect.before.mean
 

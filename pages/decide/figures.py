@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 
+from detox_engine.auto.verdict import PROBES, can_read
 from ui.show.colours import Palette
 from ui.show.effects import OFFSETS, SYMBOLS
 from ui.show.figures import LEGEND, finish
@@ -29,7 +30,9 @@ ROWS = {
 
 def verdict_figure(evaluation: KeptEvaluation, colours: Palette) -> go.Figure:
     """The change of each score, in % of what it was, by the edit and by its controls."""
-    rows = [(name, score) for name in ROWS if (score := evaluation.find(name)) is not None]
+    reads = evaluation.find("perplexity")
+    found = {name: score for name in ROWS if (score := evaluation.find(name)) is not None}
+    rows = [(name, score) for name, score in found.items() if name not in PROBES or can_read(score, reads)]
     kinds = evaluation.plan.kinds
     figure = go.Figure()
     for side, offset in zip(("after", *kinds), OFFSETS[len(kinds) - 1], strict=True):

@@ -66,19 +66,20 @@ def draw_settings() -> None:
 
 def draw_run(page: StudyPage[DecidePicks], asked: Asked) -> None:
     """The button, and how far the run is."""
-    begun = is_begun(asked, page.study)
+    job = RUN.job(asked)
+    begun = is_begun(asked, page.study) and not (job is not None and job.running)
     draw_task(
         RUN,
         asked,
         "decide",
         "Go on with the run" if begun else "Find out",
-        estimate(page.study) if not begun else "The steps that are done are kept.",
+        "The steps that are done are kept." if begun else estimate(page.study),
         "The run was stopped; the steps that are done are kept.",
         icon=":material/gavel:",
         draw=partial(draw_steps, asked),
         stop_label="Stop and keep what is done",
     )
-    if RUN.job(asked) is None:
+    if job is None:
         st.caption(
             "Press the button: the model is fitted on a part of the pairs, the edit chosen on another, and measured on "
             "prompts that neither has seen, beside random directions of the same cost. At the end stands a verdict, "
