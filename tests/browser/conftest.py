@@ -70,7 +70,7 @@ class FirstVisit(NamedTuple):
 def first_visit(chromium, tabs, tmp_path_factory) -> Iterator[FirstVisit]:
     """A dashboard of its own, on this machine alone, visited once; all journeys share it."""
     with run_server(tmp_path_factory.mktemp("server")) as address:
-        page = chromium.new_context().new_page()
+        page = new_tab(chromium)
         page.goto(f"{address}/spectrum?layers=2-4")
         heading = page.locator("h1").first
         heading.wait_for(state="attached", timeout=1000 * SECONDS)
@@ -132,6 +132,22 @@ def tabs() -> list[Page]:
     return []
 
 
+STILL = """
+document.addEventListener("DOMContentLoaded", () => {
+    const still = document.createElement("style");
+    still.textContent = "*, *::before, *::after { animation: none !important; transition: none !important; }";
+    document.head.append(still);
+});
+"""
+"""Without a graphics card a browser draws every frame of a moving sign on the processor."""
+
+
+def new_tab(chromium: Browser) -> Page:
+    page = chromium.new_context(reduced_motion="reduce").new_page()
+    page.add_init_script(STILL)
+    return page
+
+
 FAILED = pytest.StashKey[bool]()
 
 
@@ -155,7 +171,7 @@ def open_page(request, chromium, tabs, server, foreign_requests):
             foreign_requests.append(asked.url)
 
     def open_one(path: str = "/", width: int = 1440, height: int = 900) -> Page:
-        page = tabs.pop() if tabs else chromium.new_context().new_page()
+        page = tabs.pop() if tabs else new_tab(chromium)
         pages.append(page)
         page.set_viewport_size({"width": width, "height": height})
         page.set_default_timeout(1000 * SECONDS)
