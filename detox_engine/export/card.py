@@ -268,6 +268,7 @@ def _tell_loading(form: ExportForm, loading: Loading, name: str) -> str:
         f"tokenizer = AutoTokenizer.from_pretrained({loading.given})\n```\n\n"
         f"{loading.note}vLLM: `vllm serve {loading.name} --enable-lora --lora-modules detox={name}`. "
         f"lm-evaluation-harness: `--model_args pretrained={loading.name},peft={name}`.\n\n"
+        "llama.cpp takes it as a file of its own: `detox export STUDY --as gguf-adapter`.\n\n"
         "The strength is a dial: `lora_alpha` in adapter_config.json scales the whole edit, so that half of it is half "
         "of the edit."
     )

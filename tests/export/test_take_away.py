@@ -360,7 +360,7 @@ for life in range(20):
             number += 1
             form = ("adapter", "model")[number % 2]
             export_edit(model, study, study.suggested_edit, folder / "out" / f"{life}-{number}", form)
-    time.sleep(moments.uniform(0.02, 0.3))
+    time.sleep(moments.uniform(0.02, 0.15))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
 """
@@ -391,22 +391,45 @@ def test_a_header_is_left_as_it_is(opened, tmp_path):
         assert (base / name).stat().st_size == (folder / name).stat().st_size
 
 
-def test_lm_eval_gets_the_same_from_the_adapter_and_the_model(opened, tmp_path):
-    from lm_eval.api.instance import Instance
-    from lm_eval.models.huggingface import HFLM
+PERPLEXITY = """
+task: local_perplexity
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    test: {data}
+test_split: test
+output_type: loglikelihood_rolling
+doc_to_text: ""
+doc_to_target: "{{{{text}}}}"
+metric_list:
+  - metric: word_perplexity
+    aggregation: weighted_perplexity
+    higher_is_better: false
+"""
+
+
+def test_lm_eval_gets_the_same_perplexity_of_a_local_task_from_the_adapter_and_the_model(opened, tmp_path):
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
 
     base, model, study = opened("llama")
     adapter = export_edit(model, study, WHOLE, tmp_path / "adapter").folder
     whole = export_edit(model, study, WHOLE, tmp_path / "model", "model").folder
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in SENTENCES))
+    (tmp_path / "tasks" / "local.yaml").write_text(PERPLEXITY.format(data=tmp_path / "texts.jsonl"))
+    manager = TaskManager(include_path=str(tmp_path / "tasks"), include_defaults=False)
 
-    def read(**given: str) -> list[float]:
-        harness = HFLM(device="cpu", batch_size=1, dtype="float32", **given)
-        asked = [Instance("loglikelihood_rolling", {}, (text,), number) for number, text in enumerate(SENTENCES[:3])]
-        return harness.loglikelihood_rolling(asked, disable_tqdm=True)
+    def measure(**given: str) -> float:
+        asked = {**given, "dtype": "float32"}
+        found = simple_evaluate(
+            "hf", asked, ["local_perplexity"], device="cpu", batch_size=1, task_manager=manager, bootstrap_iters=0
+        )
+        return found["results"]["local_perplexity"]["word_perplexity,none"]
 
-    ours = read(pretrained=str(base), peft=str(adapter))
-    assert ours == pytest.approx(read(pretrained=str(whole)), rel=1e-5)
-    assert ours != pytest.approx(read(pretrained=str(base)), rel=1e-3)
+    ours = measure(pretrained=str(base), peft=str(adapter))
+    assert ours == pytest.approx(measure(pretrained=str(whole)), rel=1e-5)
+    assert ours != pytest.approx(measure(pretrained=str(base)), rel=1e-3)
 
 
 def test_a_base_from_the_hub_is_that_of_the_commit_that_was_loaded(opened, monkeypatch):

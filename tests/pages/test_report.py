@@ -1,11 +1,8 @@
 """The report is one file that needs no network, says what was measured, and shows no toxic word unasked."""
 
 import re
-import subprocess
-import sys
 from dataclasses import asdict, replace
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +10,7 @@ from detox_engine.disk import write_json
 from detox_engine.errors import InputError
 from detox_engine.estimates import Estimate
 from detox_engine.export.report import Told, read_for_report, write_report
-from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.edit import EditPlan, record_edit
 from detox_engine.plans.evaluation import EvaluationPlan, SweepPlan
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import TextSpec
@@ -21,6 +18,7 @@ from detox_engine.scoring.records import read_evaluation
 from detox_engine.scoring.sweep import run_sweep
 from detox_engine.study.study import Study
 from detox_engine.study.suggestion import Suggestion, Tried
+from pages.report.__main__ import main
 from pages.report.document import draw_report
 from pages.report.told import Shown, read_readings
 from tests.models import SENTENCES
@@ -143,14 +141,15 @@ def test_the_engine_has_it_drawn_in_a_process_of_its_own(fitted, record, tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "study"]
 
 
-def test_what_cannot_be_drawn_is_one_sentence(fitted, tmp_path):
+def test_what_cannot_be_drawn_is_one_sentence(fitted, tmp_path, capsys):
     _, study = fitted
     with pytest.raises(InputError, match="layer"):
         draw_report(study, Shown(EditPlan((99,), 1), "a model"))
     told = tmp_path / "told.json"
-    told.write_text(write_json(asdict(Told(EDIT, "a model")) | {"edit": None}))
-    drawn = subprocess.run(
-        [sys.executable, "-m", "pages.report", tmp_path / "nothing", told, tmp_path / "out.html"],
-        cwd=Path(__file__).parents[2], capture_output=True, text=True,
-    )  # fmt: skip
-    assert drawn.returncode == 2 and drawn.stderr.count("\n") == 1 and "is no study" in drawn.stderr
+    told.write_text(write_json(asdict(Told(EDIT, "a model")) | {"edit": record_edit(EDIT)}))
+    assert main(str(tmp_path / "nothing"), str(told), str(tmp_path / "out.html")) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "is no study" in said
+    study.save(tmp_path / "study")
+    assert main(str(tmp_path / "study"), str(told), str(tmp_path / "no" / "out.html")) == 2
+    assert "cannot be written" in capsys.readouterr().err

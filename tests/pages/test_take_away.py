@@ -8,7 +8,8 @@ import zipfile
 from typer.testing import CliRunner
 
 from detox_engine.cli.main import app as command_line
-from detox_engine.plans.commands import EXPORTED, STUDY
+from detox_engine.export import report
+from detox_engine.plans.commands import EXPORTED, REPORT, STUDY
 from tests.pages.conftest import fitted_app, run_until, texts
 
 PAGE = "take_away/page.py"
@@ -64,7 +65,9 @@ def test_the_commands_write_and_verify_what_the_page_shows(tiny_folder, tmp_path
     commands = [shlex.split(line) for code in session.code for line in code.value.splitlines() if line.strip()]
     assert [command[1] for command in commands] == ["fit", "export", "verify", "report"]
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(report, "write_report", lambda study, told, out, progress: out.write_text(told.model))
     for command in commands:
         done = CliRunner().invoke(command_line, command[1:])
         assert done.exit_code == 0, done.output
     assert (tmp_path / STUDY).is_dir() and (tmp_path / EXPORTED / "model.safetensors").is_file()
+    assert (tmp_path / REPORT).is_file()
