@@ -1,12 +1,15 @@
-"""Files and folders that are written whole or not at all, and records as JSON that every program reads."""
+"""Files and folders that are written whole or not at all, and records and tables that every program reads."""
 
+import csv
+import errno
 import hashlib
+import io
 import json
 import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,8 @@ def write_whole(file: Path, content: str | bytes) -> None:
     Raises:
         OSError: it cannot be written; what was there before stays as it is.
     """
+    if file.exists() and not file.is_file():
+        raise OSError(errno.EINVAL, "it is no regular file", str(file))
     handle, name = tempfile.mkstemp(prefix=".partial-", dir=file.parent)
     partial = Path(name)
     try:
@@ -56,6 +61,28 @@ def hash_file(file: Path) -> str:
     """
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def write_csv(heads: Sequence[str], rows: Iterable[Sequence[Any]], raw: bool = False) -> str:
+    """A table as comma-separated values; None is an empty cell.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe before it, unless it is wanted `raw`.
+    """
+    # The writer quotes a carriage return only where lines end with one; ours do not.
+    line, lines = io.StringIO(), []
+    writer = csv.writer(line, lineterminator="\r\n")
+    for row in ([*heads], *rows):
+        line.seek(line.truncate(0))
+        writer.writerow(row if raw else [_defuse(cell) for cell in row])
+        lines.append(line.getvalue().removesuffix("\r\n") + "\n")
+    return "".join(lines)
+
+
+def _defuse(cell: Any) -> Any:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULAS) else cell
 
 
 def write_json(record: Any) -> str:

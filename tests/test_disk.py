@@ -1,5 +1,8 @@
 """What is written is whole, or it is as if nothing had been written."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from detox_engine.disk import new_folder, write_whole
@@ -23,3 +26,18 @@ def test_a_folder_whose_filling_fails_leaves_nothing(tmp_path):
     with new_folder(folder) as partial:
         (partial / "whole").write_text("whole")
     assert [file.name for file in folder.iterdir()] == ["whole"] and list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "folder"])
+def test_what_is_no_regular_file_is_not_replaced(tmp_path, kind):
+    place = tmp_path / "there"
+    if kind == "device":
+        place = Path(os.devnull)
+    elif kind == "pipe":
+        os.mkfifo(place)
+    else:
+        place.mkdir()
+    mode = place.stat().st_mode
+    with pytest.raises(OSError, match="no regular file"):
+        write_whole(place, "content")
+    assert place.stat().st_mode == mode and len(list(tmp_path.iterdir())) == (kind != "device")

@@ -25,7 +25,15 @@ Command = Callable[..., None]
 StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder that “detox fit” wrote.")]
 Out = Annotated[Path, typer.Option("--out", help="New folder to write the study to.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
-Csv = Annotated[bool, typer.Option("--csv", help="Print comma-separated values instead of tables.")]
+Csv = Annotated[
+    bool,
+    typer.Option(
+        "--csv",
+        help="Print comma-separated values instead of tables; texts that a spreadsheet would run as a formula get an "
+        "apostrophe before them.",
+    ),
+]
+Raw = Annotated[bool, typer.Option("--raw", help="With --csv: leave all texts as they are.")]
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,10 @@
 """What commands print: tables for people, JSON and CSV for programs, progress and notes on standard error."""
 
-import csv
 import io
 import math
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from detox_engine.disk import write_json
+from detox_engine.disk import write_csv, write_json
 from detox_engine.errors import Progress as ProgressCallback
 from detox_engine.errors import ignore_progress
 from detox_engine.plans.edit import EditPlan, describe_edit
@@ -87,13 +86,11 @@ def tell_edit(plan: EditPlan, source: str) -> str:
     return f"Edit: {describe_edit(plan)}{f' ({source})' if source else ''}."
 
 
-def print_csv(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Write a table as comma-separated values, UTF-8 whatever the terminal's encoding; None is an empty cell."""
+def print_csv(heads: Sequence[str], rows: Iterable[Sequence[Any]], raw: bool = False) -> None:
+    """Write a table as comma-separated values, UTF-8 whatever the terminal's encoding; see `write_csv`."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(heads)
-    writer.writerows(rows)
+    sys.stdout.write(write_csv(heads, rows, raw))
 
 
 def show_estimate(estimate: "Estimate") -> str:

@@ -126,6 +126,10 @@ def find_layout(columns: Sequence[str], spec: PairSpec, shown: str) -> Layout | 
     return layout
 
 
+LONGEST_CELL = 1_000_000
+"""Characters of a text of a pair; a model reads a thousandth of that."""
+
+
 def check_text(value: Any, name: str) -> str:
     """`value` itself where it is a text that can be written as UTF-8; raises UnusableRow where not.
 
@@ -133,6 +137,8 @@ def check_text(value: Any, name: str) -> str:
     """
     if not isinstance(value, str):
         raise UnusableRow(f"“{name}” is null" if value is None else f"“{name}” is not text")
+    if len(value) > LONGEST_CELL:
+        raise UnusableRow(f"“{name}” is longer than {LONGEST_CELL:,} characters")
     if holds_half_character(value):
         raise UnusableRow(f"“{name}” holds half of a surrogate pair")
     return value

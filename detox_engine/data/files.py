@@ -16,6 +16,8 @@ from detox_engine.errors import InputError
 JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
 PEEKED_ROWS = 100
 STREAMED_ROWS = 20_000
+BATCH_ROWS = 16
+"""Rows of Parquet that are unpacked at a time: a file of a few bytes can hold a long text a thousand times."""
 
 
 def read_json_lines(lines: Lines) -> Iterator[Row]:
@@ -122,7 +124,7 @@ def open_parquet(path: Path, shown: str) -> Table:
     def read(needed: Sequence[str]) -> Iterator[Row]:
         number = 0
         try:
-            for batch in file.iter_batches(batch_size=1024, columns=list(needed)):
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(needed)):
                 for cells in batch.to_pylist():
                     number += 1
                     yield Row(number, cells, done=number)

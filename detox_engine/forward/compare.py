@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from detox_engine.edit.low_rank import LowRankEdit
-from detox_engine.errors import Progress, ignore_progress
+from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.forward.write import Prompt, Row, Scored, Written, encode_prompt, score_texts, write_rows
 from detox_engine.model.load import OpenModel
 from detox_engine.model.tokens import spell
@@ -58,6 +58,10 @@ def find_divergence(before: Sequence[int], after: Sequence[int]) -> int | None:
     return None if len(before) == len(after) else min(len(before), len(after))
 
 
+MOST_TOKENS = 200_000_000
+"""Tokens that one call writes at most: days on a laptop, hours on a graphics card."""
+
+
 def generate(
     model: OpenModel,
     prompts: Sequence[str],
@@ -78,6 +82,13 @@ def generate(
         InputError: a prompt is empty and the model has no token to start from, the context is too short for the
             asked length, one prompt alone does not fit into memory, or the model's scores are not numbers.
     """
+    wanted = len(prompts) * plan.samples * plan.max_new_tokens * len(edits)
+    if wanted > MOST_TOKENS:
+        raise InputError(
+            f"{len(prompts):,} prompts with {plan.samples:,} samples of {plan.max_new_tokens:,} tokens under "
+            f"{len(edits):,} edits are {wanted:,} tokens to write, and {MOST_TOKENS:,} are the most: take fewer "
+            "prompts, samples, tokens or controls."
+        )
     encoded = [encode_prompt(model, prompt, plan) for prompt in prompts]
     written = _write(model, encoded, edits, plan, progress)
 

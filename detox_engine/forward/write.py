@@ -57,10 +57,19 @@ class Scored(NamedTuple):
     edit: LowRankEdit | None
 
 
+CHARACTERS_A_TOKEN = 32
+"""Characters that a token of the context may stand for at most: words of a dozen are one token."""
+LONGEST_PROMPT = 32_768
+"""Tokens of a prompt for a model whose context is not known."""
+
+
 def encode_prompt(model: OpenModel, text: str, plan: SamplingPlan) -> Prompt:
     """The prompt's tokens, cut from the left where they and the new tokens would not fit into the context."""
     tokenizer = model.tokenizer
-    ids = list(tokenizer(text, verbose=False)["input_ids"])
+    # A tokenizer takes minutes and gigabytes for megabytes, of which a context holds the end.
+    most = CHARACTERS_A_TOKEN * (model.context or LONGEST_PROMPT)
+    ids = list(tokenizer(text[-most:], verbose=False)["input_ids"])
+    before = round(max(0, len(text) - most) * len(ids) / most)
     if not ids:
         start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
         if start is None:
@@ -77,7 +86,7 @@ def encode_prompt(model: OpenModel, text: str, plan: SamplingPlan) -> Prompt:
             f"{model.context} tokens: ask for {model.context - len(head) - 1} or fewer."
         )
     cut = max(0, len(ids) - room)
-    return Prompt(text, tuple(head + ids[len(head) + cut :]), cut)
+    return Prompt(text, tuple(head + ids[len(head) + cut :]), cut + before)
 
 
 def write_rows(

@@ -24,6 +24,10 @@ RANDOM = {"plain": "random subspaces", "matched": "random subspaces matched in K
 strength that moves predictions on neutral text as far as the edit does."""
 
 
+MOST_CONTROLS, MOST_RESAMPLES = 100, 100_000
+"""What a plan takes at most: more tells nothing more, and takes all memory."""
+
+
 @dataclass(frozen=True)
 class EvaluationPlan:
     """What an edit is measured with; before, after and control share all of it."""
@@ -80,6 +84,10 @@ class EvaluationPlan:
             )
         if self.control not in get_args(ControlChoice):
             raise InputError(f"A control is plain, matched or both, not “{self.control}”.")
+        if self.controls > MOST_CONTROLS:
+            raise InputError(f"Draw {MOST_CONTROLS} random subspaces of each kind at most, not {self.controls:,}.")
+        if self.resamples > MOST_RESAMPLES:
+            raise InputError(f"An interval takes {MOST_RESAMPLES:,} resamples at most, not {self.resamples:,}.")
         if self.resamples < 100:
             raise InputError(f"A 95 % interval needs 100 resamples or more, not {self.resamples}.")
         if self.limit_prompts is not None and self.limit_prompts < 1:

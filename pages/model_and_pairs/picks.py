@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.option import option
-from detox_engine.plans.sources import BUNDLED, SMOLLM2, ModelSpec, PairSpec, find_place
+from detox_engine.plans.sources import BUNDLED, SMOLLM2, ModelSpec, PairSpec, is_path
 from detox_engine.study.methods import methods
 from ui.session.picks import Picks, offered, part
 
@@ -51,8 +51,8 @@ class ChoicePicks(Picks):
         model, fit = view.model, view.fit
         name, source = model.name, fit.pairs.source
         at_hand = {BUNDLED: "bundled", SMOLLM2: "smollm2"}.get(name)
-        folder = "" if find_place(model) is None else name
-        file = source if Path(source).expanduser().is_file() else ""
+        folder = name if is_path(name) else ""
+        file = source if is_path(source) else ""
         return ChoicePicks(
             begun=True,
             model_from=at_hand or ("folder" if folder else "hub"),
@@ -73,7 +73,7 @@ class ChoicePicks(Picks):
         """None while its name is missing."""
         if self.model_from == "hub":
             return None if self.model.name == BUNDLED else self.model
-        name = {"bundled": BUNDLED, "smollm2": SMOLLM2, "folder": self.folder}[self.model_from]
+        name = {"bundled": BUNDLED, "smollm2": SMOLLM2, "folder": _make_whole(self.folder)}[self.model_from]
         return replace(self.model, name=name, revision=None) if name else None
 
     def hub_pairs(self) -> PairSpec | None:
@@ -87,3 +87,8 @@ class ChoicePicks(Picks):
         """The plan to fit those pairs with, as many as are to be drawn of them."""
         drawn = replace(pairs, limit=self.fit.pairs.limit, seed=self.fit.pairs.seed)
         return replace(self.fit, pairs=drawn).with_options(self.method_options)
+
+
+def _make_whole(folder: str) -> str:
+    """A path from the root, so that its looks tell it from an id on the Hub; nothing is looked up."""
+    return str(Path.cwd() / folder) if folder and not folder.startswith("~") else folder

@@ -284,6 +284,7 @@ OPTIONS = {
     "--classifier-label": (ClassifierOptions, "classifier_label"),
     "--tasks": (CapabilityOptions, "tasks"),
     "--limit-tasks": (CapabilityOptions, "limit_tasks"),
+    "--task-files": (CapabilityOptions, "task_files"),
     "--control": (EvaluationPlan, "control"),
     "--controls": (EvaluationPlan, "controls"),
     "--control-seed": (EvaluationPlan, "seed"),

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import tracemalloc
 from pathlib import Path
 
@@ -11,9 +12,9 @@ from datasets.exceptions import DatasetNotFoundError
 from detox_engine.data.columns import Pair
 from detox_engine.data.files import STREAMED_ROWS
 from detox_engine.data.pairs import PairSet, read_columns, read_pairs
-from detox_engine.data.stream import hash_pairs
+from detox_engine.data.stream import hash_pairs, open_pairs
 from detox_engine.errors import InputError
-from detox_engine.plans.sources import PairSpec
+from detox_engine.plans.sources import ModelSpec, PairSpec, find_place
 
 NO_BUNDLE = Path("no-bundled-pairs")
 GOOD = [
@@ -618,3 +619,37 @@ def test_a_missing_file_in_a_folder_that_exists_is_not_sought_on_the_hub(tmp_pat
     for name in ("data/pairs", "elsewhere/pairs.jsonl", "./owner/name"):
         assert "There is no file" in refusal(name)
     assert calls == []
+
+
+def test_a_small_parquet_file_of_long_texts_takes_little_memory(tmp_path):
+    """A text of half a million characters, a thousand times, is a file of a few kilobytes."""
+    import pyarrow
+    import pyarrow.parquet
+
+    long = pyarrow.array(["a" * 500_000]).dictionary_encode()
+    column = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 1000, pyarrow.int32()), long.dictionary)
+    file = tmp_path / "long.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"toxic": column.cast(pyarrow.string()), "civil": ["b"] * 1000}), file)
+    assert file.stat().st_size < 100_000
+    pool = pyarrow.default_memory_pool()
+    before, rows = pool.bytes_allocated(), 0
+    for _ in open_pairs(PairSpec(str(file)), file):
+        rows += 1
+        assert pool.bytes_allocated() - before < 100_000_000
+    assert rows == 1000
+
+
+def test_a_text_of_megabytes_is_no_pair(tmp_path):
+    rows = [{"toxic": "a" * 1_000_001, "civil": "b"}, {"toxic": "c", "civil": "d"}, {"toxic": "e", "civil": "f"}]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_pairs(PairSpec(str(tmp_path / "x.jsonl")), tmp_path)
+    assert len(found.pairs) == 2 and "longer than 1,000,000 characters" in found.warnings[0]
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/x.csv", "a" * 3000, "a\0b.csv", "/dev/null", "fifo.csv"])
+def test_a_name_of_no_regular_file_is_one_sentence_at_once(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo(tmp_path / "fifo.csv")
+    with pytest.raises(InputError, match="no file|cannot be opened"):
+        read_pairs(PairSpec(name), tmp_path)
+    assert find_place(ModelSpec(name)) in (None, Path(name))

@@ -361,3 +361,29 @@ def test_nothing_to_write_is_no_error() -> None:
 )
 def test_the_first_divergence_counts_an_early_end(before, after, expected) -> None:
     assert find_divergence(before, after) == expected
+
+
+def test_a_prompt_of_megabytes_is_cut_before_it_is_tokenized(monkeypatch):
+    model = wrap("gpt2")
+    seen = []
+    own = model.tokenizer.__class__.__call__
+
+    def watch(self, text, **settings):
+        seen.append(len(text))
+        return own(self, text, **settings)
+
+    monkeypatch.setattr(model.tokenizer.__class__, "__call__", watch)
+    words = "What a fair day. " * 1_200_000
+    plan = SamplingPlan(max_new_tokens=4)
+    found = encode_prompt(model, words, plan)
+    assert max(seen) <= write.CHARACTERS_A_TOKEN * CONTEXT and len(found.ids) == CONTEXT - 4
+    short = encode_prompt(model, words[-2000:], plan)
+    assert found.ids == short.ids
+    whole = len(words) / 2000 * (short.cut + len(short.ids))
+    assert found.cut == pytest.approx(whole, rel=0.01)
+
+
+def test_more_than_anybody_waits_for_is_one_sentence_at_once():
+    model = wrap("gpt2")
+    with pytest.raises(InputError, match="100,000 prompts with 100 samples of 1,024 tokens.*take fewer"):
+        generate(model, ["a"] * 100_000, [None], SamplingPlan(max_new_tokens=1024, samples=100))

@@ -1,6 +1,8 @@
 """The link of a view: what it holds, that it restores all of it, and that nothing in it can do harm."""
 
 from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
 
 import pytest
@@ -31,9 +33,12 @@ from pages.spectrum.picks import SpectrumPicks
 from pages.take_away.picks import TakeAwayPicks
 from pages.token_lens.picks import TokenLensPicks
 from pages.trade_offs.picks import TradeOffsPicks
+from ui.session import places
+from ui.session.folders import PATHS
 from ui.session.links import leaves_files_out, left_out, list_names, list_parts, read_link, write_address, write_link
 from ui.session.view import StudyKey, View
 from ui.widgets.evaluation import MeasurePicks
+from ui.widgets.uploads import store_upload
 
 WORDS = "Say «50% & more»\nto your #1 friend? \u05e9\u05dc\u05d5\u05dd \U0001f600 <b>"
 SAMPLING = SamplingPlan(7, 3, True, 0.65, 0.9, 11)
@@ -50,7 +55,17 @@ MEASURES = MeasurePicks(
 EVERYTHING = View(
     ModelSpec("owner/model", "v2", "cpu", "float32"),
     FitPlan(
-        PairSpec("a b&c.csv", "rude", "nice", "start", "en", "test", "v3", limit=30, seed=4),
+        PairSpec(
+            "owner/pairs",
+            "rude",
+            "nice",
+            "start",
+            "en",
+            "test",
+            "v3",
+            limit=30,
+            seed=4,
+        ),
         64,
         "last",
         12,
@@ -197,7 +212,7 @@ def values_of(leaf: Leaf) -> st.SearchStrategy:
     low, high = leaf.option.low, leaf.option.high
     if leaf.link in OF_A_FORM:
         return OF_A_FORM[leaf.link]
-    if leaf.path.endswith(("plan.prompts", "plan.neutral.source", "classifier.classifier")):
+    if leaf.path.endswith(("plan.prompts", "neutral.source", "pairs.source", "classifier.classifier")):
         return NAMES
     if leaf.path.endswith(("plan.scorers", "capability.tasks")):
         return st.lists(NAMES, unique=True).map(tuple)
@@ -267,6 +282,77 @@ def test_no_link_tells_where_a_file_lies_or_has_one_opened(tmp_path):
     view = View().put("evaluate.measures.prompts_from", "file").put("evaluate.measures.prompts_file", str(file))
     assert write_link(view) == {"evaluate_prompts_from": "file"}
     for part in ("prompts", "neutral", "classifier", "tasks"):
-        for path in (str(file), "../secret.txt", "pages/navigation.py"):
+        for path in (str(file), "../secret.txt", "pages/navigation.yml"):
             with pytest.raises(InputError, match=f"“evaluate_{part}”"):
                 read_link({f"evaluate_{part}": path})
+
+
+FILES = (
+    "/etc/passwd",
+    "~root/x.csv",
+    "../x.csv",
+    "data/x.csv",
+    "a/b/c",
+    "x.parquet",
+    "C:\\x",
+    "x\0y",
+    "./x",
+    "." * 3000,
+)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_link_names_no_file_and_nothing_of_this_machine_is_looked_up(name, monkeypatch):
+    looked = []
+    for ask in ("exists", "is_file", "is_dir", "stat", "open"):
+        monkeypatch.setattr(Path, ask, lambda self, *given, **more: looked.append(str(self)))
+    for part in ("pairs", "evaluate_prompts", "evaluate_neutral"):
+        with pytest.raises(InputError, match="names no files of a machine"):
+            read_link({part: name})
+    assert looked == []
+
+
+def test_a_link_names_an_upload_by_its_content_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    file = store_upload("mine & yours.csv", b"toxic,civil\na,b\n")
+    view = View().put("fit.pairs.source", str(file))
+    link = write_link(view)
+    assert link == {"pairs": f"upload:{sha256(file.read_bytes()).hexdigest()}/mine _ yours.csv"}
+    assert read_link(link) == view and str(tmp_path) not in str(link)
+    for told in ("upload:abc/x.csv", f"upload:{'a' * 64}/../x.csv", f"upload:{'a' * 64}/a/b.csv", "upload:"):
+        with pytest.raises(InputError):
+            read_link({"pairs": told})
+
+
+def test_folders_of_a_server_that_others_reach_are_switched_off(monkeypatch):
+    assert read_link({"model": "/a/model"}).model.name == "/a/model"
+    monkeypatch.setattr(places, "LOCAL", frozenset())
+    with pytest.raises(InputError, match="switched off"):
+        read_link({"model": "/a/model"})
+    assert write_link(View().put("model.name", "/a/model")) == {}
+    assert read_link({"model": "openai-community/gpt2"}).model.name == "openai-community/gpt2"
+    own = replace(MEASURES, prompts_from="bundled", neutral_from="bundled", options=MEASURES.options | {
+        "classifier": ClassifierOptions("/a/folder", "rude")
+    }, plan=replace(MEASURES.plan, scorers=("classifier",)))  # fmt: skip
+    with pytest.raises(InputError, match="switched off"):
+        own.complete()
+    monkeypatch.setenv(PATHS, "on")
+    assert read_link({"model": "/a/model"}).model.name == "/a/model" and own.complete()
+
+
+@given(st.dictionaries(st.sampled_from(sorted(list_names())), st.text(max_size=400), max_size=6))
+@settings(deadline=None, max_examples=300)
+def test_any_link_is_a_view_or_one_sentence(parameters):
+    try:
+        view = read_link(parameters)
+    except InputError as error:
+        assert "\n" not in str(error) and len(str(error)) < 1200
+    else:
+        assert read_link(write_link(view)) == view
+
+
+@pytest.mark.parametrize("part", ["layers", "rank", "off", "limit", "layer", "direction", "luck", "strength"])
+@pytest.mark.parametrize("text", ["9" * 5000, "-" + "9" * 5000, "1e" + "9" * 500, "0-" + "9" * 5000])
+def test_numbers_of_thousands_of_digits_are_one_sentence(part, text):
+    with pytest.raises(InputError, match="could not be restored"):
+        read_link({part: text})

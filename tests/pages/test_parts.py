@@ -1,5 +1,9 @@
 """What the pages are made of: escaping and blurring, links, jobs, uploads, charts."""
 
+import csv
+import errno
+import io
+import os
 import threading
 import time
 from dataclasses import replace
@@ -8,17 +12,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from detox_engine.errors import InputError
+from detox_engine.errors import Cancelled, InputError
 from detox_engine.estimates import Estimate
 from detox_engine.plans.edit import EditPlan
 from detox_engine.study.suggestion import Change, Check, Suggestion
 from pages.model_and_pairs.strip import steps_of_job, strip_html
 from pages.spectrum.figures import heatmap_figure, scaled, spectrum_figure, stability_figure
-from ui.session.folders import without_folder
+from ui.session.folders import uploads_folder, without_folder
 from ui.show.colours import DARK, LIGHT, palette
-from ui.widgets.uploads import store_upload
+from ui.show.downloads import write_csv
+from ui.widgets.uploads import prune, store_upload
 from ui.words import rude_words, text
 from ui.words.verdicts import tell_evidence, tell_suggestion
+from ui.work import jobs
 from ui.work.jobs import Job
 
 HOSTILE = '<script>alert(1)</script> & "quoted" \u202e\x00 you idiot'
@@ -240,3 +246,56 @@ def test_a_suggestion_is_told_with_its_status_and_what_it_rests_on():
     sides = (Estimate(0.8, 0.7, 0.9, 64), Estimate(0.2, 0.1, 0.3, 64), Estimate(0.7, 0.6, 0.8, 64))
     told, why = tell(replace(untested, check=Check((Change("mass", *sides, down, down),), 64, 2, 2, 1.0, "")))
     assert told.startswith("Suggested, confirmed") and "the probability of rude words goes from 0.8" in why
+
+
+def test_old_uploads_and_the_oldest_of_too_many_are_taken_away(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    files = [store_upload(f"{number}.csv", bytes([number]) * 10) for number in range(4)]
+    for age, file in zip((40, 3, 2, 1), files, strict=True):
+        os.utime(file, (time.time() - 86_400 * age,) * 2)
+    prune(uploads_folder(), most_days=30)
+    assert [file.exists() for file in files] == [False, True, True, True] and not files[0].parent.exists()
+    prune(uploads_folder(), most_bytes=15)
+    assert [file.exists() for file in files] == [False, False, False, True]
+
+
+def test_an_upload_that_is_used_again_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    file = store_upload("x.csv", b"a")
+    os.utime(file, (0, 0))
+    assert store_upload("x.csv", b"a") == file and time.time() - file.stat().st_mtime < 60
+
+
+def test_a_full_disk_leaves_no_part_of_an_upload(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def refuse(handle, mode):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fdopen", refuse)
+    with pytest.raises(InputError, match="x.csv cannot be kept .No space left.*make room"):
+        store_upload("x.csv", b"a")
+    assert not [path for path in uploads_folder().rglob("*") if path.is_file()]
+
+
+def test_work_whose_session_is_gone_ends_a_while_later(monkeypatch):
+    monkeypatch.setattr(jobs, "FORSAKEN_SECONDS", 0.05)
+    watched = [True]
+    job = Job("long", None, lambda progress: None, is_watched=lambda: watched[0])
+    job._report("Working", 1, 9)
+    watched[0] = False
+    job._report("Working", 2, 9)
+    time.sleep(0.1)
+    with pytest.raises(Cancelled):
+        job._report("Working", 3, 9)
+    watched[0] = True
+    job._report("Working", 4, 9)
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@x", "\tx", "\rx"])
+def test_a_text_that_a_spreadsheet_would_run_gets_an_apostrophe(cell, monkeypatch):
+    monkeypatch.delenv("DETOX_RAW_CSV", raising=False)
+    read = list(csv.reader(io.StringIO(write_csv(("a", cell), [(cell, -1.5), ("plain", None)]), newline="")))
+    assert read == [["a", f"'{cell}"], [f"'{cell}", "-1.5"], ["plain", ""]]
+    monkeypatch.setenv("DETOX_RAW_CSV", "on")
+    assert list(csv.reader(io.StringIO(write_csv(("a",), [(cell,)]), newline="")))[1] == [cell]

@@ -19,7 +19,7 @@ def test_choices_of_the_same_are_equal_however_they_were_made():
 def test_a_record_of_a_plan_has_the_options_of_its_scorers_in_full():
     record = record_plan(EvaluationPlan(scorers=("capability", "drift"), limit_prompts=3))
     assert (record["scorers"], record["limit_prompts"]) == (["capability", "drift"], 3)
-    assert record["options"] == {"capability": {"tasks": TASKS, "limit_tasks": None}}
+    assert record["options"] == {"capability": {"tasks": TASKS, "limit_tasks": None, "task_files": False}}
 
 
 def test_options_stay_with_the_choice_that_they_belong_to():

@@ -159,3 +159,16 @@ def test_each_task_is_a_scorer_with_a_name(monkeypatch):
     plan = EvaluationPlan(scorers=(Choice("capability", CapabilityOptions((*TASKS, "tasks/own.yaml"), 5)),))
     names = [scorer.name for scorer in make_scorers(plan)]
     assert names == [f"capability_{task}" for task in TASKS] + ["capability_own"]
+
+
+def test_a_task_file_is_let_in_by_a_person_alone(trial, tmp_path):
+    """It can run Python of whoever wrote it."""
+    task = write_task(tmp_path, CHOICES, questions())
+
+    def make(**more: bool):
+        options = CapabilityOptions((task,), **more)
+        return make_scorers(EvaluationPlan(scorers=(Choice("capability", options),)))
+
+    with pytest.raises(InputError, match="can run Python.*--task-files"):
+        make()
+    assert len(make(task_files=True)) == 1

@@ -6,12 +6,14 @@ from itertools import pairwise
 import streamlit as st
 
 from detox_engine.plans.commands import as_text
+from ui.session.folders import without_folder
 from ui.show.downloads import blur_rude
 
 
 def draw_commands(commands: Sequence[Sequence[str]], note: str = "") -> None:
     """The expander with commands to copy."""
-    words = "\n".join(map(as_text, commands))
+    # An upload by its own name: where it lies is the server's business.
+    words = "\n".join(as_text([without_folder(word) for word in command]) for command in commands)
     with st.expander("The same from the command line", icon=":material/terminal:"), st.container(key="commands"):
         # Blurred or not, the button in its corner copies it in full. Only what people wrote can be rude: to ask for
         # the other words would hold up a first page until the scorer is loaded.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -12,9 +11,10 @@ from detox_engine.data.bundled import ASSETS
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.layers import format_layers
 from detox_engine.plans.option import sentence
-from detox_engine.plans.sources import find_place, name_model, name_pairs
+from detox_engine.plans.sources import is_path, name_model, name_pairs
 from detox_engine.study.methods import methods, title_of
 from ui.session import state
+from ui.session.folders import write_upload
 from ui.session.links import leaves_files_out, left_out, list_texts, write_address
 from ui.session.view import fitting_edit
 from ui.widgets.option import ask
@@ -157,10 +157,10 @@ def _draw_link() -> None:
             st.caption("A text that you wrote is too long for a link, so it is left out.")
         if leaves_files_out(state.view()):
             st.caption("Files that it is measured with are left out: whoever opens the link chooses their own.")
-        if find_place(state.view().model) is not None or Path(state.view().fit.pairs.source).is_file():
-            st.caption(
-                "The model or the pairs are files of this machine, so the link opens them on this machine alone."
-            )
+        if is_path(state.view().model.name):
+            st.caption("The model is a folder or file of this machine, so the link opens it on this machine alone.")
+        if write_upload(state.view().fit.pairs.source) is not None:
+            st.caption("The pairs are an upload: whoever has the link can look at it, as long as this server keeps it.")
 
 
 def _draw_running_fit() -> None:

@@ -5,7 +5,10 @@ import os
 import re
 from pathlib import Path
 
-_STORED = re.compile(r"\S*[\\/]uploads[\\/][0-9a-f]{16}[\\/]")
+_STORED = re.compile(r"\S*[\\/]uploads[\\/][0-9a-f]{64}[\\/]")
+_UPLOAD = re.compile(r"upload:([0-9a-f]{64})/([\w\- ][\w.\- ]{0,99})")
+PATHS = "DETOX_SERVER_PATHS"
+"""Set to `on`, it lets whoever reaches a server name folders and files of it."""
 
 
 def cache_folder() -> Path:
@@ -27,3 +30,18 @@ def uploads_folder() -> Path:
 def without_folder(sentence: str) -> str:
     """`sentence` with uploads called by their own names, not by where they are kept."""
     return _STORED.sub("", sentence)
+
+
+def write_upload(file: str) -> str | None:
+    """How a link names an upload: by the hash of its content and its own name; None for anything else."""
+    folder = Path(file).parent
+    if folder.parent != uploads_folder():
+        return None
+    told = f"upload:{folder.name}/{Path(file).name}"
+    return told if _UPLOAD.fullmatch(told) else None
+
+
+def read_upload(told: str) -> str | None:
+    """Where an upload lies that a link names, whether or not it does; None where it names none."""
+    found = _UPLOAD.fullmatch(told)
+    return None if found is None else str(uploads_folder() / found[1] / found[2])

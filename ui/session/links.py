@@ -6,18 +6,22 @@ A link comes from anyone: each part is checked as it is read, and its texts are 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
 from detox_engine.errors import InputError
 from detox_engine.plans.option import Leaf, leaves
+from detox_engine.plans.sources import is_path
+from ui.session.folders import read_upload, write_upload
 from ui.session.picks import WRITTEN
+from ui.session.places import check_names
 from ui.session.view import View
 
 MAY_BE_UPLOADS = tuple(f"measures.{name}" for name in ("prompts_from", "neutral_from"))
 """Parts that can say that a file was handed to the page: a link has no place for it."""
+LONGEST_NAME, LONGEST_REASON = 500, 300
+PAIRS, MODEL = "fit.pairs.source", "model.name"
 _PUBLIC = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 
 
@@ -44,9 +48,7 @@ def write_link(view: View) -> dict[str, str]:
     """The parameters that restore `view`; what is as on a first visit is left out, and so is what no link can hold."""
     first = {leaf.path: leaf.value for leaf in list_parts(View())}
     return {
-        leaf.link: leaf.write(leaf.value)
-        for leaf in list_parts(view)
-        if leaf.value != first[leaf.path] and _can_be_read(leaf)
+        leaf.link: _write(leaf) for leaf in list_parts(view) if leaf.value != first[leaf.path] and _can_be_read(leaf)
     }
 
 
@@ -82,7 +84,8 @@ def read_link(parameters: Mapping[str, str]) -> View:
             try:
                 view = view.put(leaf.path, _read(leaf, parameters[leaf.link]))
             except InputError as error:
-                reason = str(error).removesuffix(".")
+                reason = " ".join(str(error).split()).removesuffix(".")
+                reason = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}…"
                 name = leaf.link
                 raise InputError(f"The link could not be restored: its part “{name}” is wrong ({reason}).") from None
     return view
@@ -91,16 +94,37 @@ def read_link(parameters: Mapping[str, str]) -> View:
 def _can_be_read(leaf: Leaf) -> bool:
     """Whether a link that holds this part could be read."""
     try:
-        _read(leaf, leaf.write(leaf.value))
+        _read(leaf, _write(leaf))
     except InputError:
         return False
     return True
 
 
+def _write(leaf: Leaf) -> str:
+    """A part as a link has it: an upload by its content, not by where it lies."""
+    text = leaf.write(leaf.value)
+    return (write_upload(text) or text) if leaf.path == PAIRS else text
+
+
 def _read(leaf: Leaf, text: str) -> Any:
+    """A part as the view has it; nothing is looked up on this machine, since a link can be anybody's.
+
+    Raises:
+        InputError: it cannot be so, or names a file that no link may name.
+    """
     value = leaf.read(text)
-    if leaf.option.may_be_file:
-        for name in (value,) if isinstance(value, str) else value:
-            if not _PUBLIC.fullmatch(name) or Path(name).exists():
-                raise InputError(f"“{name}” is no name on the Hub")
+    if leaf.path == PAIRS:
+        return read_upload(value) or _check_public((value,)) or value
+    if leaf.path == MODEL:
+        if len(value) > LONGEST_NAME:
+            raise InputError(f"its name is longer than {LONGEST_NAME} characters")
+        check_names((value,))
+    elif leaf.option.may_be_file:
+        _check_public((value,) if isinstance(value, str) else value)
     return value
+
+
+def _check_public(names: Iterable[str]) -> None:
+    for name in names:
+        if not _PUBLIC.fullmatch(name) or is_path(name):
+            raise InputError(f"“{name[:80]}” is no name on the Hub, and a link names no files of a machine")

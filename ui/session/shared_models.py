@@ -17,6 +17,7 @@ import streamlit as st
 from detox_engine.errors import Progress, ignore_progress
 from detox_engine.plans.sources import BUNDLED, ModelSpec, find_place
 from ui.session import kept_study
+from ui.session.places import check_opened
 from ui.session.view import StudyKey
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class Shelf:
         if afresh and find_place(key.model) is not None:
             with self._lock:
                 self._workbenches.pop(key.model, None)
+        check_opened((key.model.name, key.fit.pairs.source))
         to_be_kept = kept_study.is_to_be_kept(key)
         with self._turn(key, progress):
             study = None if afresh else self.find_study(key)

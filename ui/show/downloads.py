@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import io
+import os
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,22 +11,21 @@ from typing import Any
 
 import streamlit as st
 
+from detox_engine import disk
 from ui.session import state
 from ui.words.rude_words import mask
 
 Table = tuple[Sequence[str], Iterable[Sequence[Any]]]
 """Heads and rows."""
 
+RAW = "DETOX_RAW_CSV"
+"""Set to `on`, it leaves texts in CSV files as they are, formulas too."""
 KINDS = {"csv": "text/csv", "json": "application/json", "txt": "text/plain"}
 
 
 def write_csv(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table as comma-separated values; None is an empty cell."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(heads)
-    writer.writerows(rows)
-    return out.getvalue()
+    """A table as comma-separated values, as spreadsheets can open it; see `disk.write_csv`."""
+    return disk.write_csv(heads, rows, raw=os.environ.get(RAW) == "on")
 
 
 def zip_folder(folder: Path, name: str) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
@@ -12,10 +12,12 @@ from detox_engine.data.files import READERS
 from detox_engine.errors import InputError
 from detox_engine.plans.choice import Choice
 from detox_engine.plans.evaluation import EvaluationPlan
+from detox_engine.plans.option import leaves
 from detox_engine.plans.sources import BUNDLED, TextSpec
 from detox_engine.scoring.scorers import choose, scorers
 from ui.session import state
 from ui.session.picks import Picks, offered, part, pick
+from ui.session.places import check_names
 from ui.show import notes
 from ui.widgets.option import ask, ask_all, ask_name
 from ui.widgets.sampling import pick_sampling, without_dice
@@ -57,8 +59,15 @@ class MeasurePicks(Picks):
             neutral = replace(neutral, column=self.plan.neutral.column)
         sampling = without_dice(self.plan.sampling)
         plan = replace(self.plan, prompts=prompts, neutral=neutral, sampling=sampling).with_options(self.options)
-        choose(plan)
+        check_names(_list_places(choose(plan).values()))
         return plan
+
+
+def _list_places(options: Iterable[Any]) -> Iterator[str]:
+    """What scorers' options name that can be a folder or a file of this machine."""
+    for leaf in (leaf for own in options for leaf in leaves(own)):
+        if leaf.option.may_be_file:
+            yield from (leaf.value,) if isinstance(leaf.value, str) else leaf.value or ()
 
 
 def _source(kind: Source, file: str, name: str) -> str | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.evaluation import EvaluationPlan
+from ui.session.places import check_opened
 from ui.session.view import Fitted
 from ui.work.tasks import Task, Tell
 
@@ -30,6 +31,7 @@ class Asked:
 def answer(bench: Workbench, study: Study, asked: Asked, progress: Progress, tell: Tell) -> Evaluation:
     from detox_engine.scoring.evaluation import evaluate
 
+    check_opened((asked.plan.prompts, asked.plan.neutral.source))
     return evaluate(bench.model, study, asked.edit, asked.plan, progress)
 
 

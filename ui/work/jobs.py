@@ -11,11 +11,16 @@ from threading import Event, Thread
 from typing import Any, Literal
 
 import streamlit as st
+from streamlit import runtime
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from detox_engine.errors import Cancelled, InputError, Progress
 
 POLL_SECONDS = 0.4
 """How often a page looks at a running job."""
+
+FORSAKEN_SECONDS = 600
+"""How long work goes on after its session has gone."""
 
 _JOBS = "jobs"
 
@@ -63,7 +68,11 @@ class Job:
     """The frozen specs that the work answers; tells a page whether the result is for what it shows."""
     work: Callable[[Progress], Any]
     snapshot: Snapshot = Snapshot()
+    is_watched: Callable[[], bool] = lambda: True
+    """Whether somebody is there who asked for it."""
     _stop: Event = field(default_factory=Event)
+    _left: float | None = None
+    """When that was first seen to be not so."""
 
     def start(self) -> None:
         Thread(target=self._run, name=f"{self.kind} job", daemon=True).start()
@@ -81,7 +90,7 @@ class Job:
         return self.running and self._stop.is_set()
 
     def _report(self, name: str, done: int, total: int) -> None:
-        if self._stop.is_set():
+        if self._stop.is_set() or self._is_forsaken():
             raise Cancelled
         now, stages = time.monotonic(), self.snapshot.stages
         if stages and stages[-1].name == name:
@@ -89,6 +98,14 @@ class Job:
         else:
             stages = (*_closed(stages, now), Stage(name, done, total, now))
         self.snapshot = replace(self.snapshot, stages=stages)
+
+    def _is_forsaken(self) -> bool:
+        """Whether the session that asked has been gone for a while, longer than a reload or a lost network takes."""
+        if self.is_watched():
+            self._left = None
+        elif self._left is None:
+            self._left = time.monotonic()
+        return self._left is not None and time.monotonic() - self._left > FORSAKEN_SECONDS
 
     def _run(self) -> None:
         outcome: dict[str, Any]
@@ -119,9 +136,18 @@ def start_job(kind: str, key: Any, work: Callable[[Progress], Any]) -> Job:
     jobs = st.session_state.setdefault(_JOBS, {})
     if kind in jobs:
         jobs[kind].stop()
-    jobs[kind] = Job(kind, key, work)
+    jobs[kind] = Job(kind, key, work, is_watched=_watch_session())
     jobs[kind].start()
     return jobs[kind]
+
+
+def _watch_session() -> Callable[[], bool]:
+    """Tells, from any thread, whether the browser of the session that calls is still there."""
+    context = get_script_run_ctx()
+    if context is None or not runtime.exists():
+        return lambda: True
+    server, session = runtime.get_instance(), context.session_id
+    return lambda: server.is_active_session(session)
 
 
 def find_job(kind: str) -> Job | None:

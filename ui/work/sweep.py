@@ -11,6 +11,7 @@ import streamlit as st
 
 from detox_engine.plans.evaluation import SweepPlan
 from ui.session.folders import cache_folder
+from ui.session.places import check_opened
 from ui.session.view import Fitted
 from ui.work import jobs
 from ui.work.jobs import Snapshot, Stage
@@ -37,6 +38,8 @@ class Asked:
 def answer(bench: Workbench, study: Study, asked: Asked, progress: Progress, tell: Tell) -> Sweep:
     """The grid, told as it grows; a part without a setting is no answer yet."""
     from detox_engine.scoring.sweep import run_sweep
+
+    check_opened((asked.plan.evaluation.prompts, asked.plan.evaluation.neutral.source))
 
     def grow(sweep: Sweep) -> None:
         if sweep.points:

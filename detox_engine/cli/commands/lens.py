@@ -11,6 +11,7 @@ from detox_engine.cli import output
 from detox_engine.cli.flags import (
     Csv,
     Json,
+    Raw,
     Said,
     StudyFolder,
     asks,
@@ -40,6 +41,7 @@ def lens(
     model: Said[StudyModel],
     as_json: Json = False,
     as_csv: Csv = False,
+    raw: Raw = False,
 ) -> None:
     """Show where in a text the directions light up: tokens by layers, before and after an edit."""
     check_format(as_json, as_csv)
@@ -59,7 +61,7 @@ def lens(
         output.print_note(f"The text was cut at its end: {found.text.cut} tokens were left out.")
     before, after = measure(found, read.rank, asked.direction)
     if as_csv:
-        return output.print_csv(TOKEN, list_tokens(found, before, after))
+        return output.print_csv(TOKEN, list_tokens(found, before, after), raw=raw)
     if not as_json:
         return output.show(lens_table(found, before, after))
     tokens = zip(found.text.ids, found.text.tokens, found.text.pieces, strict=True)

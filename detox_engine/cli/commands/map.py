@@ -12,6 +12,7 @@ from detox_engine.cli import output
 from detox_engine.cli.flags import (
     Csv,
     Json,
+    Raw,
     Said,
     StudyFolder,
     asks,
@@ -43,6 +44,7 @@ def show_map(
     ] = None,
     as_json: Json = False,
     as_csv: Csv = False,
+    raw: Raw = False,
 ) -> None:
     """Lay out a layer's texts in two dimensions, before and after an edit, and probe how well the sides part."""
     check_format(as_json, as_csv)
@@ -76,7 +78,7 @@ def show_map(
         enough = len(fitted.pairs) >= 2 * FOLDS
         probes = {name: probe_layer(layer, *sides) for name, sides in states.items()} if enough else {}
     if as_csv:
-        return output.print_csv(POINT, list_points(fitted, drawn, tuple(states)))
+        return output.print_csv(POINT, list_points(fitted, drawn, tuple(states)), raw=raw)
     if not as_json:
         return output.show(map_table(drawn, tuple(states), probes, settings.method))
     return output.print_json(

@@ -14,6 +14,7 @@ from detox_engine.cli import output
 from detox_engine.cli.flags import (
     Csv,
     Json,
+    Raw,
     Said,
     StudyFolder,
     asks,
@@ -57,6 +58,7 @@ def sweep(
     ] = PERPLEXITY_LIMIT,
     as_json: Json = False,
     as_csv: Csv = False,
+    raw: Raw = False,
 ) -> None:
     """Score a grid of ranks and layers, many settings in a pass; stop and start again as you like."""
     check_format(as_json, as_csv)
@@ -71,7 +73,7 @@ def sweep(
         results = study / "sweep.jsonl" if out is None else out
         found = run_sweep(bench.model, fitted, grid, results, progress)
     if as_csv:
-        return output.print_csv(*tabulate_sweep(found))
+        return output.print_csv(*tabulate_sweep(found), raw=raw)
     if as_json:
         return output.print_json(record_sweep(found))
     from detox_engine.scoring.recommend import find_role, recommend

@@ -13,6 +13,7 @@ import numpy as np
 from detox_engine.errors import Cancelled, InputError
 from detox_engine.estimates import Tally
 from detox_engine.plans.option import option
+from detox_engine.plans.sources import is_path
 from detox_engine.scoring.scorer import DOES_TASKS, ScorerKind
 
 if TYPE_CHECKING:
@@ -49,9 +50,26 @@ class CapabilityOptions:
         title="At most this many questions of each",
     )
 
+    task_files: bool = option(
+        False,
+        "Let task files in, which can run Python of whoever wrote them.",
+        "--task-files/--no-task-files",
+        title="Let task files in, which can run Python of whoever wrote them",
+    )
+
     def __post_init__(self) -> None:
         if self.limit_tasks is not None and self.limit_tasks < 1:
             raise InputError(f"Take 1 document of each task or more, not {self.limit_tasks}.")
+
+
+def check_tasks(options: CapabilityOptions) -> None:
+    """Raise an InputError where a task is a file and nobody has let files in."""
+    own = next((task for task in options.tasks if is_path(task)), None)
+    if own is not None and not options.task_files:
+        raise InputError(
+            f"{own} is a task file, which can run Python of whoever wrote it: read it, and let it in with "
+            "--task-files, or name a task of lm-evaluation-harness."
+        )
 
 
 @dataclass(frozen=True)
@@ -116,6 +134,7 @@ def _pick_metric(sample: dict, task: str) -> float:
 
 
 def make(options, context):
+    check_tasks(options)
     require_harness()
     return [Capability(task, options.limit_tasks) for task in options.tasks]
 
