@@ -15,9 +15,14 @@ class Cancelled(Exception):
     """The person stopped a running step; raised from inside a progress callback, never shown as an error."""
 
 
+LONGEST = 300
+"""Characters of what another library says that a sentence has room for."""
+
+
 def first_line(error: Exception) -> str:
     """What another library says of its error, as far as it fits into a sentence."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    told = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return told if len(told) <= LONGEST else f"{told[:LONGEST]}…"
 
 
 Progress = Callable[[str, int, int], None]

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from detox_engine.data.columns import Pair
-from detox_engine.disk import new_folder, write_whole
+from detox_engine.disk import hash_file, new_folder, write_whole
 from detox_engine.errors import InputError, first_line
 from detox_engine.forward.embedded_pairs import Embeddings, TokenMoments
 from detox_engine.forward.sinks import Sinks
@@ -22,6 +22,7 @@ from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import PAPER, FitPlan
 from detox_engine.plans.layers import check_layers, format_layers, parse_layers
 from detox_engine.plans.sources import PairSpec, find_place
+from detox_engine.study.checks import LARGEST, check_files, check_record, check_study
 from detox_engine.study.findings import Finding, describe_verdict
 from detox_engine.study.methods import need_covariance, read_methods, record_methods
 from detox_engine.study.moments import Moments, load_moments, save_moments
@@ -222,7 +223,9 @@ class Study:
             save_file(self.token_moments.as_tensors(), folder / "tokens.safetensors")
         with (folder / "pairs.jsonl").open("w", encoding="utf-8") as lines:
             lines.writelines(json.dumps(asdict(pair), ensure_ascii=False) + "\n" for pair in self.pairs)
-        (folder / "study.json").write_text(json.dumps(self._record(), indent=2, ensure_ascii=False), encoding="utf-8")
+        files = {path.name: f"sha256:{hash_file(path)}" for path in sorted(folder.iterdir())}
+        record = self._record() | {"files": files}
+        (folder / "study.json").write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")
 
     def _record(self) -> dict:
         plan = record_fit(self.plan)
@@ -268,7 +271,7 @@ class Study:
         """Read a study that `save` wrote.
 
         Raises:
-            InputError: the folder is missing, is no study, or a part of it is missing or broken.
+            InputError: the folder is missing, is no study, or a part of it is missing, broken, or what no fit makes.
         """
         folder = Path(folder)
         if not (folder / "study.json").is_file():
@@ -276,8 +279,10 @@ class Study:
                 f"{folder} is no study (it holds no study.json); make one with “detox fit --out {folder}”."
             )
         try:
-            return _read(folder)
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            study = _read(folder)
+            check_study(study)
+            return study
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
             raise InputError(
                 f"The study {folder} is incomplete or broken ({_reason(error)}); fit it again into a new folder."
             ) from None
@@ -292,9 +297,14 @@ def _key(method: str, layer: int, name: str) -> str:
 
 
 def _read(folder: Path) -> Study:
-    record = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-    if record["format"] != FORMAT:
-        raise ValueError(f"its format is {record['format']}, this version reads {FORMAT}")
+    file = folder / "study.json"
+    if file.stat().st_size > LARGEST:
+        raise ValueError("study.json is larger than any")
+    record = json.loads(file.read_text(encoding="utf-8"))
+    if isinstance(record, dict) and record.get("format") != FORMAT:
+        raise ValueError(f"its format is {str(record.get('format'))[:20]}, this version reads {FORMAT}")
+    check_record(record)
+    check_files(folder, record)
     model = ModelIdentity(**record["model"])
     methods = read_methods(record["plan"])
     with safe_open(folder / "subspaces.safetensors", framework="pt") as file:

@@ -11,14 +11,13 @@ from plotly.offline import get_plotlyjs
 from detox_engine.data.bundled import ASSETS
 from detox_engine.edit.low_rank import make_edit
 from detox_engine.plans.edit import describe_edit
-from detox_engine.plans.evaluation import RANDOM
 from detox_engine.plans.sources import name_pairs
 from pages.report import pictures
 from pages.report.told import Shown
 from ui.words.numbers import interval, signed
 from ui.words.rude_words import find_rude_words
 from ui.words.text import escape, text_html, token_html
-from ui.words.verdicts import judge
+from ui.words.verdicts import judge, name_control
 
 if TYPE_CHECKING:
     from detox_engine.scoring.evaluation import Score
@@ -123,7 +122,7 @@ def _draw_scores(study: Study, shown: Shown) -> str:
     if evaluation is None:
         return _section("What the edit does", _paragraph("Nothing was measured yet: this edit is not evaluated."))
     kinds = evaluation.plan.kinds
-    heads = ("Score", "Before", "After", "Change", *(RANDOM[kind].capitalize() for kind in kinds), "Verdict")
+    heads = ("Score", "Before", "After", "Change", *map(name_control, kinds), "Verdict")
     sampling = evaluation.plan.sampling
     about = (
         f"{sampling.samples} continuations of each prompt, up to {sampling.max_new_tokens} tokens, with the same luck "
