@@ -1,10 +1,11 @@
 # make app   opens the dashboard on the bundled model, with a real one beside it
 # make test  installs what the tests need and runs them all
+# make fuzz  tries 100,000 strangers' files, studies, models and links on it: an hour
 # make bench times the tool side by side with what it is measured against: make bench BENCH=--quick for a look
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: app test bench
+.PHONY: app test bench fuzz
 
 app: .venv/.app .venv/.smollm2_study
 	$(BIN)/streamlit run app.py
@@ -13,6 +14,10 @@ test: .venv/.tests
 	@sh .ci/chromium
 	$(BIN)/ruff check .
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadscope --no-loadscope-reorder
+
+fuzz: .venv/.tests
+	DETOX_FUZZ=12500 OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --timeout 0 tests/study/test_checks.py \
+		tests/model/test_strangers.py tests/data/test_any_bytes.py tests/pages/test_links.py -k any_
 
 bench: .venv/.tests
 	@sh .ci/chromium

@@ -1,14 +1,23 @@
 """The two ways a journey ends early on purpose, and how it tells how far it is."""
 
+import re
 from collections.abc import Callable
+
+_BREAKS = re.compile(r"[\s\x00-\x1f\x7f\x85\u2028\u2029]*[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029][\s\x00-\x1f\x7f]*")
+LONGEST_SENTENCE = 1500
+"""Characters of a sentence; what it quotes is cut before that."""
 
 
 class InputError(ValueError):
     """Something the person gave cannot be used.
 
     The message is one sentence for that person: what is wrong, where, and what to do. The command line prints
-    it and exits with code 2; the pages show it. Nothing has been changed on disk when it is raised.
+    it and exits with code 2; the pages show it. Nothing has been changed on disk when it is raised. Whatever names and
+    texts of others it holds, it stays one line.
     """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(_BREAKS.sub(" ", sentence)[:LONGEST_SENTENCE])
 
 
 class Cancelled(Exception):
@@ -19,7 +28,7 @@ LONGEST = 300
 """Characters of what another library says that a sentence has room for."""
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What another library says of its error, as far as it fits into a sentence."""
     told = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return told if len(told) <= LONGEST else f"{told[:LONGEST]}…"

@@ -17,6 +17,7 @@ def anything() -> some.SearchStrategy:
         | some.floats()
         | some.text(max_size=40)
     )
+
     def nest(part: some.SearchStrategy) -> some.SearchStrategy:
         return some.lists(part, max_size=4) | some.dictionaries(some.text(max_size=9), part, max_size=4)
 

@@ -24,8 +24,19 @@ from transformers import (
 
 from detox_engine.disk import hash_file
 from detox_engine.errors import InputError, Progress, first_line
+from detox_engine.plans.layers import MOST_LAYERS
 
 WAYS_OUT = "use the bundled model or another local folder"
+SIZES = {
+    "num_hidden_layers": MOST_LAYERS,
+    "hidden_size": 2**17,
+    "vocab_size": 2**24,
+    "num_attention_heads": 2**14,
+}
+"""What every configuration has under these names, and the most of each that any model has."""
+SHARD = re.compile(r"[A-Za-z0-9_][\w.-]*\.safetensors")
+"""A bare file name: an index is anybody's, and leads nowhere else."""
+INDEX = "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 
 
@@ -81,8 +92,11 @@ class SafetensorsFolder:
             )
         try:
             return AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
-        except Exception as error:  # each family builds its own, with exceptions of many kinds
-            raise InputError(f"{self.shown} has a tokenizer that could not be loaded: {first_line(error)}") from error
+        except BaseException as error:  # each family builds its own, with exceptions of many kinds, panics of Rust too
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            told = f"{self.shown} has a tokenizer that could not be loaded ({first_line(error)}): get its files again."
+            raise InputError(told) from error
 
 
 def open_folder(folder: Path, shown: str) -> SafetensorsFolder:
@@ -103,17 +117,19 @@ def read_config(folder: Path, shown: str) -> PreTrainedConfig:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         kind = raw.get("model_type")
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{shown} has a broken config.json ({error}): get the file again.") from error
-    if kind not in CONFIG_MAPPING:
-        if raw.get("auto_map"):
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise InputError(f"{shown} has a broken config.json ({first_line(error)}): get the file again.") from error
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        own = raw.get("auto_map")
+        if own:
+            code = str(next(iter(own.values())) if isinstance(own, dict) else own)[:80]
             raise InputError(
-                f"{shown} needs its own Python code to run ({next(iter(raw['auto_map'].values()))}), which is never "
-                f"executed here: choose a model of an architecture built into transformers, or {WAYS_OUT}."
+                f"{shown} needs its own Python code to run ({code}), which is never executed here: choose a model of "
+                f"an architecture built into transformers, or {WAYS_OUT}."
             )
         raise InputError(
-            f"{shown} is of an architecture (“{kind}”) that transformers {transformers.__version__} does not know: "
-            f"{WAYS_OUT}."
+            f"{shown} is of an architecture (“{str(kind)[:80]}”) that transformers {transformers.__version__} does not "
+            f"know: {WAYS_OUT}."
         )
     if raw.get("quantization_config"):
         raise InputError(f"{shown} is quantised, and an edit needs plain weights: use the model it was made from.")
@@ -121,14 +137,28 @@ def read_config(folder: Path, shown: str) -> PreTrainedConfig:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # each family checks its own fields, with exceptions of many kinds
         raise InputError(f"{shown} has a config.json that cannot be used ({first_line(error)}).") from error
+    check_sizes(config, shown)
     check_causal(config, shown)
     return config
+
+
+def check_sizes(config: PreTrainedConfig, shown: str) -> None:
+    """Refuse a configuration whose sizes are no sizes, before a network is built of them."""
+    text = config.get_text_config()
+    for name, most in SIZES.items():
+        size = getattr(text, name, 1)
+        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= most:
+            raise InputError(
+                f"{shown} has a config.json that cannot be used ({name} is {str(size)[:40]}, where it is a whole "
+                f"number from 1 to {most:,}): get the file again."
+            )
 
 
 def check_causal(config: PreTrainedConfig, shown: str) -> None:
     """Refuse encoders and the like: the checkpoint must have been saved from a causal model, or from its trunk."""
     causal = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    saved = config.architectures or []
+    told = config.architectures if isinstance(config.architectures, list) else []
+    saved = [name for name in told if isinstance(name, str)]
     known = {entry.__name__ for entry in (causal, MODEL_MAPPING.get(type(config), None)) if isinstance(entry, type)}
     if causal is None or config.is_encoder_decoder or (saved and not known & set(saved)):
         raise InputError(
@@ -138,7 +168,10 @@ def check_causal(config: PreTrainedConfig, shown: str) -> None:
 
 
 def weight_names(names: Iterable[str]) -> list[str]:
-    """Which files of a model's folder hold its weights as safetensors: one file, or its numbered shards, sorted."""
+    """Which files of a model's folder hold its weights as safetensors: one file, or its numbered shards, sorted.
+
+    Where there is an index, that decides, whatever the shards are called.
+    """
     names = set(names)
     if "model.safetensors" in names:
         return ["model.safetensors"]
@@ -152,7 +185,7 @@ def check_weight_names(names: Iterable[str], shown: str) -> None:
         InputError: there are no safetensors; says so if there is a pickle, and how to convert it.
     """
     names = sorted(names)
-    if weight_names(names):
+    if weight_names(names) or INDEX in names:
         return
     pickle = next((name for name in names if re.search(r"^pytorch_model.*\.bin$|\.(pt|pth|ckpt|pkl)$", name)), None)
     if pickle:
@@ -172,7 +205,7 @@ def find_weights(folder: Path, shown: str) -> list[Path]:
     check_weight_names(names, shown)
     wanted = weight_names(names)
     if "model.safetensors" not in wanted:
-        wanted = read_index(folder / "model.safetensors.index.json", shown)
+        wanted = read_index(folder / INDEX, shown)
     for name in wanted:
         try:
             with safe_open(folder / name, framework="pt"):
@@ -189,9 +222,12 @@ def find_weights(folder: Path, shown: str) -> list[Path]:
 def read_index(index: Path, shown: str) -> list[str]:
     """The shards that the index of a large model names, sorted."""
     try:
-        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        return sorted(set(shards))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        wrong = [name for name in shards if not isinstance(name, str) or not SHARD.fullmatch(name)]
+        if wrong or not shards:
+            raise ValueError(f"it names {str(wrong[0])[:80]}" if wrong else "it names no file")
+        return sorted(shards)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise InputError(
             f"{shown} is in shards and has no usable model.safetensors.index.json ({first_line(error)}): get the file "
             "again."

@@ -1,6 +1,7 @@
 """A model spec -> a causal language model with its tokenizer and its anatomy, ready to run: safetensors or GGUF."""
 
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,6 +24,11 @@ from detox_engine.model.turns import Turns
 from detox_engine.plans.sources import BUNDLED, SMOLLM2, ModelSpec
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+BLOCK = re.compile(r"(?:^|\.)(?:h|layers|blocks|layer)\.(\d{1,9})\.")
+"""The number of a block in the name of a weight."""
+PROBE = "A text with \u00e9, \u4e2d and \U0001f600."
+"""What no tokenizer of these models knows all of."""
 
 _LOADING = Lock()
 """The library swaps functions of its own and of torch while it loads a model, such as the one that ties weights: of two
@@ -149,6 +155,13 @@ def read_model(checkpoint: Checkpoint, dtype: torch.dtype, progress: Progress) -
             f"{shown} is no whole causal language model: {len(missing)} of the weights it needs are not in its files "
             f"in the right size, such as {missing[0]}; {WAYS_OUT}."
         )
+    layers = checkpoint.config.get_text_config().num_hidden_layers
+    beyond = [key for key in found["unexpected_keys"] if any(int(number) >= layers for number in BLOCK.findall(key))]
+    if beyond:
+        raise InputError(
+            f"{shown} has weights of more layers than the {layers} of its config.json, such as {min(beyond)}: get its "
+            "files again."
+        )
     return model.eval().requires_grad_(False)
 
 
@@ -168,11 +181,19 @@ def read_tokenizer(checkpoint: Checkpoint, model: PreTrainedModel) -> PreTrained
     """The model's tokenizer, with a padding token that is one of the model's tokens."""
     tokenizer, shown = checkpoint.read_tokenizer(), checkpoint.shown
     tokens = model.get_input_embeddings().weight.shape[0]
-    if not 0 < tokenizer.vocab_size <= tokens:
+    # A special token that was added beyond the embeddings is never read: no text is made of it.
+    special = set(tokenizer.all_special_ids)
+    largest = max((id for id in tokenizer.get_vocab().values() if id not in special), default=-1)
+    if not 0 <= largest < tokens:
         raise InputError(
-            f"{shown} has a tokenizer of {tokenizer.vocab_size} tokens for a model of {tokens}: copy the tokenizer "
-            "files of this model."
+            f"{shown} has a tokenizer of {largest + 1} tokens for a model of {tokens}: copy the tokenizer files of "
+            "this model."
         )
+    try:
+        tokenizer(PROBE)
+    except Exception as error:  # a tokenizer without a token for what it does not know
+        told = f"{shown} has a tokenizer that cannot read every text ({first_line(error)}): copy that of this model."
+        raise InputError(told) from error
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= tokens:
         end = tokenizer.eos_token_id
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(end if end is not None and end < tokens else 0)

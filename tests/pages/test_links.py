@@ -33,6 +33,7 @@ from pages.spectrum.picks import SpectrumPicks
 from pages.take_away.picks import TakeAwayPicks
 from pages.token_lens.picks import TokenLensPicks
 from pages.trade_offs.picks import TradeOffsPicks
+from tests.fuzz import EXAMPLES
 from ui.session import places
 from ui.session.folders import PATHS
 from ui.session.links import leaves_files_out, left_out, list_names, list_parts, read_link, write_address, write_link
@@ -341,14 +342,14 @@ def test_folders_of_a_server_that_others_reach_are_switched_off(monkeypatch):
 
 
 @given(st.dictionaries(st.sampled_from(sorted(list_names())), st.text(max_size=400), max_size=6))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=EXAMPLES)
 def test_any_link_is_a_view_or_one_sentence(parameters):
     try:
         view = read_link(parameters)
     except InputError as error:
         assert "\n" not in str(error) and len(str(error)) < 1200
     else:
-        assert read_link(write_link(view)) == view
+        assert write_link(read_link(write_link(view))) == write_link(view)
 
 
 @pytest.mark.parametrize("part", ["layers", "rank", "off", "limit", "layer", "direction", "luck", "strength"])
