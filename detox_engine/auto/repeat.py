@@ -12,7 +12,7 @@ import torch
 from detox_engine.auto.run import write_sets
 from detox_engine.auto.sets import Sets, divide
 from detox_engine.data.bundled import bundled_pairs
-from detox_engine.data.sources import names_hub
+from detox_engine.data.files import names_hub
 from detox_engine.data.stream import open_pairs
 from detox_engine.edit.low_rank import LowRankEdit, make_edit
 from detox_engine.errors import InputError, Progress, ignore_progress

@@ -6,6 +6,7 @@ from itertools import takewhile
 from os.path import commonprefix
 from typing import Any
 
+from detox_engine.data.chat import BrokenChat, Message, read_messages
 from detox_engine.errors import InputError
 from detox_engine.plans.sources import PairSpec
 
@@ -43,7 +44,7 @@ class Layout:
     def make_pair(self, cells: Mapping[str, Any]) -> Pair:
         """The pair in one row.
 
-        A cell is a text or a list of chat messages, of which the last by the assistant counts. Without a
+        A cell is a text or holds chat messages, of which the last by the assistant counts. Without a
         prompt column, the prompt is what both conversations share. A prompt that both texts repeat at their
         start is taken off them. An empty prompt is none.
 
@@ -83,6 +84,26 @@ class SafetyLayout:
         return Layout(toxic, civil, self.prompt).make_pair(cells)
 
 
+@dataclass(frozen=True)
+class AnswersLayout:
+    """Two answers in one list, the better one first, as LLaMA-Factory writes preferences."""
+
+    answers: str
+    prompt: str | None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.answers,) if self.prompt is None else (self.prompt, self.answers)
+
+    def make_pair(self, cells: Mapping[str, Any]) -> Pair:
+        """The pair in one row; raises UnusableRow as `Layout.make_pair`, and where there are not two answers."""
+        both = cells.get(self.answers)
+        if not isinstance(both, list) or len(both) != 2:
+            raise UnusableRow(f"“{self.answers}” is no list of two answers")
+        sides = {"chosen": both[0], "rejected": both[1]}
+        return Layout("rejected", "chosen", self.prompt).make_pair({**cells, **sides})
+
+
 IDENTICAL = "both sides are the same"
 
 
@@ -94,9 +115,15 @@ PAIRS = Layout("toxic", "civil", "prompt")
 LEE = Layout("pert_gen_text", "unpert_gen_text", "prompt_text")
 """Lee et al. 2024: GPT-2's own continuation is the preferred one, the one steered by PPLM the toxic one."""
 PREFERENCES = Layout("rejected", "chosen", "prompt")
+PARADETOX = (Layout("en_toxic_comment", "en_neutral_comment", None), Layout("toxic_sentence", "neutral_sentence", None))
+"""s-nlp/paradetox and textdetox/multilingual_paradetox: a comment and how somebody would say it civilly."""
+PROMPTS = ("prompt", "question", "instruction", "conversations", "context")
+"""What the prompt of preferences is called."""
+SINGLE = ({"prompt", "completion", "label"}, {"prompt", "response", "label"})
+"""Columns of single answers with a label (KTO), of which no two are a pair."""
 
 
-def find_layout(columns: Sequence[str], spec: PairSpec, shown: str) -> Layout | SafetyLayout:
+def find_layout(columns: Sequence[str], spec: PairSpec, shown: str) -> "Layout | SafetyLayout | AnswersLayout":
     """The layout of a table with these columns; a column that `spec` names replaces a recognised one.
 
     Where `spec` names both sides, nothing is guessed: the prompt is the one it names, or none.
@@ -109,13 +136,21 @@ def find_layout(columns: Sequence[str], spec: PairSpec, shown: str) -> Layout | 
         if name is not None and name not in columns:
             raise InputError(f"{shown} has no column “{name}”; choose among those it has: {found}.")
     mapped = spec.toxic is not None and spec.civil is not None
-    candidates: list[Layout | SafetyLayout] = []
-    for known in (PAIRS, LEE, PREFERENCES):
-        guess = known.prompt if known.prompt in columns and not mapped else None
-        candidates.append(Layout(spec.toxic or known.toxic, spec.civil or known.civil, spec.prompt or guess))
+    named = next((name for name in PROMPTS if name in columns), None)
+    candidates: list[Layout | SafetyLayout | AnswersLayout] = []
+    for known in (PAIRS, LEE, PREFERENCES, *PARADETOX):
+        own = known.prompt if known.prompt in columns else named if known.prompt == "prompt" else None
+        prompt = spec.prompt or (None if mapped else own)
+        candidates.append(Layout(spec.toxic or known.toxic, spec.civil or known.civil, prompt))
     if spec.toxic is None and spec.civil is None:
-        candidates.append(SafetyLayout(spec.prompt or ("prompt" if "prompt" in columns else None)))
+        candidates.append(SafetyLayout(spec.prompt or named))
+        candidates.append(AnswersLayout("output", spec.prompt or named))
     layout = next((layout for layout in candidates if set(layout.columns) <= set(columns)), None)
+    if layout is None and any(single <= set(columns) for single in SINGLE):
+        raise InputError(
+            f"{shown} holds single answers, each with a label, and no pairs: put a good and a bad answer to the same "
+            "prompt into one row, as prompt, chosen and rejected."
+        )
     if layout is None:
         raise InputError(
             f"{shown} has no columns for the toxic and the civil text that are known by their names "
@@ -163,8 +198,9 @@ def _read_text(cells: Mapping[str, Any], name: str) -> str:
     if name not in cells:
         raise UnusableRow(f"“{name}” is missing")
     value = cells[name]
-    if _is_chat(value):
-        spoken = [message["content"] for message in value if message.get("role") == "assistant"]
+    messages = _find_messages(value, name)
+    if messages is not None:
+        spoken = [message.text for message in messages if message.role == "assistant"]
         if not spoken:
             raise UnusableRow(f"“{name}” holds no message of the assistant")
         value = spoken[-1]
@@ -178,13 +214,22 @@ def _read_prompt(cells: Mapping[str, Any], name: str) -> str:
     value = cells.get(name)
     if value is None:
         return ""
-    text = check_text(_join_messages(value) if _is_chat(value) else value, name)
+    messages = _find_messages(value, name)
+    text = check_text(value if messages is None else _join_messages(messages), name)
     return text if text.strip() else ""
 
 
+def _find_messages(value: Any, name: str) -> tuple[Message, ...] | None:
+    try:
+        return read_messages(value)
+    except BrokenChat:
+        raise UnusableRow(f"“{name}” begins as a list of messages and cannot be read as one") from None
+
+
 def _find_shared_prompt(toxic: Any, civil: Any) -> str:
-    if _is_chat(toxic) and _is_chat(civil):
-        shared = takewhile(lambda both: both[0] == both[1], zip(toxic[:-1], civil[:-1], strict=False))
+    rude, kind = read_messages(toxic), read_messages(civil)
+    if rude is not None and kind is not None:
+        shared = takewhile(lambda both: both[0] == both[1], zip(rude[:-1], kind[:-1], strict=False))
         return check_text(_join_messages([message for message, _ in shared]), "prompt")
     if isinstance(toxic, str) and isinstance(civil, str):
         # a transcript in the manner of Anthropic's HH-RLHF; in free text a shared beginning is no prompt
@@ -193,16 +238,8 @@ def _find_shared_prompt(toxic: Any, civil: Any) -> str:
     return ""
 
 
-def _is_chat(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(message, dict) and isinstance(message.get("content"), str) for message in value)
-    )
-
-
-def _join_messages(messages: Sequence[Mapping[str, Any]]) -> str:
-    return "\n".join(message["content"] for message in messages)
+def _join_messages(messages: Sequence[Message]) -> str:
+    return "\n".join(message.text for message in messages)
 
 
 def _read_mark(cells: Mapping[str, Any], name: str) -> bool:

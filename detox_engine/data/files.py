@@ -5,12 +5,15 @@ What is read stays text: nothing is evaluated, unpickled or run.
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from detox_engine.data.table import Lines, Row, Table
+from detox_engine.data.table import PACKED_ENDINGS, Lines, Row, Table, find_file
 from detox_engine.errors import InputError
 
 JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
@@ -39,7 +42,70 @@ def read_json_lines(lines: Lines) -> Iterator[Row]:
                 yield Row(lines.number, {}, "no JSON object", f"{kind} instead of an object", lines.done)
 
 
-def open_json_lines(path: Path, shown: str) -> Table:
+def open_json(path: Path, shown: str) -> Table:
+    """Objects a line, or one document: a list of objects, such a list under a key, or lists of cells by column."""
+    document = _read_document(path, shown)
+    return _open_json_lines(path, shown) if document is None else _open_document(document, path, shown)
+
+
+def _read_document(path: Path, shown: str) -> list[Any] | None:
+    """The rows of a file that is one JSON document; None where it has an object on each line."""
+    lines = iter(Lines(path, shown))
+    first = next((text.strip() for text in lines if text.strip()), "")
+    second = next((text.strip() for text in lines if text.strip()), "")
+    if not (first.startswith("[") or (first.startswith("{") and (not second or not _is_object(first)))):
+        return None
+    text = "".join(Lines(path, shown))
+    try:
+        return _list_rows(json.loads(text))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+OF_A_ROW = frozenset("toxic civil chosen rejected prompt text messages conversations".split())  # noqa: SIM905
+"""Names by which a document is known to be one row."""
+
+
+def _list_rows(document: Any) -> list[Any] | None:
+    """The rows of a document; None where it has none, or is a row itself."""
+    if isinstance(document, dict):
+        parts = list(document.values())
+        inner = [part for part in parts if isinstance(part, list) and part and isinstance(part[0], dict)]
+        if len(inner) == 1 and not OF_A_ROW & document.keys():
+            return inner[0]
+        lengths = {len(part) for part in parts if isinstance(part, list | dict)}
+        if len(parts) > 1 and len(lengths) == 1 and all(isinstance(part, list | dict) for part in parts):
+            columns = [list(part.values()) if isinstance(part, dict) else part for part in parts]
+            return [dict(zip(document, cells, strict=True)) for cells in zip(*columns, strict=True)]
+        return None
+    return document if isinstance(document, list) and document else None
+
+
+def _open_document(rows: list[Any], path: Path, shown: str) -> Table:
+    columns: dict[str, None] = {}
+    for row in rows[:PEEKED_ROWS]:
+        columns |= dict.fromkeys(row if isinstance(row, dict) else ("text",))
+
+    def read(_: Sequence[str]) -> Iterator[Row]:
+        for number, row in enumerate(rows, start=1):
+            if isinstance(row, dict):
+                yield Row(number, row, done=number)
+            elif isinstance(row, str):
+                yield Row(number, {"text": row}, done=number)
+            else:
+                yield Row(number, {}, "no JSON object", "something else instead of an object", number)
+
+    return Table(shown, tuple(map(str, columns)), "row", len(rows), read)
+
+
+def _open_json_lines(path: Path, shown: str) -> Table:
     # a single record may lack an optional column, so the first few name the columns together
     first, columns = None, {}
     readable = 0
@@ -60,33 +126,71 @@ def open_json_lines(path: Path, shown: str) -> Table:
     return Table(shown, tuple(columns), "line", size, lambda _: read_json_lines(Lines(path, shown)))
 
 
-def open_csv(path: Path, shown: str) -> Table:
-    header = next((text for text in Lines(path, shown) if text.strip()), None)
-    if header is None:
+@dataclass(frozen=True)
+class _Style:
+    """How a file of separated values is written."""
+
+    delimiter: str
+    skipped: int = 0
+    """Records before the header: a title, or Excel's `sep=;`."""
+    quoted: bool = True
+
+
+def _find_style(path: Path, shown: str) -> _Style:
+    lines = list(islice((text for text in Lines(path, shown) if text.strip()), 8))
+    if not lines:
         raise InputError(f"{shown} is empty: give a file with a header and at least two rows.")
-    try:
-        # the header alone, because prose is full of commas and semicolons that mislead the sniffer
-        delimiter = csv.Sniffer().sniff(header, delimiters=",;\t|").delimiter
-    except csv.Error:
-        delimiter = ","
-    names = next(_read_records(path, shown, delimiter))
+    named = re.fullmatch(r'"?sep=(.)"?', lines[0].strip(), re.IGNORECASE)
+    if named or (lines[0].strip().lower() == "sep=" and "\t" in lines[0]):
+        return _Style(named[1] if named else "\t", 1)
+    for skipped, line in enumerate(lines):
+        try:
+            # the header alone, because prose is full of commas and semicolons that mislead the sniffer
+            delimiter = csv.Sniffer().sniff(line, delimiters=",;\t|").delimiter
+        except csv.Error:
+            continue
+        # A line of prose has commas too: only a title without any can be passed over.
+        return _Style(delimiter, skipped, delimiter != "\t" or not _is_unquoted(path, shown))
+    return _Style(",")
+
+
+def _is_unquoted(path: Path, shown: str) -> bool:
+    """Whether quotation marks of a file with tabs are part of its texts: each line has as many tabs as the first."""
+    lines = [text.rstrip("\r\n") for text in islice((text for text in Lines(path, shown) if text.strip()), 2000)]
+    return len({text.count("\t") for text in lines}) == 1 and any(_is_odd(text) for text in lines)
+
+
+def _is_odd(line: str) -> bool:
+    """Whether a cell begins with a quotation mark and is not the whole of a quotation."""
+    return any(
+        cell.startswith('"') and not (len(cell) > 1 and cell.endswith('"') and cell[1:-1].count('"') % 2 == 0)
+        for cell in line.split("\t")
+    )
+
+
+def open_csv(path: Path, shown: str) -> Table:
+    style = _find_style(path, shown)
+    names = next(islice(_read_records(path, shown, style), style.skipped, None), None)
+    if names is None:
+        raise InputError(f"{shown} is empty: give a file with a header and at least two rows.")
     if names.fault:
         raise InputError(
             f"{shown}, line {names.number}: the header cannot be read ({names.detail}); name the columns there."
         )
     columns = _check_names(shown, [name.strip() for name in names.cells.values()])
     size = path.stat().st_size
-    return Table(shown, columns, "line", size, lambda _: _read_csv(path, shown, delimiter, columns))
+    return Table(shown, columns, "line", size, lambda _: _read_csv(path, shown, style, columns))
 
 
-def _read_records(path: Path, shown: str, delimiter: str) -> Iterator[Row]:
+def _read_records(path: Path, shown: str, style: _Style) -> Iterator[Row]:
     """Every CSV record that is not blank, as cells by position.
 
     Strict, so that a quote that never closes is noticed; what it swallows ends at the library's limit of
     131,072 characters a cell, or with the file.
     """
     lines = Lines(path, shown)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    quoting = csv.QUOTE_MINIMAL if style.quoted else csv.QUOTE_NONE
+    reader = csv.reader(lines, delimiter=style.delimiter, strict=True, quoting=quoting)
     while True:
         number = reader.line_num + 1
         try:
@@ -100,8 +204,8 @@ def _read_records(path: Path, shown: str, delimiter: str) -> Iterator[Row]:
             yield Row(number, dict(enumerate(record)), done=lines.done)
 
 
-def _read_csv(path: Path, shown: str, delimiter: str, columns: tuple[str, ...]) -> Iterator[Row]:
-    for row in islice(_read_records(path, shown, delimiter), 1, None):
+def _read_csv(path: Path, shown: str, style: _Style, columns: tuple[str, ...]) -> Iterator[Row]:
+    for row in islice(_read_records(path, shown, style), style.skipped + 1, None):
         if row.fault:
             yield row
         elif len(row.cells) > len(columns):
@@ -144,8 +248,100 @@ def _check_names(shown: str, names: Sequence[str]) -> tuple[str, ...]:
 
 
 READERS: Mapping[str, Callable[[Path, str], Table]] = {
-    **dict.fromkeys(JSON_ENDINGS, open_json_lines),
+    **dict.fromkeys(JSON_ENDINGS, open_json),
     **dict.fromkeys((".csv", ".tsv"), open_csv),
     **dict.fromkeys((".parquet", ".pq"), open_parquet),
 }
 """A file's ending, in small letters -> what opens it, from its path and the name that messages call it by."""
+
+
+def open_table(
+    source: str,
+    subset: str | None = None,
+    split: str = "train",
+    revision: str | None = None,
+    limit: int | None = None,
+) -> Table:
+    """The table that `source` names: a file by its ending, a folder of `save_to_disk`, else a data set on the Hub.
+
+    Args:
+        subset, split, revision, limit: of a data set on the Hub; see `open_hub`.
+
+    Raises:
+        InputError: it cannot be read as a table; the message names the file and the line.
+    """
+    if names_hub(source):
+        from detox_engine.data.hub import open_hub  # the datasets library takes seconds to import
+
+        return open_hub(source, subset, split, revision, limit)
+    saved = _find_saved(source, split)
+    if saved is not None:
+        return open_arrow(saved, source)
+    path = find_file(source)
+    ending = find_ending(path)
+    if ending in READERS:
+        return READERS[ending](path, source)
+    ends = f"ends in “{ending}”" if ending else "has no file ending"
+    way = " In a spreadsheet, save it as “CSV UTF-8”." if ending in (".xlsx", ".xls", ".ods") else ""
+    raise InputError(f"{source} {ends}: pairs are read from .jsonl, .json, .csv, .tsv or .parquet files.{way}")
+
+
+def find_ending(path: Path) -> str:
+    """What tells the kind of a file, in small letters: the ending before that of a packed file."""
+    ending = path.suffix.lower()
+    return Path(path.stem).suffix.lower() if ending in PACKED_ENDINGS else ending
+
+
+def names_hub(source: str) -> bool:
+    """Whether `source` is an `owner/name` of the Hub rather than a path on this machine."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", source):
+        return False
+    path = Path(source)
+    endings = (*READERS, *PACKED_ENDINGS, ".txt", ".zip", ".xlsx")
+    return not path.parent.exists() and path.suffix.lower() not in endings
+
+
+def _find_saved(source: str, split: str) -> Path | None:
+    """The folder that `Dataset.save_to_disk` wrote, of several splits the one asked for; None where it is none."""
+    try:
+        folder = Path(source).expanduser()
+        if (folder / "dataset_dict.json").is_file():
+            folder = folder / split
+            if not folder.is_dir():
+                raise InputError(f"{source} has no split “{split}”: name one of its folders with --split.")
+        return folder if folder.is_dir() and any(folder.glob("*.arrow")) else None
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        return None
+
+
+def open_arrow(folder: Path, shown: str) -> Table:
+    """The rows of the Arrow files in a folder, in the order of their names; nothing of it is run."""
+    import pyarrow
+    import pyarrow.ipc
+
+    files = sorted(folder.glob("*.arrow"))
+
+    def open_one(file: Path) -> Any:
+        try:
+            return pyarrow.ipc.open_stream(pyarrow.memory_map(str(file)))
+        except (pyarrow.ArrowException, OSError):
+            raise InputError(f"{shown} is damaged ({file.name}): write it again.") from None
+
+    columns = _check_names(shown, open_one(files[0]).schema.names)
+
+    def read(needed: Sequence[str]) -> Iterator[Row]:
+        number = 0
+        for file in files:
+            try:
+                for batch in open_one(file):
+                    for start in range(0, batch.num_rows, BATCH_ROWS):
+                        for cells in batch.select(list(needed)).slice(start, BATCH_ROWS).to_pylist():
+                            number += 1
+                            yield Row(number, cells, done=number)
+            except (pyarrow.ArrowException, OSError, UnicodeDecodeError, KeyError):
+                raise InputError(f"{shown} is damaged after row {number}: write it again.") from None
+
+    total = sum(batch.num_rows for file in files for batch in open_one(file))
+    return Table(shown, columns, "row", total, read)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from detox_engine.data.columns import Layout, Pair, SafetyLayout, find_layout
+from detox_engine.data.columns import AnswersLayout, Layout, Pair, SafetyLayout, find_layout
 from detox_engine.data.stream import PairStream, hash_pairs, open_pairs, open_source
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.plans.sources import PairSpec
@@ -41,7 +41,7 @@ class Preview:
     columns: tuple[str, ...]
     rows: tuple[dict[str, str], ...]
     """The first readable rows, each cell as a text and cut short."""
-    layout: Layout | SafetyLayout | None
+    layout: Layout | SafetyLayout | AnswersLayout | None
     """The columns recognised by their names or named by the person, if they make pairs."""
 
 

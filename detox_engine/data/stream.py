@@ -9,8 +9,16 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from detox_engine.data.columns import IDENTICAL, Layout, Pair, SafetyLayout, UnusableRow, find_layout
-from detox_engine.data.sources import open_table
+from detox_engine.data.columns import (
+    IDENTICAL,
+    AnswersLayout,
+    Layout,
+    Pair,
+    SafetyLayout,
+    UnusableRow,
+    find_layout,
+)
+from detox_engine.data.files import open_table
 from detox_engine.data.table import Table
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.plans.sources import BUNDLED, PairSpec
@@ -75,7 +83,7 @@ class PairStream:
         self.rows = self.usable = self.given = 0
         """Rows looked at, rows that make a pair, pairs given."""
         self.faults, self.uneven = Faults(), Faults()
-        self._layout: Layout | SafetyLayout = find_layout(table.columns, spec, table.shown)
+        self._layout: Layout | SafetyLayout | AnswersLayout = find_layout(table.columns, spec, table.shown)
         self._done = 0
         self._ahead: deque[Numbered] = deque()
         self._progress: Progress = ignore_progress

@@ -6,12 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from detox_engine.data.chat import BrokenChat, read_messages
 from detox_engine.data.columns import UnusableRow, check_text
-from detox_engine.data.files import JSON_ENDINGS, READERS, read_json_lines
-from detox_engine.data.sources import names_hub, open_table
+from detox_engine.data.files import READERS, find_ending, names_hub, open_table
 from detox_engine.data.table import Lines, Row, Table, find_file
 from detox_engine.errors import InputError
 from detox_engine.plans.sources import BUNDLED, TextSpec
+
+COLUMNS = ("prompt", "text", "question", "instruction", "messages", "conversations")
+"""What a column of prompts is called."""
+WANTED = 'write {"prompt": "…"} on each line'
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ def read_text(spec: TextSpec, bundled: Path) -> Text:
     shown = str(bundled) if spec.source == BUNDLED else spec.source
     hub = names_hub(shown)
     running = hub if spec.layout == "auto" else spec.layout == "text"
-    table = hub or Path(shown).suffix.lower() in READERS
+    table = hub or find_ending(Path(shown)) in READERS
     lines = tuple(_read_column(spec) if table else (line.rstrip("\r\n") for line in Lines(find_file(shown), shown)))
     lines = lines[: spec.limit] if running else tuple(line.strip() for line in lines if line.strip())[: spec.limit]
     if not any(line.strip() for line in lines):
@@ -99,41 +103,51 @@ def hash_texts(texts: Iterable[str]) -> str:
 def read_prompts(source: str, bundled: Path) -> tuple[str, ...]:
     """The prompts of `source`, in its order; `bundled` is the file that “bundled” means.
 
-    A text file holds one a line, without the spaces around it. JSONL holds `prompt` as a text, kept as it is,
-    or a RealToxicityPrompts record, `{"prompt": {"text": …}}`. Blank lines are skipped.
+    A text file holds one a line, without the spaces around it. A table or JSON holds them in a column of `COLUMNS`, as
+    a text, kept as it is, as chat messages, or as a RealToxicityPrompts record, `{"prompt": {"text": …}}`. Blank lines
+    are skipped.
 
     Raises:
-        InputError: no such file, not UTF-8, nothing in it, or a line that holds no prompt.
+        InputError: no such file, no text, nothing in it, or a line that holds no prompt.
     """
     shown = str(bundled) if source == BUNDLED else source
     path = find_file(shown)
-    ending = path.suffix.lower()
-    if ending in READERS and ending not in JSON_ENDINGS:
-        raise InputError(f"{shown} is a table: give prompts as a text file, one a line, or as .jsonl.")
-    lines = Lines(path, shown)
-    if ending in JSON_ENDINGS:
-        prompts = tuple(_read_record(row, shown) for row in read_json_lines(lines))
+    if find_ending(path) in READERS:
+        prompts = tuple(_read_prompt_column(shown))
     else:
-        prompts = tuple(text.strip() for text in lines if text.strip())
+        prompts = tuple(text.strip() for text in Lines(path, shown) if text.strip())
     if not prompts:
         raise InputError(f"{shown} holds no prompt: write one a line.")
     return prompts
 
 
-def _read_record(row: Row, shown: str) -> str:
-    place = f"{shown}, line {row.number}"
-    wanted = 'write {"prompt": "…"} on each line'
+def _read_prompt_column(shown: str) -> Iterable[str]:
+    table = open_table(shown)
+    name = next((name for name in COLUMNS if name in table.columns), None)
+    if name is None:
+        found = ", ".join(f"“{column}”" for column in table.columns[:20]) or "none"
+        raise InputError(f"{shown} has no column of prompts (found: {found}): call it prompt.")
+    return (_read_prompt(row, name, f"{shown}, {table.unit} {row.number}") for row in table.read((name,)))
+
+
+def _read_prompt(row: Row, name: str, place: str) -> str:
     if row.fault:
-        raise InputError(f"{place}: {row.fault} ({row.detail}); {wanted}.")
-    if "prompt" not in row.cells:
-        raise InputError(f"{place}: “prompt” is missing; {wanted}.")
-    value = row.cells["prompt"]
-    if isinstance(value, dict):
-        value = value.get("text")
+        raise InputError(f"{place}: {row.fault} ({row.detail}); {WANTED}.")
+    if name not in row.cells:
+        raise InputError(f"{place}: “{name}” is missing; {WANTED}.")
+    value = row.cells[name]
     try:
-        prompt = check_text(value, "prompt")
+        messages = read_messages(value)
+        if messages is not None:
+            value = "\n".join(each.text for each in messages)
+        elif isinstance(value, dict):
+            value = value.get("text")
+        prompt = check_text(value, name)
+    except BrokenChat:
+        told = f"{place}: “{name}” begins as a list of messages and cannot be read as one; {WANTED}."
+        raise InputError(told) from None
     except UnusableRow as fault:
-        raise InputError(f"{place}: {fault}; {wanted}.") from None
+        raise InputError(f"{place}: {fault}; {WANTED}.") from None
     if not prompt.strip():
-        raise InputError(f"{place}: “prompt” is empty; {wanted}, or leave the line out.")
+        raise InputError(f"{place}: “{name}” is empty; {WANTED}, or leave the line out.")
     return prompt

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from detox_engine.data.sources import names_hub
+from detox_engine.data.files import names_hub
 from detox_engine.estimates import Estimate
 from detox_engine.export.recipe import RECIPE
 from detox_engine.plans.edit import EditPlan, ExportForm, describe_edit

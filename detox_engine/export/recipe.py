@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detox_engine.data.sources import names_hub
+from detox_engine.data.files import names_hub
 from detox_engine.disk import write_json
 from detox_engine.errors import InputError, first_line
 from detox_engine.plans.auto import AutoPlan

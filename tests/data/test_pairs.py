@@ -1,5 +1,8 @@
+import bz2
 import csv
+import gzip
 import json
+import lzma
 import os
 import tracemalloc
 from pathlib import Path
@@ -359,7 +362,7 @@ def test_a_null_or_empty_prompt_is_none(tmp_path):
 def test_a_file_that_is_not_there_is_named(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     message = refusal(name)
-    assert name in message and "check its name" in message
+    assert name[:100] in message and "check its name" in message
 
 
 def test_a_folder_is_refused(tmp_path):
@@ -390,13 +393,17 @@ def test_bytes_that_are_not_utf8_are_told_by_line(tmp_path, ending):
     path = Path(WRITERS[ending](tmp_path / f"latin.{ending}", numbered(5)))
     path.write_bytes(path.read_bytes() + "né\n".encode("latin-1"))
     line = 6 if ending == "jsonl" else 7
-    assert refusal(str(path)) == f"{path}, line {line}: byte 2 is not UTF-8 text; save the file as UTF-8."
+    told = f"{path}, line {line}: byte 2 is not UTF-8 text; save the file as UTF-8, which spreadsheets call “CSV UTF-8”."
+    assert refusal(str(path)) == told
+    )
 
 
-def test_utf16_is_refused_at_its_first_line(tmp_path):
+def test_utf16_with_its_mark_is_read_and_half_of_it_is_told(tmp_path):
     path = tmp_path / "wide.csv"
     path.write_text("toxic,civil\na,b\nc,d\n", encoding="utf-16")
-    assert "line 1: byte 1 is not UTF-8 text" in refusal(str(path))
+    assert [(pair.toxic, pair.civil) for pair in read(str(path)).pairs] == [("a", "b"), ("c", "d")]
+    path.write_bytes(path.read_bytes()[:-1])
+    assert "is not UTF-16 text" in refusal(str(path))
 
 
 def test_a_file_of_broken_json_is_told_by_its_first_line_and_error(tmp_path):
@@ -406,11 +413,150 @@ def test_a_file_of_broken_json_is_told_by_its_first_line_and_error(tmp_path):
     assert f"{path}, line 2: broken JSON (Expecting property name enclosed in double quotes at column 2)" in message
 
 
-def test_one_json_array_is_refused_with_what_a_line_must_hold(tmp_path):
-    path = tmp_path / "array.json"
-    path.write_text(json.dumps(GOOD))
-    message = refusal(str(path))
-    assert "line 1: no JSON object (an array instead of an object)" in message and '{"toxic": "…"' in message
+DOCUMENTS = {
+    "an array": lambda rows: rows,
+    "an array under a key": lambda rows: {"version": 1, "data": rows},
+    "lists by column": lambda rows: {name: [row[name] for row in rows] for name in rows[0]},
+    "objects by column": lambda rows: {name: {str(n): row[name] for n, row in enumerate(rows)} for name in rows[0]},
+}
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("kind", DOCUMENTS)
+def test_one_json_document_is_read(tmp_path, kind, indent):
+    path = tmp_path / "pairs.json"
+    path.write_text(json.dumps(DOCUMENTS[kind](GOOD), indent=indent))
+    found = read(str(path))
+    assert [(pair.prompt, pair.toxic) for pair in found.pairs] == [(row["prompt"], row["toxic"]) for row in GOOD]
+    assert found.unit == "row" and found.lines == (1, 2)
+
+
+def packed(path: Path, content: bytes, kind: str) -> str:
+    pack = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
+    pack["zst"] = lambda content: pyarrow.compress(content, "zstd", asbytes=True)
+    path.write_bytes(pack[kind](content))
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz", "zst"])
+def test_packed_files_are_read_whatever_they_are_called(tmp_path, kind):
+    content = "".join(json.dumps(row) + "\n" for row in GOOD).encode()
+    for name in (f"pairs.jsonl.{kind}", "pairs.jsonl"):
+        assert len(read(packed(tmp_path / name, content, kind)).pairs) == 2
+    broken = tmp_path / f"broken.jsonl.{kind}"
+    packed(broken, content * 50, kind)
+    broken.write_bytes(broken.read_bytes()[:60])
+    assert "\n" not in refusal(str(broken))
+
+
+def test_a_packed_line_without_an_end_is_not_unpacked_whole(tmp_path):
+    path = tmp_path / "bomb.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"toxic": "' + b"a" * 2**27))
+    assert "a line of more than" in refusal(str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.csv", "sep=;\r\ntoxic;civil\r\nidiot, you;mate, you\r\ncrap;well\r\n"),
+        ("x.csv", 'My pairs\n\ntoxic,civil\n"idiot, you","mate, you"\ncrap,well\n'),
+        ("x.csv", 'toxic,civil\r"idiot, you","mate, you"\rcrap,well\r'),
+        ("x.tsv", "toxic\tcivil\nidiot, you\tmate, you\ncrap\twell\n"),
+        ("x.tsv", '"toxic"\t"civil"\n"idiot, you"\t"mate, you"\n"crap"\t"well"\n'),
+    ],
+)
+def test_tables_as_spreadsheets_write_them_are_read(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content.encode())
+    found = read(str(tmp_path / name)).pairs
+    assert [(pair.toxic, pair.civil) for pair in found] == [("idiot, you", "mate, you"), ("crap", "well")]
+
+
+@pytest.mark.parametrize("cell", ['"You idiot" he said', '"You idiot', 'He said "you idiot"', '"'])
+def test_quotation_marks_of_texts_in_a_table_with_tabs_fuse_no_rows(tmp_path, cell):
+    rows = [("toxic", "civil"), ("crap", "well"), (f"{cell} x", "kindly"), ("damn", cell), ("jerk", "mate")]
+    (tmp_path / "x.tsv").write_text("".join(f"{one}\t{other}\n" for one, other in rows))
+    assert [(pair.toxic, pair.civil) for pair in read(str(tmp_path / "x.tsv")).pairs] == rows[1:]
+
+
+ANSWER, REPLY = "You are an idiot.", "You are welcome."
+TURN = {"role": "user", "content": "Late again?"}
+
+
+def say(text: str, role: str = "assistant") -> dict:
+    return {"role": role, "content": text}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda text: [TURN, say(text)],
+        lambda text: [TURN, say(text, "model")],
+        lambda text: [TURN, say(text, "Assistant")],
+        lambda text: [{"from": "human", "value": "Late again?"}, {"from": "gpt", "value": text}],
+        lambda text: [TURN, {"role": "assistant", "content": [{"type": "text", "text": text}]}],
+        lambda text: [TURN, {"role": "assistant", "content": None, "tool_calls": [{}]}, say(text)],
+        lambda text: json.dumps([TURN, say(text)]),
+        lambda text: repr([TURN, say(text)]),
+    ],
+)
+def test_chat_messages_are_read_in_every_form_that_data_sets_have(tmp_path, make):
+    rows = [{"chosen": make(REPLY + str(n)), "rejected": make(ANSWER + str(n))} for n in range(3)]
+    found = read(write_json_lines(tmp_path / "x.jsonl", rows)).pairs
+    assert [(pair.prompt, pair.toxic, pair.civil) for pair in found] == [
+        ("Late again?", ANSWER + str(n), REPLY + str(n)) for n in range(3)
+    ]
+
+
+def test_what_begins_as_messages_and_is_none_is_never_read_as_words(tmp_path):
+    rows = [{"toxic": "[{'role': 'assistant', 'content': 'You idiot'", "civil": "Well"}] * 3
+    told = refusal(write_json_lines(tmp_path / "x.jsonl", rows))
+    assert "begins as a list of messages and cannot be read as one" in told
+    rows = [{"toxic": "[sic] you idiot", "civil": "[sic] my friend"}, {"toxic": "{x} crap", "civil": "{x} well"}]
+    assert len(read(write_json_lines(tmp_path / "y.jsonl", rows)).pairs) == 2
+
+
+RANKED = {
+    "conversations": [{"from": "human", "value": "Late again?"}],
+    "chosen": {"from": "gpt", "value": REPLY},
+    "rejected": {"from": "gpt", "value": ANSWER},
+}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"instruction": "Late again?", "input": "", "output": [REPLY, ANSWER]},
+        RANKED,
+        {"question": "Late again?", "chosen": REPLY, "rejected": ANSWER},
+        {"prompt": "Late again?", "chosen": [TURN, say(REPLY)], "rejected": [TURN, say(ANSWER)]},
+    ],
+)
+def test_preferences_of_the_usual_data_sets_are_known_by_their_columns(tmp_path, row):
+    found = read(write_json_lines(tmp_path / "x.jsonl", [row, row])).pairs
+    assert (found[0].prompt, found[0].toxic, found[0].civil) == ("Late again?", ANSWER, REPLY)
+
+
+@pytest.mark.parametrize("names", [("en_toxic_comment", "en_neutral_comment"), ("toxic_sentence", "neutral_sentence")])
+def test_paradetox_is_known_by_its_columns(tmp_path, names):
+    rows = [dict(zip(names, (ANSWER, REPLY), strict=True))] * 2
+    assert read(write_json_lines(tmp_path / "x.jsonl", rows)).pairs[0].civil == REPLY
+
+
+def test_single_answers_with_a_label_are_refused_with_the_reason(tmp_path):
+    rows = [{"prompt": "Late?", "completion": ANSWER, "label": False}] * 2
+    assert "single answers, each with a label, and no pairs" in refusal(write_json_lines(tmp_path / "x.jsonl", rows))
+
+
+def test_a_folder_of_save_to_disk_is_read(tmp_path):
+    rows = datasets.Dataset.from_list(GOOD)
+    rows.save_to_disk(str(tmp_path / "saved"))
+    assert len(read(str(tmp_path / "saved")).pairs) == 2
+    datasets.DatasetDict({"train": rows, "test": rows}).save_to_disk(str(tmp_path / "both"))
+    assert len(read(str(tmp_path / "both"), split="test").pairs) == 2
+    assert "has no split “dev”" in refusal(str(tmp_path / "both"), split="dev")
+    file = next((tmp_path / "saved").glob("*.arrow"))
+    file.write_bytes(file.read_bytes()[:80])
+    assert "damaged" in refusal(str(tmp_path / "saved"))
 
 
 @pytest.mark.parametrize("ending", WRITERS)
@@ -455,7 +601,7 @@ def test_pairs_with_the_same_text_on_both_sides_are_refused(tmp_path):
 def test_an_unknown_file_ending_is_refused_with_the_known_ones(tmp_path, name):
     path = tmp_path / name
     path.write_text("toxic,civil\na,b\nc,d\n")
-    assert "read from .jsonl, .csv, .tsv or .parquet files" in refusal(str(path))
+    assert "read from .jsonl, .json, .csv, .tsv or .parquet files" in refusal(str(path))
 
 
 def test_a_damaged_parquet_file_is_refused(tmp_path):

@@ -57,8 +57,30 @@ def test_a_line_without_a_prompt_is_told_by_its_number(tmp_path, line, reason):
 def test_files_that_hold_no_prompts_are_refused(tmp_path):
     assert "is empty" in refusal(write(tmp_path / "empty.txt", ""))
     assert "holds no prompt" in refusal(write(tmp_path / "blank.txt", "\n \n"))
-    assert "holds no prompt" in refusal(write(tmp_path / "blank.jsonl", "\n"))
+    assert "is empty" in refusal(write(tmp_path / "blank.jsonl", "\n"))
     assert "There is no file" in refusal(str(tmp_path / "missing.txt"))
     assert "is a folder" in refusal(str(tmp_path))
     assert "line 2: byte 1 is not UTF-8" in refusal(write(tmp_path / "latin.txt", b"Late?\n\xe9\n"))
-    assert "is a table" in refusal(write(tmp_path / "prompts.csv", "prompt\nLate?\n"))
+    assert "has no column of prompts (found: “a”, “b”)" in refusal(write(tmp_path / "prompts.csv", "a,b\nx,y\n"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.csv", "prompt,more\nLate again?,1\n"),
+        ("x.tsv", "text\tmore\nLate again?\t1\n"),
+        ("x.json", '["Late again?"]'),
+        ("x.json", '[{"question": "Late again?"}]'),
+        ("x.jsonl", '{"messages": [{"role": "user", "content": "Late again?"}]}\n'),
+        ("x.jsonl", "{\"prompt\": \"[{'role': 'user', 'content': 'Late again?'}]\"}\n"),
+        ("x.jsonl", '{"conversations": [{"from": "human", "value": "Late again?"}]}\n'),
+        ("x.jsonl", '{"prompt": {"text": "Late again?", "toxicity": 0.1}}\n'),
+    ],
+)
+def test_prompts_are_read_from_whatever_has_them(tmp_path, name, content):
+    assert read_prompts(write(tmp_path / name, content), Path("none")) == ("Late again?",)
+
+
+def test_brackets_are_never_taken_for_words(tmp_path):
+    content = json.dumps({"prompt": "[{'role': 'user', 'content': 'Late again?'"}) + "\n"
+    assert "begins as a list of messages and cannot be read" in refusal(write(tmp_path / "x.jsonl", content))
