@@ -156,7 +156,7 @@ def test_missing_harness_is_told_before_anything_is_measured(monkeypatch):
 
 def test_each_task_is_a_scorer_with_a_name(monkeypatch):
     monkeypatch.setattr("detox_engine.scoring.scorers.capability.require_harness", lambda: None)
-    plan = EvaluationPlan(scorers=(Choice("capability", CapabilityOptions((*TASKS, "tasks/own.yaml"), 5)),))
+    plan = EvaluationPlan(scorers=(Choice("capability", CapabilityOptions((*TASKS, "tasks/own.yaml"), 5, True)),))
     names = [scorer.name for scorer in make_scorers(plan)]
     assert names == [f"capability_{task}" for task in TASKS] + ["capability_own"]
 
