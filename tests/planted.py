@@ -1,5 +1,6 @@
 """A tiny model in which one direction makes rude words probable, and pairs that show it."""
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -36,7 +37,8 @@ def open_planted() -> OpenModel:
     One inner unit of the MLP has its gate and its value along one line r, so that it is z · silu(z) ≥ 0, and it is
     written along the direction. Rude tokens also begin along it, so that texts that hold them lie there.
     """
-    network, tokenizer = fresh_model("llama", tie_word_embeddings=False), tiny_tokenizer()
+    # The tokenizer is every test's; this one gets a padding token.
+    network, tokenizer = fresh_model("llama", tie_word_embeddings=False), copy.deepcopy(tiny_tokenizer())
     direction = planted_direction()
     mlp = network.model.layers[LAYER].mlp
     with torch.no_grad():
