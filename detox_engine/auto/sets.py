@@ -109,12 +109,11 @@ def _bare(text: str) -> str:
 
 def _leave_searched(model: str, spec: TextSpec) -> Text:
     """The neutral text without what every search for an edit reads."""
-    own = read_text(TextSpec(), bundled_neutral(model)).lines
-    first, second, _ = divide_neutral(own)
-    searched = {*first, *second}
     text = read_text(spec, bundled_neutral(model))
     if text.running:
         return text
+    first, second = divide_neutral(read_text(TextSpec(), bundled_neutral(model)).lines)
+    searched = {*first, *second}
     lines = tuple(line for line in text.lines if line not in searched)
     if not lines:
         raise InputError(f"{spec.source} has no neutral text besides what edits are chosen by: give another.")

@@ -218,9 +218,9 @@ def _tell_more(answer: Answer, change: Estimate, over: float, half: float, items
     Args:
         half: half the width of the interval around `over`.
     """
-    need = _count_needed(Estimate(over, over - half, over + half, change.n))
     if answer != "unclear":
         return ""
+    need = _count_needed(Estimate(over, over - half, over + half, change.n))
     return f"About {need:,} {items} instead of {change.n:,} would settle it." if need else f"More {items} would tell."
 
 

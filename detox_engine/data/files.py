@@ -15,6 +15,7 @@ from typing import Any
 
 from detox_engine.data.table import PACKED_ENDINGS, Lines, Row, Table, find_file
 from detox_engine.errors import InputError
+from detox_engine.plans.sources import is_path
 
 JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
 PEEKED_ROWS = 100
@@ -297,8 +298,7 @@ def names_hub(source: str) -> bool:
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", source):
         return False
     path = Path(source)
-    endings = (*READERS, *PACKED_ENDINGS, ".txt", ".zip", ".xlsx")
-    return not path.parent.exists() and path.suffix.lower() not in endings
+    return not (path.parent.exists() or path.suffix.lower() in READERS or is_path(source))
 
 
 def _find_saved(source: str, split: str) -> Path | None:

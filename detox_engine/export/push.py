@@ -11,10 +11,9 @@ from pathlib import Path
 from huggingface_hub import HfApi, metadata_load
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
-from detox_engine.disk import hash_file
 from detox_engine.errors import InputError, first_line
 from detox_engine.export.licence import HUB
-from detox_engine.export.receipt import RECEIPT, read_receipt
+from detox_engine.export.receipt import list_wrong_files, read_receipt
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 HOLDS_TEXTS = ("report.html", "evaluation.json")
@@ -70,10 +69,7 @@ def push_export(folder: Path, to: str, private: bool = False, upload: bool = Fal
 def _check_folder(folder: Path) -> dict[str, int]:
     """The files of the folder with their sizes, each of which is what the receipt says."""
     receipt = read_receipt(folder)
-    there = {path.name: path for path in sorted(folder.iterdir())}
-    wrong = sorted(there.keys() ^ {*receipt.files, RECEIPT}) or [
-        name for name, digest in receipt.files.items() if f"sha256:{hash_file(there[name])}" != digest
-    ]
+    wrong = list_wrong_files(receipt, folder)
     if wrong:
         raise InputError(
             f"{folder} is not as it was written: {', '.join(wrong[:5])} was changed, added or taken away; export it "
@@ -82,7 +78,7 @@ def _check_folder(folder: Path) -> dict[str, int]:
     licence = (metadata_load(folder / "README.md") or {}).get("license")
     if licence is not None and licence not in HUB:
         raise InputError(f"The Hub does not know the licence “{licence}” that {folder / 'README.md'} names.")
-    return {name: path.stat().st_size for name, path in there.items()}
+    return {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
 
 
 @contextmanager

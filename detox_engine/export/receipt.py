@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from detox_engine.disk import hash_file, write_json
 from detox_engine.edit.in_weights import LayerChange
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError, first_line
+from detox_engine.export.recipe import tell_versions
 from detox_engine.plans.edit import EXPORT_FORMS, EditPlan, ExportForm, read_edit, record_edit
 from detox_engine.study.study import ModelIdentity, Study, stamp
 
@@ -57,11 +57,10 @@ def make_receipt(
     sets: Mapping[str, Any] | None = None,
 ) -> Receipt:
     """The receipt of all files that are in `folder` now."""
-    made, versions = stamp()
+    made, _ = stamp()
     files = {path.name: f"sha256:{hash_file(path)}" for path in sorted(folder.iterdir()) if path.name != RECEIPT}
-    own = {"detox-explorer": version("detox-explorer"), **versions}
     pairs = study.pairs_hash, study.pair_count
-    return Receipt(form, base, plan, *pairs, hash_study(study), changes, files, made, own, sets)
+    return Receipt(form, base, plan, *pairs, hash_study(study), changes, files, made, tell_versions(), sets)
 
 
 def write_receipt(receipt: Receipt, folder: Path) -> None:
@@ -108,6 +107,16 @@ def read_receipt(folder: Path) -> Receipt:
     if receipt.form not in EXPORT_FORMS:
         raise InputError(f"{file} is of something else than an adapter or a model: get the folder again.")
     return receipt
+
+
+def list_wrong_files(receipt: Receipt, folder: Path) -> list[str]:
+    """Names, sorted, of what was added to the folder, taken away from it or changed since the receipt was made."""
+    there = {path.name for path in folder.iterdir()} - {RECEIPT}
+    kept = {name for name in there & receipt.files.keys() if (folder / name).is_file()}
+    # Hashes are taken of a folder alone that has the right files.
+    return sorted((there | receipt.files.keys()) - kept) or sorted(
+        name for name, digest in receipt.files.items() if f"sha256:{hash_file(folder / name)}" != digest
+    )
 
 
 def write_directions(edit: LowRankEdit, folder: Path) -> None:

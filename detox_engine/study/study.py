@@ -379,6 +379,12 @@ def require_new(folder: Path) -> None:
         raise InputError(f"{folder} cannot be written: {above} takes no new folder; choose another one.")
 
 
+def require_new_file(file: Path) -> None:
+    """Raise an InputError if `file` exists, since nothing on disk is ever replaced unasked."""
+    if file.exists():
+        raise InputError(f"{file} exists already; choose another file, or remove it first.")
+
+
 @contextmanager
 def written_whole(folder: Path) -> Iterator[Path]:
     """A folder to fill, which is renamed to `folder` when whole; if that is not reached, nothing is left of it.

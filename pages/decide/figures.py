@@ -8,13 +8,11 @@ import plotly.graph_objects as go
 
 from detox_engine.auto.verdict import PROBES, can_read
 from ui.show.colours import Palette
-from ui.show.effects import OFFSETS, SYMBOLS
+from ui.show.effects import OFFSETS, add_side, percent_of_before
 from ui.show.figures import LEGEND, finish
-from ui.words.numbers import interval, number
 from ui.words.verdicts import name_control
 
 if TYPE_CHECKING:
-    from detox_engine.scoring.evaluation import Score
     from detox_engine.scoring.records import KeptEvaluation
 
 ROWS = {
@@ -36,39 +34,15 @@ def verdict_figure(evaluation: KeptEvaluation, colours: Palette) -> go.Figure:
     kinds = evaluation.plan.kinds
     figure = go.Figure()
     for side, offset in zip(("after", *kinds), OFFSETS[len(kinds) - 1], strict=True):
-        _add_side(figure, side, [(place + offset, score) for place, (_, score) in enumerate(rows)], colours)
+        placed = [(place + offset, score) for place, (_, score) in enumerate(rows)]
+        name = "The edit" if side == "after" else name_control(side)
+        add_side(figure, side, placed, name, "%{x:.1f} %, %{customdata}", percent_of_before, colours)
     figure.add_vline(x=0, line={"color": colours.quiet, "width": 1})
     figure.update_xaxes(title="Change, % of what it was", zeroline=False)
     figure.update_yaxes(
         tickvals=list(range(len(rows))), ticktext=[ROWS[name] for name, _ in rows], range=[len(rows) - 0.5, -0.5]
     )
     return finish(figure, 90 + 58 * len(rows), across=colours.line, up="", showlegend=True, legend=LEGEND)
-
-
-def _add_side(figure: go.Figure, side: str, rows: list[tuple[float, Score]], colours: Palette) -> None:
-    """The edit, or one kind of control, in every row."""
-    colour = colours.edited if side == "after" else colours.quiet
-    means, ups, downs, hovers = [], [], [], []
-    for _, score in rows:
-        effect = score.effect
-        control = next((each for each in effect.controls if each.kind == side), None)
-        change, level = (effect.difference, effect.after) if control is None else (control.difference, control.level)
-        scale = 100 / effect.before.mean if effect.before.mean else 0.0
-        means.append(change.mean * scale)
-        ups.append(max(0.0, change.high - change.mean) * scale)
-        downs.append(max(0.0, change.mean - change.low) * scale)
-        hovers.append(f"{number(effect.before.mean)} before, {interval(level)} after<br>{change.n:,} {score.items}")
-    name = "The edit" if side == "after" else name_control(side)
-    figure.add_scatter(
-        x=means,
-        y=[place for place, _ in rows],
-        error_x={"type": "data", "symmetric": False, "array": ups, "arrayminus": downs, "color": colour},
-        mode="markers",
-        name=name,
-        marker={"color": colour, "symbol": SYMBOLS[side], "size": 11, "line": {"width": 2, "color": colour}},
-        customdata=hovers,
-        hovertemplate=f"{name}: %{{x:.1f}} %, %{{customdata}}<extra></extra>",
-    )
 
 
 def list_scores(evaluation: KeptEvaluation) -> tuple[tuple[str, ...], list[tuple]]:

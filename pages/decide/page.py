@@ -179,7 +179,7 @@ def draw_files(outcome: Outcome) -> None:
             )
         st.download_button(
             "The report",
-            (folder / REPORT).read_text(encoding="utf-8"),
+            (folder / REPORT).read_bytes,
             "detox_report.html",
             "text/html",
             key="download_decided_report",

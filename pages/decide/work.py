@@ -57,8 +57,9 @@ def find_done(asked: Asked, study: Study) -> Outcome | None:
 
 def is_begun(asked: Asked, study: Study) -> bool:
     """Whether an earlier run has left steps to go on from."""
-    folder = find_folder(asked, study.model.weights_hash)
-    return folder.with_name(f"{NAME}.run").is_dir()
+    from detox_engine.auto.run import run_folder
+
+    return run_folder(find_folder(asked, study.model.weights_hash)).is_dir()
 
 
 def answer(bench: Workbench, study: Study, asked: Asked, progress: Progress, tell: Tell) -> Outcome:

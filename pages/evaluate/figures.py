@@ -10,9 +10,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ui.show.colours import Palette
-from ui.show.effects import OFFSETS, SYMBOLS
+from ui.show.effects import OFFSETS, add_side, percent_of_before
 from ui.show.figures import finish
-from ui.words.numbers import interval, number
 from ui.words.verdicts import name_control
 
 if TYPE_CHECKING:
@@ -28,12 +27,16 @@ def suppression_figure(scores: Mapping[str, Mapping[str, Score]], colours: Palet
     kinds = [kind for kind in ("perplexity", "drift") if any(kind in found for found in scores.values())]
     controls = next(score.effect.controls for found in scores.values() for score in found.values())
     sides = ("after", *(control.kind for control in controls))
+    scales = {"perplexity": percent_of_before, "drift": lambda effect: 1.0}
     titles = {"perplexity": "change of perplexity<br>(% of before)", "drift": "drift<br>(nats per token)"}
     figure = make_subplots(1, len(kinds), shared_yaxes=True, horizontal_spacing=0.06)
     for column, kind in enumerate(kinds, start=1):
         for side, offset in zip(sides, OFFSETS[len(sides) - 2], strict=True):
             rows = [(place, found[kind]) for place, found in enumerate(scores.values()) if kind in found]
-            _add_texts(figure, column, kind, side, [(place + offset, score) for place, score in rows], colours)
+            placed = [(place + offset, score) for place, score in rows]
+            name = "Edit" if side == "after" else name_control(side)
+            where = {"row": 1, "col": column, "legendgroup": side, "showlegend": column == 1}
+            add_side(figure, side, placed, name, "%{customdata}", scales[kind], colours, **where)
         figure.add_vline(x=0, row=1, col=column, line={"color": colours.quiet, "width": 1})
         figure.update_xaxes(title=titles[kind], row=1, col=column, rangemode="tozero" if kind == "drift" else "normal")
     figure.update_yaxes(
@@ -56,38 +59,6 @@ def _wrap(label: str) -> str:
     words = label.split()
     half = (len(words) + 1) // 2
     return "<br>".join((" ".join(words[:half]), " ".join(words[half:]))) if len(words) > 2 else label
-
-
-def _add_texts(
-    figure: go.Figure, column: int, kind: str, side: str, rows: Sequence[tuple[float, Score]], colours: Palette
-) -> None:
-    colour = colours.edited if side == "after" else colours.quiet
-    means, ups, downs, hovers = [], [], [], []
-    for _, score in rows:
-        effect = score.effect
-        control = next((each for each in effect.controls if each.kind == side), None)
-        change = effect.difference if control is None else control.difference
-        scale = 100 / effect.before.mean if kind == "perplexity" else 1.0
-        means.append(change.mean * scale)
-        ups.append(max(0.0, change.high - change.mean) * scale)
-        downs.append(max(0.0, change.mean - change.low) * scale)
-        level = effect.after if control is None else control.level
-        hovers.append(f"{number(effect.before.mean)} before, {interval(level)} now<br>{change.n:,} {score.items}")
-    name = "Edit" if side == "after" else name_control(side)
-    figure.add_scatter(
-        x=means,
-        y=[place for place, _ in rows],
-        error_x={"type": "data", "symmetric": False, "array": ups, "arrayminus": downs, "color": colour},
-        mode="markers",
-        name=name,
-        legendgroup=side,
-        showlegend=column == 1,
-        marker={"color": colour, "symbol": SYMBOLS[side], "size": 11, "line": {"width": 2, "color": colour}},
-        customdata=hovers,
-        hovertemplate=f"{name}: %{{customdata}}<extra></extra>",
-        row=1,
-        col=column,
-    )
 
 
 def prompt_figure(

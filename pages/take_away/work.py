@@ -85,7 +85,7 @@ def ask_to_tell(fitted: Fitted, edit: EditPlan) -> AskedToTell:
 
 
 def draw_report(bench: Workbench, study: Study, asked: AskedToTell, progress: Progress, tell: Tell) -> str:
-    from detox_engine.export.report import read_for_report
+    from detox_engine.export.report import STAGE, read_for_report
     from detox_engine.export.take_away import name_base
     from detox_engine.scoring.records import read_evaluation, record_evaluation
     from pages.report import document
@@ -94,7 +94,7 @@ def draw_report(bench: Workbench, study: Study, asked: AskedToTell, progress: Pr
     readings = read_readings(read_for_report(bench.model, study, asked.edit, progress))
     evaluation = None if asked.evaluation is None else read_evaluation(record_evaluation(asked.evaluation))
     points = () if asked.sweep is None else asked.sweep.points
-    progress("Drawing the report", 0, 0)
+    progress(STAGE, 0, 0)
     shown = Shown(asked.edit, name_base(bench.model).name, readings, evaluation, points)
     return document.draw_report(study, shown)
 

@@ -43,7 +43,7 @@ def test_no_text_is_in_two_sets(tmp_path_factory, pairs, prompts, repeats):
     assert not beginnings & set(sets.reported_prompts)
     assert len(sets.choosing_prompts) <= CHOOSING and len(sets.reported_prompts) >= LEAST_REPORTED
     own = read_text(TextSpec(), bundled_neutral(MODEL)).lines
-    first, second, _ = divide_neutral(own)
+    first, second = divide_neutral(own)
     assert not {*first, *second} & set(sets.reported_text.lines) and sets.reported_text.lines
     record = sets.record()
     assert record["fit"]["pairs"] == len(fitted)
@@ -72,7 +72,7 @@ def test_too_few_prompts_are_one_sentence(tmp_path):
 
 
 def test_neutral_text_that_chose_everything_is_one_sentence(tmp_path):
-    first, _, _ = divide_neutral(read_text(TextSpec(), bundled_neutral(MODEL)).lines)
+    first, _ = divide_neutral(read_text(TextSpec(), bundled_neutral(MODEL)).lines)
     (tmp_path / "neutral.txt").write_text("\n".join(first))
     plan = write_texts(tmp_path)
     with pytest.raises(InputError, match="no neutral text besides"):

@@ -206,6 +206,10 @@ def test_a_folder_that_was_changed_or_is_none_does_not_leave(folder, hub, tmp_pa
     (folder / "README.md").write_text("another")
     with pytest.raises(InputError, match="README.md was changed"):
         push_export(folder, TO, upload=True)
+    (folder / "README.md").unlink()
+    (folder / "README.md").mkdir()
+    with pytest.raises(InputError, match="README.md was changed"):
+        push_export(folder, TO, upload=True)
     (folder / RECEIPT).unlink()
     with pytest.raises(InputError, match="holds no detox_receipt.json"):
         push_export(folder, TO, upload=True)

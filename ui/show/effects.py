@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -15,7 +15,7 @@ from ui.words.numbers import interval, number, signed
 from ui.words.verdicts import CONTROLS
 
 if TYPE_CHECKING:
-    from detox_engine.estimates import Estimate
+    from detox_engine.estimates import Effect, Estimate
     from detox_engine.scoring.evaluation import Score
 
 SYMBOLS = {"before": "circle", "after": "diamond", "plain": "square-open", "matched": "triangle-up-open"}
@@ -49,6 +49,48 @@ def effect_figure(score: Score, colours: Palette) -> go.Figure:
     more = len(effect.controls) - 1
     height = 160 + 30 * more if score.is_change else 290 + 60 * more
     return finish(figure, height, across=colours.line, up="", margin={"r": 14, "t": 6}, showlegend=False)
+
+
+def add_side(
+    figure: go.Figure, side: str, rows: Sequence[tuple[float, Score]], name: str, hover: str,
+    scale: Callable[[Effect], float], colours: Palette, **trace: Any,
+) -> None:  # fmt: skip
+    """The change by the edit, or by one kind of control, as a dot with its interval in each row.
+
+    Args:
+        side: `after`, or the kind of a control.
+        rows: heights, and the scores that stand there.
+        hover: of Plotly, what stands after the name.
+        scale: what a change is multiplied by.
+        trace: further properties of the trace.
+    """
+    colour = colours.edited if side == "after" else colours.quiet
+    means, ups, downs, hovers = [], [], [], []
+    for _, score in rows:
+        effect = score.effect
+        control = next((each for each in effect.controls if each.kind == side), None)
+        change, level = (effect.difference, effect.after) if control is None else (control.difference, control.level)
+        factor = scale(effect)
+        means.append(change.mean * factor)
+        ups.append(max(0.0, change.high - change.mean) * factor)
+        downs.append(max(0.0, change.mean - change.low) * factor)
+        hovers.append(f"{number(effect.before.mean)} before, {interval(level)} after<br>{change.n:,} {score.items}")
+    figure.add_scatter(
+        x=means,
+        y=[place for place, _ in rows],
+        error_x={"type": "data", "symmetric": False, "array": ups, "arrayminus": downs, "color": colour},
+        mode="markers",
+        name=name,
+        marker={"color": colour, "symbol": SYMBOLS[side], "size": 11, "line": {"width": 2, "color": colour}},
+        customdata=hovers,
+        hovertemplate=f"{name}: {hover}<extra></extra>",
+        **trace,
+    )
+
+
+def percent_of_before(effect: Effect) -> float:
+    """What makes a change one in % of what there was; 0 where there was nothing."""
+    return 100 / effect.before.mean if effect.before.mean else 0.0
 
 
 def _add_changes(figure: go.Figure, score: Score, unit: str, least: float, colours: Palette) -> None:

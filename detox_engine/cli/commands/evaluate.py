@@ -66,8 +66,10 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score an edit before and after, beside random subspaces of the same rank, plain and matched in KL."""
-    if report is not None and report.exists():
-        raise InputError(f"{report} exists already; choose another file, or remove it first.")
+    from detox_engine.study.study import require_new_file
+
+    if report is not None:
+        require_new_file(report)
     measure = plan_evaluation(plan, preset).with_options(options)
     choose(measure)  # before anything is loaded
     with output.progress_bars() as progress:

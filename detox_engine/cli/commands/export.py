@@ -2,6 +2,7 @@
 push` takes it to the Hub, `detox report` draws what is known of it."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -98,14 +99,19 @@ def read_measured(file: Path | None) -> dict[str, Any] | None:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def export_table(written: "Export") -> RenderableType:
-    """The files with their sizes, and where it says what to do with them."""
+def size_table(sizes: Mapping[str, int]) -> Table:
+    """One row for each file."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("file")
     table.add_column("bytes", justify="right")
-    for name, size in written.sizes.items():
+    for name, size in sizes.items():
         table.add_row(plain(name), f"{size:,}")
-    return Group(table, plain(f"How to load it: {written.folder / 'README.md'}."))
+    return table
+
+
+def export_table(written: "Export") -> RenderableType:
+    """The files with their sizes, and where it says what to do with them."""
+    return Group(size_table(written.sizes), plain(f"How to load it: {written.folder / 'README.md'}."))
 
 
 @asks()
@@ -156,18 +162,13 @@ def push(
 
 def push_table(pushed: "Push") -> RenderableType:
     """The files that were uploaded, or would be."""
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("file")
-    table.add_column("bytes", justify="right")
-    for name, size in pushed.sizes.items():
-        table.add_row(plain(name), f"{size:,}")
     kind = "private" if pushed.private else "public"
     told = (
         f"Uploaded: {pushed.url}"
         if pushed.url
         else f"These would be uploaded to {pushed.to}, a {kind} repository: do so with --upload."
     )
-    return Group(table, plain(" ".join((told, *pushed.notes))))
+    return Group(size_table(pushed.sizes), plain(" ".join((told, *pushed.notes))))
 
 
 @asks(edit=EditPlan(), model=StudyModel())
@@ -189,9 +190,9 @@ def report(
     from detox_engine.export.report import Told, read_for_report, write_report
     from detox_engine.export.take_away import ORIGINS
     from detox_engine.scoring.results import load_points
+    from detox_engine.study.study import require_new_file
 
-    if out.exists():
-        raise InputError(f"{out} exists already; choose another file, or remove it first.")
+    require_new_file(out)
     with output.progress_bars() as progress:
         fitted = load_study(study)
         plan, measured = plan_edit(fitted, edit), read_measured(evaluation)

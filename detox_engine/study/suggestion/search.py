@@ -188,12 +188,10 @@ def fit_without(study: Study, held: Sequence[int], progress: Progress) -> Mappin
     }
 
 
-def divide_neutral(lines: Sequence[str]) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
-    """Texts for the curvature, of the first half, those to measure on, of the second, and all that choose nothing."""
+def divide_neutral(lines: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Texts for the curvature, of the first half, and those to measure on, of the second; the rest choose nothing."""
     half = len(lines) // 2
-    first, second = lines[:half], lines[half:]
-    rest = (*first[SLOPE_TEXTS:], *second[MEASURED_TEXTS:])
-    return first[:SLOPE_TEXTS], second[:MEASURED_TEXTS], rest
+    return lines[:half][:SLOPE_TEXTS], lines[half:][:MEASURED_TEXTS]
 
 
 def _cut_neutral(model: OpenModel) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
@@ -204,7 +202,7 @@ def _cut_neutral(model: OpenModel) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
     from detox_engine.plans.sources import TextSpec
 
     spec = TextSpec()
-    *parts, _ = divide_neutral(read_text(spec, bundled_neutral(model.spec.name)).lines)
+    parts = divide_neutral(read_text(spec, bundled_neutral(model.spec.name)).lines)
     spans = (cut_spans(model, Text(tuple(part), False), spec.window, spec.stride) for part in parts)
     return tuple(_fill(part, lambda span: len(span.ids), NEUTRAL_TOKENS) for part in spans)
 
