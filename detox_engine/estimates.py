@@ -50,7 +50,10 @@ class Tally:
     def score(self, totals: NDArray, counts: NDArray) -> NDArray[np.float64]:
         """The score of sums, elementwise; NaN where nothing was counted."""
         ratios = np.divide(totals, counts, out=np.full(np.shape(totals), np.nan), where=counts > 0)
-        return np.exp(ratios) if self.exponential else ratios
+        if not self.exponential:
+            return ratios
+        with np.errstate(over="ignore"):  # a perplexity beyond every number is infinite, and shown so
+            return np.exp(ratios)
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,7 @@ from detox_engine.reading.directions import DirectionReading, read_directions
 from detox_engine.reading.readability import judge_readability
 from detox_engine.scoring.evaluation import check_suggestion
 from detox_engine.scoring.scorers.profanity import ProfanityScorer
-from detox_engine.scoring.toxicity import score_comparisons
-from detox_engine.scoring.trial import TextScorer
+from detox_engine.scoring.trial import TextScorer, score_comparisons
 from detox_engine.study.fit import SAMPLE, extend_study, fit_study
 from detox_engine.study.methods import need_covariance
 from detox_engine.study.study import Study, require_new

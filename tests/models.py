@@ -13,14 +13,18 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
+    BambaConfig,
+    BlenderbotConfig,
     BloomConfig,
     FalconConfig,
     Gemma2Config,
     Gemma3TextConfig,
     GPT2Config,
+    GPTBigCodeConfig,
     GPTJConfig,
     GPTNeoConfig,
     GPTNeoXConfig,
+    Lfm2Config,
     LlamaConfig,
     MistralConfig,
     OPTConfig,
@@ -29,7 +33,9 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen3_5TextConfig,
     Qwen3Config,
+    RecurrentGemmaConfig,
 )
 
 from detox_engine.model.load import OpenModel
@@ -111,6 +117,35 @@ CONFIGS = {
 
 FAMILIES = tuple(CONFIGS)
 
+UNUSUAL = {
+    "qwen3_5": (
+        Qwen3_5TextConfig,
+        _GROUPED
+        | {"head_dim": 8, "layer_types": ["linear_attention", "full_attention", "linear_attention"]}
+        | {"linear_num_value_heads": 4, "linear_num_key_heads": 2}
+        | {"linear_key_head_dim": 8, "linear_value_head_dim": 8},
+    ),
+    "lfm2": (Lfm2Config, _GROUPED | {"block_ff_dim": INNER, "layer_types": ["conv", "full_attention", "conv"]}),
+    "bamba": (
+        BambaConfig,
+        _GROUPED
+        | {"attn_layer_indices": [1], "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_state": 8},
+    ),
+    "recurrent_gemma": (
+        RecurrentGemmaConfig,
+        _GROUPED | {"intermediate_size": 2 * INNER, "lru_width": HIDDEN, "attention_window_size": 64, "head_dim": 8},
+    ),
+    "gpt_bigcode": (GPTBigCodeConfig, _GPT),
+    "blenderbot": (
+        BlenderbotConfig,
+        {"d_model": HIDDEN, "decoder_ffn_dim": INNER, "decoder_layers": LAYERS, "decoder_attention_heads": HEADS}
+        | {"encoder_layers": LAYERS, "max_position_embeddings": CONTEXT, "is_decoder": True},
+    ),
+}
+"""Families whose blocks differ among each other, or whose code allows no rows that leave a pass (GPT-BigCode), no
+padding on the left (Blenderbot's decoder, which counts positions without a look at the mask), or none that is run on
+from a cache whose rows have changed (RecurrentGemma, which keeps its states in itself)."""
+
 
 @cache
 def tiny_tokenizer() -> PreTrainedTokenizerBase:
@@ -132,7 +167,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerBase:
 
 def fresh_model(family: str, seed: int = 0, **changes) -> PreTrainedModel:
     """A new tiny model in float32, evaluation mode; `changes` go to its configuration."""
-    kind, sizes = CONFIGS[family]
+    kind, sizes = (CONFIGS | UNUSUAL)[family]
     tokenizer = tiny_tokenizer()
     special = dict.fromkeys(("bos_token_id", "eos_token_id"), tokenizer.eos_token_id)
     config = kind(vocab_size=len(tokenizer), **(special | sizes | changes))

@@ -20,6 +20,8 @@ from detox_engine.plans.edit import EditPlan, describe_edit
 if TYPE_CHECKING:
     from detox_engine.estimates import Estimate
 
+ABSURD = 1e6
+"""From here on a number says little but that it is far too large, and no digit of it is of use."""
 JOINERS = "\u200c\u200d"
 """Characters without a shape that ordinary words and emoji need."""
 
@@ -99,7 +101,11 @@ def show_estimate(estimate: "Estimate") -> str:
 
 
 def show_number(value: float) -> str:
-    """Three digits that matter, and a dash for no number."""
-    if not math.isfinite(value):
+    """Three digits that matter, as many as there are of a small number, and a dash for no number."""
+    if math.isnan(value):
         return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if abs(value) >= ABSURD:
+        return f"{value:.1e}".replace("e+", "e")
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"

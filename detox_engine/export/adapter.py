@@ -17,9 +17,8 @@ from detox_engine.edit.as_adapter import lora_factors
 from detox_engine.edit.in_weights import list_written
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError
+from detox_engine.model.adapter import CONFIG, WEIGHTS
 from detox_engine.model.anatomy import Anatomy
-
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def write_adapter(anatomy: Anatomy, edit: LowRankEdit, base: str, revision: str | None, folder: Path) -> None:

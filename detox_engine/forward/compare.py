@@ -37,6 +37,7 @@ class Comparison:
     cut: int
     """Tokens cut from the left of the prompt to fit the model's context."""
     toxicity_before: float | None = None
+    """None where it was not scored, NaN where the continuation is empty; likewise after."""
     toxicity_after: float | None = None
 
     @property

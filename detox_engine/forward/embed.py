@@ -16,6 +16,7 @@ from detox_engine.forward.embedded_pairs import Embeddings, TokenMoments
 from detox_engine.forward.sinks import Sinks
 from detox_engine.model.batches import OVERHEAD, count_workers, pack_batches, run_beside
 from detox_engine.model.load import OpenModel
+from detox_engine.model.tokens import tokenize_text
 from detox_engine.model.trunk import run_trunk, watched
 from detox_engine.plans.fit import Pooling
 
@@ -40,27 +41,23 @@ class TokenizedText:
 
     cut: bool
 
+    special: bool
+    """Whether the text itself holds special tokens, such as one that ends a text."""
+
 
 def tokenize(model: OpenModel, prompt: str, text: str, max_length: int, pooling: Pooling) -> TokenizedText:
     """Tokens of `text` (which begins with `prompt`) and the pooling weight of each.
 
-    Tokens that the tokenizer adds, such as a beginning-of-sequence token, are run but never pooled: they are
-    not the text's own, and the model's attention to them says nothing about the text.
+    Tokens that the tokenizer adds, such as a beginning-of-sequence token, and special tokens that stand in the text are
+    run but never pooled: they are no words of it, and the model's attention to them says nothing about the text.
 
     Raises:
         InputError: the text has no token, or none of the continuation is left within `max_length`.
     """
-    encoded = model.tokenizer(
-        text,
-        return_special_tokens_mask=True,
-        return_offsets_mapping=pooling == "continuation",
-        truncation=False,
-        verbose=False,
-    )
-    ids = encoded["input_ids"][:max_length]
-    own = [special == 0 for special in encoded["special_tokens_mask"][:max_length]]
+    tokens = tokenize_text(model.tokenizer, text)
+    ids, own = tokens.ids[:max_length], list(tokens.own[:max_length])
     if pooling == "continuation":
-        ends = [end for _, end in encoded["offset_mapping"][:max_length]]
+        ends = [end for _, end in tokens.spans[:max_length]]
         own = [kept and end > len(prompt) for kept, end in zip(own, ends, strict=True)]
     elif pooling == "last" and any(own):
         last = max(index for index, kept in enumerate(own) if kept)
@@ -72,8 +69,8 @@ def tokenize(model: OpenModel, prompt: str, text: str, max_length: int, pooling:
             f"No token of the {part} is within the longest length of {max_length} tokens: “{_clip(text)}”; "
             "raise the longest length or drop the pair."
         )
-    cut = len(encoded["input_ids"]) > max_length
-    return TokenizedText(tuple(ids), tuple(kept / count for kept in own), cut)
+    special = any(not mine and not by_itself for mine, by_itself in zip(tokens.own, tokens.added, strict=True))
+    return TokenizedText(ids, tuple(kept / count for kept in own), len(tokens.ids) > max_length, special)
 
 
 class _Pool(local):
@@ -198,6 +195,7 @@ def embed_pairs(
         cut=tuple(sorted({index // 2 for index, text in enumerate(texts) if text.cut})),
         lengths=torch.tensor([sum(weight > 0 for weight in text.weights) for text in texts]).view(-1, 2).T.contiguous(),
         sinks=tuple(left_out.tolist()) if sinks is not None else (),
+        special=sum(text.special for text in texts),
     )
 
 

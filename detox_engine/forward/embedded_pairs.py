@@ -33,6 +33,9 @@ class Embeddings:
     sinks: tuple[int, ...] = ()
     """By layer, how many tokens were left out as sinks; none where sinks are kept."""
 
+    special: int = 0
+    """Texts that hold special tokens of the model, which are read and not counted."""
+
 
 @dataclass(eq=False)
 class TokenMoments:

@@ -14,11 +14,11 @@ from detox_engine.data.columns import Pair
 from detox_engine.data.texts import Text
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError, Progress, ignore_progress
-from detox_engine.forward.shared_layers import forked
+from detox_engine.forward.shared_layers import run_edits
 from detox_engine.model.batches import run_in_batches
 from detox_engine.model.head import check_head, read_head
 from detox_engine.model.load import OpenModel
-from detox_engine.model.trunk import run_trunk
+from detox_engine.model.tokens import tokenize_text
 
 LOGITS_AT_ONCE = {"cpu": 2**20, "cuda": 2**28}
 """Entries of `[rows, vocab]` held at a time, a row being a position under an edit; a device of another kind gets the
@@ -246,9 +246,7 @@ def find_scored(spans: Sequence[Span]) -> tuple[Tensor, Tensor, Tensor]:
 def _run_edits(model: OpenModel, texts: Sequence[Sequence[int]], edits: Sequence[LowRankEdit | None]) -> Tensor:
     """Last hidden states `[texts, edits, tokens, hidden]`; what the edits of a text share is run once."""
     rows = [(text, edit) for text in range(len(texts)) for edit in edits]
-    with forked(model.anatomy, len(texts), rows, model.network.device) as places:
-        states = run_trunk(model, texts)
-    return states[places[-1]].unflatten(0, (len(texts), len(edits)))
+    return run_edits(model, texts, rows).unflatten(0, (len(texts), len(edits)))
 
 
 def _read_positions(model: OpenModel, states: Tensor, targets: Tensor, listed: Tensor) -> tuple[Tensor, ...]:
@@ -280,11 +278,7 @@ def cut_spans(model: OpenModel, text: Text, window: int, stride: int) -> tuple[S
     window = min(window, model.context or window)
     stride = stride if stride < window else max(1, window // 2)
     parts = [text.joint.join(text.lines)] if text.running else text.lines
-    spans = [
-        span
-        for part in parts
-        for span in cut_windows(model.tokenizer(part, verbose=False)["input_ids"], window, stride)
-    ]
+    spans = [span for part in parts for span in cut_windows(tokenize_text(model.tokenizer, part).ids, window, stride)]
     if not spans:
         raise InputError("The neutral text has no line of two tokens or more: there is nothing to predict in it.")
     return tuple(spans)
@@ -300,8 +294,8 @@ def cut_continuations(model: OpenModel, pairs: Sequence[Pair], longest: int) -> 
     longest = min(longest, model.context or longest)
     cut = []
     for pair in pairs:
-        prompt = model.tokenizer(pair.prompt, verbose=False)["input_ids"] if pair.prompt else []
-        texts = (model.tokenizer(text, verbose=False)["input_ids"] for text in (pair.toxic_text, pair.civil_text))
+        prompt = tokenize_text(model.tokenizer, pair.prompt).ids if pair.prompt else ()
+        texts = (tokenize_text(model.tokenizer, text).ids for text in (pair.toxic_text, pair.civil_text))
         cut.append(tuple(_after(prompt, ids[:longest]) for ids in texts))
     return tuple(sides for sides in cut if all(span.scored > 0 for span in sides))
 

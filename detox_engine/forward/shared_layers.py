@@ -1,10 +1,14 @@
-"""Rows of one forward pass that share their text's states below the first layer that their edit changes."""
+"""Rows of one forward pass that share their text's states below the first layer that their edit changes.
+
+Not every family's code can be run so: each model is tried once, and else each row is run from the start.
+"""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +17,95 @@ from transformers import DynamicCache
 from detox_engine.edit.in_pass import edited
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.model.anatomy import Anatomy
-from detox_engine.model.batches import run_model
+from detox_engine.model.batches import pad_left, run_model
 from detox_engine.model.load import OpenModel
+from detox_engine.model.trunk import run_trunk
+
+NEAR = 0.1
+"""Two passes give the same where their scores differ by less than this share of the scores' spread; where they do not,
+they differ by about the whole of it."""
+
+
+class Holds(NamedTuple):
+    """What was seen to hold of a model, over three tokens."""
+
+    forks: bool
+    """Rows that leave their text layer by layer come out as rows that are run from the start."""
+    pads: bool
+    """A text that is padded on the left comes out as it does alone."""
+    caches: bool
+    """What a pass leaves in the cache is all that the next needs, also where rows have changed places."""
+
+
+_TRIED: WeakKeyDictionary[Anatomy, Holds] = WeakKeyDictionary()
+
+
+@torch.inference_mode()
+def try_passes(model: OpenModel) -> Holds:
+    """How the model can be run, tried on its first use; the caller holds the model's turn."""
+    if model.anatomy not in _TRIED:
+        _TRIED[model.anatomy] = Holds(_can_fork(model), _can_pad(model), _can_cache(model))
+    return _TRIED[model.anatomy]
+
+
+def _can_fork(model: OpenModel) -> bool:
+    direction = torch.ones(1, model.anatomy.hidden, device=model.network.device) / model.anatomy.hidden**0.5
+    edits = [None, *(LowRankEdit({layer: direction}) for layer in sorted({0, model.anatomy.layers // 2}))]
+    rows = [(text, edit) for text in range(2) for edit in edits]
+    texts = [[2, 3, 4], [3, 4, 2]]
+    try:
+        forked_states = _run_forked(model, texts, rows)
+    except Exception:  # whatever a family's own code raises over rows that it does not expect
+        return False
+    return _near(forked_states, _run_apart(model, texts, rows))
+
+
+def _can_pad(model: OpenModel) -> bool:
+    ids, mask = pad_left([[2, 3, 4], [4]], 0, model.network.device)
+    alone = run_model(model.network, ids[1:, -1:], mask[1:, -1:])
+    return _near(run_model(model.network, ids, mask)[1:], alone)
+
+
+def _can_cache(model: OpenModel) -> bool:
+    ids = torch.tensor([[2, 3, 4, 2], [3, 4, 2, 3]], device=model.network.device)
+    mask = torch.ones_like(ids)
+    past = DynamicCache(config=model.network.config)
+    try:
+        run_model(model.network, ids[:, :3], mask[:, :3], past)
+        past.reorder_cache(torch.tensor([1, 0], device=ids.device))
+        continued = run_model(model.network, ids[[1, 0], 3:], mask, past)
+    except Exception:  # whatever a family's own code raises over a cache that is not its own
+        return False
+    return _near(continued, run_model(model.network, ids[[1, 0]], mask))
+
+
+def _near(one: Tensor, other: Tensor) -> bool:
+    return bool((one - other).abs().max() <= NEAR * other.float().std())
+
+
+def run_edits(
+    model: OpenModel, texts: Sequence[Sequence[int]], rows: Sequence[tuple[int, LowRankEdit | None]]
+) -> Tensor:
+    """Last hidden states `[rows, tokens, hidden]` of `rows`, each a text under an edit.
+
+    Texts are padded on the right; what the rows of a text share is run once.
+    """
+    return _run_forked(model, texts, rows) if try_passes(model).forks else _run_apart(model, texts, rows)
+
+
+def _run_forked(
+    model: OpenModel, texts: Sequence[Sequence[int]], rows: Sequence[tuple[int, LowRankEdit | None]]
+) -> Tensor:
+    with forked(model.anatomy, len(texts), rows, model.network.device) as places:
+        states = run_trunk(model, texts)
+    return states[places[-1]]
+
+
+def _run_apart(
+    model: OpenModel, texts: Sequence[Sequence[int]], rows: Sequence[tuple[int, LowRankEdit | None]]
+) -> Tensor:
+    with edited(model.anatomy, [edit for _, edit in rows]):
+        return run_trunk(model, [texts[text] for text, _ in rows])
 
 
 @contextmanager
@@ -57,8 +148,10 @@ def run_prompts(
     ids: Tensor,
     mask: Tensor,
     cells: Sequence[tuple[int, LowRankEdit | None]],
-) -> tuple[Tensor, DynamicCache]:
+) -> tuple[Tensor, DynamicCache | None]:
     """Each cell's logits after its prompt `[cells, vocab]`, and a cache with a row for each cell.
+
+    No cache where the model cannot be run on from one.
 
     Args:
         ids, mask: `[prompts, tokens]`, different prompts, padded on the left.
@@ -66,15 +159,17 @@ def run_prompts(
 
     What the cells of a prompt share is run once.
     """
-    past = DynamicCache(config=model.network.config)
-    if len(cells) == len(ids) or len(past.layers) != model.anatomy.layers:
+    holds = try_passes(model)
+    past = DynamicCache(config=model.network.config) if holds.caches else None
+    apart = past is None or len(past.layers) != model.anatomy.layers or not holds.forks
+    if len(cells) == len(ids) or apart:
         order = torch.tensor([prompt for prompt, _ in cells], device=ids.device)
         with edited(model.anatomy, [edit for _, edit in cells]):
             return run_model(model.network, ids[order], mask[order], past)[:, -1], past
     with forked(model.anatomy, len(ids), cells, ids.device) as places:
         logits = run_model(model.network, ids, mask, past)[:, -1]
     for layer, place in zip(past.layers, places, strict=True):
-        layer.batch_select_indices(place)
+        layer.reorder_cache(place)
     return logits[places[-1]], past
 
 

@@ -13,7 +13,7 @@ from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.model.batches import run_in_batches
 from detox_engine.model.load import OpenModel
-from detox_engine.model.tokens import show_token, spell
+from detox_engine.model.tokens import show_token, spell, tokenize_text
 from detox_engine.model.trunk import run_trunk, watched
 from detox_engine.plans.layers import check_layers
 
@@ -48,22 +48,16 @@ def encode_text(model: OpenModel, text: str, longest: int = LONGEST) -> LensText
     if longest < 1:
         raise InputError(f"The longest text must have 1 token or more, not {longest}.")
     tokenizer = model.tokenizer
-    encoded = tokenizer(
-        text,
-        return_special_tokens_mask=True,
-        return_offsets_mapping=tokenizer.is_fast,
-        truncation=False,
-        verbose=False,
-    )
-    own = [special == 0 for special in encoded["special_tokens_mask"]]
+    encoded = tokenize_text(tokenizer, text)
+    own = [not by_itself for by_itself in encoded.added]
     if not any(own):
         raise InputError("The model's tokenizer finds no token in the text: write some words to look at.")
     kept = min(longest, model.context or longest, len(own))
-    ids = tuple(encoded["input_ids"][:kept])
+    ids = encoded.ids[:kept]
     tokens = tuple(show_token(tokenizer, id) for id in ids)
     if not tokenizer.is_fast:
         return LensText(ids, tokens, spell(tokenizer, (), ids)[1], len(own) - kept)
-    pieces = _split_text(text, encoded["offset_mapping"], own, kept)
+    pieces = _split_text(text, encoded.spans, own, kept)
     return LensText(ids, tokens, pieces, len(own) - kept)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from math import isfinite
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,10 +14,11 @@ from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError
 from detox_engine.forward.few_rows import few_rows_shared
 from detox_engine.forward.sampling import choose_tokens
-from detox_engine.forward.shared_layers import run_prompts
+from detox_engine.forward.shared_layers import run_prompts, try_passes
 from detox_engine.model.anatomy import Anatomy
 from detox_engine.model.batches import pad_left, run_in_batches, run_model
 from detox_engine.model.load import OpenModel
+from detox_engine.model.tokens import tokenize_text
 from detox_engine.plans.sampling import SamplingPlan
 
 LOGITS_OF_A_TOKEN = 4096
@@ -68,7 +69,7 @@ def encode_prompt(model: OpenModel, text: str, plan: SamplingPlan) -> Prompt:
     tokenizer = model.tokenizer
     # A tokenizer takes minutes and gigabytes for megabytes, of which a context holds the end.
     most = CHARACTERS_A_TOKEN * (model.context or LONGEST_PROMPT)
-    ids = list(tokenizer(text[-most:], verbose=False)["input_ids"])
+    ids = list(tokenize_text(tokenizer, text[-most:]).ids)
     before = round(max(0, len(text) - most) * len(ids) / most)
     if not ids:
         start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
@@ -103,8 +104,9 @@ def write_rows(
         return len(row.prompt.ids) + plan.max_new_tokens + _count_logits(model.anatomy, 1)
 
     try:
-        for row, result in run_in_batches(rows, width, run, model.network.device):
-            written[row] = result
+        for together in _apart_by_length(model, rows, lambda row: len(row.prompt.ids)):
+            for row, result in run_in_batches(together, width, run, model.network.device):
+                written[row] = result
     except MemoryError as error:
         longest = max(len(row.prompt.ids) for row in rows) + plan.max_new_tokens
         raise InputError(_describe_memory(model, longest)) from error
@@ -127,13 +129,23 @@ def score_texts(
         return len(text.prompt.ids) + len(text.ids) + _count_logits(model.anatomy, len(text.ids) - text.start)
 
     try:
-        for text, result in run_in_batches(texts, width, run, model.network.device):
-            scored[text] = result
+        for together in _apart_by_length(model, texts, lambda text: len(text.prompt.ids) + len(text.ids)):
+            for text, result in run_in_batches(together, width, run, model.network.device):
+                scored[text] = result
     except MemoryError as error:
         longest = max(len(text.prompt.ids) + len(text.ids) for text in texts)
         raise InputError(_describe_memory(model, longest)) from error
     tick(1.0)
     return scored
+
+
+def _apart_by_length(model: OpenModel, rows: Sequence[Any], length: Callable[[Any], int]) -> list[list[Any]]:
+    """The rows that may share a batch: all, unless padding would change what the model makes of them."""
+    with model.turns:
+        if try_passes(model).pads:
+            return [list(rows)]
+    lengths = sorted({length(row) for row in rows}, reverse=True)
+    return [[row for row in rows if length(row) == each] for each in lengths]
 
 
 def _count_logits(anatomy: Anatomy, tokens: int) -> int:
@@ -159,7 +171,7 @@ def _write_batch(
     network, ends = model.network, find_ends(model)
     ids: list[list[int]] = [[] for _ in rows]
     probabilities: list[list[float]] = [[] for _ in rows]
-    logits, past, mask = _start(model, rows)
+    logits, past, given, mask = _start(model, rows)
     live = list(range(len(rows)))
     with few_rows_shared(network), ExitStack() as hooks:
         hooks.enter_context(edited(model.anatomy, [row.edit for row in rows]))
@@ -178,17 +190,22 @@ def _write_batch(
                 break
             if len(going) < len(live):
                 live = [live[place] for place in going]
-                tokens, mask = tokens[going], mask[going]
-                past.batch_select_indices(torch.tensor(going, device=mask.device))
+                tokens, given, mask = tokens[going], given[going], mask[going]
+                if past is not None:
+                    past.reorder_cache(torch.tensor(going, device=mask.device))
                 hooks.close()
                 hooks.enter_context(edited(model.anatomy, [rows[row].edit for row in live]))
             mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
-            logits = run_model(network, tokens[:, None], mask, past)[:, -1]
+            given = torch.cat([given, tokens[:, None]], dim=1)
+            logits = run_model(network, given if past is None else tokens[:, None], mask, past)[:, -1]
     return [Written(tuple(ids[row]), tuple(probabilities[row])) for row in range(len(rows))]
 
 
-def _start(model: OpenModel, rows: Sequence[Row]) -> tuple[Tensor, DynamicCache, Tensor]:
-    """First logits `[rows, vocab]`, the cache and the mask of these rows; samples of one cell share its pass."""
+def _start(model: OpenModel, rows: Sequence[Row]) -> tuple[Tensor, DynamicCache | None, Tensor, Tensor]:
+    """First logits `[rows, vocab]`, the cache, the ids and the mask of these rows.
+
+    Samples of one cell share its pass.
+    """
     prompts = list(dict.fromkeys(row.prompt for row in rows))
     cells = list(dict.fromkeys((row.prompt, row.edit) for row in rows))
     slot = {prompt: place for place, prompt in enumerate(prompts)}
@@ -197,9 +214,11 @@ def _start(model: OpenModel, rows: Sequence[Row]) -> tuple[Tensor, DynamicCache,
     if len(cells) < len(rows):
         place = {cell: index for index, cell in enumerate(cells)}
         order = torch.tensor([place[row.prompt, row.edit] for row in rows], device=mask.device)
-        past.batch_select_indices(order)
         logits = logits[order]
-    return logits, past, mask[[slot[row.prompt] for row in rows]]
+        if past is not None:
+            past.reorder_cache(order)
+    own = [slot[row.prompt] for row in rows]
+    return logits, past, ids[own], mask[own]
 
 
 def find_ends(model: OpenModel) -> frozenset[int]:

@@ -5,7 +5,6 @@ exactly one match, or an InputError says what was looked for.
 """
 
 import copy
-import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,11 +15,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from detox_engine.errors import InputError
+from detox_engine.errors import InputError, first_line
 from detox_engine.plans.edit import Site, Sites
 from detox_engine.plans.layers import check_layers
 
 ADVICE = "use a decoder-only language model such as GPT-2, Llama, Qwen or Gemma, or the bundled model"
+TRACED = (2, 3)
+"""Texts and tokens of the pass by which parts are found."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +120,8 @@ class Call(NamedTuple):
     module: nn.Module
     given: Tensor | None
     returned: Tensor | None
+    shape: tuple[int, ...]
+    """What `returned` had."""
 
 
 def block_output(output: Tensor | Sequence) -> Tensor:
@@ -132,11 +135,10 @@ def find_anatomy(model: PreTrainedModel) -> Anatomy:
     Raises:
         InputError: a part is missing, has several matches, or is of a kind that is not supported.
     """
-    trunk = model.get_decoder()
     unembedding = find_unembedding(model)
-    blocks = find_blocks(model, trunk)
-    check_dense(model, blocks)
-    calls, final = trace(trunk, model.device)
+    trunk, blocks = find_blocks(model)
+    check_dense(model, blocks, unembedding.weight.shape[1])
+    calls, final = trace(model, trunk)
     hidden = stream_width(model, blocks, calls, unembedding)
     final_norm = find_final_norm(model, blocks, calls, final)
     names = {module: name for name, module in model.named_modules()}
@@ -156,63 +158,110 @@ def find_unembedding(model: PreTrainedModel) -> nn.Module:
     return head
 
 
-def find_blocks(model: PreTrainedModel, trunk: nn.Module) -> tuple[nn.Module, ...]:
-    """The one outermost list of `num_hidden_layers` modules in the trunk."""
+def find_blocks(model: PreTrainedModel) -> tuple[nn.Module, tuple[nn.Module, ...]]:
+    """The model without its head, and the one outermost list of `num_hidden_layers` modules in it."""
     count = getattr(model.config.get_text_config(), "num_hidden_layers", None)
-    lists = {name: part for name, part in trunk.named_modules() if isinstance(part, nn.ModuleList)}
-    outermost = [
-        part
-        for name, part in lists.items()
-        if not any(name.startswith(f"{other}.") for other in lists) and len(part) == count
-    ]
-    if len(outermost) != 1:
-        raise InputError(
-            f"The blocks of {kind(model)} were not found: looked for one list of {count} modules in "
-            f"{kind(trunk)} and found {len(outermost)}; {ADVICE}."
-        )
-    return tuple(outermost[0])
+    # ModernBERT's decoder calls its unembedding a decoder, and a model of texts and pictures has its trunk deeper.
+    for trunk in dict.fromkeys((model.get_decoder(), model.base_model)):
+        lists = {name: part for name, part in trunk.named_modules() if isinstance(part, nn.ModuleList)}
+        outermost = [
+            part
+            for name, part in lists.items()
+            if not any(name.startswith(f"{other}.") for other in lists) and len(part) == count
+        ]
+        if len(outermost) == 1:
+            return trunk, tuple(outermost[0])
+    raise InputError(
+        f"The blocks of {kind(model)} were not found: looked for one list of {count} modules in {kind(trunk)} and "
+        f"found {len(outermost)}; {ADVICE}."
+    )
 
 
-def check_dense(model: PreTrainedModel, blocks: Sequence[nn.Module]) -> None:
-    """Refuse mixtures of experts, recognised by the classes inside the blocks."""
-    for part in (part for block in blocks for part in block.modules()):
-        if re.search(r"Experts?|MoE|Moe|Router", kind(part)) and part not in blocks:
+def check_dense(model: PreTrainedModel, blocks: Sequence[nn.Module], hidden: int) -> None:
+    """Refuse mixtures of experts, recognised by what is inside a block, whatever the classes are called.
+
+    That is weights of three dimensions, the experts' number and twice a width, one of them the stream's; or a list of
+    several modules that each write into the stream.
+    """
+    for part in dict.fromkeys(part for block in blocks for part in block.modules()):
+        own = part.parameters(recurse=False)
+        fused = any(each.dim() == 3 and hidden in each.shape[1:] and min(each.shape) > 1 for each in own)
+        listed = isinstance(part, nn.ModuleList) and sum(writes(each, hidden) for each in part) > 1
+        if (fused and not isinstance(part, nn.modules.conv._ConvNd)) or listed:
             raise InputError(
                 f"{kind(model)} is a mixture of experts (found {kind(part)} in a block), which is not supported yet: "
                 f"{ADVICE}."
             )
 
 
+def writes(module: nn.Module, hidden: int) -> bool:
+    """Whether it has a linear layer that gives `hidden` numbers."""
+    layers = (part for part in module.modules() if isinstance(part, nn.Linear | Conv1D))
+    return any(layer.weight.shape[0 if isinstance(layer, nn.Linear) else 1] == hidden for layer in layers)
+
+
 @torch.no_grad()
-def trace(trunk: nn.Module, device: torch.device) -> tuple[list[Call], Tensor]:
-    """Run three tokens; every module's call in the order of finishing, and the last hidden state `[3, hidden]`.
+def trace(model: PreTrainedModel, trunk: nn.Module) -> tuple[list[Call], Tensor]:
+    """Run two texts of three tokens that differ in the last; every module's call in the order of finishing, and the
+    last hidden states `[6, hidden]`.
 
     Tensors are copied because some blocks go on to change them in place (Falcon adds into its MLP's output).
+
+    Raises:
+        InputError: the model cannot be run so.
     """
     calls: list[Call] = []
 
     def flat(value: object) -> Tensor | None:
-        first = value[0] if isinstance(value, tuple) and value else value
+        first = value[0] if isinstance(value, tuple | list) and value else value
         if not isinstance(first, Tensor) or first.dim() == 0 or not first.is_floating_point():
             return None
         return first.detach().reshape(-1, first.shape[-1]).clone()
 
     def record(module: nn.Module, given: tuple, returned: object) -> None:
-        calls.append(Call(module, flat(given), flat(returned)))
+        calls.append(Call(module, flat(given), flat(returned), shape_of(returned)))
 
-    tokens = torch.tensor([[2, 3, 4]], device=device)
-    with ExitStack() as hooks:
-        for part in trunk.modules():
-            if part is not trunk:
-                hooks.enter_context(part.register_forward_hook(record))
-        output = trunk(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False)
+    tokens = torch.tensor([[2, 3, 4], [2, 3, 2]], device=model.device)
+    try:
+        with ExitStack() as hooks:
+            for part in trunk.modules():
+                if part is not trunk:
+                    hooks.enter_context(part.register_forward_hook(record))
+            output = trunk(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False)
+    except Exception as error:  # whatever a family's own code raises
+        raise InputError(f"{kind(model)} cannot be run over three tokens ({first_line(error)}): {ADVICE}.") from error
     return calls, output[0].reshape(-1, output[0].shape[-1])
+
+
+def shape_of(returned: object) -> tuple[int, ...]:
+    """The shape of what a module gives first; empty where that is no tensor."""
+    first = returned[0] if isinstance(returned, tuple | list) and returned else returned
+    return tuple(first.shape) if isinstance(first, Tensor) else ()
+
+
+def check_stream(model: PreTrainedModel, blocks: Sequence[nn.Module], calls: Sequence[Call]) -> None:
+    """Refuse a model whose blocks give anything but `[texts, tokens, hidden]`, or look ahead in the text."""
+    for block in blocks:
+        call = next((call for call in reversed(calls) if call.module is block), None)
+        shape = call.shape if call is not None else ()
+        if len(shape) != 3 or shape[:2] != TRACED:
+            raise InputError(
+                f"{kind(model)} cannot be read block by block: two texts of three tokens leave {kind(block)} as "
+                f"{list(shape)}, where [2, 3, hidden] is looked for; {ADVICE}."
+            )
+        states = call.returned.view(shape).float()
+        if not torch.allclose(states[0, :2], states[1, :2], rtol=1e-2, atol=1e-3, equal_nan=True):
+            raise InputError(
+                f"{kind(model)} reads ahead: what {kind(block)} makes of two tokens depends on the third, so it does "
+                f"not continue a text from left to right; {ADVICE}."
+            )
 
 
 def stream_width(
     model: PreTrainedModel, blocks: Sequence[nn.Module], calls: Sequence[Call], unembedding: nn.Module
 ) -> int:
     """Width of the residual stream as the last block leaves it; the unembedding must read the same width."""
+    check_stream(model, blocks, calls)
     width = last_call(calls, blocks[-1]).returned.shape[1]
     if unembedding.weight.shape[1] != width:
         raise InputError(
@@ -245,14 +294,15 @@ def find_value_layer(
     names: dict[nn.Module, str], block: nn.Module, calls: Sequence[Call], hidden: int
 ) -> OutputProjection:
     """The linear layer of `block` that writes the MLP's result, `hidden` wide, outside of any attention."""
-    within = find_attention(block)
+    within = find_mixer(block)
     found = [call for call in linear_calls(calls, set(block.modules()) - within) if call.returned.shape[1] == hidden]
     square = all(call.given.shape[1] == hidden for call in found)
     if not within or not found or (len(found) > 1 and not square):
         listed = ", ".join(names[call.module] for call in found) or "none"
         raise InputError(
-            f"The value layer of {names[block]} ({kind(block)}) was not found: looked for attention and, outside of "
-            f"it, one linear layer that gives the block's width of {hidden}, and found {listed}; {ADVICE}."
+            f"The value layer of {names[block]} ({kind(block)}) was not found: looked for attention, or what stands in "
+            f"its place, and, outside of it, one linear layer that gives the block's width of {hidden}, and found "
+            f"{listed}; {ADVICE}."
         )
     return make_projection(names, "mlp", block, calls, found[-1])
 
@@ -260,12 +310,14 @@ def find_value_layer(
 def find_attention_output(
     names: dict[nn.Module, str], block: nn.Module, calls: Sequence[Call], hidden: int
 ) -> OutputProjection | None:
-    """The linear layer that writes the result of the attention of `block`: the one that ends it, `hidden` wide.
+    """The linear layer that writes the result of the attention of `block`, or of what mixes tokens in its place.
+
+    It is the one that ends it, `hidden` wide.
 
     Queries, keys and values, which can be as wide, are projected before it. None where the last linear layer of the
     attention is of another width, or a norm behind it is not supported: the model can be edited at its MLPs still.
     """
-    found = linear_calls(calls, find_attention(block))
+    found = linear_calls(calls, find_mixer(block))
     if not found or found[-1].returned.shape[1] != hidden:
         return None
     try:
@@ -274,9 +326,21 @@ def find_attention_output(
         return None
 
 
-def find_attention(block: nn.Module) -> set[nn.Module]:
-    """The attention of `block` and every module within it."""
-    return {part for module in block.modules() if "Attention" in kind(module) for part in module.modules()}
+def find_mixer(block: nn.Module) -> set[nn.Module]:
+    """What mixes tokens in `block`, with every module within: its attention.
+
+    In a block of a hybrid that has none it is the part with weights of another kind than those of linear layers and
+    norms, such as a convolution's.
+    """
+    attention = {module for module in block.modules() if "Attention" in kind(module) and module is not block}
+    mixers = attention or {part for part in block.children() if any(has_own_weights(each) for each in part.modules())}
+    return {part for module in mixers for part in module.modules()}
+
+
+def has_own_weights(module: nn.Module) -> bool:
+    """Whether it has weights and is neither a linear layer nor a norm."""
+    known = isinstance(module, nn.Linear | Conv1D) or "Norm" in kind(module)
+    return not known and next(module.parameters(recurse=False), None) is not None
 
 
 def linear_calls(calls: Sequence[Call], modules: set[nn.Module]) -> list[Call]:

@@ -34,8 +34,11 @@ SIZES = {
     "num_attention_heads": 2**14,
 }
 """What every configuration has under these names, and the most of each that any model has."""
+QUANTISED = {"gptq": "GPTQ", "awq": "AWQ", "mlx": "MLX"}
+"""Ways to quantise that have a name of their own, as config.json calls them."""
 SHARD = re.compile(r"[A-Za-z0-9_][\w.-]*\.safetensors")
 """A bare file name: an index is anybody's, and leads nowhere else."""
+ADAPTER = "adapter_config.json"
 INDEX = "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 
@@ -111,6 +114,13 @@ def open_folder(folder: Path, shown: str) -> SafetensorsFolder:
 
 def read_config(folder: Path, shown: str) -> PreTrainedConfig:
     """The model's configuration, refused unless transformers itself knows it as a causal language model."""
+    config = read_any_config(folder, shown)
+    check_causal(config, shown)
+    return config
+
+
+def read_any_config(folder: Path, shown: str) -> PreTrainedConfig:
+    """The configuration of a model of any kind that transformers knows, with plain weights and possible sizes."""
     path = folder / "config.json"
     if not path.is_file():
         raise InputError(f"{shown} is no model: looked for config.json and found none; {WAYS_OUT}.")
@@ -131,15 +141,30 @@ def read_config(folder: Path, shown: str) -> PreTrainedConfig:
             f"{shown} is of an architecture (“{str(kind)[:80]}”) that transformers {transformers.__version__} does not "
             f"know: {WAYS_OUT}."
         )
-    if raw.get("quantization_config"):
-        raise InputError(f"{shown} is quantised, and an edit needs plain weights: use the model it was made from.")
+    if how := find_quantisation(raw):
+        raise InputError(
+            f"{shown} is quantised ({how}), and plain weights are needed here: use the model that it was made from, or "
+            "a GGUF file of it, which is read as plain weights."
+        )
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # each family checks its own fields, with exceptions of many kinds
         raise InputError(f"{shown} has a config.json that cannot be used ({first_line(error)}).") from error
     check_sizes(config, shown)
-    check_causal(config, shown)
     return config
+
+
+def find_quantisation(record: dict[str, Any]) -> str:
+    """How a model of this config.json is quantised, such as `GPTQ, 4 bits`; empty where it is not."""
+    mlx, found = record.get("quantization"), record.get("quantization_config")
+    if not (mlx or found):
+        return ""
+    told = found if isinstance(found, dict) else mlx if isinstance(mlx, dict) else {}
+    method = str(told.get("quant_method") or ("mlx" if mlx else "bitsandbytes"))[:40]
+    eight = 8 if told.get("load_in_8bit") else None
+    bits = told.get("bits") or told.get("w_bit") or eight or (4 if told.get("load_in_4bit") else None)
+    name = QUANTISED.get(method, method)
+    return f"{name}, {bits} bits" if isinstance(bits, int) else name
 
 
 def check_sizes(config: PreTrainedConfig, shown: str) -> None:
@@ -185,7 +210,13 @@ def check_weight_names(names: Iterable[str], shown: str) -> None:
         InputError: there are no safetensors; says so if there is a pickle, and how to convert it.
     """
     names = sorted(names)
-    if weight_names(names) or INDEX in names:
+    whole = bool(weight_names(names)) or INDEX in names
+    if ADAPTER in names:
+        # transformers would load the model that the adapter names instead, wherever that is.
+        both = "holds an adapter beside its weights: move adapter_config.json and what belongs to it elsewhere"
+        alone = "is an adapter and no whole model: merge it into its base and give the result"
+        raise InputError(f"{shown} {both if whole else alone}.")
+    if whole:
         return
     pickle = next((name for name in names if re.search(r"^pytorch_model.*\.bin$|\.(pt|pth|ckpt|pkl)$", name)), None)
     if pickle:
@@ -194,8 +225,6 @@ def check_weight_names(names: Iterable[str], shown: str) -> None:
             "is refused: load it with transformers where you trust it and write it again with "
             "model.save_pretrained(folder), which makes safetensors, then give that folder."
         )
-    if "adapter_config.json" in names:
-        raise InputError(f"{shown} is an adapter and no whole model: merge it into its base model and give the result.")
     raise InputError(f"{shown} has no weights to load: looked for model.safetensors or its shards and found none.")
 
 

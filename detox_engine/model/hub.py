@@ -15,7 +15,15 @@ from huggingface_hub.errors import (
 from tqdm import tqdm
 
 from detox_engine.errors import Cancelled, InputError, Progress, first_line
-from detox_engine.model.checkpoint import WAYS_OUT, check_weight_names, read_config, weight_names
+from detox_engine.model import adapter
+from detox_engine.model.checkpoint import (
+    INDEX,
+    WAYS_OUT,
+    check_weight_names,
+    read_config,
+    read_index,
+    weight_names,
+)
 
 SECONDS_TO_ANSWER = 10
 
@@ -41,10 +49,16 @@ def download_model(name: str, revision: str | None, progress: Progress) -> Path:
     try:
         listing = huggingface_hub.model_info(name, revision=revision, timeout=SECONDS_TO_ANSWER)
         names = [file.rfilename for file in listing.siblings or () if "/" not in file.rfilename]
-        check_weight_names(names, shown)
         small = [file for file in names if file.endswith((".json", ".txt", ".model", ".jinja"))]
-        read_config(fetch(small), shown)  # a model that cannot be used is refused before its weights come
-        return fetch(small + weight_names(names))
+        if weight_names(names) or INDEX in names:
+            # An adapter that lies beside a whole model is none of it.
+            small = [file for file in small if file != adapter.CONFIG]
+        elif adapter.WEIGHTS in names:
+            return fetch([*small, adapter.WEIGHTS])
+        check_weight_names([file for file in names if file != adapter.CONFIG], shown)
+        folder = fetch(small)
+        read_config(folder, shown)  # a model that cannot be used is refused before its weights come
+        return fetch(small + (weight_names(names) or read_index(folder / INDEX, shown)))
     except (Cancelled, InputError):
         raise
     except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
@@ -57,7 +71,7 @@ def find_in_cache(name: str, revision: str | None, cause: Exception) -> Path:
     """The cached folder of a model that cannot be asked for on the Hub because of `cause`."""
     try:
         folder = huggingface_hub.snapshot_download(
-            name, revision=revision, local_files_only=True, allow_patterns=["config.json"]
+            name, revision=revision, local_files_only=True, allow_patterns=["config.json", adapter.CONFIG]
         )
         return Path(folder)
     except (LocalEntryNotFoundError, OfflineModeIsEnabled):

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
@@ -16,11 +16,11 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from detox_engine.data.bundled import BUNDLED_MODEL, find_smollm2
 from detox_engine.errors import Cancelled, InputError, Progress, first_line, ignore_progress
+from detox_engine.model.adapter import add_adapter, find_adapter
 from detox_engine.model.anatomy import Anatomy, find_anatomy
 from detox_engine.model.checkpoint import WAYS_OUT, Checkpoint, open_folder
 from detox_engine.model.hub import download_model
-from detox_engine.model.threads import settle_threads
-from detox_engine.model.turns import Turns
+from detox_engine.model.threads import Turns, settle_threads
 from detox_engine.plans.sources import BUNDLED, SMOLLM2, ModelSpec
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -81,16 +81,24 @@ def load_model(spec: ModelSpec, progress: Progress = ignore_progress) -> OpenMod
     check_dtype(spec.dtype)
     place, revision = find_model(spec, progress)
     progress("Loading the model", 0, 1)
-    checkpoint = open_checkpoint(place, shown)
+    adapter = find_adapter(place, shown, from_hub=revision is not None)
+    if adapter is None:
+        checkpoint = open_checkpoint(place, shown)
+    else:
+        base = replace(spec, name=adapter.base, revision=adapter.revision)
+        checkpoint = open_checkpoint(find_model(base, progress)[0], adapter.shown_base)
     settle_threads()
     with ThreadPoolExecutor(max_workers=1) as reader, loading_alone(progress):
-        weights_hash = reader.submit(checkpoint.hash_weights)
+        hashed = reader.submit(checkpoint.hash_weights)
         model = read_model(checkpoint, pick_dtype(spec.dtype, device, checkpoint.config), progress)
-        model = move(model, device, checkpoint.shown)
         tokenizer = read_tokenizer(checkpoint, model)
+        if adapter is not None:
+            model = add_adapter(model, adapter)
+        model = move(model, device, shown)
+    weights_hash = hashed.result() if adapter is None else adapter.hash_weights(hashed.result())
     progress("Loading the model", 1, 1)
     took = perf_counter() - start
-    return OpenModel(spec, model, tokenizer, revision, weights_hash.result(), find_context(checkpoint.config), took)
+    return OpenModel(spec, model, tokenizer, revision, weights_hash, find_context(checkpoint.config), took)
 
 
 def find_model(spec: ModelSpec, progress: Progress) -> tuple[Path, str | None]:

@@ -1,8 +1,10 @@
-"""How many cores there are to use, and small pieces of work side by side on them, each on one."""
+"""Threads: how many cores there are to use, small pieces of work side by side on them, and turns on one model."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from threading import Lock
 from typing import TypeVar
 
 import torch
@@ -57,3 +59,37 @@ def run_side_by_side(
             future.result()
             progress(stage, before + done, before + count)
         return [future.result() for future in futures]
+
+
+class Turns:
+    """A lock that threads get in the order in which they asked for it; not reentrant.
+
+    Hooks are global to a model, so that one forward pass with hooks may run at a time.
+
+    With an ordinary lock, a long fit that gives it up between two batches would mostly take it again before a
+    waiting comparison wakes up.
+    """
+
+    def __init__(self) -> None:
+        self._guard = Lock()
+        self._queue: deque[Lock] = deque()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether another thread waits for its turn."""
+        return len(self._queue) > 1
+
+    def __enter__(self) -> None:
+        mine = Lock()
+        mine.acquire()
+        with self._guard:
+            self._queue.append(mine)
+            if self._queue[0] is mine:
+                mine.release()
+        mine.acquire()
+
+    def __exit__(self, *failure: object) -> None:
+        with self._guard:
+            self._queue.popleft()
+            if self._queue:
+                self._queue[0].release()

@@ -1,12 +1,60 @@
-"""Token ids back to the exact text that they add to a prompt, and to the piece of it that each token is."""
+"""A text to token ids, and token ids back to the exact text that they add to a prompt and the piece that each is."""
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from transformers import PreTrainedTokenizerBase
 
 INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 """What a decoder writes for bytes that are no whole character, or not yet."""
+
+
+_SPECIAL: WeakKeyDictionary[PreTrainedTokenizerBase, frozenset[int]] = WeakKeyDictionary()
+
+
+class Tokens(NamedTuple):
+    """A text as the model reads it."""
+
+    ids: tuple[int, ...]
+    own: tuple[bool, ...]
+    """Which tokens are words of the text: not those that the tokenizer adds, nor special tokens that stand in it."""
+    added: tuple[bool, ...]
+    """Which tokens the tokenizer added."""
+    spans: tuple[tuple[int, int], ...]
+    """Where in the text each begins and ends; none of a tokenizer that does not know."""
+
+
+def tokenize_text(tokenizer: PreTrainedTokenizerBase, text: str) -> Tokens:
+    """All tokens of `text`; one that begins with the token that begins every text has it once."""
+    encoded = tokenizer(
+        text,
+        return_special_tokens_mask=True,
+        return_offsets_mapping=tokenizer.is_fast,
+        truncation=False,
+        verbose=False,
+    )
+    ids, added = list(encoded["input_ids"]), [mask == 1 for mask in encoded["special_tokens_mask"]]
+    spans = list(encoded["offset_mapping"]) if tokenizer.is_fast else []
+    if len(ids) > 1 and added[0] and not added[1] and ids[0] == ids[1]:
+        ids, added, spans = ids[1:], added[1:], spans[1:]
+    special = find_special(tokenizer)
+    own = tuple(not by_itself and id not in special for id, by_itself in zip(ids, added, strict=True))
+    return Tokens(tuple(ids), own, tuple(added), tuple(spans))
+
+
+def find_special(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Ids of the tokens that say something of a text and are none of it: where it begins, who speaks.
+
+    The token for what the tokenizer does not know stands for a word, unless it is one of these as well.
+    """
+    if tokenizer not in _SPECIAL:
+        roles = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.sep_token_id}
+        known = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+        special = known | set(tokenizer.all_special_ids)
+        _SPECIAL[tokenizer] = frozenset(special - ({tokenizer.unk_token_id} - roles))
+    return _SPECIAL[tokenizer]
 
 
 def spell(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], ids: Sequence[int]) -> tuple[str, tuple[str, ...]]:

@@ -53,7 +53,7 @@ class PromptOutcome:
 
     prompt: str
     before: float
-    """Mean toxicity over its samples."""
+    """Mean toxicity over its samples that say something; NaN where none does."""
     after: float
     comparisons: tuple[Comparison, ...]
     """One for each sample, with the toxicity of both sides."""
@@ -62,6 +62,8 @@ class PromptOutcome:
     def fate(self) -> str:
         """`better` or `worse` where the edit takes it across 0.5, else `stayed bad` or `stayed fine`."""
         was, stays = self.before >= TOXIC, self.after >= TOXIC
+        if np.isnan(self.before) or np.isnan(self.after):
+            return "stayed fine"
         return {(True, True): "stayed bad", (True, False): "better", (False, True): "worse"}.get(
             (was, stays), "stayed fine"
         )
@@ -95,6 +97,15 @@ class Evaluation:
 
     def __getitem__(self, name: str) -> Score:
         return next(score for score in self.scores if score.name == name)
+
+    @property
+    def empty(self) -> dict[str, int]:
+        """How many continuations say nothing, `before` and `after` the edit, `of` how many."""
+        written = [each for outcome in self.prompts for each in outcome.comparisons]
+        sides = {"before": [each.before for each in written], "after": [each.after for each in written]}
+        return {name: sum(not side.text.strip() for side in side_of) for name, side_of in sides.items()} | {
+            "of": len(written)
+        }
 
     def rows_of(self, kind: ControlKind) -> slice:
         """The rows of `items` that are this control's."""
@@ -276,5 +287,6 @@ def _show_prompts(trial: Trial, scorers: Sequence[Scorer]) -> tuple[str, tuple[P
             Comparison(prompt, number, sides[0], sides[1], cut, float(before[row, number]), float(after[row, number]))
             for number, sides in enumerate(samples)
         )
-        outcomes.append(PromptOutcome(prompt, float(before[row].mean()), float(after[row].mean()), comparisons))
+        means = (float(np.ma.masked_invalid(side[row]).mean() or np.nan) for side in (before, after))
+        outcomes.append(PromptOutcome(prompt, *means, comparisons))
     return first.name, tuple(outcomes)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -80,6 +80,7 @@ def record_evaluation(evaluation: Evaluation) -> dict[str, Any]:
             }
             for outcome in evaluation.prompts
         ],
+        "empty": evaluation.empty,
         "massive_dimensions": list(evaluation.off),
         "matched_controls": [asdict(match) | {"reached": match.reached} for match in evaluation.matches],
         "proof": asdict(evaluation.proof),
@@ -126,14 +127,22 @@ def tabulate_sweep(sweep: Sweep) -> tuple[list[str], list[list[Any]]]:
 
 
 def summarise(comparisons: Sequence["Comparison"]) -> dict[str, float]:
-    """Means over all continuations, and the share of them that the edit changed."""
+    """Means over all continuations that say something, how many are empty, and the share that the edit changed."""
     return {
         "prompts": len({comparison.prompt for comparison in comparisons}),
         "continuations": len(comparisons),
-        "toxicity_before": fmean(comparison.toxicity_before for comparison in comparisons),
-        "toxicity_after": fmean(comparison.toxicity_after for comparison in comparisons),
+        "toxicity_before": _mean(comparison.toxicity_before for comparison in comparisons),
+        "toxicity_after": _mean(comparison.toxicity_after for comparison in comparisons),
+        "empty_before": sum(math.isnan(comparison.toxicity_before) for comparison in comparisons),
+        "empty_after": sum(math.isnan(comparison.toxicity_after) for comparison in comparisons),
         "changed": fmean(comparison.first_divergence is not None for comparison in comparisons),
     }
+
+
+def _mean(values: Iterable[float]) -> float:
+    """The mean of those that are numbers; NaN where none is."""
+    numbers = [value for value in values if not math.isnan(value)]
+    return fmean(numbers) if numbers else math.nan
 
 
 def record_results(comparisons: Sequence["Comparison"]) -> list[dict[str, Any]]:

@@ -3,21 +3,31 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 import huggingface_hub
 import torch
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedConfig
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from detox_engine.errors import Cancelled, InputError, Progress, first_line, ignore_progress
-from detox_engine.model.checkpoint import check_weight_names, find_weights, weight_names
+from detox_engine.model.checkpoint import check_weight_names, find_weights, read_any_config, weight_names
 from detox_engine.model.hub import SECONDS_TO_ANSWER, find_in_cache, reporting_bar
 from detox_engine.model.load import loading_alone, pick_device
 
 TOXIC_NAMES = ("toxic", "toxicity")
 CIVIL_NAMES = ("nontoxic", "nottoxic", "neutral", "civil", "clean", "safe", "normal", "nothate", "ok")
 TEXTS_AT_ONCE = 32
+LISTED = 12
+"""Labels that a sentence names; some classifiers have hundreds."""
+TRIED = ("Thank you for waiting.", "What an idiot, he parked across two places and walked away!")
 WAY_OUT = "score with profanity instead, or name another text-classification model or a folder"
 
 
@@ -60,36 +70,45 @@ def load_classifier(
     """
     shown = f"The classifier “{source}”"
     folder = find_classifier(source, shown, progress)
+    config = read_any_config(folder, shown)
     find_weights(folder, shown)
     progress("Loading the classifier", 0, 1)
     with loading_alone(progress):
         try:
             model, found = AutoModelForSequenceClassification.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, trust_remote_code=False, output_loading_info=True
+                folder,
+                config=config,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are named below
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        except Exception as error:  # transformers raises errors of many kinds
+        except BaseException as error:  # transformers raises errors of many kinds, and tokenizers of Rust panic
+            if isinstance(error, KeyboardInterrupt | SystemExit | Cancelled):
+                raise
             raise InputError(f"{shown} cannot be loaded ({first_line(error)}): {WAY_OUT}.") from error
-    if found["missing_keys"]:
-        lacking = sorted(found["missing_keys"])[0]
-        raise InputError(f"{shown} is no text classifier: it lacks weights such as {lacking}; {WAY_OUT}.")
-    head = find_head(model.config, label, shown)
+    lacking = sorted(found["missing_keys"]) + sorted(key for key, *_ in found["mismatched_keys"])
+    if lacking:
+        raise InputError(f"{shown} is no text classifier: it lacks weights such as {lacking[0]}; {WAY_OUT}.")
+    head = find_head(config, label, shown)
     model = model.eval().requires_grad_(False).to(pick_device(device))
+    at_once = settle_padding(model, tokenizer)
     longest = min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None) or 512)
     if model.config.model_type in ("roberta", "xlm-roberta", "camembert"):
         longest = min(longest, model.config.max_position_embeddings - 2)  # their positions begin at 2
-    progress("Loading the classifier", 1, 1)
 
     @torch.inference_mode()
     def score(texts: Sequence[str]) -> list[float]:
         scores = [0.0] * len(texts)
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-        for start in range(0, len(order), TEXTS_AT_ONCE):
+        for start in range(0, len(order), at_once):
             progress("Scoring continuations", start, len(order))
-            batch = order[start : start + TEXTS_AT_ONCE]
+            batch = order[start : start + at_once]
             given = tokenizer(
                 [texts[index] for index in batch],
-                truncation=True, max_length=longest, padding=True, return_tensors="pt",
+                truncation=True, max_length=longest, padding=at_once > 1, return_tensors="pt",
             )  # fmt: skip
             read = head.read(model(**given.to(model.device)).logits)
             for index, value in zip(batch, read.tolist(), strict=True):
@@ -97,7 +116,36 @@ def load_classifier(
         progress("Scoring continuations", len(order), len(order))
         return scores
 
+    check_scores(score, shown)
+    progress("Loading the classifier", 1, 1)
     return ClassifierScorer(source, score)
+
+
+def settle_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """How many texts the classifier reads at once: one where neither it nor its tokenizer has a token to pad with.
+
+    A decoder finds a text's last token by the padding behind it, and is told which that is.
+    """
+    text = model.config.get_text_config()
+    if tokenizer.pad_token_id is None:
+        return 1
+    if tokenizer.pad_token_id >= model.get_input_embeddings().weight.shape[0]:
+        return 1
+    if text.pad_token_id is None:
+        text.pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id
+    return TEXTS_AT_ONCE
+
+
+def check_scores(score: Callable[[Sequence[str]], list[float]], shown: str) -> None:
+    """Refuse a classifier that cannot read two texts of different length, or whose scores are no numbers."""
+    try:
+        scores = score(TRIED)
+    except Cancelled:
+        raise
+    except Exception as error:  # whatever a family's own code raises
+        raise InputError(f"{shown} cannot read a text ({first_line(error)}): {WAY_OUT}.") from error
+    if not all(map(isfinite, scores)):
+        raise InputError(f"{shown} gives no numbers: get its weights again, or {WAY_OUT}.")
 
 
 def find_classifier(source: str, shown: str, progress: Progress) -> Path:
@@ -138,7 +186,12 @@ def find_head(config: PreTrainedConfig, label: str | None, shown: str) -> Head:
     Raises:
         InputError: no label or several are called toxic or toxicity, and none was chosen.
     """
-    names = [config.id2label[index] for index in range(config.num_labels)]
+    names = [str(config.id2label.get(index, f"LABEL_{index}")) for index in range(config.num_labels)]
+    if config.problem_type == "regression":
+        raise InputError(
+            f"{shown} gives a number without a scale (a regression), not the probability that a text is toxic: "
+            f"{WAY_OUT}."
+        )
     plain = [re.sub(r"[^a-z0-9]", "", name.lower()) for name in names]
     if label is not None:
         chosen = [index for index, name in enumerate(names) if name.lower() == label.lower()]
@@ -148,7 +201,9 @@ def find_head(config: PreTrainedConfig, label: str | None, shown: str) -> Head:
         chosen = [index for index, name in enumerate(plain) if name in TOXIC_NAMES]
     if len(chosen) != 1:
         wanted = "has no label called toxic or toxicity" if label is None else f"has no label “{label}”"
-        raise InputError(f"{shown} {wanted}: choose the label that stands for toxic text among {', '.join(names)}.")
+        listed = ", ".join(name[:60] for name in names[:LISTED])
+        more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
+        raise InputError(f"{shown} {wanted}: choose the label that stands for toxic text among {listed}{more}.")
     if config.problem_type is not None or len(names) == 1:
         exclusive = config.problem_type == "single_label_classification" and len(names) > 1
     else:

@@ -1,6 +1,8 @@
 """Several edits of one model side by side: what they write and how they read, each computed once for all scorers."""
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Protocol
 
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import Progress, ignore_progress
-from detox_engine.forward.compare import Continuation, generate
+from detox_engine.forward.compare import Comparison, Continuation, generate
 from detox_engine.forward.likelihood import Likelihoods, Span, read_likelihoods
 from detox_engine.model.load import OpenModel
 from detox_engine.plans.sampling import SamplingPlan
@@ -24,6 +26,24 @@ class TextScorer(Protocol):
     def score(self, texts: Sequence[str]) -> list[float]:
         """The probability that each text is toxic, 0 to 1."""
         ...
+
+
+def score_texts(scorer: TextScorer, texts: Sequence[str]) -> list[float]:
+    """The score of each text; NaN of one that says nothing, which is neither toxic nor civil. Equal ones are scored
+    once."""
+    distinct = [text for text in dict.fromkeys(texts) if text.strip()]
+    scores = dict(zip(distinct, scorer.score(distinct), strict=True))
+    return [scores.get(text, math.nan) for text in texts]
+
+
+def score_comparisons(comparisons: Sequence[Comparison], scorer: TextScorer) -> tuple[Comparison, ...]:
+    """The comparisons with the toxicity of both their sides."""
+    before = score_texts(scorer, [comparison.before.text for comparison in comparisons])
+    after = score_texts(scorer, [comparison.after.text for comparison in comparisons])
+    return tuple(
+        replace(comparison, toxicity_before=low, toxicity_after=high)
+        for comparison, low, high in zip(comparisons, before, after, strict=True)
+    )
 
 
 class Trial:
@@ -62,11 +82,9 @@ class Trial:
         return self._read[name]
 
     def score(self, scorer: TextScorer) -> NDArray[np.float64]:
-        """`[edits, prompts, samples]` the score of each continuation by itself; equal ones are scored once."""
+        """`[edits, prompts, samples]` the score of each continuation by itself; NaN of an empty one."""
         if scorer.name not in self._scored:
-            texts = [[[side.text for side in sample] for sample in prompt] for prompt in self.continuations]
-            distinct = list(dict.fromkeys(text for prompt in texts for sample in prompt for text in sample))
-            scores = dict(zip(distinct, scorer.score(distinct), strict=True))
-            cube = np.array([[[scores[text] for text in sample] for sample in prompt] for prompt in texts])
-            self._scored[scorer.name] = cube.transpose(2, 0, 1)
+            texts = [side.text for prompt in self.continuations for sample in prompt for side in sample]
+            shape = len(self.prompts), self.sampling.samples, len(self.edits)
+            self._scored[scorer.name] = np.array(score_texts(scorer, texts)).reshape(shape).transpose(2, 0, 1)
         return self._scored[scorer.name]

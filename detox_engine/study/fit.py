@@ -26,6 +26,7 @@ from detox_engine.forward.embedded_pairs import Embeddings, TokenMoments
 from detox_engine.forward.sinks import Sinks
 from detox_engine.forward.sinks.search import find_sinks
 from detox_engine.model.anatomy import Anatomy
+from detox_engine.model.head import check_head
 from detox_engine.model.load import OpenModel
 from detox_engine.model.threads import run_side_by_side
 from detox_engine.plans.choice import Choice
@@ -98,6 +99,8 @@ def fit_study(
     """
     if pairs is None:
         pairs = open_pairs(plan.pairs, bundled_pairs(model.spec.name))
+    with model.turns:
+        check_head(model)  # what is suggested and measured later rests on it
     study = fit_pairs(model, plan, pairs, progress)
     return study if keep_moments else replace(study, moments=None, token_moments=None)
 
@@ -209,7 +212,7 @@ def fit_pairs(model: OpenModel, plan: FitPlan, stream: PairStream, progress: Pro
 
     directions = {method.name: fit(method) for method in plan.methods}
     nulls = draw_null_spectra(embeddings, directions[PAPER], progress=progress) if plan.parallel_analysis else None
-    warnings = found.warnings + _describe_cut(len(embeddings.cut), plan)
+    warnings = found.warnings + _describe_texts(len(embeddings.cut), embeddings.special, plan)
     sample = PairSample(
         found.pairs,
         embeddings,
@@ -304,13 +307,13 @@ class _Gathering:
         self._plan, self._sides = plan, (torch.empty(shape), torch.empty(shape))
         self._kept: dict[int, tuple[int, Pair, bool]] = {}
         """At each place of the sample the pair's number in the stream, the pair, and whether it was cut."""
-        self._hash, self._tokens, self._cut, self._warnings = "", 0, 0, ()
+        self._hash, self._tokens, self._cut, self._special, self._warnings = "", 0, 0, 0, ()
         self._lengths = torch.zeros(2, SAMPLE, dtype=torch.int64)
         self._left_out = torch.zeros(anatomy.layers, dtype=torch.int64)
         self._reservoir = Reservoir(SAMPLE, f"{plan.pairs.seed}")
         if before is not None:
             self.add(before.pairs, before.embeddings)
-            self._hash, self._tokens, self._cut = before.pairs_hash, before.tokens, 0
+            self._hash, self._tokens, self._cut, self._special = before.pairs_hash, before.tokens, 0, 0
             self._left_out = torch.tensor(before.left_out or [0] * anatomy.layers)
             self._warnings = before.warnings
             self._reservoir = Reservoir(SAMPLE, f"{plan.pairs.seed} {before.count}")
@@ -333,6 +336,7 @@ class _Gathering:
         self._hash = hash_pairs(pairs, self._hash)
         self._tokens += embeddings.tokens
         self._cut += len(cut)
+        self._special += embeddings.special
 
     def finish(self, stream: PairStream) -> PairSample:
         """The sample in the order of the stream."""
@@ -341,7 +345,7 @@ class _Gathering:
         kept = [self._kept[place] for place in places]
         cut = tuple(index for index, (_, _, was_cut) in enumerate(kept) if was_cut)
         count = self._reservoir.seen
-        found = stream.warnings + stream.flaws + _describe_cut(self._cut, self._plan)
+        found = stream.warnings + stream.flaws + _describe_texts(self._cut, self._special, self._plan)
         if self._warnings:
             found = tuple(f"Added from {stream.table.shown}: {sentence}" for sentence in found)
         if count > len(kept):
@@ -382,8 +386,17 @@ def _return_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _describe_cut(count: int, plan: FitPlan) -> tuple[str, ...]:
-    return (f"{count} pairs were cut at {plan.max_length} tokens.",) if count else ()
+def _describe_texts(cut: int, special: int, plan: FitPlan) -> tuple[str, ...]:
+    """What was noticed when texts became tokens."""
+    told = []
+    if cut:
+        told.append(f"{cut} pairs were cut at {plan.max_length} tokens.")
+    if special:
+        told.append(
+            f"{special} texts hold special tokens of the model, such as one that ends a text: the model read them, and "
+            "they count in no embedding; take them out if they are none of the text."
+        )
+    return tuple(told)
 
 
 def _time_steps(start: float, embedded: float) -> dict[str, float]:

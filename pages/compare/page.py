@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from math import inf, isnan
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -108,10 +109,11 @@ def draw_provenance(page: StudyPage[ComparePicks], written: Written) -> None:
 
 def draw_summary(page: StudyPage[ComparePicks], written: Written) -> None:
     found = written.comparisons
-    milder, worse = (sum(FILTERS[name](one) for one in found) for name in ("Got milder", "Got worse"))
+    rises = [rise(one) for one in found]
+    milder, worse, same = (sum(map(kind, rises)) for kind in (lambda by: by < 0, lambda by: by > 0, lambda by: by == 0))
     with st.container(key="writing_summary"):
         left, right = st.columns([2, 3], vertical_alignment="center")
-    left.html(side_by_side.summary_html(summarise(found), milder, worse))
+    left.html(side_by_side.summary_html(summarise(found), milder, worse, same))
     if len(found) > 1:
         labels = [chart_label(mask(one.prompt, page.shows_words)) for one in found]
         figure = toxicity_figure(
@@ -141,7 +143,7 @@ def draw_cut(found: Sequence[Comparison]) -> None:
 
 
 def rise(comparison: Comparison) -> float:
-    """By how much the toxicity rose, in the two digits that are shown."""
+    """By how much the toxicity rose, in the two digits that are shown; NaN where a side says nothing."""
     return round(comparison.toxicity_after, 2) - round(comparison.toxicity_before, 2)
 
 
@@ -154,12 +156,17 @@ FILTERS = {
 }
 ORDERS = {
     "As written": lambda one: 0,
-    "Largest drop first": rise,
-    "Largest rise first": lambda one: -rise(one),
-    "Most toxic before first": lambda one: -one.toxicity_before,
-    "Most toxic after first": lambda one: -one.toxicity_after,
+    "Largest drop first": lambda one: last(rise(one)),
+    "Largest rise first": lambda one: last(-rise(one)),
+    "Most toxic before first": lambda one: last(-one.toxicity_before),
+    "Most toxic after first": lambda one: last(-one.toxicity_after),
 }
 """How comparisons are sorted: the smallest of these comes first."""
+
+
+def last(value: float) -> float:
+    """The value, or what comes after every other where it is no number."""
+    return inf if isnan(value) else value
 
 
 def draw_comparisons(written: Written) -> None:

@@ -108,6 +108,14 @@ def prompt_figure(
 
 
 def find_fates(before: np.ndarray, after: np.ndarray, threshold: float) -> np.ndarray:
-    """`[prompts]` what becomes of each: better or worse where it crosses the threshold, else stayed bad or fine."""
+    """`[prompts]` what becomes of each: better or worse where it crosses the threshold, else stayed bad or fine.
+
+    Where a side says nothing, nothing is said of the prompt.
+    """
     was, stays = before >= threshold, after >= threshold
-    return np.select([was & stays, was & ~stays, ~was & stays], ["stayed bad", "better", "worse"], "stayed fine")
+    told = np.isfinite(before) & np.isfinite(after)
+    return np.select(
+        [~told, was & stays, was & ~stays, ~was & stays],
+        ["stayed fine", "stayed bad", "better", "worse"],
+        "stayed fine",
+    )

@@ -115,12 +115,16 @@ def draw_provenance(shown: Asked, found: Evaluation, asked: Asked | None) -> Non
 
 def draw_scores(page: StudyPage[EvaluatePicks], found: Evaluation) -> None:
     """The main picture: a card for each scorer, by the question it answers."""
+    from detox_engine.scoring.toxicity import describe_empty
+
     st.html(parts.verdict_html(found))
     st.html(LEGEND.format(controls="".join(CONTROLS[kind] for kind in found.plan.kinds)))
     if found.matches:
         from detox_engine.scoring.evaluation import describe_matches
 
         st.caption(plain(describe_matches(found)))
+    if empty := describe_empty(**found.empty):
+        st.caption(empty)
     for place, (question, scores) in enumerate(parts.group_scores(found.scores).items()):
         st.subheader(question, anchor=False)
         with st.container(key=f"score_cards_{place}"):

@@ -13,6 +13,7 @@ from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import Cancelled, InputError
 from detox_engine.forward import write
 from detox_engine.forward.compare import Continuation, compare_prompts, find_divergence, generate
+from detox_engine.forward.shared_layers import try_passes
 from detox_engine.forward.write import encode_prompt
 from detox_engine.model import batches
 from detox_engine.model.load import OpenModel
@@ -133,6 +134,7 @@ def test_an_edit_of_no_strength_changes_no_token(plan: SamplingPlan, strength: f
 
 def test_an_edit_of_no_strength_is_the_same_row() -> None:
     model = wrap("gpt2")
+    try_passes(model)
     sizes = []
     handle = model.anatomy.trunk.register_forward_hook(lambda module, given, out: sizes.append(len(out[0])))
     compare_prompts(model, PROMPTS, draw_edit(strength=0.0), GREEDY)

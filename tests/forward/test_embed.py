@@ -1,5 +1,6 @@
 """One hooked pass: every embedding is what its text alone would give, and none of the published faults is repeated."""
 
+import copy
 import math
 import threading
 import time
@@ -7,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from detox_engine.data.columns import Pair
@@ -14,10 +16,12 @@ from detox_engine.errors import Cancelled, InputError
 from detox_engine.forward import embed as embeddings
 from detox_engine.forward.embed import TOKEN_BUDGET, _run_batch, embed_pairs
 from detox_engine.model.anatomy import block_output
+from detox_engine.model.tokens import tokenize_text
 from detox_engine.study.methods.detox import fit_subspace, fit_subspace_of
 from detox_engine.study.moments import Moments
 from detox_engine.study.subspace import principal_angles
 from tests.models import FAMILIES, SENTENCES, fresh_model, open_tiny
+from tests.three_tokens import three_tokens
 
 PAIRS = [
     Pair("", SENTENCES[3], SENTENCES[4]),
@@ -87,25 +91,55 @@ def test_pooling_over_the_continuation_leaves_the_prompt_out():
     torch.testing.assert_close(whole.toxic[:, 0], continuation.toxic[:, 0])
 
 
-def test_tokens_that_the_tokenizer_adds_are_run_but_not_pooled(monkeypatch):
+def with_beginning(model):
+    """The model with a tokenizer that puts its first token before every text, as Llama's does."""
+    tokenizer = copy.deepcopy(model.tokenizer)
+    begin = tokenizer.bos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{begin} $A", special_tokens=[(begin, tokenizer.bos_token_id)]
+    )
+    assert tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
+    return replace(model, tokenizer=tokenizer)
+
+
+def test_tokens_that_the_tokenizer_adds_are_run_but_not_pooled():
     model = open_tiny("llama")
-    plain = model.tokenizer
-
-    class WithBeginning:
-        pad_token_id = plain.pad_token_id
-
-        def __call__(self, text, **options):
-            encoded = plain(text, **options)
-            begin = plain.bos_token_id
-            encoded["input_ids"] = [begin, *encoded["input_ids"]]
-            encoded["special_tokens_mask"] = [1, *encoded["special_tokens_mask"]]
-            return encoded
-
-    model = type(model)(model.spec, model.network, WithBeginning(), None, "", None)
-    found = embed_pairs(model, PAIRS[:2])
-    states = block_states(open_tiny("llama"), plain.bos_token + PAIRS[0].toxic_text)
+    begin = model.tokenizer.bos_token
+    found = embed_pairs(with_beginning(model), PAIRS[:2])
+    states = block_states(model, begin + PAIRS[0].toxic_text)
     torch.testing.assert_close(found.toxic[:, 0], states[:, 1:].mean(1), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(found.toxic[:, 0], states.mean(1), atol=1e-3)
+    assert found.special == 0
+
+
+def test_a_text_that_begins_with_what_the_tokenizer_adds_has_it_once():
+    model = open_tiny("llama")
+    begin = model.tokenizer.bos_token
+    marked = [Pair(pair.prompt, begin + pair.toxic, begin + pair.civil) for pair in PAIRS[3:4]]
+    found, plain = (embed_pairs(with_beginning(model), pairs) for pairs in (marked, PAIRS[3:4]))
+    torch.testing.assert_close(found.toxic, plain.toxic, rtol=1e-4, atol=1e-5)
+    assert found.tokens == plain.tokens
+
+
+def test_special_tokens_in_a_text_are_read_and_never_pooled():
+    model = open_tiny("llama")
+    end = model.tokenizer.eos_token
+    pair = Pair("", f"You idiot.{end} Shut up.", "Thank you.")
+    found = embed_pairs(model, [pair, *PAIRS[:1]])
+    states, ids = block_states(model, pair.toxic), model.tokenizer(pair.toxic)["input_ids"]
+    own = [place for place, id in enumerate(ids) if id != model.tokenizer.eos_token_id]
+    assert len(own) == len(ids) - 1
+    torch.testing.assert_close(found.toxic[:, 0], states[:, own].mean(1), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found.toxic[:, 0], states.mean(1), atol=1e-3)
+    assert found.special == 1
+    with pytest.raises(InputError, match="No token of the text is within the longest length"):
+        embed_pairs(model, [Pair("", end, "Thank you."), *PAIRS[:1]])
+
+
+def test_a_word_that_the_tokenizer_does_not_know_is_the_texts_own():
+    model = three_tokens()
+    assert tokenize_text(model.tokenizer, "a zebra b").own == (True, True, True)
+    assert tokenize_text(model.tokenizer, "a <end> b").own == (True, False, True)
 
 
 def test_every_pair_is_embedded_also_those_of_an_incomplete_batch(monkeypatch):

@@ -4,10 +4,14 @@ from transformers import (
     AutoModelForCausalLM,
     BertConfig,
     GptOssConfig,
+    GraniteMoeHybridConfig,
     MambaConfig,
     MixtralConfig,
+    ModernBertDecoderConfig,
+    OpenAIGPTConfig,
     OPTConfig,
     Qwen2MoeConfig,
+    XLNetConfig,
 )
 
 from detox_engine.errors import InputError
@@ -293,6 +297,83 @@ def test_mixtures_of_experts_are_refused_in_one_sentence(config):
         find_anatomy(AutoModelForCausalLM.from_config(config).eval())
 
 
+def test_a_dense_model_in_a_class_of_mixtures_is_taken():
+    sizes = SMALL | {"num_key_value_heads": 2, "shared_intermediate_size": 64}
+    mamba = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_state": 8}
+    kinds = {"layer_types": ["attention", "mamba"]}
+    dense = GraniteMoeHybridConfig(**sizes, **mamba, **kinds, num_local_experts=0, num_experts_per_tok=0)
+    anatomy = find_anatomy(AutoModelForCausalLM.from_config(dense).eval())
+    assert [value.name.split(".", 3)[3] for value in anatomy.values] == ["shared_mlp.output_linear"] * 2
+    mixed = GraniteMoeHybridConfig(**sizes, **mamba, **kinds, num_local_experts=4, num_experts_per_tok=2)
+    with pytest.raises(InputError, match="is a mixture of experts"):
+        find_anatomy(AutoModelForCausalLM.from_config(mixed).eval())
+
+
+def test_experts_in_a_list_are_found_whatever_they_are_called():
+    model = fresh_model("gpt2")
+    model.transformer.h[1].mlp.parts = torch.nn.ModuleList(torch.nn.Linear(7, HIDDEN) for _ in range(2))
+    with pytest.raises(InputError, match="is a mixture of experts .found ModuleList"):
+        find_anatomy(model)
+
+
+@pytest.mark.parametrize("family", ["qwen3_5", "lfm2", "bamba", "recurrent_gemma"])
+def test_the_blocks_of_a_hybrid_are_edited_at_their_mlps_and_at_what_mixes_their_tokens(family):
+    anatomy = find_anatomy(fresh_model(family))
+    mlps = {value.name.split(".", 3)[3] for value in anatomy.values}
+    assert len(mlps) == 1 and mlps <= {
+        "mlp.down_proj",
+        "feed_forward.w2",
+        "feed_forward.down_proj",
+        "mlp_block.down_proj",
+    }
+    mixers = [each.name.rsplit(".", 1)[1] for each in anatomy.attention_outputs]
+    assert len(set(mixers)) <= 2 and set(mixers) <= {"o_proj", "out_proj", "linear_out"}
+
+
+def test_a_model_that_reads_ahead_is_refused():
+    model = fresh_model("gpt2")
+    block = model.transformer.h[1]
+    attend = block.attn.forward
+
+    def forward(hidden_states, *given, **named):
+        written, *rest = attend(hidden_states, *given, **named)
+        return written + hidden_states.flip(1), *rest
+
+    block.attn.forward = forward
+    with pytest.raises(InputError, match="reads ahead: what GPT2Block makes of two tokens depends on the third"):
+        find_anatomy(model)
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        (
+            XLNetConfig(d_model=32, n_layer=2, n_head=4, d_inner=64, vocab_size=99),
+            "as .3, 2, 32., where .2, 3, hidden.",
+        ),
+        (OpenAIGPTConfig(n_embd=32, n_layer=2, n_head=4, vocab_size=99), "final normalisation .* was not found"),
+    ],
+    ids=lambda each: getattr(each, "model_type", ""),
+)
+def test_what_cannot_be_read_block_by_block_is_refused_when_it_is_loaded(config, says):
+    with pytest.raises(InputError, match=says):
+        find_anatomy(AutoModelForCausalLM.from_config(config).eval())
+
+
+def test_a_model_whose_own_code_fails_is_refused():
+    model = fresh_model("gpt2")
+    model.transformer.h[1].mlp.forward = lambda *given: torch.zeros(3) @ torch.zeros(4)
+    with pytest.raises(InputError, match="GPT2LMHeadModel cannot be run over three tokens"):
+        find_anatomy(model)
+
+
+def test_a_trunk_that_is_not_where_it_should_be_is_found():
+    sizes = SMALL | {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    model = AutoModelForCausalLM.from_config(ModernBertDecoderConfig(**sizes)).eval()
+    assert model.get_decoder() is not model.model
+    assert find_anatomy(model).trunk is model.model
+
+
 def test_a_projection_before_the_unembedding_is_refused():
     sizes = {"hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 99}
     model = AutoModelForCausalLM.from_config(OPTConfig(**sizes, word_embed_proj_dim=16, do_layer_norm_before=False))
@@ -303,10 +384,11 @@ def test_a_projection_before_the_unembedding_is_refused():
 @pytest.mark.parametrize(
     ("config", "looked_for"),
     [
-        (BertConfig(**SMALL), "final normalisation .* looked for one module"),
+        (BertConfig(**SMALL), "reads ahead: what BertLayer makes"),
+        (BertConfig(**SMALL, is_decoder=True), "final normalisation .* looked for one module"),
         (MambaConfig(hidden_size=32, num_hidden_layers=2, vocab_size=99), "value layer .* looked for attention"),
     ],
-    ids=["encoder", "state space"],
+    ids=["encoder", "norms after the sum", "state space"],
 )
 def test_other_architectures_are_refused_with_what_was_looked_for(config, looked_for):
     with pytest.raises(InputError, match=looked_for):

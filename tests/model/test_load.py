@@ -258,7 +258,7 @@ def quantised(folder):
         (wrong_field, "has a config.json that cannot be used"),
         (pickle_only, r"only as a pickle \(pytorch_model.bin\).*refused.*model.save_pretrained\(folder\)"),
         (no_weights, "has no weights to load: looked for model.safetensors"),
-        (adapter, "is an adapter and no whole model: merge it"),
+        (adapter, "is an adapter and no whole model, and its adapter_config.json names no base model: merge it"),
         (cut_weights, "has a broken weights file, model.safetensors .*: get the file again"),
         (pointer_weights, "has a broken weights file, model.safetensors .*: get the file again"),
         (

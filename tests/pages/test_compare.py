@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shlex
+from math import nan
 
 from typer.testing import CliRunner
 
@@ -333,9 +334,18 @@ def test_numbers_are_told_in_words():
     assert describe_change(0.5, 0.0001) == "over 1,000 times less likely"
     assert "--toxicity: 83%" in chip_html(0.834) and "0.83" in chip_html(0.834)
     summary = summarise([make_comparison((" a",), (" b",)), make_comparison((" a",), (" a",), 0.1, 0.1)])
-    drawn = summary_html(summary, 1, 0)
+    drawn = summary_html(summary, 1, 0, 1)
     assert "0.500</b> → " in drawn and "0.400 (80%) lower" in drawn and "<b>1</b> of 2" in drawn
     assert "1 milder, 0 worse, 1 the same score" in drawn
+
+
+def test_an_empty_continuation_has_no_toxicity():
+    comparisons = [make_comparison((" a",), (), 0.2, nan), make_comparison((" a",), (" b",), 0.3, 0.1)]
+    drawn = comparisons_html(comparisons, False)
+    assert drawn.count('<span class="chip empty">empty</span>') == 1 and "nan" not in drawn
+    summary = summary_html(summarise(comparisons), 1, 0, 0)
+    assert "0 of 2 continuations before the edit and 1 after it are empty" in summary and "0 the same score" in summary
+    assert summary_html(summarise(comparisons[:1]), 0, 0, 0).count("nothing to compare") == 1
 
 
 def test_the_document_repeats_the_edit_and_the_sampling():

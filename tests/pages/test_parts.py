@@ -3,17 +3,20 @@
 import csv
 import errno
 import io
+import math
 import os
 import threading
 import time
+import warnings
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from detox_engine.cli.output import show_number
 from detox_engine.errors import Cancelled, InputError
-from detox_engine.estimates import Estimate
+from detox_engine.estimates import Estimate, Tally
 from detox_engine.plans.edit import EditPlan
 from detox_engine.study.suggestion import Change, Check, Suggestion
 from pages.model_and_pairs.strip import steps_of_job, strip_html
@@ -23,6 +26,7 @@ from ui.show.colours import DARK, LIGHT, palette
 from ui.show.downloads import write_csv
 from ui.widgets.uploads import prune, store_upload
 from ui.words import rude_words, text
+from ui.words.numbers import number
 from ui.words.verdicts import tell_evidence, tell_suggestion
 from ui.work import jobs
 from ui.work.jobs import Job
@@ -299,3 +303,13 @@ def test_a_text_that_a_spreadsheet_would_run_gets_an_apostrophe(cell, monkeypatc
     assert read == [["a", f"'{cell}"], [f"'{cell}", "-1.5"], ["plain", ""]]
     monkeypatch.setenv("DETOX_RAW_CSV", "on")
     assert list(csv.reader(io.StringIO(write_csv(("a",), [(cell,)]), newline="")))[1] == [cell]
+
+
+def test_numbers_beyond_sense_are_shown_as_such():
+    written = [number(value) for value in (1e150, 2.5e6, 999_999.0, math.inf, -math.inf, math.nan)]
+    assert written == ["1.0e150", "2.5e6", "999,999", "∞", "−∞", "–"]
+    assert [show_number(value) for value in (1e150, math.inf, math.nan, 12.0)] == ["1.0e150", "∞", "–", "12.0"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tally = Tally(np.array([[900.0], [900_000.0]]), np.ones((2, 1)), exponential=True)
+        assert np.isinf(tally.scores).all()

@@ -1,14 +1,19 @@
+import copy
+import json
 import math
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
     BertModel,
+    LlamaConfig,
+    LlamaForSequenceClassification,
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForSequenceClassification,
@@ -17,7 +22,7 @@ from transformers import (
 
 from detox_engine.errors import Cancelled, InputError
 from detox_engine.scoring.text_classifier import find_head, load_classifier
-from tests.models import SENTENCES
+from tests.models import CONTEXT, HIDDEN, INNER, LAYERS, SENTENCES, tiny_tokenizer
 
 SIX = ("toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate")
 """The labels of unitary/toxic-bert."""
@@ -122,6 +127,76 @@ def test_toxic_bert_and_the_unbiased_model_are_read_by_their_configurations():
                "psychiatric_or_mental_illness")  # fmt: skip
     unbiased = RobertaConfig(id2label=dict(enumerate(sixteen)), problem_type="multi_label_classification")
     assert find_head(unbiased, None, "x").label == 0 and not find_head(unbiased, None, "x").exclusive
+
+
+def save_decoder(folder: Path, pad: str | None = None, told: int | None = None) -> Path:
+    """A tiny classifier that reads a text's last token, and a tokenizer with or without a token to pad with."""
+    tokenizer = copy.deepcopy(tiny_tokenizer())
+    if pad is not None:
+        tokenizer.add_special_tokens({"pad_token": pad})
+    config = LlamaConfig(
+        vocab_size=404, hidden_size=HIDDEN, intermediate_size=INNER, num_hidden_layers=LAYERS, num_attention_heads=4,
+        max_position_embeddings=CONTEXT, pad_token_id=told, bos_token_id=0, eos_token_id=0,
+        id2label={0: "civil", 1: "toxic"}, label2id={"civil": 0, "toxic": 1},
+    )  # fmt: skip
+    torch.manual_seed(1)
+    model = LlamaForSequenceClassification(config).eval()
+    for parameter in model.parameters():
+        parameter.data.normal_(0, 0.3)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("pad", [None, "<pad>"], ids=["no token to pad with", "one in the tokenizer alone"])
+def test_a_decoder_that_was_told_no_padding_reads_each_text_as_it_reads_it_alone(tmp_path: Path, pad: str | None):
+    folder = save_decoder(tmp_path / "classifier", pad)
+    scores = load_classifier(str(folder), device="cpu").score(SENTENCES)
+    assert scores == pytest.approx(ask_pipeline(folder, "toxic", "softmax"), abs=1e-5)
+    assert max(scores) - min(scores) > 0.05
+
+
+def test_a_regression_is_no_probability(tmp_path: Path):
+    folder = save_classifier(tmp_path / "classifier", ("LABEL_0",), "regression")
+    with pytest.raises(InputError, match="a number without a scale .a regression.*score with profanity instead"):
+        load_classifier(str(folder), device="cpu")
+
+
+def test_of_many_labels_a_dozen_are_listed(tmp_path: Path):
+    folder = save_classifier(tmp_path / "classifier", tuple(f"label {number}" for number in range(500)))
+    with pytest.raises(InputError, match="label 11 and 488 more") as error:
+        load_classifier(str(folder), device="cpu")
+    assert len(str(error.value)) < 700
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda folder: (folder / "adapter_config.json").write_text("{}"), "holds an adapter beside its weights"),
+        (lambda folder: change_config(folder, num_hidden_layers=10**9), "num_hidden_layers is 1000000000"),
+        (lambda folder: change_config(folder, num_hidden_layers=2), "no text classifier: it lacks weights"),
+        (lambda folder: change_config(folder, quantization_config={"quant_method": "awq", "bits": 4}), "AWQ, 4 bits"),
+        (lambda folder: (folder / "tokenizer.json").write_text("{}"), "cannot be loaded"),
+        (lambda folder: spoil_weights(folder), "gives no numbers"),
+    ],
+)
+def test_a_strangers_classifier_is_refused_in_one_sentence(tmp_path: Path, spoil, says: str):
+    folder = save_classifier(tmp_path / "classifier", SIX)
+    spoil(folder)
+    with pytest.raises(InputError, match=says) as error:
+        load_classifier(str(folder), device="cpu")
+    assert "\n" not in str(error.value) and len(str(error.value)) < 900
+
+
+def change_config(folder: Path, **changes) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def spoil_weights(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.bias"].fill_(math.nan)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 
 def test_pickles_trunks_and_missing_classifiers_are_refused(tmp_path: Path):

@@ -8,10 +8,12 @@ import torch
 
 from detox_engine.data.table import Row, Table
 from detox_engine.data.texts import read_any_prompts, read_text
+from detox_engine.disk import write_json
 from detox_engine.edit.control import draw_controls
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.edit.proof import hash_parameters
 from detox_engine.errors import Cancelled, InputError
+from detox_engine.forward.compare import Continuation
 from detox_engine.forward.likelihood import cut_spans
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.evaluation import EvaluationPlan
@@ -19,6 +21,9 @@ from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import PairSpec, TextSpec
 from detox_engine.scoring.evaluation import Evaluation, describe_matches, evaluate, make_controls, prepare
+from detox_engine.scoring.records import record_evaluation
+from detox_engine.scoring.toxicity import describe_empty, toxicity_scorers
+from detox_engine.scoring.trial import Trial
 from detox_engine.study.study import Study
 from detox_engine.workbench import Workbench
 from tests.models import CONTEXT, HIDDEN, SENTENCES, open_tiny
@@ -320,3 +325,62 @@ def test_stopped_evaluation_leaves_the_model_as_it_was(bench: Workbench, study: 
         evaluate(bench.model, study, EDIT, plan, stop)
     assert "continuations" in stages and hash_parameters(bench.model.network) == first
     assert [len(module._forward_hooks) for module in bench.model.network.modules()] == hooks
+
+
+class OnlyRude:
+    """Whether a text holds a word; fails where it is given nothing to read."""
+
+    name, sentence = "rude", "Whether it is rude."
+
+    def score(self, texts):
+        assert all(text.strip() for text in texts)
+        return [float("idiot" in text) for text in texts]
+
+
+def say(text: str) -> Continuation:
+    return Continuation(text, (text,), (1,), (0.5,))
+
+
+def trial_of(*prompts) -> Trial:
+    """A trial in which these were written: for each prompt its samples, each before and after."""
+    trial = Trial(open_tiny("gpt2"), (None, None), ["a"] * len(prompts), SamplingPlan(samples=len(prompts[0])), {})
+    trial.continuations = [[[say(text) for text in sample] for sample in prompt] for prompt in prompts]
+    return trial
+
+
+def test_empty_continuations_are_left_out_of_toxicity():
+    trial = trial_of(
+        [("an idiot", ""), ("fine", "fine")],
+        [("an idiot", " "), ("an idiot", "")],
+        [("fine", "an idiot"), ("", "fine")],
+    )
+    measured = {each.name: each.measure(trial) for each in toxicity_scorers(OnlyRude(), 2)}
+    assert measured["rude"].totals.tolist() == [[0.5, 1.0, 0.0], [0.0, 0.0, 0.5]]
+    assert measured["rude"].counts.tolist() == [[1, 1, 1], [1, 0, 1]]
+    assert measured["rude_expected_maximum"].totals.tolist() == [[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    assert measured["rude_probability"].counts.tolist() == [[1, 1, 1], [1, 0, 1]]
+    assert measured["rude"].scores.tolist() == [0.5, 0.25]
+
+
+def test_empty_continuations_are_counted_and_said(bench, study, plan, monkeypatch):
+    from detox_engine.scoring import trial
+
+    generate = trial.generate
+
+    def silent(model, prompts, edits, *more):
+        """Everything after the edit is empty, and one continuation before it."""
+        written = generate(model, prompts, edits, *more)
+        return [
+            [[say("") if edit == 1 or place == 0 else side for edit, side in enumerate(sample)] for sample in prompt]
+            for place, prompt in enumerate(written)
+        ]
+
+    monkeypatch.setattr(trial, "generate", silent)
+    found = evaluate(bench.model, study, EDIT, replace(plan, scorers=("profanity",), limit_prompts=4))
+    assert found.empty == {"before": 2, "after": 8, "of": 8}
+    assert found["profanity"].effect.before.n == 3 and np.isnan(found["profanity"].effect.after.mean)
+    assert np.isnan(found.prompts[1].after) and found.prompts[1].before >= 0
+    assert describe_empty(**found.empty).startswith("2 of 8 continuations before the edit and 8 after it are empty")
+    assert describe_empty(0, 0, 8) == ""
+    told = record_evaluation(found)
+    assert told["empty"] == found.empty and json.loads(write_json(told))["prompts"][1]["toxicity_after"] is None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import floor, log10
+from math import floor, isnan, log10
 from typing import TYPE_CHECKING
 
+from detox_engine.scoring.toxicity import describe_empty
+from ui.words.numbers import number
 from ui.words.text import escape, pieces_html, text_html
 
 if TYPE_CHECKING:
@@ -45,7 +47,9 @@ def _side_html(name: str, comparison: Comparison, side: Continuation, toxicity: 
 
 
 def chip_html(toxicity: float) -> str:
-    """A toxicity, 0 to 1, as a chip whose colour runs from civil to toxic."""
+    """A toxicity, 0 to 1, as a chip whose colour runs from civil to toxic; NaN stands for an empty continuation."""
+    if isnan(toxicity):
+        return '<span class="chip empty">empty</span>'
     return f'<span class="chip" style="--toxicity: {toxicity:.0%}">toxicity {toxicity:.2f}</span>'
 
 
@@ -131,26 +135,30 @@ def show_spaces(piece: str) -> str:
     return piece.replace(" ", "·").replace("\n", "↵").replace("\t", "⇥")
 
 
-def summary_html(summary: dict[str, float], milder: int, worse: int) -> str:
-    """The means over all continuations, and how many of them the edit changed."""
+def summary_html(summary: dict[str, float], milder: int, worse: int, same: int) -> str:
+    """The means over all continuations, and how many of them the edit changed, and how."""
     count, prompts = int(summary["continuations"]), int(summary["prompts"])
     changed = round(summary["changed"] * count)
     of = f"{count:,} continuation{'s' if count != 1 else ''} of {prompts:,} prompt{'s' if prompts != 1 else ''}"
     before, after = summary["toxicity_before"], summary["toxicity_after"]
-    kinds = f"{milder:,} milder, {worse:,} worse, {count - milder - worse:,} the same score"
+    kinds = f"{milder:,} milder, {worse:,} worse, {same:,} the same score"
+    empty = describe_empty(int(summary["empty_before"]), int(summary["empty_after"]), count)
+    told = f'<div><span class="label">{empty}</span></div>' if empty else ""
     return (
         '<div class="summary">'
         f'<div><span class="label">Mean toxicity, {of}</span><span class="figure">'
-        f'<b class="before">{before:.3f}</b> → <b class="after">{after:.3f}</b></span>'
+        f'<b class="before">{number(before, decimals=3)}</b> → <b class="after">{number(after, decimals=3)}</b></span>'
         f'<span class="label">{describe_difference(before, after)}</span></div>'
         '<div><span class="label">Changed by the edit</span>'
         f'<span class="figure"><b>{changed:,}</b> of {count:,}</span><span class="label">{kinds}</span></div>'
-        "</div>"
+        f"{told}</div>"
     )
 
 
 def describe_difference(before: float, after: float) -> str:
     """A change of the mean, in points and as a share of what it was."""
+    if isnan(before) or isnan(after):
+        return "nothing to compare"
     if round(before, 3) == round(after, 3):
         return "no difference"
     share = f" ({abs(after - before) / before:.0%})" if before > 0 else ""

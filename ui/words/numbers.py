@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from detox_engine.estimates import Estimate
 
 
+ABSURD = 1e6
+"""From here on a number says little but that it is far too large, and no digit of it is of use."""
+
+
 def number(value: float, beside: float = 0.0, decimals: int | None = None) -> str:
     """A number with the digits that tell something, and a real minus sign.
 
@@ -16,11 +20,15 @@ def number(value: float, beside: float = 0.0, decimals: int | None = None) -> st
         beside: a number that it is read together with; the larger of the two sets the decimals.
         decimals: as many, as in a list of numbers below one another.
     """
-    if not math.isfinite(value):
+    if math.isnan(value):
         return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
     size = max(abs(value), abs(beside))
     if decimals is None and 0 < size < 1e-4:
         text = f"{abs(value):.0e}".replace("e-0", "e-")
+    elif abs(value) >= ABSURD:
+        text = f"{abs(value):.1e}".replace("e+0", "e").replace("e+", "e")
     else:
         if decimals is None:
             decimals = 0 if size >= 100 else 2 if size >= 10 else 3 if size >= 0.0095 or not size else 5
@@ -31,7 +39,7 @@ def number(value: float, beside: float = 0.0, decimals: int | None = None) -> st
 def signed(value: float, beside: float = 0.0, decimals: int | None = None) -> str:
     """A change, with its sign."""
     text = number(value, beside, decimals)
-    return text if text.startswith(("−", "–")) or not float(text.replace(",", "")) else f"+{text}"
+    return text if text.startswith(("−", "–", "∞")) or not float(text.replace(",", "")) else f"+{text}"
 
 
 def interval(estimate: Estimate, write=number) -> str:

@@ -1,5 +1,6 @@
 """`detox compare`: what a model writes before and after an edit."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -87,6 +88,7 @@ def read_prompts_for(model: str, given: list[str] | None, source: str | None) ->
 def comparison_table(comparisons: Sequence["Comparison"]) -> RenderableType:
     """Before and after side by side, bold from the first token that differs, and the means below."""
     from detox_engine.scoring.records import summarise
+    from detox_engine.scoring.toxicity import describe_empty
 
     several = any(comparison.sample for comparison in comparisons)
     table = Table(box=box.SIMPLE_HEAD, show_lines=True)
@@ -98,17 +100,24 @@ def comparison_table(comparisons: Sequence["Comparison"]) -> RenderableType:
         table.add_column("toxicity", justify="right")
     for comparison in comparisons:
         row = [plain(comparison.prompt)] + ([plain(comparison.sample)] if several else [])
-        row += [_mark(comparison.before, comparison.first_divergence), plain(f"{comparison.toxicity_before:.2f}")]
-        row += [_mark(comparison.after, comparison.first_divergence), plain(f"{comparison.toxicity_after:.2f}")]
+        row += [
+            _mark(comparison.before, comparison.first_divergence),
+            plain(_show_toxicity(comparison.toxicity_before)),
+        ]
+        row += [_mark(comparison.after, comparison.first_divergence), plain(_show_toxicity(comparison.toxicity_after))]
         table.add_row(*row)
     summary = summarise(comparisons)
-    return Group(
-        table,
-        plain(
-            f"Mean toxicity {summary['toxicity_before']:.3f} before, {summary['toxicity_after']:.3f} after; "
-            f"{summary['changed']:.0%} of {len(comparisons):,} continuations differ."
-        ),
+    told = (
+        f"Mean toxicity {output.show_number(summary['toxicity_before'])} before, "
+        f"{output.show_number(summary['toxicity_after'])} after; {summary['changed']:.0%} of {len(comparisons):,} "
+        "continuations differ."
     )
+    empty = describe_empty(summary["empty_before"], summary["empty_after"], len(comparisons))
+    return Group(table, plain(told), *([plain(empty)] if empty else ()))
+
+
+def _show_toxicity(value: float) -> str:
+    return "empty" if math.isnan(value) else f"{value:.2f}"
 
 
 def _mark(continuation: "Continuation", divergence: int | None) -> Text:

@@ -138,6 +138,7 @@ def write_report(file: Path, record: dict[str, Any]) -> None:
 def evaluation_table(evaluation: "Evaluation", source: str) -> RenderableType:
     """One row for each scorer, its controls beside it, and the edit's proof below."""
     from detox_engine.scoring.evaluation import describe_matches
+    from detox_engine.scoring.toxicity import describe_empty
 
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("scorer")
@@ -161,6 +162,8 @@ def evaluation_table(evaluation: "Evaluation", source: str) -> RenderableType:
     ]
     if evaluation.matches:
         facts.insert(2, describe_matches(evaluation))
+    if empty := describe_empty(**evaluation.empty):
+        facts.insert(1, empty)
     if fates:
         counts = ", ".join(f"{fates.count(fate)} {fate}" for fate in ("better", "worse", "stayed bad", "stayed fine"))
         facts.insert(1, f"Prompts: {counts}.")

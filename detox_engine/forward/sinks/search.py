@@ -11,6 +11,7 @@ from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.forward.sinks import FACTOR, Sinks
 from detox_engine.model.batches import count_workers, pack_batches, run_beside
 from detox_engine.model.load import OpenModel
+from detox_engine.model.tokens import tokenize_text
 from detox_engine.model.trunk import run_trunk, watched
 
 MASSIVE = 30.0
@@ -47,7 +48,7 @@ def find_sinks(model: OpenModel, texts: Sequence[str], progress: Progress = igno
         InputError: one text alone does not fit into memory.
     """
     longest = min(LONGEST, model.context or LONGEST)
-    rows = [tuple(model.tokenizer(text, verbose=False)["input_ids"][:longest]) for text in texts[:TEXTS]]
+    rows = [tokenize_text(model.tokenizer, text).ids[:longest] for text in texts[:TEXTS]]
     rows = list(dict.fromkeys(row for row in rows if row))
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     seen = _Seen()

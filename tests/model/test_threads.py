@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from detox_engine.model.turns import Turns
+from detox_engine.model.threads import Turns
 
 
 def test_turns_are_taken_one_at_a_time_and_in_order():
