@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable
 
 _BREAKS = re.compile(r"[\s\x00-\x1f\x7f\x85\u2028\u2029]*[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029][\s\x00-\x1f\x7f]*")
+_LONG_WORDS = re.compile(r"(\S{250})\S{50,}")
+"""What nobody would read to its end, such as a number of thousands of digits; paths are shorter."""
 LONGEST_SENTENCE = 1500
 """Characters of a sentence; what it quotes is cut before that."""
 
@@ -17,7 +19,8 @@ class InputError(ValueError):
     """
 
     def __init__(self, sentence: str) -> None:
-        super().__init__(_BREAKS.sub(" ", sentence)[:LONGEST_SENTENCE])
+        told = _LONG_WORDS.sub(r"\1…", _BREAKS.sub(" ", sentence))
+        super().__init__(told if len(told) <= LONGEST_SENTENCE else f"{told[: LONGEST_SENTENCE - 1]}…")
 
 
 class Cancelled(Exception):

@@ -152,7 +152,7 @@ def _begin(place: Path, spec: ModelSpec, plan: AutoPlan, fit: FitPlan, sets: Set
         seconds = {str(step): float(spent) for step, spent in found["seconds"].items() if step in STEPS}
         same = found["format"] == FORMAT and _timeless(found["asked"]) == _timeless(asked)
         unchanged = found["sets"] == kept["sets"]
-    except (OSError, RecursionError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, RecursionError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{file} is broken ({first_line(error)}): remove {place} and begin anew.") from None
     if not same:
         raise InputError(
@@ -365,7 +365,7 @@ def read_outcome(folder: Path) -> Outcome | None:
             verdict=verdict,
             export=None if evaluation is None else Export(folder, "adapter", study.suggested_edit, sizes),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
 
 

@@ -5,7 +5,9 @@ raises InputError for what cannot be used, and `Journey` turns that into one sen
 torch and what needs it are imported inside the commands, so that `detox --help` answers at once.
 """
 
+import errno
 import io
+import signal
 import subprocess
 import sys
 from typing import Annotated, Any
@@ -30,15 +32,18 @@ class Journey(TyperGroup):
                 # A terminal that cannot show a character gets its code, not a traceback.
                 stream.reconfigure(errors="backslashreplace")
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
         except InputError as error:
             reason, code = str(error), 2
         except OSError as error:
-            if error.filename is None or error.strerror is None:
+            # Whoever reads the output may go, which is no fault.
+            if error.strerror is None or error.errno == errno.EPIPE:
                 raise
-            reason, code = f"{error.filename} cannot be used: {error.strerror}.", 2
-        except KeyboardInterrupt:
-            reason, code = "Stopped; nothing was left half-written.", 130
+            reason, code = f"{error.filename or 'The output'} cannot be used: {error.strerror}.", 2
+        except KeyboardInterrupt as stop:
+            reason, code = "Stopped; nothing was left half-written.", 128 + getattr(stop, "signal", signal.SIGINT)
         output.print_note(reason)
         raise typer.Exit(code)
 
@@ -55,7 +60,21 @@ app = typer.Typer(
 )
 
 
+class Ended(KeyboardInterrupt):
+    """The system or a closed terminal ends the program: it cleans up as after Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.signal = number
+
+
 def main() -> None:
+    def end(number: int, frame: object) -> None:
+        raise Ended(number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), end)
     app(prog_name="detox")
 
 
@@ -66,7 +85,11 @@ def start_app(
     if not APP.is_file():
         raise InputError(f"The dashboard is missing (looked for {APP}): run from a whole copy of the repository.")
     command = [sys.executable, "-m", "streamlit", "run", str(APP), "--server.port", str(port)]
-    raise typer.Exit(subprocess.run(command, check=False).returncode)
+    with subprocess.Popen(command) as server:
+        try:
+            raise typer.Exit(server.wait())
+        finally:
+            server.terminate()
 
 
 COMMANDS = (

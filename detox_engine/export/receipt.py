@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from detox_engine.disk import hash_file, write_json
+from detox_engine.disk import hash_file, read_as, write_json
 from detox_engine.edit.in_weights import LayerChange
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError, first_line
@@ -86,15 +86,15 @@ def read_receipt(folder: Path) -> Receipt:
                 f"{file} is of format {record['format']} and this version reads format {FORMAT}: verify it with the "
                 "version that wrote it."
             )
-        base = ModelIdentity(**record["base"])
+        base = read_as(ModelIdentity, record["base"])
         receipt = Receipt(
-            form=record["form"],
+            form=str(record["form"]),
             base=base,
             edit=read_edit(record["edit"], base.layers),
             pairs=str(record["pairs"]),
             pair_count=int(record["pair_count"]),
             directions=str(record["directions"]),
-            changes=tuple(LayerChange(**change) for change in record["changes"]),
+            changes=tuple(read_as(LayerChange, change) for change in record["changes"]),
             files={str(name): str(digest) for name, digest in record["files"].items()},
             made=str(record["made"]),
             versions=dict(record["versions"]),
@@ -102,8 +102,11 @@ def read_receipt(folder: Path) -> Receipt:
         )
     except InputError as error:
         raise InputError(f"{file} cannot be used: {error}") from None
-    except (OSError, RecursionError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, RecursionError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{file} is broken ({first_line(error)}): get the folder again.") from error
+    strange = [name for name in receipt.files if Path(name).name != name or not name.isprintable()]
+    if strange:
+        raise InputError(f"{file} names what is no file of its folder ({strange[0][:80]!r}): get the folder again.")
     if receipt.form not in EXPORT_FORMS:
         raise InputError(f"{file} is of something else than an adapter or a model: get the folder again.")
     return receipt

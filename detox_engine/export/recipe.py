@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detox_engine.data.files import names_hub
-from detox_engine.disk import write_json
+from detox_engine.disk import read_as, write_json
 from detox_engine.errors import InputError, first_line
 from detox_engine.plans.auto import AutoPlan
 from detox_engine.plans.edit import EditPlan, read_edit, record_edit
@@ -124,7 +124,7 @@ def read_recipe(file: Path) -> Recipe:
                 f"it is of format {record['format']} and this version reads format {FORMAT}: use the version that "
                 "wrote it."
             )
-        base = ModelIdentity(**record["base"])
+        base = read_as(ModelIdentity, record["base"])
         return Recipe(
             base=base,
             fit=read_fit(record["fit"]),
@@ -139,7 +139,7 @@ def read_recipe(file: Path) -> Recipe:
         )
     except InputError as error:
         raise InputError(f"{file} cannot be used: {error}") from None
-    except (OSError, RecursionError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, RecursionError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{file} is broken ({first_line(error)}): get the folder again.") from None
 
 

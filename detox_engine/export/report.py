@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from detox_engine.data.bundled import HOME
-from detox_engine.disk import write_json
+from detox_engine.disk import scratch_folder, write_json
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.plans.edit import EditPlan, record_edit
 from detox_engine.study.study import require_new_file
@@ -90,8 +89,8 @@ def write_report(study: Path, told: Told, out: Path, progress: Progress = ignore
         raise InputError(f"The dashboard is missing (looked for {HOME / 'pages'}): run from a whole installation.")
     progress(STAGE, 0, 1)
     record = asdict(told) | {"edit": record_edit(told.edit), "sweep": None if told.sweep is None else str(told.sweep)}
-    with tempfile.TemporaryDirectory() as place:
-        file = Path(place) / "told.json"
+    with scratch_folder() as place:
+        file = place / "told.json"
         file.write_text(write_json(record), encoding="utf-8")
         path = os.pathsep.join(filter(None, [str(HOME), os.environ.get("PYTHONPATH")]))
         command = [sys.executable, "-m", "pages.report", str(study.absolute()), str(file), str(out.absolute())]

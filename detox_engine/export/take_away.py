@@ -37,6 +37,7 @@ from detox_engine.plans.auto import AutoPlan
 from detox_engine.plans.edit import EXPORT_FORMS, EditPlan, ExportForm, describe_edit, effective
 from detox_engine.plans.sources import SMOLLM2
 from detox_engine.scoring.records import KeptEvaluation, read_evaluation
+from detox_engine.scoring.scorers import read_plan, record_plan
 from detox_engine.study.study import ModelIdentity, Study, identify, require_new, written_whole
 
 ORIGINS = {SMOLLM2: "HuggingFaceTB/SmolLM2-135M-Instruct"}
@@ -150,9 +151,9 @@ def _check_evaluation(record: Mapping[str, Any] | None, model: OpenModel, plan: 
 
 def without_paths(evaluation: Mapping[str, Any], base: ModelIdentity) -> dict[str, Any]:
     """The record of an evaluation as others may have it: its model as they call it, files by their names alone."""
-    plan = evaluation["plan"]
-    neutral = {**plan["neutral"], "source": name_source(plan["neutral"]["source"])}
-    told = {**plan, "prompts": name_source(plan["prompts"]), "neutral": neutral}
+    plan = read_plan(evaluation["plan"])
+    neutral = replace(plan.neutral, source=name_source(plan.neutral.source))
+    told = record_plan(replace(plan, prompts=name_source(plan.prompts), neutral=neutral))
     return {**evaluation, "model": asdict(base), "plan": told}
 
 

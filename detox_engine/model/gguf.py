@@ -7,7 +7,6 @@ lies beside it is looked at.
 import copy
 import re
 import struct
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from transformers.integrations.gguf import GgufHeader, convert_gguf_tokenizer, g
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX as QWEN2
 
-from detox_engine.disk import hash_file
+from detox_engine.disk import hash_file, scratch_folder
 from detox_engine.errors import InputError, Progress, first_line
 from detox_engine.model.checkpoint import check_causal
 
@@ -103,14 +102,14 @@ class GgufFile:
         """
         with (
             # Files beside the model's would be taken for its own: an adapter, a configuration.
-            tempfile.TemporaryDirectory() as empty,
+            scratch_folder() as empty,
             _REPLACING,
             replaced(modeling_gguf_pytorch_utils, "tqdm", reporting_bar(progress)),
             replaced(gguf, "GGUFReader", ReaderWithoutLists),
             replaced(gguf, "get_tensor_name_map", cache(gguf.get_tensor_name_map)),
         ):
             yield {
-                "pretrained_model_name_or_path": empty,
+                "pretrained_model_name_or_path": str(empty),
                 "gguf_file": str(self.file),
                 "quantization_config": GgufConfig(dequantize=True),
             }

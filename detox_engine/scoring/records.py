@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from detox_engine.disk import read_as
 from detox_engine.errors import InputError, first_line
 from detox_engine.estimates import Control, Effect, Estimate
 from detox_engine.plans.edit import EditPlan, read_edit, record_edit
@@ -217,7 +218,7 @@ def load_evaluation(file: Path) -> KeptEvaluation:
         return read_evaluation(json.loads(file.read_text(encoding="utf-8")))
     except InputError:
         raise
-    except (OSError, RecursionError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, RecursionError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(
             f"{file} holds no evaluation ({first_line(error)}): give a file that “detox evaluate --report” wrote."
         ) from None
@@ -225,7 +226,7 @@ def load_evaluation(file: Path) -> KeptEvaluation:
 
 def read_evaluation(record: Mapping[str, Any]) -> KeptEvaluation:
     """The evaluation of a record; fails with the errors of whatever it is instead."""
-    model = ModelIdentity(**record["model"])
+    model = read_as(ModelIdentity, record["model"])
     return KeptEvaluation(
         model=model,
         edit=read_edit(record["edit"], model.layers),

@@ -6,10 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from detox_engine.disk import write_whole
+from detox_engine.disk import read_as, write_whole
 from detox_engine.errors import InputError
 from detox_engine.estimates import Control, Effect, Estimate
 from detox_engine.plans.edit import EditPlan, Sites
+
+LARGEST = 2**28
+"""Bytes of a results file that are read at most."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,18 @@ class SweepPoint:
         return EditPlan(self.layers, self.rank, self.strength, method=self.method, sites=self.sites)
 
 
+@dataclass(frozen=True)
+class _Setting:
+    """What tells a setting from others, as a file has it."""
+
+    layers: tuple[int, ...]
+    rank: int
+    strength: float
+    method: str = EditPlan.method
+    sites: Sites = EditPlan.sites
+    unmatched: int = 0
+
+
 def load_points(file: Path) -> dict[str, SweepPoint]:
     """Key -> point, of a results file; none where there is no file yet.
 
@@ -39,16 +54,17 @@ def load_points(file: Path) -> dict[str, SweepPoint]:
     """
     points, number = {}, 0
     try:
+        if file.exists() and (not file.is_file() or file.stat().st_size > LARGEST):
+            raise ValueError
         lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
         for number, line in enumerate(lines, start=1):  # noqa: B007  (the except clause names it)
             record = json.loads(line)
             effects = {name: _read_effect(effect) for name, effect in record["scorers"].items()}
             # Files of earlier versions know of one method, one site and one kind of control.
             later = {name: record[name] for name in ("method", "sites", "unmatched") if name in record}
-            points[record["key"]] = SweepPoint(
-                tuple(record["layers"]), record["rank"], record["strength"], effects, **later
-            )
-    except (ValueError, KeyError, TypeError, AttributeError):
+            setting = {name: record[name] for name in ("layers", "rank", "strength")} | later
+            points[str(record["key"])] = SweepPoint(**asdict(read_as(_Setting, setting)), effects=effects)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise InputError(
             f"{file}, line {number}: no result of a sweep can be read from it; remove the file, or name another."
         ) from None
@@ -58,7 +74,7 @@ def load_points(file: Path) -> dict[str, SweepPoint]:
 
 
 def _read_effect(record: dict[str, Any]) -> Effect:
-    sides = (Estimate(**record[side]) for side in ("before", "after", "difference"))
+    sides = (read_as(Estimate, record[side]) for side in ("before", "after", "difference"))
     # As they were kept when there was one kind of control.
     plain = {"kind": "plain", "level": record.get("control"), "difference": record.get("control_difference")}
     controls = record.get("controls") or [plain | {"draws": record["draws"]}]
@@ -66,11 +82,10 @@ def _read_effect(record: dict[str, Any]) -> Effect:
 
 
 def _read_control(record: dict[str, Any]) -> Control:
-    level, difference = (Estimate(**record[side]) for side in ("level", "difference"))
+    level, difference = (read_as(Estimate, record[side]) for side in ("level", "difference"))
     beyond = record.get("beyond")
-    return Control(
-        record["kind"], level, difference, tuple(record["draws"]), None if beyond is None else Estimate(**beyond)
-    )
+    draws = tuple(map(float, record["draws"]))
+    return Control(str(record["kind"]), level, difference, draws, None if beyond is None else read_as(Estimate, beyond))
 
 
 def keep_points(file: Path, points: Mapping[str, SweepPoint]) -> None:

@@ -8,7 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from detox_engine.data.columns import holds_half_character
-from detox_engine.disk import write_whole
+from detox_engine.disk import read_as, write_whole
 from detox_engine.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 FILE = "notes.json"
 LONGEST = 10_000
 """Characters of a note."""
+LARGEST = 2**26
+"""Bytes of the file that are read at most."""
 
 _turn = Lock()
 
@@ -40,10 +42,14 @@ def read_notes(folder: Path) -> tuple[Note, ...]:
     """
     file = folder / FILE
     try:
-        notes = [Note(**record) for record in json.loads(file.read_text(encoding="utf-8"))]
+        if file.stat().st_size > LARGEST:
+            raise ValueError
+        notes = [read_as(Note, record) for record in json.loads(file.read_text(encoding="utf-8"))]
+        if any(min(note.layer, note.direction) < 0 or len(note.text) > LONGEST for note in notes):
+            raise ValueError
     except FileNotFoundError:
         return ()
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         raise InputError(f"The notes in {file} cannot be read: mend the file, or move it away.") from None
     return tuple(sorted(notes, key=lambda note: (note.layer, note.direction)))
 

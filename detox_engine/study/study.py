@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from detox_engine.data.columns import Pair
-from detox_engine.disk import hash_file, new_folder, write_whole
+from detox_engine.disk import hash_file, new_folder, read_as, write_whole
 from detox_engine.errors import InputError, first_line
 from detox_engine.forward.embedded_pairs import Embeddings, TokenMoments
 from detox_engine.forward.sinks import Sinks
@@ -282,7 +282,7 @@ class Study:
             study = _read(folder)
             check_study(study)
             return study
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
             raise InputError(
                 f"The study {folder} is incomplete or broken ({_reason(error)}); fit it again into a new folder."
             ) from None
@@ -397,8 +397,9 @@ def written_whole(folder: Path) -> Iterator[Path]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with new_folder(folder) as partial:
             yield partial
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written: {error.strerror or error}; choose another folder.") from None
+    except (OSError, SafetensorError) as error:
+        told = getattr(error, "strerror", None) or first_line(error)
+        raise InputError(f"{folder} cannot be written: {told}; choose another folder.") from None
 
 
 def record_fit(plan: FitPlan) -> dict[str, Any]:
@@ -409,7 +410,7 @@ def record_fit(plan: FitPlan) -> dict[str, Any]:
 def read_fit(record: Mapping[str, Any]) -> FitPlan:
     """What `record_fit` wrote."""
     rest = dict(record)
-    methods, pairs = read_methods(rest), PairSpec(**rest.pop("pairs"))
+    methods, pairs = read_methods(rest), read_as(PairSpec, rest.pop("pairs"))
     return FitPlan(pairs, methods=methods, **rest)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detox_engine.disk import scratch_folder
 from detox_engine.plans.edit import EditPlan, ExportForm
 from ui.session.view import Fitted
 from ui.show.downloads import Table, zip_folder
@@ -52,8 +51,8 @@ class Taken:
 def answer(bench: Workbench, study: Study, asked: Asked, progress: Progress, tell: Tell) -> Taken:
     from detox_engine.export.receipt import read_receipt
 
-    with tempfile.TemporaryDirectory() as place:
-        written = bench.export(study, asked.edit, Path(place) / NAME, asked.form, progress)
+    with scratch_folder() as place:
+        written = bench.export(study, asked.edit, place / NAME, asked.form, progress)
         claims = bench.verify(written.folder, progress)
         content = zip_folder(written.folder, NAME)
         return Taken(content, written.sizes, read_receipt(written.folder).changes, claims, written.warnings)

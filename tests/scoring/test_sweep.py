@@ -243,8 +243,8 @@ def point(
     """A setting whose unedited model has perplexity 10 and toxicity 0.5; `matched` is its matched control, if any."""
 
     def effect(before: float, after: float, *levels: float) -> Effect:
-        sides = (Estimate(value, value - 0.1, value + 0.1, 9) for value in (before, after))
-        fall = Estimate(after - before, after - before - 0.1, after - before + 0.01 if high is None else high, 9)
+        sides = (Estimate(float(value), value - 0.1, value + 0.1, 9) for value in (before, after))
+        fall = Estimate(float(after - before), after - before - 0.1, after - before + 0.01 if high is None else high, 9)
         kinds = zip(("plain", "matched"), levels, strict=False)
         controls = (Control(kind, Estimate(level, level, level, 9), fall, (level,)) for kind, level in kinds)
         return Effect(*sides, fall, tuple(controls))

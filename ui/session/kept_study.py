@@ -8,6 +8,7 @@ takes the scorer.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from contextlib import suppress
 from functools import lru_cache
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detox_engine.data.bundled import BUNDLED_MODEL, bundled_pairs, find_smollm2
-from detox_engine.disk import hash_file
+from detox_engine.disk import hash_file, write_whole
 from detox_engine.errors import InputError
 from detox_engine.plans.sources import AT_HAND, BUNDLED, SMOLLM2, ModelSpec
 from ui.session.folders import folder_of
@@ -97,8 +98,10 @@ def keep_study(key: StudyKey, study: Study) -> None:
     sides = (side for pair in study.pairs for side in (pair.prompt, pair.toxic, pair.civil))
     try:
         folder = find_folder(key)
+        # What was kept and could not be read is in the way.
+        shutil.rmtree(folder, ignore_errors=True)
         study.save(folder)
-        (folder / WORDS).write_text(json.dumps(rude_words.rate_words(sides)), encoding="utf-8")
+        write_whole(folder / WORDS, json.dumps(rude_words.rate_words(sides)))
     except (InputError, OSError):
         return
 

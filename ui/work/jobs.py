@@ -115,6 +115,13 @@ class Job:
             outcome = {"state": "stopped"}
         except InputError as error:
             outcome = {"state": "failed", "error": str(error)}
+        except OSError as error:
+            logging.getLogger(__name__).exception("The %s job could not read or write", self.kind)
+            outcome = {
+                "state": "failed",
+                "error": f"A file could not be read or written ({error.strerror or 'no reason is known'}): make room "
+                "on the machine that runs this, and try again.",
+            }
         except Exception:
             logging.getLogger(__name__).exception("The %s job failed", self.kind)
             outcome = {

@@ -1,6 +1,5 @@
 """From a model to a verdict with `detox auto`, and the same once more with `detox reproduce`."""
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from detox_engine.cli import output
 from detox_engine.cli.commands.export import To, Upload, claim_table, push_table
 from detox_engine.cli.flags import Json, absolute, asks
 from detox_engine.cli.output import plain, show_estimate
+from detox_engine.disk import scratch_folder
 from detox_engine.plans.auto import AutoPlan, NamedModel
 from detox_engine.plans.edit import describe_edit, record_edit
 from detox_engine.plans.sources import ModelSpec, StudyModel, name_model
@@ -170,8 +170,8 @@ def reproduce(
     base = read_recipe(file).base
     name = model.name if model.name is not None else name_here(base.name)
     spec = ModelSpec(name, base.revision if model.name is None else model.revision, model.device, model.dtype)
-    with output.progress_bars() as progress, tempfile.TemporaryDirectory() as place:
-        found = repeat(file, absolute(spec), _open, Path(place), Sources(pairs, prompts, neutral), progress)
+    with output.progress_bars() as progress, scratch_folder() as place:
+        found = repeat(file, absolute(spec), _open, place, Sources(pairs, prompts, neutral), progress)
     if as_json:
         output.print_json(
             {

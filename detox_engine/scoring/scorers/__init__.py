@@ -5,6 +5,7 @@ from dataclasses import asdict
 from functools import cache
 from typing import Any
 
+from detox_engine.disk import read_as
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.plans.choice import Choice, collect, find
 from detox_engine.plans.evaluation import EvaluationPlan
@@ -50,7 +51,9 @@ def read_plan(record: Mapping[str, Any]) -> EvaluationPlan:
         kind = find(scorers(), Choice(name), "scorer")
         own = {key: tuple(value) if isinstance(value, list) else value for key, value in options.get(name, {}).items()}
         chosen.append(Choice(name, kind.options(**own) if own else None))
-    parts = {"sampling": SamplingPlan(**rest.pop("sampling")), "neutral": TextSpec(**rest.pop("neutral"))}
+    parts = {"sampling": read_as(SamplingPlan, rest.pop("sampling")), "neutral": read_as(TextSpec, rest.pop("neutral"))}
+    if not isinstance(rest["prompts"], str):
+        raise TypeError(f"the prompts are {str(rest['prompts'])[:40]}")
     return EvaluationPlan(tuple(chosen), **rest, **parts)
 
 
