@@ -20,9 +20,10 @@ from detox_engine.export.receipt import read_directions, read_receipt
 from detox_engine.export.recipe import EVALUATION, Recipe, read_recipe, tell_machine, tell_versions
 from detox_engine.export.take_away import Claim
 from detox_engine.plans.choice import Choice
+from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.fit import PAPER
 from detox_engine.plans.sources import BUNDLED, ModelSpec, PairSpec
-from detox_engine.scoring.evaluation import evaluate
+from detox_engine.scoring.evaluation import evaluate, prepare
 from detox_engine.scoring.records import KeptEvaluation, list_sides, load_evaluation
 from detox_engine.study.fit import extend_study, fit_study
 from detox_engine.study.study import Study
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 ROUNDING = 1e-3
 """Sine of the largest angle between two subspaces that differ by rounding: by processors and numbers of threads."""
-DECIDING = ("base", "pairs", "sets")
+DECIDING = ("base", "pairs", "sets", "texts")
 """Claims without which the later ones would be of something else."""
 
 
@@ -140,6 +141,10 @@ class _Again:
             same = self.sets.record() == recipe.sets
             told = "The three sets are what they were." if same else "Pairs, prompts or texts are not what they were."
             yield Claim("sets", same, told)
+        # Before anything is fitted: a measurement of other texts would say nothing.
+        plan = None if self.measured is None else self.plan_measurement(self.measured.plan)
+        if plan is not None and prepare(self.model, plan, self.progress).sources != dict(self.measured.sources):
+            yield Claim("texts", False, "The prompts or texts that it was measured on are not what they were.")
         study = self.fit()
         same = study.pairs_hash == recipe.pairs_hash
         told = (
@@ -150,8 +155,10 @@ class _Again:
         yield Claim("pairs", same, told)
         edit = make_edit(study.of(recipe.edit.method), recipe.edit)
         yield compare_subspaces(edit, self.wanted)
-        if self.measured is not None:
-            yield from self.measure(study)
+        if plan is not None:
+            found = evaluate(self.model, study, recipe.edit, plan, self.progress)
+            for score in self.measured.scores:
+                yield compare_scores(score.name, score.title, found[score.name].effect, score.effect)
 
     def fit(self) -> Study:
         """The study, with the methods that the edit needs and no suggestion."""
@@ -172,24 +179,13 @@ class _Again:
             study = extend_study(self.model, study, more, self.progress)
         return study
 
-    def measure(self, study: Study) -> Iterator[Claim]:
-        """Every score once more, with the edit as it is fitted now."""
-        plan = self.measured.plan
+    def plan_measurement(self, plan: EvaluationPlan) -> EvaluationPlan:
+        """The plan of the measurement, with its texts where they are here."""
         if self.sets is not None:
             prompts, neutral = write_sets(self.sets, self.place, self.recipe.auto)
-            plan = replace(plan, prompts=str(prompts), neutral=neutral)
-        else:
-            plan = replace(
-                plan,
-                prompts=self.sources.prompts or plan.prompts,
-                neutral=replace(plan.neutral, source=self.sources.neutral or plan.neutral.source),
-            )
-        found = evaluate(self.model, study, self.recipe.edit, plan, self.progress)
-        if dict(found.sources) != dict(self.measured.sources):
-            yield Claim("texts", False, "The prompts or texts that it was measured on are not what they were.")
-            return
-        for score in self.measured.scores:
-            yield compare_scores(score.name, score.title, found[score.name].effect, score.effect)
+            return replace(plan, prompts=str(prompts), neutral=neutral)
+        neutral = replace(plan.neutral, source=self.sources.neutral or plan.neutral.source)
+        return replace(plan, prompts=self.sources.prompts or plan.prompts, neutral=neutral)
 
 
 def compare_subspaces(found: LowRankEdit, wanted: LowRankEdit) -> Claim:

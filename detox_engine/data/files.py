@@ -6,6 +6,7 @@ What is read stays text: nothing is evaluated, unpickled or run.
 import csv
 import json
 import re
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from detox_engine.data.table import PACKED_ENDINGS, Lines, Row, Table, find_file
-from detox_engine.errors import InputError
+from detox_engine.errors import InputError, first_line
 from detox_engine.plans.sources import is_path
 
 JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
 PEEKED_ROWS = 100
 STREAMED_ROWS = 20_000
+LARGEST_DOCUMENT = 2**27
+"""Characters of a file that is one JSON document."""
+LARGEST_WORKBOOK = 2**28
+"""Bytes of a workbook once it is unpacked."""
 BATCH_ROWS = 16
 """Rows of Parquet that are unpacked at a time: a file of a few bytes can hold a long text a thousand times."""
 
@@ -56,11 +61,25 @@ def _read_document(path: Path, shown: str) -> list[Any] | None:
     second = next((text.strip() for text in lines if text.strip()), "")
     if not (first.startswith("[") or (first.startswith("{") and (not second or not _is_object(first)))):
         return None
-    text = "".join(Lines(path, shown))
     try:
-        return _list_rows(json.loads(text))
+        return _list_rows(json.loads("".join(_bounded(Lines(path, shown)))))
+    except InputError:
+        raise
     except (ValueError, RecursionError):
         return None
+
+
+def _bounded(lines: Lines) -> Iterator[str]:
+    """The lines of a document, which is held as a whole."""
+    size = 0
+    for line in lines:
+        size += len(line)
+        if size > LARGEST_DOCUMENT:
+            raise InputError(
+                f"{lines.shown} is one JSON document of more than {LARGEST_DOCUMENT:,} characters: write one object a "
+                "line (JSONL), which is read row by row."
+            )
+        yield line
 
 
 def _is_object(text: str) -> bool:
@@ -241,6 +260,55 @@ def open_parquet(path: Path, shown: str) -> Table:
     return Table(shown, columns, "row", total, read)
 
 
+def open_workbook(path: Path, shown: str) -> Table:
+    """The first sheet of an Excel workbook; titles above the header are passed over, and no formula is computed.
+
+    Of a formula Excel has kept the value; a cell whose value it has not is empty.
+    """
+    import openpyxl  # slow to import, and needed by this format alone
+
+    try:
+        with zipfile.ZipFile(path) as packed:
+            size = sum(part.file_size for part in packed.infolist())
+    except (OSError, zipfile.BadZipFile, ValueError):
+        raise InputError(f"{shown} is no Excel workbook, or a damaged one: save it again, or as “CSV UTF-8”.") from None
+    if size > LARGEST_WORKBOOK:
+        raise InputError(
+            f"{shown} unpacks to {size:,} bytes, and {LARGEST_WORKBOOK:,} are the most: save it as “CSV UTF-8”."
+        )
+
+    def read_sheet() -> Iterator[tuple[int, tuple[Any, ...]]]:
+        number = 0
+        try:
+            with path.open("rb") as file:
+                sheet = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False).worksheets[0]
+                sheet.reset_dimensions()  # which some programs write wrong
+                for number, cells in enumerate(sheet.iter_rows(values_only=True), start=1):
+                    yield number, cells
+        except InputError:
+            raise
+        except Exception as error:  # whatever the library raises over an archive or XML that is none
+            raise InputError(
+                f"{shown} cannot be read after row {number} ({first_line(error)}): save it again, or as “CSV UTF-8”."
+            ) from None
+
+    above, header = next(
+        ((number, cells) for number, cells in read_sheet() if sum(isinstance(cell, str) for cell in cells) > 1), (0, ())
+    )
+    names = {place: str(cell).strip() for place, cell in enumerate(header) if cell is not None}
+    if not names:
+        raise InputError(f"{shown} has no row with the names of columns: give a sheet with a header and two rows.")
+    columns = _check_names(shown, list(names.values()))
+
+    def read(needed: Sequence[str]) -> Iterator[Row]:
+        for number, cells in read_sheet():
+            if number > above and any(cell is not None for cell in cells):
+                there = {name: cells[place] for place, name in names.items() if place < len(cells)}
+                yield Row(number, there, done=number)
+
+    return Table(shown, columns, "row", 0, read)
+
+
 def _check_names(shown: str, names: Sequence[str]) -> tuple[str, ...]:
     twice = next((name for name, count in Counter(names).items() if name and count > 1), None)
     if twice is not None:
@@ -252,6 +320,7 @@ READERS: Mapping[str, Callable[[Path, str], Table]] = {
     **dict.fromkeys(JSON_ENDINGS, open_json),
     **dict.fromkeys((".csv", ".tsv"), open_csv),
     **dict.fromkeys((".parquet", ".pq"), open_parquet),
+    ".xlsx": open_workbook,
 }
 """A file's ending, in small letters -> what opens it, from its path and the name that messages call it by."""
 
@@ -283,8 +352,8 @@ def open_table(
     if ending in READERS:
         return READERS[ending](path, source)
     ends = f"ends in “{ending}”" if ending else "has no file ending"
-    way = " In a spreadsheet, save it as “CSV UTF-8”." if ending in (".xlsx", ".xls", ".ods") else ""
-    raise InputError(f"{source} {ends}: pairs are read from .jsonl, .json, .csv, .tsv or .parquet files.{way}")
+    way = " In a spreadsheet, save it as “CSV UTF-8”." if ending in (".xls", ".xlsm", ".ods") else ""
+    raise InputError(f"{source} {ends}: pairs are read from .jsonl, .json, .csv, .tsv, .parquet or .xlsx files.{way}")
 
 
 def find_ending(path: Path) -> str:

@@ -97,8 +97,10 @@ class Lines:
     def _decode_wide(self, raw: io.BufferedReader, file: BinaryIO) -> Iterator[str]:
         lines = io.TextIOWrapper(raw, encoding="utf-16", newline="\n")
         try:
-            for number, line in enumerate(lines, start=1):
+            for number, line in enumerate(iter(lambda: lines.readline(LONGEST_LINE), ""), start=1):
                 self.number, self.done = number, file.tell()
+                if len(line) == LONGEST_LINE:
+                    raise InputError(f"{self.shown} has a line of {LONGEST_LINE:,} characters: write one row a line.")
                 yield line
         except UnicodeError:
             raise InputError(f"{self.shown} is not UTF-16 text after line {self.number}: save it as UTF-8.") from None

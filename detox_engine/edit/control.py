@@ -38,7 +38,10 @@ def _draw_basis(rank: int, hidden: int, key: Sequence[int], off: Sequence[int]) 
     gaussian = numpy.random.default_rng(key).standard_normal((rank, hidden))
     kept = numpy.setdiff1d(numpy.arange(hidden), off)
     if len(kept) < rank:
-        raise InputError(f"No {rank} random directions lie off {hidden - len(kept)} of {hidden} dimensions.")
+        raise InputError(
+            f"No {rank} random directions lie off {hidden - len(kept)} of {hidden} dimensions: take plain controls "
+            "(--control plain), or a lower rank."
+        )
     basis = torch.zeros(rank, hidden)
     basis[:, kept] = torch.linalg.qr(torch.from_numpy(gaussian[:, kept]).T).Q.T.float()
     return basis

@@ -63,8 +63,8 @@ def require_adapter(anatomy: Anatomy, edit: LowRankEdit) -> None:
     biased = [written.name for _, written in list_written(anatomy, edit) if written.bias is not None]
     if edit.edit_bias and biased:
         raise InputError(
-            f"An adapter carries no change of a bias, and this edit changes that of {biased[0]}: take the whole model "
-            "(--as model), or leave the biases alone."
+            f"An adapter carries no change of a bias, and this edit changes that of {biased[0]}: leave the biases "
+            "alone (--no-edit-bias), or take the whole model (--as model) where it is a folder of safetensors."
         )
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from detox_engine.edit.in_weights import list_written, project_rows
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError, Progress, ignore_progress
+from detox_engine.model.adapter import find_adapter
 from detox_engine.model.anatomy import OutputProjection
 from detox_engine.model.checkpoint import find_weights, hash_weights
 from detox_engine.model.load import OpenModel, find_model
@@ -73,13 +74,23 @@ def find_place(model: OpenModel) -> Path:
     return place
 
 
+def is_rewritable(place: Path) -> bool:
+    """Whether the model at `place` is a folder of whole weights: neither a GGUF file nor an adapter."""
+    return place.is_dir() and find_adapter(place, "") is None
+
+
 def open_base(model: OpenModel, place: Path) -> Base:
     """The checkpoint at `place`, which `model` was loaded from.
 
     Raises:
-        InputError: it is a GGUF file, whose tensors are quantised, or its weights were changed since.
+        InputError: it is a GGUF file, whose tensors are quantised, or an adapter, or its weights were changed since.
     """
     shown = f"“{model.spec.name}”"
+    if find_adapter(place, shown) is not None:
+        raise InputError(
+            f"{shown} is an adapter on its base, neither of which is rewritten: take the adapter of this edit instead "
+            "(--as adapter), or merge the two and fit a study on the result."
+        )
     if place.is_file():
         raise InputError(
             f"{shown} is a GGUF file, whose tensors are quantised and cannot be rewritten without loss: take the "

@@ -19,7 +19,15 @@ from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.export import gguf_adapter
 from detox_engine.export.adapter import WEIGHTS, make_factors, name_factors, require_adapter, write_adapter
 from detox_engine.export.card import Loading, Measured, write_card
-from detox_engine.export.checkpoint import compare_tensors, edit_tensor, find_place, list_edited, open_base, write_model
+from detox_engine.export.checkpoint import (
+    compare_tensors,
+    edit_tensor,
+    find_place,
+    is_rewritable,
+    list_edited,
+    open_base,
+    write_model,
+)
 from detox_engine.export.gguf_adapter import write_gguf_adapter
 from detox_engine.export.licence import find_licence
 from detox_engine.export.receipt import (
@@ -116,6 +124,8 @@ def export_edit(
         raise InputError(describe_no_change(edit))
     evaluation = _check_evaluation(enclosed.evaluation, model, plan)
     place = find_place(model)
+    if form == "model" and not is_rewritable(place):
+        require_adapter(model.anatomy, edit)  # the way out of what follows, or that there is none
     licence = find_licence(place, enclosed.licence)
     measured = Measured(evaluation, enclosed.verdict, enclosed.sets)
     with written_whole(folder) as partial:

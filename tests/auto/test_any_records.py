@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
+from detox_engine.auto.repeat import Sources, repeat
 from detox_engine.auto.verdict import judge
 from detox_engine.errors import InputError
 from detox_engine.export.receipt import RECEIPT
@@ -178,3 +179,18 @@ def test_what_is_no_record_at_all_is_told(world, tmp_path, content):
             is_told(error)
         else:
             assert name in ("notes.json", "sweep.jsonl") and not found and content in (b"", b"null")
+
+
+def test_other_texts_than_it_was_measured_on_are_told_before_anything_is_fitted(world, tmp_path, monkeypatch):
+    texts, pairs = str(world.folder / "prompts.txt"), str(world.folder / "pairs.jsonl")
+    (tmp_path / "other.txt").write_text("The train is\nShe asked\n")
+
+    def again(prompts: str):
+        spec = ModelSpec(str(world.folder / "model"), device="cpu")
+        given = Sources(pairs, prompts, texts)
+        return repeat(world.folder / "export" / RECIPE, spec, lambda *_: world.model, tmp_path, given)
+
+    assert [claim.holds for claim in again(texts).claims].count(False) == 0
+    monkeypatch.setattr("detox_engine.auto.repeat.fit_study", None)
+    told = again(str(tmp_path / "other.txt"))
+    assert not told.holds and [claim.name for claim in told.claims] == ["base", "texts"]

@@ -5,13 +5,16 @@ import json
 import lzma
 import os
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import datasets
+import openpyxl
 import pyarrow
 import pytest
 from datasets.exceptions import DatasetNotFoundError
 
+from detox_engine.data import files, table
 from detox_engine.data.columns import Pair
 from detox_engine.data.files import STREAMED_ROWS
 from detox_engine.data.pairs import PairSet, read_columns, read_pairs
@@ -596,11 +599,69 @@ def test_pairs_with_the_same_text_on_both_sides_are_refused(tmp_path):
     assert "in every row both sides are the same (lines 1, 2, 3 and 2 more)" in refusal(source)
 
 
-@pytest.mark.parametrize("name", ["pairs.xlsx", "pairs.pkl", "pairs"])
+@pytest.mark.parametrize("name", ["pairs.ods", "pairs.pkl", "pairs"])
 def test_an_unknown_file_ending_is_refused_with_the_known_ones(tmp_path, name):
     path = tmp_path / name
     path.write_text("toxic,civil\na,b\nc,d\n")
-    assert "read from .jsonl, .json, .csv, .tsv or .parquet files" in refusal(str(path))
+    assert "read from .jsonl, .json, .csv, .tsv, .parquet or .xlsx files" in refusal(str(path))
+
+
+def save_workbook(path: Path, rows: list[tuple]) -> str:
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    book.create_sheet("another").append(("toxic", "civil"))
+    book.save(path)
+    return str(path)
+
+
+def test_a_workbook_is_read_below_its_title_and_says_which_row_is_none(tmp_path):
+    rows = [("Pairs of 2026",), (), ("toxic", "civil", None, "note"), *((f"bad {n}", f"good {n}") for n in range(4))]
+    source = save_workbook(tmp_path / "pairs.xlsx", [*rows, (5, "a number"), ("=1+1", "a formula"), ("left", None)])
+    found = read_pairs(PairSpec(source), NO_BUNDLE)
+    assert [pair.toxic for pair in found.pairs] == ["bad 0", "bad 1", "bad 2", "bad 3"]
+    assert found.unit == "row" and found.lines[0] == 4
+    told = " ".join(found.warnings)
+    assert "8" in told and "9" in told and "10" in told, told
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04 no archive", b"toxic,civil\na,b\n", b""])
+def test_what_is_no_workbook_is_refused(tmp_path, content):
+    (tmp_path / "pairs.xlsx").write_bytes(content)
+    assert "no Excel workbook" in refusal(str(tmp_path / "pairs.xlsx")) or "is empty" in refusal(
+        str(tmp_path / "pairs.xlsx")
+    )
+
+
+def test_a_workbook_that_is_changed_or_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    source = save_workbook(tmp_path / "pairs.xlsx", [("toxic", "civil"), ("a", "b"), ("c", "d")])
+    with zipfile.ZipFile(source) as packed:
+        parts = {part: packed.read(part) for part in packed.namelist()}
+    for part in parts:
+        with zipfile.ZipFile(tmp_path / "broken.xlsx", "w") as packed:
+            for name, content in parts.items():
+                packed.writestr(name, b"<a>&lol;" if name == part else content)
+        try:
+            assert read_pairs(PairSpec(str(tmp_path / "broken.xlsx")), NO_BUNDLE).pairs
+        except InputError as error:
+            assert "cannot be read after row" in str(error) or "no row" in str(error), (part, error)
+    monkeypatch.setattr(files, "LARGEST_WORKBOOK", 1000)
+    assert "unpacks to" in refusal(source)
+
+
+def test_one_large_document_is_told_to_be_lines(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LARGEST_DOCUMENT", 1000)
+    records = [{"toxic": f"you idiot {number}", "civil": f"my friend {number}"} for number in range(40)]
+    (tmp_path / "pairs.json.gz").write_bytes(gzip.compress(json.dumps(records, indent=1).encode()))
+    assert "one JSON document of more than 1,000 characters: write one object a line" in refusal(
+        str(tmp_path / "pairs.json.gz")
+    )
+
+
+def test_a_line_without_end_is_refused_in_utf_16_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(table, "LONGEST_LINE", 1000)
+    (tmp_path / "pairs.csv").write_bytes(("toxic,civil\n" + "a" * 5000 + ",b\n").encode("utf-16"))
+    assert "has a line of 1,000 characters" in refusal(str(tmp_path / "pairs.csv"))
 
 
 def test_a_damaged_parquet_file_is_refused(tmp_path):
