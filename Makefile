@@ -1,11 +1,12 @@
 # make app   opens the dashboard on the bundled model, with a real one beside it
 # make test  installs what the tests need and runs them all
 # make fuzz  tries 100,000 strangers' files, studies, models and links on it, and kills it: an hour
+# make audit holds every installed version against known flaws
 # make bench times the tool side by side with what it is measured against: make bench BENCH=--quick for a look
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: app test bench fuzz
+.PHONY: app test bench fuzz audit
 
 app: .venv/.app .venv/.smollm2_study
 	$(BIN)/streamlit run app.py
@@ -20,12 +21,16 @@ fuzz: .venv/.tests
 		tests/model/test_strangers.py tests/data/test_any_bytes.py tests/pages/test_links.py \
 		tests/cli/test_killed.py -k "any_ or killed or full_disk"
 
+audit:
+	$(PYTHON) -m venv build/audit && build/audit/bin/pip install --quiet pip-audit==2.10.1
+	build/audit/bin/python -m tools.audit_dependencies
+
 bench: .venv/.tests
 	@sh .ci/chromium
 	$(BIN)/python -m benchmarks --json build/benchmarks.json $(BENCH)
 
-.venv/.app: requirements.txt pyproject.toml | $(BIN)/pip
-	$(BIN)/pip install --quiet -r requirements.txt
+.venv/.app: requirements.txt requirements.lock pyproject.toml | $(BIN)/pip
+	$(BIN)/pip install --quiet -r requirements.txt -c requirements.lock
 	$(BIN)/pip install --quiet --no-deps -e .
 	@echo "Fitting the bundled model once, so that the dashboard opens with it."
 	$(BIN)/python -m ui.session.kept_study
@@ -42,8 +47,8 @@ bench: .venv/.tests
 		if $(BIN)/python -m ui.session.kept_study smollm2; then touch $@; else \
 			echo "It could not be fitted now; press Fit on Model & pairs, and meanwhile use the bundled model."; fi; fi
 
-.venv/.tests: requirements-dev.txt .venv/.app | .venv/.smollm2
-	$(BIN)/pip install --quiet -r requirements-dev.txt
+.venv/.tests: requirements-dev.txt requirements.lock .venv/.app | .venv/.smollm2
+	$(BIN)/pip install --quiet -r requirements-dev.txt -c requirements.lock
 	@touch $@
 
 $(BIN)/pip:

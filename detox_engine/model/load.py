@@ -86,7 +86,10 @@ def load_model(spec: ModelSpec, progress: Progress = ignore_progress) -> OpenMod
         checkpoint = open_checkpoint(place, shown)
     else:
         base = replace(spec, name=adapter.base, revision=adapter.revision)
-        checkpoint = open_checkpoint(find_model(base, progress)[0], adapter.shown_base)
+        try:
+            checkpoint = open_checkpoint(find_model(base, progress)[0], adapter.shown_base)
+        except InputError as error:
+            raise InputError(f"{shown} is an adapter for “{adapter.base}”: {error}") from None
     settle_threads()
     with ThreadPoolExecutor(max_workers=1) as reader, loading_alone(progress):
         hashed = reader.submit(checkpoint.hash_weights)

@@ -14,16 +14,16 @@ from tests.models import CONTEXT, LAYERS, save_tiny_model
 
 ROOT = Path(__file__).parents[2]
 OTHERS = """
-    --enable-lora --global --help --index-url --lora --lora-modules --lora-scaled --merge --model_args --no-a --no-deps
+    --enable-lora --global --help --index-url --lora --lora-modules --lora-scaled --merge --model_args --no-deps
     --server.port
 """
-"""Flags of other programs that our sentences name, and examples of none."""
+"""Flags of other programs that our sentences name."""
 
 
 def spoken() -> Iterator[tuple[str, str]]:
-    """Every sentence in the engine and the dashboard, with its place; docstrings are no texts for users."""
+    """Every sentence in the engine and the dashboard, with its place; what makes flags, and no sentence, left out."""
     for part in ("detox_engine", "ui", "pages"):
-        for file in sorted((ROOT / part).rglob("*.py")):
+        for file in sorted(set((ROOT / part).rglob("*.py")) - {ROOT / "detox_engine" / "plans" / "option.py"}):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value.strip():
                     yield f"{file.relative_to(ROOT)}:{node.lineno}", node.value
@@ -35,7 +35,7 @@ def test_every_flag_and_command_that_a_text_names_is_there():
         flag for each in commands.values() for param in each.params for flag in (*param.opts, *param.secondary_opts)
     }
     for place, text in spoken():
-        for flag in re.findall(r"(?<![\w-])--[a-z][\w.-]*[a-z]", text):
+        for flag in re.findall(r"(?<![\w-])--[a-z][\w.-]*[a-z]\b(?!:)", text):
             assert flag in flags or flag in OTHERS.split(), (place, flag)
         for command in re.findall(r"“detox ([a-z]+)", text):
             assert command in commands, (place, command)
