@@ -93,7 +93,7 @@ def pick_pairs() -> PairSpec | None:
 
 
 def _pick_upload() -> PairSpec | None:
-    label = "JSONL, CSV or Parquet with a toxic and a civil text in each row"
+    label = "JSONL, CSV, Excel or Parquet with a toxic and a civil text in each row"
     try:
         file = pick_file(f"{CHOICE}.file", "pairs", label, [ending.removeprefix(".") for ending in READERS])
         if file and not is_open(file):

@@ -69,7 +69,7 @@ class FirstVisit(NamedTuple):
 @pytest.fixture(scope="session")
 def first_visit(chromium, tabs, tmp_path_factory) -> Iterator[FirstVisit]:
     """A dashboard of its own, on this machine alone, visited once; all journeys share it."""
-    with run_server(tmp_path_factory.mktemp("server")) as address:
+    with run_server(tmp_path_factory.mktemp("server")) as (address, _):
         page = new_tab(chromium)
         page.goto(f"{address}/spectrum?layers=2-4")
         heading = page.locator("h1").first
@@ -87,8 +87,15 @@ def server(first_visit) -> str:
 
 
 @contextmanager
-def run_server(folder: Path) -> Iterator[str]:
-    """A dashboard on a free port, with its cache and its log in `folder`; ends with the block."""
+def run_server(folder: Path, changed: str = "") -> Iterator[tuple[str, int]]:
+    """A dashboard on a free port, with its cache and its log in `folder`; ends with the block.
+
+    Args:
+        changed: Python that is run in the server's process before it starts.
+
+    Yields:
+        Its address, and the number of its process.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -99,11 +106,12 @@ def run_server(folder: Path) -> Iterator[str]:
     if (kept := cache_folder() / "studies").is_dir():
         shutil.copytree(kept, folder / "cache" / cache_folder().name / kept.name)
     with (folder / "log.txt").open("w") as log:
-        command = (sys.executable, "-m", "streamlit", "run", "app.py", *options)
+        start = f"import sys; sys.path.insert(0, ''); {changed}\nfrom streamlit.web.cli import main; main()"
+        command = (sys.executable, "-c", start, "run", "app.py", *options)
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     try:
         wait_for_server(process, address, folder / "log.txt")
-        yield address
+        yield address, process.pid
     finally:
         process.terminate()
         process.wait(20)
