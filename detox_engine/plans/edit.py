@@ -28,6 +28,10 @@ SUGGESTION = "the study's suggestion"
 NO_EDIT = "no edit; a study's suggestion where only one of layers and rank is given"
 
 
+STRONGEST = 1_000_000
+"""No edit is of use that is far stronger than the paper's; beyond this its numbers would overflow."""
+
+
 @dataclass(frozen=True)
 class EditPlan:
     """Which directions of which layers are removed, and how much of them."""
@@ -87,6 +91,8 @@ class EditPlan:
             raise InputError(f"The rank must be 1 or more, not {self.rank}.")
         if not math.isfinite(self.strength):
             raise InputError(f"The strength must be a finite number, not {self.strength}; 1 is the paper's edit.")
+        if abs(self.strength) > STRONGEST:
+            raise InputError(f"The strength lies within ±{STRONGEST:,}, not at {self.strength}; 1 is the paper's edit.")
         if self.sites not in get_args(Sites):
             raise InputError(f"The sites of an edit are mlp, attention or both, not “{self.sites}”.")
 

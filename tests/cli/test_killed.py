@@ -134,7 +134,7 @@ def test_killed_at_any_moment_nothing_is_half_there_and_the_next_run_clears_up(h
 def test_asked_to_end_it_clears_up_and_says_so(home, tmp_path):  # noqa: F811
     record = (home / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
     # Different pairs, so many that it is still at them when it is asked to end.
-    lines = [line.replace('"prompt": "', f'"prompt": "{count} ') for count in range(4000) for line in record]
+    lines = [line.replace('"prompt": "', f'"prompt": "{count} ') for count in range(15_000) for line in record]
     (tmp_path / "pairs.jsonl").write_text("\n".join(lines), encoding="utf-8")
     (tmp_path / "temporary").mkdir()
     processes = {

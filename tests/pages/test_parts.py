@@ -273,10 +273,10 @@ def test_an_upload_that_is_used_again_is_kept(tmp_path, monkeypatch):
 def test_a_full_disk_leaves_no_part_of_an_upload(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
-    def refuse(handle, mode):
+    def refuse(*given):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "fdopen", refuse)
+    monkeypatch.setattr("detox_engine.disk.Path.replace", refuse)
     with pytest.raises(InputError, match="x.csv cannot be kept .No space left.*make room"):
         store_upload("x.csv", b"a")
     assert not [path for path in uploads_folder().rglob("*") if path.is_file()]
