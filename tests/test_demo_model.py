@@ -42,7 +42,7 @@ def test_grammar_inflects_verbs_and_articles():
 
 def test_there_are_25_topics_or_more_and_thousands_of_words():
     random = Random(0)
-    vocabulary = set().union(*(words(write_scene(random).text) for _ in range(6000)))
+    vocabulary = set().union(*(words(write_scene(random).text) for _ in range(3000)))
     assert len(topics()) >= 25
     assert len(vocabulary) >= 2500
 
@@ -103,7 +103,7 @@ def test_a_small_run_makes_a_model_that_the_check_measures_and_fails(tmp_path, c
     losses = json.loads((model / "training.json").read_text())["loss_by_100_steps"]
     assert losses[-1] < losses[0]
     capsys.readouterr()
-    assert check_demo_model.main(["--data", str(tmp_path), "--choose", "--limit", "20"]) == 1
+    assert check_demo_model.main(["--data", str(tmp_path), "--choose", "--limit", "8"]) == 1
     said = capsys.readouterr().out
     assert "toxicity before" in said and "MISSED" in said
     report = json.loads((tmp_path / "figures.json").read_text())

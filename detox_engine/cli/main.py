@@ -60,21 +60,10 @@ app = typer.Typer(
 )
 
 
-class Ended(KeyboardInterrupt):
-    """The system or a closed terminal ends the program: it cleans up as after Ctrl-C."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.signal = number
-
-
 def main() -> None:
-    def end(number: int, frame: object) -> None:
-        raise Ended(number)
-
-    for name in ("SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), end)
+            signal.signal(getattr(signal, name), output.end)
     app(prog_name="detox")
 
 

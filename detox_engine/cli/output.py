@@ -14,7 +14,6 @@ from rich.text import Text
 
 from detox_engine.disk import write_csv, write_json
 from detox_engine.errors import Progress as ProgressCallback
-from detox_engine.errors import ignore_progress
 from detox_engine.plans.edit import EditPlan, describe_edit
 
 if TYPE_CHECKING:
@@ -64,17 +63,43 @@ def print_json(document: Any) -> None:
     print(write_json(document))
 
 
+class Ended(KeyboardInterrupt):
+    """The system, a closed terminal or Ctrl-C ends the program, which cleans up."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__()
+        self.signal = signal
+
+
+_ended: list[int] = []
+
+
+def end(signal: int, frame: object) -> None:
+    """The handler of the signals that end the program.
+
+    What it raises is lost where a library happens to be calling back; the next report of progress raises it again.
+    """
+    _ended.append(signal)
+    raise Ended(signal)
+
+
+def _check_ended(stage: str, done: int, total: int) -> None:
+    if _ended:
+        raise Ended(_ended[0])
+
+
 @contextmanager
 def progress_bars() -> Iterator[ProgressCallback]:
     """A bar for each stage on standard error, gone at the end; silent where nobody watches."""
     if not sys.stderr.isatty():
-        yield ignore_progress
+        yield _check_ended
         return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks = {}
 
         def show(stage: str, done: int, total: int) -> None:
+            _check_ended(stage, done, total)
             if stage not in tasks:
                 tasks[stage] = bars.add_task(printable(stage[:1].upper() + stage[1:]), total=None)
             # A total of 0 means unknown: the bar then pulses.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Page, Request, expect, sync_playwright
 
 from ui.session.folders import cache_folder
 
@@ -47,13 +47,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
+def chromium(tmp_path_factory) -> Iterator[BrowserContext]:
+    """A browser with a profile of its own: what it has translated of the app's code it finds again in the next tab."""
     if CHROMIUM is None:
         said = "There is no Chromium: install it (Debian: apt-get install chromium) to run the browser journeys."
         pytest.fail(said) if os.environ.get("CI") == "true" else pytest.skip(said)
     expect.set_options(timeout=1000 * SECONDS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        profile = tmp_path_factory.mktemp("profile")
+        browser = playwright.chromium.launch_persistent_context(
+            profile, executable_path=CHROMIUM, args=list(FLAGS), reduced_motion="reduce"
+        )
         yield browser
         browser.close()
 
@@ -150,8 +154,8 @@ document.addEventListener("DOMContentLoaded", () => {
 """Without a graphics card a browser draws every frame of a moving sign on the processor."""
 
 
-def new_tab(chromium: Browser) -> Page:
-    page = chromium.new_context(reduced_motion="reduce").new_page()
+def new_tab(chromium: BrowserContext) -> Page:
+    page = chromium.new_page()
     page.add_init_script(STILL)
     return page
 

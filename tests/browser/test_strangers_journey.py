@@ -87,7 +87,7 @@ def test_on_a_full_disk_an_upload_is_refused_and_leaves_nothing(chromium, small_
     assert [path for path in (folder / "cache").rglob("*") if path.is_file() and "uploads" in path.parts] == []
     page.locator("input[type=file]").set_input_files(write_pairs(tmp_path / "small.csv", "small"))
     page.get_by_text("My small friend 1").first.wait_for(state="attached")
-    page.context.close()
+    page.close()
 
 
 def test_work_ends_when_its_person_has_gone(chromium, small_server):
@@ -99,7 +99,7 @@ def test_work_ends_when_its_person_has_gone(chromium, small_server):
     page.get_by_role("button", name="Stop").first.wait_for()
     page.wait_for_timeout(2000)
     assert is_busy(process)
-    page.context.close()
+    page.close()
     end = time.monotonic() + 60
     while is_busy(process):
         assert time.monotonic() < end, "it still works for nobody"

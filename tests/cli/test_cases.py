@@ -41,7 +41,7 @@ BROKEN = {
     "broken chats": b'{"toxic": "[{\'role\': \'x\', \'content\': ", "civil": "b"}\n' * 3,
 }
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz", ".xlsx")
-WRONG = ("x", "-1", "9" * 5000, *(("", "1e999", "nan", "\0", "../../x") if EXAMPLES > 100 else ()))
+WRONG = ("x", "9" * 5000, *(("", "1e999", "nan", "\0", "../../x", "-1") if EXAMPLES > 100 else ()))
 MAKES_NOTHING = ("app", "push", "verify", "reproduce", "auto", "report", "export")
 """Commands that need more than a study, or start something: they have tests of their own."""
 
