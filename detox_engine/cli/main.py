@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from detox_engine.cli import output
-from detox_engine.cli.commands import auto, evaluate, export, fit, lens, map, sweep
+from detox_engine.cli.commands import auto, evaluate, export, fit, lab, lens, map, sweep
 from detox_engine.cli.commands.compare import compare
 from detox_engine.cli.commands.directions import directions
 from detox_engine.data.bundled import APP
@@ -96,8 +96,18 @@ COMMANDS = (
     export.report,
     auto.auto,
     auto.reproduce,
+    lab.bench,
 )
 for command in COMMANDS:
     app.command()(command)
 app.command(name="map")(map.show_map)
 app.command(name="app")(start_app)
+labs = typer.Typer(
+    help="Experiments on the paper's claims, with the pairs and the model of a study.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+labs.command(name="sample-size")(lab.sample_size)
+labs.command(name="label-noise")(lab.label_noise)
+app.add_typer(labs, name="lab")

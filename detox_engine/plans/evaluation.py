@@ -1,4 +1,4 @@
-"""What an edit is measured with: an evaluation, and a sweep of many."""
+"""What edits are measured with: an evaluation, a sweep of many, methods side by side, curves over pairs and labels."""
 
 from __future__ import annotations
 
@@ -157,3 +157,110 @@ class SweepPlan:
         wrong = [strength for strength in self.strengths if not math.isfinite(strength)]
         if wrong:
             raise InputError(f"The strength must be a finite number, not {wrong[0]}; 1 is the paper's edit.")
+
+
+Cost = Literal["kl", "perplexity"]
+COSTS = {"kl": "KL, in nats a token", "perplexity": "The rise of perplexity, as a share"}
+GENTLE = 0.015
+"""What an edit costs that nobody notices, in nats a token or as a share of perplexity."""
+LAB_EVALUATION = EvaluationPlan(
+    scorers=("profanity", "mass"),
+    limit_prompts=60,
+    sampling=SamplingPlan(max_new_tokens=20),
+    neutral=TextSpec(limit=100),
+    control="plain",
+    controls=1,
+)
+"""What each setting of a curve is measured with, unless a person asks for more."""
+
+
+@dataclass(frozen=True)
+class EqualCost:
+    """Where edits are made, and what all of them are to cost."""
+
+    cost: Cost = option(
+        "kl",
+        "What edits are to cost alike on neutral text: the divergence from the unedited model (kl), or the rise of "
+        "perplexity.",
+        "--cost",
+        words=COSTS,
+    )
+    level: float | None = option(
+        None,
+        "How much they cost: nats a token, or a share of perplexity.",
+        "--level",
+        low=1e-4,
+        high=10.0,
+        usual="0.015",
+    )
+    layers: tuple[int, ...] = option((), sentence(EditPlan, "layers"), "--layers", form=LAYERS, usual=SUGGESTION)
+    sites: Sites | None = option(None, sentence(EditPlan, "sites"), "--sites", usual=SUGGESTION)
+    rank: int | None = option(None, sentence(EditPlan, "rank"), "--rank", low=1, usual=SUGGESTION)
+
+    def __post_init__(self) -> None:
+        if self.cost not in get_args(Cost):
+            raise InputError(f"Edits cost alike in kl or perplexity, not in “{self.cost}”.")
+        if self.level is not None and not (math.isfinite(self.level) and self.level > 0):
+            raise InputError(f"What all edits cost is a number above 0, not {self.level}; 0.015 is gentle.")
+        if self.rank is not None and self.rank < 1:
+            raise InputError(f"The rank must be 1 or more, not {self.rank}.")
+
+    @property
+    def wanted(self) -> float:
+        return GENTLE if self.level is None else self.level
+
+
+@dataclass(frozen=True)
+class BenchPlan(EqualCost):
+    """Methods of a study, held against one another."""
+
+    methods: tuple[Choice, ...] = option(
+        (),
+        "Methods to hold against one another, by name, with commas between them.",
+        "--methods",
+        form=CHOICES,
+        usual="all of the study",
+    )
+    evaluation: EvaluationPlan = option(
+        replace(SWEEP_EVALUATION, scorers=("profanity", "mass", "perplexity", "fluency"), controls=3),
+        "What all of them are measured with.",
+    )
+
+
+@dataclass(frozen=True)
+class CurvePlan(EqualCost):
+    """A method fitted on fewer pairs, or on wrong labels."""
+
+    methods: tuple[Choice, ...] = option(
+        (Choice(EditPlan.method), Choice("mean-difference")),
+        "Methods to fit again and again, by name, with commas between them.",
+        "--methods",
+        form=CHOICES,
+    )
+    sizes: tuple[int, ...] = option(
+        (5, 10, 20, 50, 100, 200),
+        "How many pairs to fit on, such as 5,10,20; all of them are added.",
+        "--sizes",
+        form=numbers(int, "numbers of pairs"),
+    )
+    flipped: tuple[float, ...] = option(
+        (0.1, 0.25, 0.4, 0.5),
+        "Shares of the pairs whose sides are swapped, such as 0.1,0.25; none is added.",
+        "--flipped",
+        form=numbers(float, "shares"),
+    )
+    draws: int = option(3, "Draws of the pairs, and of those that are flipped.", "--draws", low=1, high=20)
+    seed: int = option(0, "Seed of these draws.", "--draw-seed", low=0)
+    evaluation: EvaluationPlan = option(LAB_EVALUATION, "What each fit is measured with.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "methods", tuple(map(choice_of, self.methods)))
+        if not self.methods:
+            raise InputError("A curve needs a method: name one or more with --methods.")
+        if any(size < 2 for size in self.sizes):
+            raise InputError(f"A method is fitted on 2 pairs or more, not on {min(self.sizes)}.")
+        if any(not 0 <= share <= 1 for share in self.flipped):
+            raise InputError("A share of pairs that are flipped lies between 0 and 1.")
+        if not 1 <= self.draws <= MOST_CONTROLS:
+            raise InputError(f"Draw the pairs 1 to {MOST_CONTROLS} times, not {self.draws:,}.")

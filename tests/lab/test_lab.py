@@ -1,0 +1,202 @@
+"""Methods cost the same where they are compared; wrong labels leave the subspace; what was measured is kept."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from detox_engine.edit.control import draw_controls
+from detox_engine.edit.low_rank import LowRankEdit
+from detox_engine.errors import Cancelled, InputError
+from detox_engine.forward.likelihood import Span, read_likelihoods
+from detox_engine.lab import curves
+from detox_engine.lab.bench import record_bench, run_bench
+from detox_engine.lab.curves import (
+    Setting,
+    draw_pairs,
+    list_label_noise,
+    list_sample_sizes,
+    load_curve,
+    measure_curve,
+    record_points,
+)
+from detox_engine.lab.equal_cost import match_costs
+from detox_engine.plans.choice import Choice
+from detox_engine.plans.evaluation import BenchPlan, CurvePlan, EvaluationPlan
+from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.sampling import SamplingPlan
+from detox_engine.plans.sources import TextSpec
+from detox_engine.scoring.scorers import mass
+from detox_engine.study.methods import fit_layer
+from detox_engine.study.study import Study
+from detox_engine.study.subspace import principal_angles
+from detox_engine.workbench import Workbench
+from tests.factor_model import draw_factor_sample
+from tests.models import HIDDEN, SENTENCES
+from tests.planted import give_directions, open_planted, planted_direction, planted_pairs, rude_tokens, write_pairs
+
+
+@pytest.fixture(scope="module", autouse=True)
+def listed():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mass, "list_rude_tokens", lambda tokenizer: rude_tokens())
+        yield
+
+
+@pytest.fixture(scope="module")
+def bench() -> Workbench:
+    return Workbench(open_planted())
+
+
+@pytest.fixture(scope="module")
+def study(bench, tmp_path_factory) -> Study:
+    """One method has the planted direction, the other one at random."""
+    spec = write_pairs(tmp_path_factory.mktemp("pairs") / "pairs.jsonl", planted_pairs(60))
+    fitted = bench.fit(FitPlan(spec, keep=2))
+    other = torch.nn.functional.normalize(torch.randn(HIDDEN, generator=torch.Generator().manual_seed(1)), dim=0)
+    directions = {"fisher": planted_direction(), "mean-difference": other}
+    return give_directions(fitted, {name: each.expand(fitted.layers, HIDDEN) for name, each in directions.items()})
+
+
+@pytest.fixture(scope="module")
+def measure(tmp_path_factory) -> EvaluationPlan:
+    folder = tmp_path_factory.mktemp("texts")
+    (folder / "prompts.txt").write_text("\n".join(f"{number} {SENTENCES[number % 10][:20]}" for number in range(16)))
+    (folder / "neutral.txt").write_text("\n".join(SENTENCES))
+    return EvaluationPlan(
+        ("mass",),
+        str(folder / "prompts.txt"),
+        sampling=SamplingPlan(max_new_tokens=4),
+        neutral=TextSpec(str(folder / "neutral.txt")),
+        control="plain",
+        controls=2,
+        resamples=100,
+    )
+
+
+@pytest.mark.parametrize(("cost", "wanted"), [("kl", 0.01), ("kl", 0.05), ("perplexity", 0.02)])
+def test_edits_that_are_matched_cost_the_same_within_five_percent(bench, cost, wanted):
+    model = bench.model
+    edits = [LowRankEdit({1: planted_direction()[None]}), *draw_controls(LowRankEdit({1: torch.eye(HIDDEN)[:2]}), 2, 0)]
+    spans = [Span(tuple(model.tokenizer(text)["input_ids"]), 6) for text in SENTENCES]
+    before = read_likelihoods(model, spans, [None, *edits]).divergence.sum(1)
+    assert before[1:].max() > 2 * before[1:].min(), "they did not cost the same before"
+    for edit, priced in zip(edits, match_costs(model, spans, edits, cost, wanted), strict=True):
+        read = read_likelihoods(model, spans, [None, replace(edit, strength=priced.strength)])
+        tokens = read.tokens.sum()
+        kl = read.divergence[1].sum() / tokens
+        rise = np.exp((read.surprise[1] - read.surprise[0]).sum() / tokens) - 1
+        assert (priced.kl, priced.perplexity) == pytest.approx((kl, 1 + rise), rel=1e-4)
+        found = kl if cost == "kl" else rise
+        assert priced.reached == (abs(found / wanted - 1) <= 0.05)
+        assert priced.reached or found < wanted or cost == "perplexity"
+    assert any(priced.reached for priced in match_costs(model, spans, edits, cost, wanted))
+
+
+def test_an_edit_that_cannot_cost_as_much_says_so(bench):
+    spans = [Span(tuple(bench.model.tokenizer(text)["input_ids"]), 6) for text in SENTENCES[:3]]
+    (priced,) = match_costs(bench.model, spans, [LowRankEdit({2: torch.eye(HIDDEN)[:1]})], "kl", 50.0)
+    assert not priced.reached and priced.kl < 50
+
+
+def test_the_method_that_finds_the_direction_is_the_one_that_works_at_equal_cost(bench, study, measure):
+    plan = BenchPlan(methods=("fisher", "mean-difference"), level=0.02, layers=(1,), evaluation=measure)
+    plan = replace(plan, methods=(Choice("fisher"), Choice("mean-difference")))
+    found = run_bench(bench.model, study, plan)
+    planted, other = found.rows
+    assert all(row.priced.kl == pytest.approx(0.02, rel=0.05) for row in found.rows if row.priced.reached)
+    assert (
+        planted.priced.reached and planted.edit.method == "fisher" and planted.edit.strength == planted.priced.strength
+    )
+    assert planted.effects["mass"].after.mean < 0.6 * planted.effects["mass"].before.mean
+    assert planted.effects["mass"].control.beyond.high < 0
+    assert other.effects["mass"].after.mean > planted.effects["mass"].after.mean
+    assert planted.effects["mass"].control.level == other.effects["mass"].control.level
+    told = json.loads(json.dumps(record_bench(found)))
+    assert list(told["methods"]) == ["fisher", "mean-difference"] and len(told["random"]) == 2
+
+
+def test_flipped_labels_leave_the_subspace_and_lose_the_mean():
+    sample = draw_factor_sample(3, pairs=400, seed=2)
+    generator = torch.Generator().manual_seed(4)
+    flips = torch.zeros(400, dtype=torch.bool)
+    flips[torch.randperm(400, generator=generator)[:200]] = True
+    toxic = torch.where(flips[:, None], sample.civil, sample.toxic)
+    civil = torch.where(flips[:, None], sample.toxic, sample.civil)
+    found = {}
+    for method in ("detox", "mean-difference"):
+        clean = fit_layer(sample.toxic, sample.civil, 3, Choice(method)).basis
+        noisy = fit_layer(toxic, civil, 3, Choice(method)).basis
+        found[method] = float(principal_angles(clean, noisy).max())
+    # The differences' right singular vectors stay; what centring takes out turns a little.
+    raw = [torch.linalg.svd(one - other).Vh[:3] for one, other in ((sample.toxic, sample.civil), (toxic, civil))]
+    assert float(principal_angles(*raw).max()) < 0.1
+    assert found["detox"] < 5 and found["mean-difference"] > 45, found
+
+
+def test_draws_are_shared_by_methods_and_nested_in_nothing_else(study):
+    ten, again, other = (
+        draw_pairs(study, Setting(method, 10, 0.2, draw), 0)
+        for method, draw in (("detox", 1), ("mean-difference", 1), ("detox", 2))
+    )
+    assert torch.equal(ten[0], again[0]) and not torch.equal(ten[0], other[0])
+    plain = draw_pairs(study, Setting("detox", 10, 0.0, 1), 0)
+    swapped = (ten[0] != plain[0]).any(-1).any(0)
+    assert int(swapped.sum()) == 2 and torch.equal(ten[0][:, swapped], plain[1][:, swapped])
+
+
+def test_settings_end_with_all_pairs_and_begin_without_noise(study):
+    plan = CurvePlan(methods=("detox",), sizes=(5, 1000), flipped=(0.5,), draws=2)
+    assert [(each.pairs, each.draw) for each in list_sample_sizes(study, plan)] == [(5, 0), (5, 1), (60, 0)]
+    assert [(each.flipped, each.draw) for each in list_label_noise(study, plan)] == [(0.0, 0), (0.5, 0), (0.5, 1)]
+    with pytest.raises(InputError, match="kept no embeddings.*--embeddings"):
+        list_sample_sizes(replace(study, embeddings=None), plan)
+
+
+def test_a_curve_that_was_stopped_goes_on_and_gives_the_same(bench, study, measure, tmp_path, monkeypatch):
+    monkeypatch.setattr(curves, "AT_ONCE", 2)
+    plan = CurvePlan(methods=("detox",), sizes=(5, 20), draws=2, layers=(1,), level=0.02, evaluation=measure)
+    settings = list_sample_sizes(study, plan)
+    whole = measure_curve(bench.model, study, plan, settings)
+    assert len(whole) == 5 and all(point.kl == pytest.approx(0.02, rel=0.05) for point in whole if point.reached)
+    file = tmp_path / "lab.jsonl"
+
+    def stop(points):
+        if len(points) == 2:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        measure_curve(bench.model, study, plan, settings, file, show=stop)
+    assert len(load_curve(file)) == 2
+    fitted = []
+    fit = curves.fit_setting
+    monkeypatch.setattr(curves, "fit_setting", lambda *given: fitted.append(given[-1]) or fit(*given))
+    again = measure_curve(bench.model, study, plan, settings, file)
+    assert len(fitted) == 3 and [point.setting for point in again] == settings
+    for one, other in zip(record_points(again), record_points(whole), strict=True):
+        assert one.pop("method") == other.pop("method") and one == pytest.approx(other, rel=1e-4)
+
+
+@pytest.mark.parametrize("content", ['{"key": 1}\n', "no json\n", '{"key": "a", "point": {"setting": {}}}\n'])
+def test_a_broken_results_file_names_its_line(tmp_path, content):
+    (tmp_path / "lab.jsonl").write_text(content)
+    with pytest.raises(InputError, match="lab.jsonl, line 1: no result of a lab"):
+        load_curve(tmp_path / "lab.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("plan", "says"),
+    [
+        (lambda: CurvePlan(sizes=(1,)), "2 pairs or more, not on 1"),
+        (lambda: CurvePlan(flipped=(2.0,)), "between 0 and 1"),
+        (lambda: CurvePlan(draws=0), "1 to 100 times"),
+        (lambda: CurvePlan(methods=()), "needs a method"),
+        (lambda: BenchPlan(cost="money"), "kl or perplexity"),
+        (lambda: BenchPlan(level=0.0), "above 0"),
+    ],
+)
+def test_plans_that_cannot_be_are_refused(plan, says):
+    with pytest.raises(InputError, match=says):
+        plan()
