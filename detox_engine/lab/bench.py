@@ -21,7 +21,7 @@ from detox_engine.scoring.records import record_effect
 from detox_engine.scoring.scorer import Scorer
 from detox_engine.scoring.scorers import record_plan
 from detox_engine.scoring.trial import Trial
-from detox_engine.study.methods import fit_subspaces, title_of
+from detox_engine.study.methods import fit_subspaces, need_covariance, title_of
 from detox_engine.study.study import ModelIdentity, Study, identify, stamp
 
 TOKENS = 4096
@@ -40,8 +40,8 @@ class BenchRow:
     effects: Mapping[str, Effect]
     """Scorer -> before, after, and random subspaces of the same rank, layers and cost."""
     seconds: float | None
-    """What finding its directions at all layers takes once the texts are embedded; None where embeddings were not
-    kept."""
+    """What finding its directions at all layers takes once the texts are embedded; None where what it needs of them was
+    not kept."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +143,8 @@ def time_method(study: Study, name: str) -> float | None:
     """Seconds in which the method finds its directions once more, in every layer."""
     choice = next((each for each in study.plan.methods if each.name == name), None)
     if study.embeddings is None or choice is None:
+        return None
+    if need_covariance((choice,)) and study.token_moments is None:
         return None
     start = perf_counter()
     states = study.embeddings

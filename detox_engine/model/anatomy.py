@@ -249,8 +249,10 @@ def check_stream(model: PreTrainedModel, blocks: Sequence[nn.Module], calls: Seq
                 f"{kind(model)} cannot be read block by block: two texts of three tokens leave {kind(block)} as "
                 f"{list(shape)}, where [2, 3, hidden] is looked for; {ADVICE}."
             )
-        states = call.returned.view(shape).float()
-        if not torch.allclose(states[0, :2], states[1, :2], rtol=1e-2, atol=1e-3, equal_nan=True):
+        # Of a sink's state of 23,000 the rounding is larger than other states: what counts is its share of the state.
+        one, other = call.returned.view(shape)[:, :2].float()
+        rounding = torch.finfo(call.returned.dtype).eps ** 0.5
+        if bool(((one - other).norm(dim=-1) > rounding * one.norm(dim=-1)).any()):
             raise InputError(
                 f"{kind(model)} reads ahead: what {kind(block)} makes of two tokens depends on the third, so it does "
                 f"not continue a text from left to right; {ADVICE}."

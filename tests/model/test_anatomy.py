@@ -360,6 +360,23 @@ def test_what_cannot_be_read_block_by_block_is_refused_when_it_is_loaded(config,
         find_anatomy(AutoModelForCausalLM.from_config(config).eval())
 
 
+def test_rounding_beside_a_giant_state_is_no_look_ahead():
+    model = fresh_model("gpt2")
+    block = model.transformer.h[1]
+    attend = block.attn.forward
+
+    def forward(hidden_states, *given, **named):
+        written, *rest = attend(hidden_states, *given, **named)
+        if len(written) == 2:
+            written[1, :2] = written[0, :2]
+            written[:, 0, 3] += 23_000  # a sink, whose rounding is larger than other states
+            written[1, 0] += 0.01 * torch.randn(HIDDEN, generator=torch.Generator().manual_seed(0))
+        return written, *rest
+
+    block.attn.forward = forward
+    assert find_anatomy(model).layers == LAYERS
+
+
 def test_a_model_whose_own_code_fails_is_refused():
     model = fresh_model("gpt2")
     model.transformer.h[1].mlp.forward = lambda *given: torch.zeros(3) @ torch.zeros(4)

@@ -76,16 +76,18 @@ def bench(
 def bench_table(bench: "Bench") -> RenderableType:
     """A row for each method, and one for random subspaces of the same cost."""
     table = Table(box=box.SIMPLE_HEAD)
-    for title in ("method", "strength", "KL", "perplexity ×", *(scorer.name for scorer in bench.scorers), "fit, s"):
+    # The further statistics of a score stand in the JSON.
+    shown = [scorer for scorer in bench.scorers if scorer.name == scorer.kind.name]
+    for title in ("method", "strength", "KL", "perplexity ×", *(scorer.name for scorer in shown), "fit, s"):
         table.add_column(title, justify="left" if title == "method" else "right")
     first = bench.rows[0].effects
-    table.add_row("unedited", "", "", "", *(show_estimate(first[each.name].before) for each in bench.scorers), "")
+    table.add_row("unedited", "", "", "", *(show_estimate(first[each.name].before) for each in shown), "")
     for row in bench.rows:
         costs = (f"{row.priced.strength:.3g}", f"{row.priced.kl:.4f}", f"{row.priced.perplexity:.4f}")
-        scores = (show_estimate(row.effects[each.name].after) for each in bench.scorers)
+        scores = (show_estimate(row.effects[each.name].after) for each in shown)
         table.add_row(plain(row.title), *costs, *scores, "" if row.seconds is None else f"{row.seconds:.2f}")
     costs = [fmean(getattr(each, part) for each in bench.random) for part in ("strength", "kl", "perplexity")]
-    levels = (show_estimate(first[each.name].control.level) for each in bench.scorers)
+    levels = (show_estimate(first[each.name].control.level) for each in shown)
     table.add_row("random", f"{costs[0]:.3g}", f"{costs[1]:.4f}", f"{costs[2]:.4f}", *levels, "")
     told = {"kl": "KL on neutral text", "perplexity": "rise of perplexity"}[bench.plan.cost]
     facts = [
@@ -179,7 +181,7 @@ def curve_table(points: Sequence["Point"], along: str, plan: CurvePlan) -> Rende
     groups: dict[tuple[float, str], list[Point]] = defaultdict(list)
     for point in points:
         groups[getattr(point.setting, along), point.setting.method].append(point)
-    names = [each.scorer for each in points[0].scores]
+    names = [each.scorer for each in points[0].scores if each.scorer in scorers()]
     table = Table(box=box.SIMPLE_HEAD)
     for title in ("pairs" if along == "pairs" else "flipped", "method", "draws", "strength", *names):
         table.add_column(title, justify="left" if title == "method" else "right")
@@ -191,7 +193,9 @@ def curve_table(points: Sequence["Point"], along: str, plan: CurvePlan) -> Rende
             spread = f" ± {show_number(pstdev(levels))}" if len(levels) > 1 else ""
             cells.append(f"{show_number(fmean(levels))}{spread}")
         table.add_row(*cells)
-    before = ", ".join(f"{each.scorer} {show_number(each.before.mean)}" for each in points[0].scores)
+    before = ", ".join(
+        f"{each.scorer} {show_number(each.before.mean)}" for each in points[0].scores if each.scorer in names
+    )
     facts = [
         f"Unedited: {before}. Each fit at the strength at which its {plan.cost} on neutral text is {plan.wanted:g}; ± "
         "is the standard deviation over draws of the pairs.",
