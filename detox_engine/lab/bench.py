@@ -24,7 +24,7 @@ from detox_engine.scoring.trial import Trial
 from detox_engine.study.methods import fit_subspaces, need_covariance, title_of
 from detox_engine.study.study import ModelIdentity, Study, identify, stamp
 
-TOKENS = 4096
+TOKENS = 2048
 """Of neutral text, by which costs are matched."""
 
 

@@ -29,6 +29,7 @@ from detox_engine.cli.output import plain, show_estimate, show_number
 from detox_engine.plans.choice import list_in_words, usual_options
 from detox_engine.plans.edit import describe_edit
 from detox_engine.plans.evaluation import BenchPlan, CurvePlan, EqualCost
+from detox_engine.plans.layers import check_layers
 from detox_engine.plans.sources import StudyModel
 from detox_engine.scoring.scorers import choose, scorers
 from detox_engine.study.methods import choose as choose_method
@@ -46,6 +47,7 @@ def settle(study: "Study", plan: EqualCost, options: Mapping[str, Any]) -> Any:
     """The plan with the layers of this study; refused before a model is loaded for it."""
     plan = replace(plan, layers=layers_of(study, plan.layers), evaluation=plan.evaluation.with_options(options))
     choose(plan.evaluation)
+    check_layers(plan.layers, study.layers)
     for choice in plan.methods:
         choose_method(choice)
     return plan
