@@ -19,7 +19,7 @@ test: .venv/.tests
 fuzz: .venv/.tests
 	DETOX_FUZZ=7700 OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --timeout 0 tests/study/test_checks.py \
 		tests/model/test_strangers.py tests/data/test_any_bytes.py tests/pages/test_links.py tests/auto/test_any_records.py \
-		tests/cli/test_killed.py -k "any_ or killed or full_disk"
+		tests/cli/test_killed.py tests/browser/test_strangers_journey.py -k "any_ or killed or full_disk or sessions"
 
 audit:
 	$(PYTHON) -m venv build/audit && build/audit/bin/pip install --quiet pip-audit==2.10.1

@@ -92,7 +92,7 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
 def test_a_small_run_makes_a_model_that_the_check_measures_and_fails(tmp_path, capsys):
     """The scripts that write texts as processes; the two that import the model library in this one."""
     corpus, model = tmp_path / "corpus.jsonl", tmp_path / "model"
-    run("make_demo_corpus.py", "--out", corpus, "--scenes", 800).check_returncode()
+    run("make_demo_corpus.py", "--out", corpus, "--scenes", 400).check_returncode()
     run("make_demo_data.py", "--out", tmp_path, "--pairs", 40).check_returncode()
     small = ("--layers", 2, "--hidden", 32, "--inner", 64, "--heads", 2, "--vocab", 600)
     with socket.socket() as free:

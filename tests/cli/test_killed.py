@@ -26,7 +26,7 @@ from tests.fuzz import EXAMPLES
 
 LONG = EXAMPLES > 100
 COMMANDS = ("fit", "extend", "export", *(("check", "sweep", "evaluate", "report") if LONG else ()))
-MOMENTS = 100 if LONG else 6
+MOMENTS = 100 if LONG else 9
 
 LIVES = """
 import json, os, random, signal, sys, time
@@ -134,17 +134,20 @@ import os, signal, sys, time
 from detox_engine.cli import main
 import detox_engine.workbench
 
+children = {}
 for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-    child = os.fork()
-    if child == 0:
+    children[number] = os.fork()
+    if children[number] == 0:
         sys.argv = ["detox", "fit", "--model", sys.argv[1], "--pairs", "pairs.jsonl", "--out", number.name]
         try:
             main.main()
         except SystemExit as end:
             sys.stderr.flush()
             os._exit(end.code)
-    time.sleep(2)
+time.sleep(4)
+for number, child in children.items():
     os.kill(child, number)
+for number, child in children.items():
     _, status = os.waitpid(child, 0)
     print(number.name, os.waitstatus_to_exitcode(status) - 128 - number)
 """

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -335,51 +333,6 @@ def test_a_full_disk_and_a_base_that_has_changed_are_one_sentence(opened, tmp_pa
     finally:
         weights.write_bytes(kept)
     assert list(tmp_path.iterdir()) == []
-
-
-KILLED = """
-import os, random, signal, sys, time
-from pathlib import Path
-
-import torch
-
-from detox_engine.export.take_away import export_edit
-from detox_engine.model.load import load_model
-from detox_engine.plans.sources import ModelSpec
-from detox_engine.study.study import Study
-
-folder, base = map(Path, sys.argv[1:])
-torch.set_num_threads(1)
-study, model = Study.load(folder / "study"), load_model(ModelSpec(str(base), device="cpu"))
-moments = random.Random(0)
-for life in range(20):
-    child = os.fork()
-    if not child:
-        number = 0
-        while True:
-            number += 1
-            form = ("adapter", "model")[number % 2]
-            export_edit(model, study, study.suggested_edit, folder / "out" / f"{life}-{number}", form)
-    time.sleep(moments.uniform(0.02, 0.15))
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-"""
-
-
-def test_an_export_that_is_killed_at_twenty_moments_leaves_no_folder_that_looks_like_one(opened, tmp_path):
-    base, model, study = opened("gpt2")
-    study.save(tmp_path / "study")
-    out = tmp_path / "out"
-    subprocess.run([sys.executable, "-c", KILLED, tmp_path, base], cwd=ROOT, check=True)
-    whole = sorted(path for path in out.iterdir() if not path.name.startswith("."))
-    halves = [path for path in out.iterdir() if path.name.startswith(".")]
-    assert len(whole) >= 20 and halves, "some were killed on their way, or this would say nothing"
-    for folder in whole:
-        receipt = json.loads((folder / RECEIPT).read_text())
-        assert set(receipt["files"]) == {path.name for path in folder.iterdir()} - {RECEIPT}, folder
-        assert all(f"sha256:{hash_file(folder / name)}" == told for name, told in receipt["files"].items()), folder
-    for folder in (whole[0], whole[-1]):
-        assert broken(verify_export(folder, model)) == ""
 
 
 def test_a_header_is_left_as_it_is(opened, tmp_path):

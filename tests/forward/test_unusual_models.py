@@ -1,10 +1,14 @@
 """Models that cannot be run as most are, or whose blocks differ, give what they give when each text is run alone."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, ModernBertDecoderConfig
 
 from detox_engine.data.columns import Pair
 from detox_engine.edit.in_weights import edited_weights
+from detox_engine.errors import InputError
 from detox_engine.forward.compare import generate
 from detox_engine.forward.embed import embed_pairs
 from detox_engine.forward.likelihood import Span, read_likelihoods
@@ -82,3 +86,15 @@ def test_only_what_cannot_be_run_so_is_run_another_way():
     assert try_passes(open_tiny("gpt_bigcode")) == (False, True, True)
     assert try_passes(open_tiny("blenderbot")) == (True, False, True)
     assert try_passes(open_tiny("recurrent_gemma")) == (True, False, False)
+
+
+def test_a_head_that_does_more_than_is_known_is_told_before_a_text_is_read(monkeypatch):
+    """ModernBERT's decoder has a layer and a norm between its trunk and its unembedding."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    special = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 0)
+    network = AutoModelForCausalLM.from_config(ModernBertDecoderConfig(vocab_size=400, **sizes, **special)).eval()
+    network.requires_grad_(False)
+    model = replace(open_tiny("gpt2"), network=network)
+    monkeypatch.setattr("detox_engine.study.fit.embed_pairs", None)
+    with pytest.raises(InputError, match="does more to its scores than is known here"):
+        fit_and_suggest(model, FitPlan(PairSpec(limit=24)))
