@@ -35,7 +35,6 @@ from transformers import (
     Qwen2Config,
     Qwen3_5TextConfig,
     Qwen3Config,
-    RecurrentGemmaConfig,
 )
 
 from detox_engine.model.load import OpenModel
@@ -131,10 +130,6 @@ UNUSUAL = {
         _GROUPED
         | {"attn_layer_indices": [1], "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_state": 8},
     ),
-    "recurrent_gemma": (
-        RecurrentGemmaConfig,
-        _GROUPED | {"intermediate_size": 2 * INNER, "lru_width": HIDDEN, "attention_window_size": 64, "head_dim": 8},
-    ),
     "gpt_bigcode": (GPTBigCodeConfig, _GPT),
     "blenderbot": (
         BlenderbotConfig,
@@ -143,8 +138,7 @@ UNUSUAL = {
     ),
 }
 """Families whose blocks differ among each other, or whose code allows no rows that leave a pass (GPT-BigCode), no
-padding on the left (Blenderbot's decoder, which counts positions without a look at the mask), or none that is run on
-from a cache whose rows have changed (RecurrentGemma, which keeps its states in itself)."""
+padding on the left (Blenderbot's decoder, which counts positions without a look at the mask)."""
 
 
 @cache

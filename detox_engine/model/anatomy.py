@@ -222,6 +222,7 @@ def trace(model: PreTrainedModel, trunk: nn.Module) -> tuple[list[Call], Tensor]
         calls.append(Call(module, flat(given), flat(returned), shape_of(returned)))
 
     tokens = torch.tensor([[2, 3, 4], [2, 3, 2]], device=model.device)
+    before = {id(each) for part in trunk.modules() for each in vars(part).values()}
     try:
         with ExitStack() as hooks:
             for part in trunk.modules():
@@ -230,6 +231,13 @@ def trace(model: PreTrainedModel, trunk: nn.Module) -> tuple[list[Call], Tensor]
             output = trunk(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False)
     except Exception as error:  # whatever a family's own code raises
         raise InputError(f"{kind(model)} cannot be run over three tokens ({first_line(error)}): {ADVICE}.") from error
+    for part in trunk.modules():
+        new = [each for each in vars(part).values() if isinstance(each, Tensor) and id(each) not in before]
+        if any(each.dim() > 1 and len(each) == TRACED[0] for each in new):
+            raise InputError(
+                f"{kind(model)} keeps in its {kind(part)} what it has read, so that texts that are read side by side "
+                f"would mix: {ADVICE}."
+            )
     return calls, output[0].reshape(-1, output[0].shape[-1])
 
 

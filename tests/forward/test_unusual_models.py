@@ -12,7 +12,7 @@ from detox_engine.errors import InputError
 from detox_engine.forward.compare import generate
 from detox_engine.forward.embed import embed_pairs
 from detox_engine.forward.likelihood import Span, read_likelihoods
-from detox_engine.forward.shared_layers import try_passes
+from detox_engine.forward.shared_layers import Holds, try_passes
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import PairSpec
@@ -85,7 +85,19 @@ def test_only_what_cannot_be_run_so_is_run_another_way():
     assert all(try_passes(open_tiny(family)) == (True, True, True) for family in FAMILIES)
     assert try_passes(open_tiny("gpt_bigcode")) == (False, True, True)
     assert try_passes(open_tiny("blenderbot")) == (True, False, True)
-    assert try_passes(open_tiny("recurrent_gemma")) == (True, False, False)
+
+
+@torch.inference_mode()
+def test_without_a_cache_it_writes_the_same(monkeypatch):
+    model = open_tiny("gpt2")
+    cached = generate(model, PROMPTS, [None, EDIT], PLAN)
+    holds = Holds(forks=False, pads=False, caches=False)
+    monkeypatch.setattr("detox_engine.forward.shared_layers.try_passes", lambda model: holds)
+    monkeypatch.setattr("detox_engine.forward.write.try_passes", lambda model: holds)
+    ids = [
+        [[side.ids for side in sample] for sample in prompt] for prompt in generate(model, PROMPTS, [None, EDIT], PLAN)
+    ]
+    assert ids == [[[side.ids for side in sample] for sample in prompt] for prompt in cached]
 
 
 def test_a_head_that_does_more_than_is_known_is_told_before_a_text_is_read(monkeypatch):

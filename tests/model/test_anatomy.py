@@ -11,6 +11,7 @@ from transformers import (
     OpenAIGPTConfig,
     OPTConfig,
     Qwen2MoeConfig,
+    RecurrentGemmaConfig,
     XLNetConfig,
 )
 
@@ -316,7 +317,7 @@ def test_experts_in_a_list_are_found_whatever_they_are_called():
         find_anatomy(model)
 
 
-@pytest.mark.parametrize("family", ["qwen3_5", "lfm2", "bamba", "recurrent_gemma"])
+@pytest.mark.parametrize("family", ["qwen3_5", "lfm2", "bamba"])
 def test_the_blocks_of_a_hybrid_are_edited_at_their_mlps_and_at_what_mixes_their_tokens(family):
     anatomy = find_anatomy(fresh_model(family))
     mlps = {value.name.split(".", 3)[3] for value in anatomy.values}
@@ -350,6 +351,10 @@ def test_a_model_that_reads_ahead_is_refused():
         (
             XLNetConfig(d_model=32, n_layer=2, n_head=4, d_inner=64, vocab_size=99),
             "as .3, 2, 32., where .2, 3, hidden.",
+        ),
+        (
+            RecurrentGemmaConfig(**SMALL, num_key_value_heads=1, head_dim=8, lru_width=32, attention_window_size=64),
+            "keeps in its RecurrentGemmaRglru what it has read",
         ),
         (OpenAIGPTConfig(n_embd=32, n_layer=2, n_head=4, vocab_size=99), "final normalisation .* was not found"),
     ],
