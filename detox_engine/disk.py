@@ -21,7 +21,7 @@ except ImportError:  # Windows
     fcntl = None
 
 
-Kind = TypeVar("Kind")
+Record = TypeVar("Record")
 
 PARTIAL = ".detox-partial-"
 """What every unfinished file and folder is called; its writer holds a lock on it until it is done."""
@@ -195,7 +195,7 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_as(kind: type[Kind], record: Any) -> Kind:
+def read_as(kind: type[Record], record: Any) -> Record:
     """What JSON says, as the dataclass `kind`, with every field of its type and none that it does not know.
 
     Raises:

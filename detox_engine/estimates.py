@@ -1,13 +1,18 @@
 """Scores with intervals: percentile bootstrap over prompts, sentences or documents, paired between edits."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
 INTERVAL = (2.5, 97.5)
 """Percentiles that bound a 95 % interval."""
+
+ABSURD = 1e6
+"""From here on a number says little but that it is far too large, and no digit of it is of use."""
 
 WEIGHTS_AT_ONCE = 2**22
 """Bootstrap weights held in memory at a time."""
@@ -46,6 +51,11 @@ class Tally:
     def items(self) -> NDArray[np.float64]:
         """`[edits, items]` each item's own score; NaN where it has nothing to count."""
         return self.score(self.totals, self.counts)
+
+    def select(self, rows: Sequence[int]) -> "Tally":
+        """The tally of these edits, in this order; one may stand in it more than once."""
+        chosen = list(rows)
+        return Tally(self.totals[chosen], self.counts[chosen], self.exponential)
 
     def score(self, totals: NDArray, counts: NDArray) -> NDArray[np.float64]:
         """The score of sums, elementwise; NaN where nothing was counted."""
@@ -121,6 +131,12 @@ def estimate_effect(tally: Tally, resamples: int, seed: int, kinds: Sequence[str
             estimate_control(kind, slice(start, start + draws)) for kind, start in zip(kinds, starts, strict=True)
         ),
     )
+
+
+def mean_of_numbers(values: Iterable[float]) -> float:
+    """The mean of those values that are numbers; NaN where none is."""
+    numbers = [value for value in values if not math.isnan(value)]
+    return fmean(numbers) if numbers else math.nan
 
 
 def estimate_means(values: NDArray[np.float64], resamples: int, seed: int) -> tuple[Estimate, ...]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from detox_engine.disk import new_folder, write_whole
+from detox_engine.disk import PARTIAL, clear_leftovers, new_folder, write_whole
 
 
 def test_a_file_that_cannot_be_written_whole_stays_as_it_was(tmp_path):
@@ -41,3 +41,20 @@ def test_what_is_no_regular_file_is_not_replaced(tmp_path, kind):
     with pytest.raises(OSError, match="no regular file"):
         write_whole(place, "content")
     assert place.stat().st_mode == mode and len(list(tmp_path.iterdir())) == (kind != "device")
+
+
+def test_what_is_being_written_is_no_leftover(tmp_path):
+    with new_folder(tmp_path / "whole") as partial:
+        (partial / "file").write_text("half")
+        clear_leftovers(tmp_path)
+        assert partial.is_dir()
+    (tmp_path / f"{PARTIAL}dead").mkdir()
+    (tmp_path / f"{PARTIAL}file").write_text("half")
+    clear_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
+
+
+def test_a_missing_place_names_itself(tmp_path):
+    with pytest.raises(OSError, match="No such file") as error:
+        write_whole(tmp_path / "none" / "file", "a")
+    assert error.value.filename == str(tmp_path / "none" / "file")

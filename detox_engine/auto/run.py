@@ -326,8 +326,7 @@ def _as_lines(prompts: tuple[str, ...]) -> str:
 
 def _estimate(tally: Tally, plan: EvaluationPlan) -> Estimate:
     """The score of the first edit."""
-    alone = Tally(tally.totals[[0, 0, 0]], tally.counts[[0, 0, 0]], tally.exponential)
-    return estimate_effect(alone, plan.resamples, plan.seed).before
+    return estimate_effect(tally.select((0, 0, 0)), plan.resamples, plan.seed).before
 
 
 def _screen(study: Study, found: Mapping[str, Estimate]) -> Verdict | None:

@@ -108,6 +108,10 @@ labs = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
-labs.command(name="sample-size")(lab.sample_size)
-labs.command(name="label-noise")(lab.label_noise)
+labs.command(
+    name="sample-size", help="Fit methods on fewer pairs, several draws of each number, and measure them at one cost."
+)(lab.sample_size)
+labs.command(
+    name="label-noise", help="Fit methods on pairs of which a share is flipped, and measure them at one cost."
+)(lab.label_noise)
 app.add_typer(labs, name="lab")

@@ -14,13 +14,12 @@ from rich.text import Text
 
 from detox_engine.disk import write_csv, write_json
 from detox_engine.errors import Progress as ProgressCallback
+from detox_engine.estimates import ABSURD
 from detox_engine.plans.edit import EditPlan, describe_edit
 
 if TYPE_CHECKING:
     from detox_engine.estimates import Estimate
 
-ABSURD = 1e6
-"""From here on a number says little but that it is far too large, and no digit of it is of use."""
 JOINERS = "\u200c\u200d"
 """Characters without a shape that ordinary words and emoji need."""
 
@@ -126,7 +125,7 @@ def show_estimate(estimate: "Estimate") -> str:
 
 
 def show_number(value: float) -> str:
-    """Three digits that matter, as many as there are of a small number, and a dash for no number."""
+    """Three digits behind the point, one of a larger number, a power of ten beyond sense, and a dash for no number."""
     if math.isnan(value):
         return "–"
     if math.isinf(value):

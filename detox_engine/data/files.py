@@ -285,8 +285,6 @@ def open_workbook(path: Path, shown: str) -> Table:
                 sheet.reset_dimensions()  # which some programs write wrong
                 for number, cells in enumerate(sheet.iter_rows(values_only=True), start=1):
                     yield number, cells
-        except InputError:
-            raise
         except Exception as error:  # whatever the library raises over an archive or XML that is none
             raise InputError(
                 f"{shown} cannot be read after row {number} ({first_line(error)}): save it again, or as “CSV UTF-8”."

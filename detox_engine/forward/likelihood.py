@@ -166,8 +166,7 @@ def match_controls(
     power of the strength in between, read once more where that puts it, and found again. No control is made more
     than 9 times as strong as the edit.
     """
-    tokens = accumulate((span.scored for span in spans), initial=0)
-    spans = [span for span, before in zip(spans, tokens, strict=False) if before < MATCHING_TOKENS]
+    spans = take_spans(spans, MATCHING_TOKENS)
 
     def read(rows: Sequence[LowRankEdit]) -> NDArray[np.float64]:
         found = read_likelihoods(model, spans, [None, *rows], progress, "Matching controls")
@@ -186,6 +185,12 @@ def match_controls(
         for curve, guess, there in zip(curves, guesses, near.tolist(), strict=True)
     ]
     return tuple(Match(times * edit.strength, divergence, wanted) for times, divergence in found)
+
+
+def take_spans(spans: Sequence[Span], tokens: int) -> tuple[Span, ...]:
+    """The first of `spans` that have as many scored tokens together, or all."""
+    before = accumulate((span.scored for span in spans), initial=0)
+    return tuple(span for span, counted in zip(spans, before, strict=False) if counted < tokens)
 
 
 def match_divergence(moved: Mapping[float, float], wanted: float) -> tuple[float, float]:

@@ -196,8 +196,8 @@ def _write_batch(
                 hooks.close()
                 hooks.enter_context(edited(model.anatomy, [rows[row].edit for row in live]))
             mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
-            given = torch.cat([given, tokens[:, None]], dim=1)
-            logits = run_model(network, given if past is None else tokens[:, None], mask, past)[:, -1]
+            given = tokens[:, None] if past is not None else torch.cat([given, tokens[:, None]], dim=1)
+            logits = run_model(network, given, mask, past)[:, -1]
     return [Written(tuple(ids[row]), tuple(probabilities[row])) for row in range(len(rows))]
 
 

@@ -1,21 +1,19 @@
 """Methods side by side: the same pairs, prompts, texts, draws and controls, and each at the strength of one cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 from typing import Any
 
-from detox_engine.data.bundled import bundled_neutral
-from detox_engine.data.texts import read_text
 from detox_engine.edit.control import draw_controls
 from detox_engine.edit.low_rank import make_edit
 from detox_engine.errors import Progress, ignore_progress
-from detox_engine.estimates import Effect, Tally
-from detox_engine.forward.likelihood import cut_spans
+from detox_engine.estimates import Effect
+from detox_engine.forward.likelihood import take_spans
 from detox_engine.lab.equal_cost import Priced, match_costs
 from detox_engine.model.load import OpenModel
 from detox_engine.plans.edit import EditPlan, record_edit
-from detox_engine.plans.evaluation import BenchPlan
+from detox_engine.plans.evaluation import BenchPlan, EqualCost
 from detox_engine.scoring.evaluation import judge, prepare
 from detox_engine.scoring.records import record_effect
 from detox_engine.scoring.scorer import Scorer
@@ -76,14 +74,14 @@ def run_bench(
     start = perf_counter()
     study.require_fit(model)
     names = [choice.name for choice in plan.methods] or list(study.methods)
-    plans = [plan_method(study, plan, name) for name in names]
+    asked = [plan_method(study, plan, name) for name in names]
+    plans = [replace(each, rank=min(each.rank, study.kept_of(each.method))) for each in asked]
     edits = [make_edit(study.of(each.method), each) for each in plans]
     measure = plan.evaluation
-    materials = prepare(model, measure, progress)
-    neutral = read_text(measure.neutral, bundled_neutral(model.spec.name))
-    spans = cut_spans(model, neutral, measure.neutral.window, measure.neutral.stride)
+    materials = prepare(model, measure, progress, neutral=True)
+    spans = take_spans(materials.texts["neutral"], TOKENS)
     drawn = draw_controls(edits[0], measure.controls, measure.seed, study.massive_dimensions)
-    priced = match_costs(model, take_tokens(spans, TOKENS), [*edits, *drawn], plan.cost, plan.wanted, progress)
+    priced = match_costs(model, spans, [*edits, *drawn], plan.cost, plan.wanted, progress)
     strong = [replace(edit, strength=each.strength) for edit, each in zip([*edits, *drawn], priced, strict=True)]
     trial = Trial(model, (None, *strong), materials.prompts, measure.sampling, materials.texts, progress)
     tallies = {scorer.name: scorer.measure(trial) for scorer in materials.scorers}
@@ -92,7 +90,7 @@ def run_bench(
     for place, each in enumerate(plans):
         chosen = [0, 1 + place, *random_rows]
         effects = {
-            scorer.name: judge(scorer, select(tallies[scorer.name], chosen), measure).effect
+            scorer.name: judge(scorer, tallies[scorer.name].select(chosen), measure).effect
             for scorer in materials.scorers
         }
         edit = replace(each, strength=priced[place].strength)
@@ -114,29 +112,11 @@ def run_bench(
     )
 
 
-def plan_method(study: Study, plan: BenchPlan, name: str) -> EditPlan:
-    """The edit of a method that is matched: the asked layers, sites and rank, or the suggestion's."""
+def plan_method(study: Study, plan: EqualCost, name: str) -> EditPlan:
+    """The edit of a method, before its strength is matched: the asked layers, sites and rank, or the suggestion's."""
     usual = study.suggested_edit
-    rank = min(plan.rank if plan.rank is not None else usual.rank, study.kept_of(name))
-    return EditPlan(
-        plan.layers or usual.layers, rank, 1.0, sites=usual.sites if plan.sites is None else plan.sites, method=name
-    )
-
-
-def take_tokens(spans: Sequence, tokens: int) -> list:
-    """The first of `spans` that have as many scored tokens together."""
-    taken, count = [], 0
-    for span in spans:
-        if count >= tokens:
-            break
-        taken.append(span)
-        count += span.scored
-    return taken
-
-
-def select(tally: Tally, rows: Sequence[int]) -> Tally:
-    """The rows of a tally that one comparison is made of."""
-    return Tally(tally.totals[list(rows)], tally.counts[list(rows)], tally.exponential)
+    rank, sites = plan.rank or usual.rank, plan.sites or usual.sites
+    return EditPlan(plan.layers or usual.layers, rank, 1.0, sites=sites, method=name)
 
 
 def time_method(study: Study, name: str) -> float | None:

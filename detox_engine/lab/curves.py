@@ -15,19 +15,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detox_engine.data.bundled import bundled_neutral
-from detox_engine.data.texts import read_text
-from detox_engine.disk import read_as, write_whole
+from detox_engine.disk import read_as
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.estimates import Estimate
-from detox_engine.forward.likelihood import cut_spans
-from detox_engine.lab.bench import TOKENS, select, take_tokens
+from detox_engine.forward.likelihood import take_spans
+from detox_engine.lab.bench import TOKENS, plan_method
 from detox_engine.lab.equal_cost import match_costs
 from detox_engine.model.load import OpenModel
 from detox_engine.plans.choice import Choice
-from detox_engine.plans.evaluation import CurvePlan
+from detox_engine.plans.edit import record_edit
+from detox_engine.plans.evaluation import CurvePlan, LabelNoisePlan, SampleSizePlan
 from detox_engine.scoring.evaluation import Materials, judge, prepare
+from detox_engine.scoring.results import keep_results, load_kept
 from detox_engine.scoring.scorers import record_plan
 from detox_engine.scoring.trial import Trial
 from detox_engine.study.methods import choose, fit_layer
@@ -36,8 +36,6 @@ from detox_engine.study.study import Study
 AT_ONCE = 12
 """Settings that share a pass. A run that is stopped loses as many."""
 FORMAT = 1
-LARGEST = 2**26
-"""Bytes of a results file that are read at most."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class Point:
         return next(each.after for each in self.scores if each.scorer == scorer)
 
 
-def list_sample_sizes(study: Study, plan: CurvePlan) -> list[Setting]:
+def list_sample_sizes(study: Study, plan: SampleSizePlan) -> list[Setting]:
     """Every method on more and more pairs; all of them are drawn once."""
     count = require_pairs(study)
     sizes = sorted({min(size, count) for size in plan.sizes} | {count})
@@ -89,7 +87,7 @@ def list_sample_sizes(study: Study, plan: CurvePlan) -> list[Setting]:
     ]
 
 
-def list_label_noise(study: Study, plan: CurvePlan) -> list[Setting]:
+def list_label_noise(study: Study, plan: LabelNoisePlan) -> list[Setting]:
     """Every method on all pairs, of which more and more are flipped."""
     count = require_pairs(study)
     return [
@@ -120,17 +118,16 @@ def draw_pairs(study: Study, setting: Setting, seed: int) -> tuple[Tensor, Tenso
 
 def fit_setting(study: Study, plan: CurvePlan, setting: Setting) -> LowRankEdit:
     """The edit that a method finds on the pairs of a setting, at strength 1."""
-    usual, method = study.suggested_edit, Choice(setting.method)
+    asked, method = plan_method(study, plan, setting.method), Choice(setting.method)
     toxic, civil = draw_pairs(study, setting, plan.seed)
-    layers = plan.layers or usual.layers
     needs = choose(method).needs_covariance
     if needs and study.token_moments is None:
         raise InputError(f"The study kept no covariance of tokens, which {setting.method} needs: fit it again.")
     bases = {}
-    for layer in layers:
+    for layer in asked.layers:
         covariance = study.token_moments.covariance(layer) if needs else None
-        bases[layer] = fit_layer(toxic[layer], civil[layer], plan.rank or 1, method, covariance).basis
-    return LowRankEdit(bases, sites=usual.sites if plan.sites is None else plan.sites)
+        bases[layer] = fit_layer(toxic[layer], civil[layer], asked.rank, method, covariance).basis
+    return LowRankEdit(bases, sites=asked.sites)
 
 
 def measure_curve(
@@ -156,9 +153,12 @@ def measure_curve(
     study.require_fit(model)
     kept = {} if results is None else load_curve(results)
     measure = plan.evaluation
-    materials = prepare(model, measure, progress)
+    materials = prepare(model, measure, progress, neutral=True)
     common = _describe(model, study, plan, materials)
-    keys = {setting: _hash_setting(setting, common) for setting in settings}
+    keys = {
+        setting: _hash_setting(setting, common | {"edit": record_edit(plan_method(study, plan, setting.method))})
+        for setting in settings
+    }
 
     def tell() -> tuple[Point, ...]:
         points = tuple(kept[keys[setting]] for setting in settings if keys[setting] in kept)
@@ -191,8 +191,7 @@ def _measure(
 ) -> list[Point]:
     measure = plan.evaluation
     edits = [fit_setting(study, plan, setting) for setting in settings]
-    neutral = read_text(measure.neutral, bundled_neutral(model.spec.name))
-    spans = take_tokens(cut_spans(model, neutral, measure.neutral.window, measure.neutral.stride), TOKENS)
+    spans = take_spans(materials.texts["neutral"], TOKENS)
     priced = match_costs(model, spans, edits, plan.cost, plan.wanted, progress)
     strong = [replace(edit, strength=each.strength) for edit, each in zip(edits, priced, strict=True)]
     trial = Trial(model, (None, *strong), materials.prompts, measure.sampling, materials.texts, progress)
@@ -202,9 +201,7 @@ def _measure(
         scores = []
         for scorer in materials.scorers:
             # No control of its own: the unedited model stands in its place.
-            effect = judge(
-                scorer, select(tallies[scorer.name], (0, 1 + place, 0)), replace(measure, control="plain")
-            ).effect
+            effect = judge(scorer, tallies[scorer.name].select((0, 1 + place, 0)), measure).effect
             scores.append(Scored(scorer.name, effect.before, effect.after))
         points.append(Point(setting, each.strength, each.kl, each.perplexity, each.reached, tuple(scores)))
     return points
@@ -212,15 +209,11 @@ def _measure(
 
 def _describe(model: OpenModel, study: Study, plan: CurvePlan, materials: Materials) -> dict[str, Any]:
     """Everything besides the setting itself that a measured number depends on."""
-    usual = study.suggested_edit
     return {
         "format": FORMAT,
         "weights": model.weights_hash,
         "pairs": study.pairs_hash,
         "made": study.made,
-        "layers": list(plan.layers or usual.layers),
-        "sites": usual.sites if plan.sites is None else plan.sites,
-        "rank": plan.rank or 1,
         "cost": [plan.cost, plan.wanted],
         "seed": plan.seed,
         "evaluation": record_plan(plan.evaluation),
@@ -233,35 +226,14 @@ def _hash_setting(setting: Setting, common: Mapping[str, Any]) -> str:
 
 
 def load_curve(file: Path) -> dict[str, Point]:
-    """Key -> point, of a results file that may be anybody's; none where there is no file yet.
-
-    Raises:
-        InputError: it is no results file, or a line of it is broken.
-    """
-    points, number = {}, 0
-    try:
-        if file.exists() and (not file.is_file() or file.stat().st_size > LARGEST):
-            raise ValueError
-        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-        for number, line in enumerate(lines, start=1):  # noqa: B007  (the except clause names it)
-            record = json.loads(line)
-            points[str(record["key"])] = read_as(Point, record["point"])
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise InputError(
-            f"{file}, line {number}: no result of a lab can be read from it; remove the file, or name another."
-        ) from None
-    return points
+    """Key -> point, of the results file of a lab; raises like `load_kept`."""
+    return load_kept(file, lambda record: read_as(Point, record["point"]), "lab")
 
 
 def keep_curve(file: Path, points: Mapping[str, Point]) -> None:
-    """Add points to a results file, which is replaced as a whole."""
+    """Add points to the results file of a lab; raises like `keep_results`."""
     merged = load_curve(file) | points
-    lines = [json.dumps({"key": key, "point": asdict(point)}) + "\n" for key, point in merged.items()]
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, "".join(lines))
-    except OSError as error:
-        raise InputError(f"{file} cannot be written ({error.strerror}): name another file for the results.") from None
+    keep_results(file, {key: {"point": asdict(point)} for key, point in merged.items()})
 
 
 def record_points(points: Sequence[Point]) -> list[dict[str, Any]]:

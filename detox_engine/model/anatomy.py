@@ -121,7 +121,7 @@ class Call(NamedTuple):
     given: Tensor | None
     returned: Tensor | None
     shape: tuple[int, ...]
-    """What `returned` had."""
+    """What was returned had before it was flattened; empty where that is no tensor."""
 
 
 def block_output(output: Tensor | Sequence) -> Tensor:
@@ -139,6 +139,7 @@ def find_anatomy(model: PreTrainedModel) -> Anatomy:
     trunk, blocks = find_blocks(model)
     check_dense(model, blocks, unembedding.weight.shape[1])
     calls, final = trace(model, trunk)
+    check_stream(model, blocks, calls)
     hidden = stream_width(model, blocks, calls, unembedding)
     final_norm = find_final_norm(model, blocks, calls, final)
     names = {module: name for name, module in model.named_modules()}
@@ -202,8 +203,9 @@ def writes(module: nn.Module, hidden: int) -> bool:
 
 @torch.no_grad()
 def trace(model: PreTrainedModel, trunk: nn.Module) -> tuple[list[Call], Tensor]:
-    """Run two texts of three tokens that differ in the last; every module's call in the order of finishing, and the
-    last hidden states `[6, hidden]`.
+    """Run two texts of three tokens that differ in the last.
+
+    Every module's call in the order of finishing, and the last hidden states `[6, hidden]`.
 
     Tensors are copied because some blocks go on to change them in place (Falcon adds into its MLP's output).
 
@@ -212,14 +214,14 @@ def trace(model: PreTrainedModel, trunk: nn.Module) -> tuple[list[Call], Tensor]
     """
     calls: list[Call] = []
 
-    def flat(value: object) -> Tensor | None:
-        first = value[0] if isinstance(value, tuple | list) and value else value
-        if not isinstance(first, Tensor) or first.dim() == 0 or not first.is_floating_point():
+    def flat(first: Tensor | None) -> Tensor | None:
+        if first is None or first.dim() == 0 or not first.is_floating_point():
             return None
         return first.detach().reshape(-1, first.shape[-1]).clone()
 
     def record(module: nn.Module, given: tuple, returned: object) -> None:
-        calls.append(Call(module, flat(given), flat(returned), shape_of(returned)))
+        out = first_tensor(returned)
+        calls.append(Call(module, flat(first_tensor(given)), flat(out), () if out is None else tuple(out.shape)))
 
     tokens = torch.tensor([[2, 3, 4], [2, 3, 2]], device=model.device)
     before = {id(each) for part in trunk.modules() for each in vars(part).values()}
@@ -241,10 +243,10 @@ def trace(model: PreTrainedModel, trunk: nn.Module) -> tuple[list[Call], Tensor]
     return calls, output[0].reshape(-1, output[0].shape[-1])
 
 
-def shape_of(returned: object) -> tuple[int, ...]:
-    """The shape of what a module gives first; empty where that is no tensor."""
-    first = returned[0] if isinstance(returned, tuple | list) and returned else returned
-    return tuple(first.shape) if isinstance(first, Tensor) else ()
+def first_tensor(value: object) -> Tensor | None:
+    """What a module is given or gives first; None where that is no tensor."""
+    first = value[0] if isinstance(value, tuple | list) and value else value
+    return first if isinstance(first, Tensor) else None
 
 
 def check_stream(model: PreTrainedModel, blocks: Sequence[nn.Module], calls: Sequence[Call]) -> None:
@@ -271,7 +273,6 @@ def stream_width(
     model: PreTrainedModel, blocks: Sequence[nn.Module], calls: Sequence[Call], unembedding: nn.Module
 ) -> int:
     """Width of the residual stream as the last block leaves it; the unembedding must read the same width."""
-    check_stream(model, blocks, calls)
     width = last_call(calls, blocks[-1]).returned.shape[1]
     if unembedding.weight.shape[1] != width:
         raise InputError(

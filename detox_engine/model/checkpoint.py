@@ -24,6 +24,7 @@ from transformers import (
 
 from detox_engine.disk import hash_file
 from detox_engine.errors import InputError, Progress, first_line
+from detox_engine.model.adapter import CONFIG
 from detox_engine.plans.layers import MOST_LAYERS
 
 WAYS_OUT = "use the bundled model or another local folder"
@@ -38,7 +39,6 @@ QUANTISED = {"gptq": "GPTQ", "awq": "AWQ", "mlx": "MLX"}
 """Ways to quantise that have a name of their own, as config.json calls them."""
 SHARD = re.compile(r"[A-Za-z0-9_][\w.-]*\.safetensors")
 """A bare file name: an index is anybody's, and leads nowhere else."""
-ADAPTER = "adapter_config.json"
 INDEX = "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 
@@ -211,9 +211,9 @@ def check_weight_names(names: Iterable[str], shown: str) -> None:
     """
     names = sorted(names)
     whole = bool(weight_names(names)) or INDEX in names
-    if ADAPTER in names:
+    if CONFIG in names:
         # transformers would load the model that the adapter names instead, wherever that is.
-        both = "holds an adapter beside its weights: move adapter_config.json and what belongs to it elsewhere"
+        both = f"holds an adapter beside its weights: move {CONFIG} and what belongs to it elsewhere"
         alone = "is an adapter and no whole model: merge it into its base and give the result"
         raise InputError(f"{shown} {both if whole else alone}.")
     if whole:

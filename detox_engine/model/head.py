@@ -11,8 +11,8 @@ def read_head(model: OpenModel, states: Tensor) -> Tensor:
     """Logits `[..., vocab]` of last hidden states, as the model's own head gives them."""
     config = model.network.config.get_text_config()
     logits = model.anatomy.unembedding(states)
-    cap = getattr(config, "final_logit_softcapping", None) or getattr(config, "logits_soft_cap", None)
-    if cap:  # Gemma 2, RecurrentGemma
+    cap = getattr(config, "final_logit_softcapping", None)
+    if cap:  # Gemma 2
         logits = torch.tanh(logits / cap) * cap
     return logits * find_scale(model)
 

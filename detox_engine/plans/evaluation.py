@@ -226,10 +226,15 @@ class BenchPlan(EqualCost):
         "What all of them are measured with.",
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.evaluation.control != "plain":
+            raise InputError("The random subspaces here have the cost that all methods have: leave out --control.")
+
 
 @dataclass(frozen=True)
 class CurvePlan(EqualCost):
-    """A method fitted on fewer pairs, or on wrong labels."""
+    """Methods that are fitted again and again on the pairs of a study."""
 
     methods: tuple[Choice, ...] = option(
         (Choice(EditPlan.method), Choice("mean-difference")),
@@ -237,19 +242,7 @@ class CurvePlan(EqualCost):
         "--methods",
         form=CHOICES,
     )
-    sizes: tuple[int, ...] = option(
-        (5, 10, 20, 50, 100, 200),
-        "How many pairs to fit on, such as 5,10,20; all of them are added.",
-        "--sizes",
-        form=numbers(int, "numbers of pairs"),
-    )
-    flipped: tuple[float, ...] = option(
-        (0.1, 0.25, 0.4, 0.5),
-        "Shares of the pairs whose sides are swapped, such as 0.1,0.25; none is added.",
-        "--flipped",
-        form=numbers(float, "shares"),
-    )
-    draws: int = option(3, "Draws of the pairs, and of those that are flipped.", "--draws", low=1, high=20)
+    draws: int = option(3, "Draws of the pairs, or of those that are flipped.", "--draws", low=1, high=20)
     seed: int = option(0, "Seed of these draws.", "--draw-seed", low=0)
     evaluation: EvaluationPlan = option(LAB_EVALUATION, "What each fit is measured with.")
 
@@ -258,9 +251,41 @@ class CurvePlan(EqualCost):
         object.__setattr__(self, "methods", tuple(map(choice_of, self.methods)))
         if not self.methods:
             raise InputError("A curve needs a method: name one or more with --methods.")
-        if any(size < 2 for size in self.sizes):
-            raise InputError(f"A method is fitted on 2 pairs or more, not on {min(self.sizes)}.")
-        if any(not 0 <= share <= 1 for share in self.flipped):
-            raise InputError("A share of pairs that are flipped lies between 0 and 1.")
         if not 1 <= self.draws <= MOST_CONTROLS:
             raise InputError(f"Draw the pairs 1 to {MOST_CONTROLS} times, not {self.draws:,}.")
+        if (self.evaluation.control, self.evaluation.controls) != ("plain", 1):
+            raise InputError("A curve stands beside the unedited model alone: leave out --control and --controls.")
+
+
+@dataclass(frozen=True)
+class SampleSizePlan(CurvePlan):
+    """Methods on more and more pairs."""
+
+    sizes: tuple[int, ...] = option(
+        (5, 10, 20, 50, 100, 200),
+        "How many pairs to fit on, such as 5,10,20; all of them are added.",
+        "--sizes",
+        form=numbers(int, "numbers of pairs"),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if any(size < 2 for size in self.sizes):
+            raise InputError(f"A method is fitted on 2 pairs or more, not on {min(self.sizes)}.")
+
+
+@dataclass(frozen=True)
+class LabelNoisePlan(CurvePlan):
+    """Methods on pairs of which more and more are flipped."""
+
+    flipped: tuple[float, ...] = option(
+        (0.1, 0.25, 0.4, 0.5),
+        "Shares of the pairs whose sides are swapped, such as 0.1,0.25; none is added.",
+        "--flipped",
+        form=numbers(float, "shares"),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if any(not 0 <= share <= 1 for share in self.flipped):
+            raise InputError("A share of pairs that are flipped lies between 0 and 1.")

@@ -61,7 +61,7 @@ class PairSpec:
     """Which pairs of toxic and civil texts, and how many of them."""
 
     source: str = option(
-        BUNDLED, "The bundled pairs, a JSONL, CSV or Parquet file, or a Hub data set.", "--pairs", link="pairs"
+        BUNDLED, "The bundled pairs, a JSONL, CSV, Excel or Parquet file, or a Hub data set.", "--pairs", link="pairs"
     )
     toxic: str | None = option(
         None, "Column that holds the toxic text, where it is not recognised by itself.", "--toxic-column", link="toxic"

@@ -13,7 +13,7 @@ from detox_engine.edit.control import draw_controls
 from detox_engine.edit.low_rank import LowRankEdit, make_edit
 from detox_engine.edit.proof import EditProof, prove_edit
 from detox_engine.errors import Progress, ignore_progress
-from detox_engine.estimates import Effect, Tally, estimate_effect
+from detox_engine.estimates import Effect, Tally, estimate_effect, mean_of_numbers
 from detox_engine.forward.compare import Comparison
 from detox_engine.forward.likelihood import Match, Span, cut_spans, match_controls
 from detox_engine.forward.write import encode_prompt
@@ -24,7 +24,7 @@ from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import TextSpec
 from detox_engine.scoring.scorer import Described, Scorer, describe
 from detox_engine.scoring.scorers import choose, make_scorers
-from detox_engine.scoring.toxicity import TOXIC, Toxicity
+from detox_engine.scoring.toxicity import Toxicity, find_fates
 from detox_engine.scoring.trial import Trial
 from detox_engine.study.study import ModelIdentity, Study, identify, stamp
 from detox_engine.study.suggestion import Change, Check
@@ -61,12 +61,7 @@ class PromptOutcome:
     @property
     def fate(self) -> str:
         """`better` or `worse` where the edit takes it across 0.5, else `stayed bad` or `stayed fine`."""
-        was, stays = self.before >= TOXIC, self.after >= TOXIC
-        if np.isnan(self.before) or np.isnan(self.after):
-            return "stayed fine"
-        return {(True, True): "stayed bad", (True, False): "better", (False, True): "worse"}.get(
-            (was, stays), "stayed fine"
-        )
+        return str(find_fates(self.before, self.after))
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,9 +97,10 @@ class Evaluation:
     def empty(self) -> dict[str, int]:
         """How many continuations say nothing, `before` and `after` the edit, `of` how many."""
         written = [each for outcome in self.prompts for each in outcome.comparisons]
-        sides = {"before": [each.before for each in written], "after": [each.after for each in written]}
-        return {name: sum(not side.text.strip() for side in side_of) for name, side_of in sides.items()} | {
-            "of": len(written)
+        return {
+            "before": sum(not each.before.text.strip() for each in written),
+            "after": sum(not each.after.text.strip() for each in written),
+            "of": len(written),
         }
 
     def rows_of(self, kind: ControlKind) -> slice:
@@ -123,8 +119,13 @@ class Materials:
     sources: dict[str, str]
 
 
-def prepare(model: OpenModel, plan: EvaluationPlan, progress: Progress = ignore_progress) -> Materials:
+def prepare(
+    model: OpenModel, plan: EvaluationPlan, progress: Progress = ignore_progress, neutral: bool = False
+) -> Materials:
     """Read the prompts and texts that the plan's scorers need.
+
+    Args:
+        neutral: read the neutral text whether or not they need it.
 
     Raises:
         InputError: a source or a scorer cannot be used; nothing has been measured yet.
@@ -135,7 +136,7 @@ def prepare(model: OpenModel, plan: EvaluationPlan, progress: Progress = ignore_
     if any("prompts" in kind.needs for kind in kinds):
         prompts = read_any_prompts(plan.prompts, bundled_prompts(name_of_model), plan.limit_prompts)
         sources["prompts"] = hash_texts(prompts)
-    reads_neutral = "matched" in plan.kinds or any("neutral" in kind.needs for kind in kinds)
+    reads_neutral = neutral or "matched" in plan.kinds or any("neutral" in kind.needs for kind in kinds)
     named = {"neutral": plan.neutral} if reads_neutral else {}
     named |= {name: TextSpec(str(file)) for kind in kinds for name, file in kind.texts.items()}
     for name, spec in named.items():
@@ -287,6 +288,6 @@ def _show_prompts(trial: Trial, scorers: Sequence[Scorer]) -> tuple[str, tuple[P
             Comparison(prompt, number, sides[0], sides[1], cut, float(before[row, number]), float(after[row, number]))
             for number, sides in enumerate(samples)
         )
-        means = (float(np.ma.masked_invalid(side[row]).mean() or np.nan) for side in (before, after))
+        means = (mean_of_numbers(side[row].tolist()) for side in (before, after))
         outcomes.append(PromptOutcome(prompt, *means, comparisons))
     return first.name, tuple(outcomes)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from detox_engine.disk import read_as
 from detox_engine.errors import InputError, first_line
-from detox_engine.estimates import Control, Effect, Estimate
+from detox_engine.estimates import Control, Effect, Estimate, mean_of_numbers
 from detox_engine.plans.edit import EditPlan, read_edit, record_edit
 from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.layers import format_layers
@@ -132,18 +132,12 @@ def summarise(comparisons: Sequence["Comparison"]) -> dict[str, float]:
     return {
         "prompts": len({comparison.prompt for comparison in comparisons}),
         "continuations": len(comparisons),
-        "toxicity_before": _mean(comparison.toxicity_before for comparison in comparisons),
-        "toxicity_after": _mean(comparison.toxicity_after for comparison in comparisons),
+        "toxicity_before": mean_of_numbers(comparison.toxicity_before for comparison in comparisons),
+        "toxicity_after": mean_of_numbers(comparison.toxicity_after for comparison in comparisons),
         "empty_before": sum(math.isnan(comparison.toxicity_before) for comparison in comparisons),
         "empty_after": sum(math.isnan(comparison.toxicity_after) for comparison in comparisons),
         "changed": fmean(comparison.first_divergence is not None for comparison in comparisons),
     }
-
-
-def _mean(values: Iterable[float]) -> float:
-    """The mean of those that are numbers; NaN where none is."""
-    numbers = [value for value in values if not math.isnan(value)]
-    return fmean(numbers) if numbers else math.nan
 
 
 def record_results(comparisons: Sequence["Comparison"]) -> list[dict[str, Any]]:

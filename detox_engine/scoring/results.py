@@ -1,15 +1,17 @@
-"""Measured settings of a sweep, and the file that keeps them."""
+"""Results that are kept under a key, each as soon as it is measured; and those of a sweep."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from detox_engine.disk import read_as, write_whole
 from detox_engine.errors import InputError
 from detox_engine.estimates import Control, Effect, Estimate
 from detox_engine.plans.edit import EditPlan, Sites
+
+Result = TypeVar("Result")
 
 LARGEST = 2**28
 """Bytes of a results file that are read at most."""
@@ -46,31 +48,58 @@ class _Setting:
     unmatched: int = 0
 
 
-def load_points(file: Path) -> dict[str, SweepPoint]:
-    """Key -> point, of a results file; none where there is no file yet.
+def load_kept(file: Path, read: Callable[[Mapping[str, Any]], Result], what: str) -> dict[str, Result]:
+    """Key -> result, of a file that may be anybody's; none where there is no file yet.
+
+    Args:
+        read: what makes a result of a line's record; it fails where that is none.
+        what: results of which kind, for a sentence.
 
     Raises:
         InputError: it is no results file, or a line of it is broken.
     """
-    points, number = {}, 0
+    results, number = {}, 0
     try:
         if file.exists() and (not file.is_file() or file.stat().st_size > LARGEST):
             raise ValueError
         lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
         for number, line in enumerate(lines, start=1):  # noqa: B007  (the except clause names it)
             record = json.loads(line)
-            effects = {name: _read_effect(effect) for name, effect in record["scorers"].items()}
-            # Files of earlier versions know of one method, one site and one kind of control.
-            later = {name: record[name] for name in ("method", "sites", "unmatched") if name in record}
-            setting = {name: record[name] for name in ("layers", "rank", "strength")} | later
-            points[str(record["key"])] = SweepPoint(**asdict(read_as(_Setting, setting)), effects=effects)
+            results[str(record["key"])] = read(record)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise InputError(
-            f"{file}, line {number}: no result of a sweep can be read from it; remove the file, or name another."
+            f"{file}, line {number}: no result of a {what} can be read from it; remove the file, or name another."
         ) from None
     except OSError as error:
         raise InputError(f"{file} cannot be read ({error.strerror}): name another file for the results.") from None
-    return points
+    return results
+
+
+def keep_results(file: Path, records: Mapping[str, Mapping[str, Any]]) -> None:
+    """Key -> record, a line each: the whole file is written beside it and renamed, so that it is never half one.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    lines = [json.dumps({"key": key, **record}) + "\n" for key, record in records.items()]
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, "".join(lines))
+    except OSError as error:
+        raise InputError(f"{file} cannot be written ({error.strerror}): name another file for the results.") from None
+
+
+def load_points(file: Path) -> dict[str, SweepPoint]:
+    """Key -> point, of the results file of a sweep; raises like `load_kept`."""
+    return load_kept(file, _read_point, "sweep")
+
+
+def _read_point(record: Mapping[str, Any]) -> SweepPoint:
+    effects = {name: _read_effect(effect) for name, effect in record["scorers"].items()}
+    # Files of earlier versions know of one method, one site and one kind of control.
+    later = {name: record[name] for name in ("method", "sites", "unmatched") if name in record}
+    setting = {name: record[name] for name in ("layers", "rank", "strength")} | later
+    return SweepPoint(**asdict(read_as(_Setting, setting)), effects=effects)
 
 
 def _read_effect(record: dict[str, Any]) -> Effect:
@@ -89,25 +118,18 @@ def _read_control(record: dict[str, Any]) -> Control:
 
 
 def keep_points(file: Path, points: Mapping[str, SweepPoint]) -> None:
-    """Add points to a results file: the whole file is written beside it and renamed, so that it is never half one."""
+    """Add points to the results file of a sweep; raises like `keep_results`."""
     merged = load_points(file) | points
-    lines = [
-        json.dumps(
-            {
-                "key": key,
-                "layers": point.layers,
-                "rank": point.rank,
-                "strength": point.strength,
-                "method": point.method,
-                "sites": point.sites,
-                "scorers": {name: asdict(effect) for name, effect in point.effects.items()},
-                "unmatched": point.unmatched,
-            }
-        )
-        for key, point in merged.items()
-    ]
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, "".join(f"{line}\n" for line in lines))
-    except OSError as error:
-        raise InputError(f"{file} cannot be written ({error.strerror}): name another file for the results.") from None
+    keep_results(file, {key: _record_point(point) for key, point in merged.items()})
+
+
+def _record_point(point: SweepPoint) -> dict[str, Any]:
+    return {
+        "layers": point.layers,
+        "rank": point.rank,
+        "strength": point.strength,
+        "method": point.method,
+        "sites": point.sites,
+        "scorers": {name: asdict(effect) for name, effect in point.effects.items()},
+        "unmatched": point.unmatched,
+    }

@@ -10,7 +10,6 @@ from typing import Any
 
 from detox_engine.edit.low_rank import make_edit
 from detox_engine.errors import InputError, Progress, ignore_progress
-from detox_engine.estimates import Tally
 from detox_engine.model.load import OpenModel
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.evaluation import SweepPlan
@@ -160,17 +159,12 @@ def _measure(
     for place, (setting, (_, matches)) in enumerate(zip(settings, controls, strict=True)):
         own = [0, *range(1 + place * width, 1 + (place + 1) * width)]
         effects = {
-            scorer.name: judge(scorer, _select(tallies[scorer.name], own), measure).effect
-            for scorer in materials.scorers
+            scorer.name: judge(scorer, tallies[scorer.name].select(own), measure).effect for scorer in materials.scorers
         }
         unmatched = sum(not match.reached for match in matches)
         edit = (setting.layers, setting.rank, setting.strength, effects, setting.method, setting.sites)
         points.append(SweepPoint(*edit, unmatched))
     return points
-
-
-def _select(tally: Tally, rows: Sequence[int]) -> Tally:
-    return Tally(tally.totals[rows], tally.counts[rows], tally.exponential)
 
 
 def _describe(model: OpenModel, plan: SweepPlan, materials: Materials) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from detox_engine.estimates import Tally
 
@@ -76,6 +77,19 @@ def toxicity_scorers(scorer: TextScorer, samples: int) -> tuple[Toxicity, ...]:
         unit="share of prompts",
     )
     return mean, share, highest, probability
+
+
+def find_fates(before: ArrayLike, after: ArrayLike, threshold: float = TOXIC) -> NDArray[np.str_]:
+    """What becomes of prompts of these toxicities: better or worse where they cross the threshold, else stayed bad or
+    fine. Where a side says nothing, nothing is said of the prompt."""
+    before, after = np.asarray(before), np.asarray(after)
+    was, stays = before >= threshold, after >= threshold
+    told = np.isfinite(before) & np.isfinite(after)
+    return np.select(
+        [~told, was & stays, was & ~stays, ~was & stays],
+        ["stayed fine", "stayed bad", "better", "worse"],
+        "stayed fine",
+    )
 
 
 def describe_empty(before: int, after: int, of: int) -> str:

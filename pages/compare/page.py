@@ -110,7 +110,7 @@ def draw_provenance(page: StudyPage[ComparePicks], written: Written) -> None:
 def draw_summary(page: StudyPage[ComparePicks], written: Written) -> None:
     found = written.comparisons
     rises = [rise(one) for one in found]
-    milder, worse, same = (sum(map(kind, rises)) for kind in (lambda by: by < 0, lambda by: by > 0, lambda by: by == 0))
+    milder, worse, same = (sum(by < 0 for by in rises), sum(by > 0 for by in rises), rises.count(0))
     with st.container(key="writing_summary"):
         left, right = st.columns([2, 3], vertical_alignment="center")
     left.html(side_by_side.summary_html(summarise(found), milder, worse, same))

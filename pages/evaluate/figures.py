@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from detox_engine.scoring.toxicity import find_fates
 from ui.show.colours import Palette
 from ui.show.effects import OFFSETS, add_side, percent_of_before
 from ui.show.figures import finish
@@ -105,17 +106,3 @@ def prompt_figure(
     figure.update_yaxes(title="toxicity after", col=1)
     legend = {"orientation": "h", "y": -0.24, "yanchor": "top", "x": 0}
     return finish(figure, 380, across=colours.line, up="", margin={"r": 14, "t": 26}, showlegend=True, legend=legend)
-
-
-def find_fates(before: np.ndarray, after: np.ndarray, threshold: float) -> np.ndarray:
-    """`[prompts]` what becomes of each: better or worse where it crosses the threshold, else stayed bad or fine.
-
-    Where a side says nothing, nothing is said of the prompt.
-    """
-    was, stays = before >= threshold, after >= threshold
-    told = np.isfinite(before) & np.isfinite(after)
-    return np.select(
-        [~told, was & stays, was & ~stays, ~was & stays],
-        ["stayed fine", "stayed bad", "better", "worse"],
-        "stayed fine",
-    )

@@ -10,7 +10,7 @@ import numpy as np
 from detox_engine.plans.edit import SITES
 from detox_engine.plans.evaluation import RANDOM
 from detox_engine.scoring.scorer import QUESTIONS, SPARES_HARMLESS
-from pages.evaluate.figures import find_fates
+from detox_engine.scoring.toxicity import find_fates
 from ui.show.downloads import Table
 from ui.words.numbers import interval, number, signed
 from ui.words.text import escape, text_html

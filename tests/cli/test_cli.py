@@ -678,20 +678,23 @@ def wait_until_healthy(process: subprocess.Popen, address: str) -> None:
 def test_methods_are_held_against_one_another_and_fitted_on_wrong_labels(home: Path, tmp_path: Path):
     brief = (
         "--prompts", home / "prompts.txt", "--neutral", home / "prompts.txt", "--max-new-tokens", 2, "--layers", "1",
-        "--controls", 1, "--resamples", 100, "--scorers", "profanity",
+        "--resamples", 100, "--scorers", "profanity",
     )  # fmt: skip
     found = run_json("bench", home / "study", *brief)
     assert list(found["methods"]) == ["detox", "fisher", "mean-difference"] and found["wanted"] == 0.015
     assert {"strength", "kl", "perplexity", "reached"} == found["methods"]["detox"]["cost"].keys()
     assert "random" in run("bench", home / "study", "--methods", "detox", *brief).stdout
-    out = ("--out", tmp_path / "lab.jsonl", "--draws", 1, "--flipped", "0.5")
-    points = run_json("lab", "label-noise", home / "study", *brief, *out)
+    out = ("--out", tmp_path / "lab.jsonl", "--draws", 1)
+    points = run_json("lab", "label-noise", home / "study", *brief, *out, "--flipped", "0.5")
     assert [(each["method"], each["flipped"]) for each in points] == [
         (method, share) for share in (0.0, 0.5) for method in ("detox", "mean-difference")
     ]
-    shown = run("lab", "label-noise", home / "study", *brief, *out)
+    shown = run("lab", "label-noise", home / "study", *brief, *out, "--flipped", "0.5")
     assert "50%" in shown.stdout and shown.exit_code == 0
     sizes = run("lab", "sample-size", home / "study", *brief, *out, "--sizes", "3", "--csv")
     assert sizes.exit_code == 0 and sizes.stdout.startswith("method,pairs,flipped,draw,strength,kl")
     refused = run("bench", home / "study", "--methods", "kindness", *brief)
     assert refused.exit_code == 2 and "There is no method “kindness”" in refused.stderr
+    both = run("bench", home / "study", "--control", "both", *brief)
+    assert both.exit_code == 2 and "leave out --control" in both.stderr
+    assert "--sizes" not in run("lab", "label-noise", "--help").stdout

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from detox_engine.disk import PARTIAL
-from detox_engine.errors import InputError
 from detox_engine.estimates import Estimate
 from detox_engine.export.receipt import RECEIPT, list_wrong_files, read_receipt
 from detox_engine.plans.edit import EditPlan
@@ -245,26 +244,3 @@ def test_an_output_that_takes_nothing_is_told(home, tmp_path):  # noqa: F811
         command = (sys.executable, "-m", "detox_engine", "directions", str(home / "study"), "--measure", "product")
         done = subprocess.run(command, env=environment, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "No space left" in done.stderr, done.stderr
-
-
-def test_what_is_being_written_is_no_leftover(tmp_path):
-    from detox_engine.disk import clear_leftovers, new_folder
-
-    with new_folder(tmp_path / "whole") as partial:
-        (partial / "file").write_text("half")
-        clear_leftovers(tmp_path)
-        assert partial.is_dir()
-    (tmp_path / f"{PARTIAL}dead").mkdir()
-    (tmp_path / f"{PARTIAL}file").write_text("half")
-    clear_leftovers(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
-
-
-def test_a_missing_place_names_itself(tmp_path):
-    from detox_engine.disk import write_whole
-
-    with pytest.raises(OSError, match="No such file") as error:
-        write_whole(tmp_path / "none" / "file", "a")
-    assert error.value.filename == str(tmp_path / "none" / "file")
-    with pytest.raises(InputError):
-        load_evaluation(tmp_path / "none.json")

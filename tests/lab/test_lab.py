@@ -24,7 +24,7 @@ from detox_engine.lab.curves import (
 )
 from detox_engine.lab.equal_cost import match_costs
 from detox_engine.plans.choice import Choice
-from detox_engine.plans.evaluation import BenchPlan, CurvePlan, EvaluationPlan
+from detox_engine.plans.evaluation import BenchPlan, CurvePlan, EvaluationPlan, LabelNoisePlan, SampleSizePlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import TextSpec
@@ -71,7 +71,7 @@ def measure(tmp_path_factory) -> EvaluationPlan:
         sampling=SamplingPlan(max_new_tokens=4),
         neutral=TextSpec(str(folder / "neutral.txt")),
         control="plain",
-        controls=2,
+        controls=1,
         resamples=100,
     )
 
@@ -102,7 +102,9 @@ def test_an_edit_that_cannot_cost_as_much_says_so(bench):
 
 
 def test_the_method_that_finds_the_direction_is_the_one_that_works_at_equal_cost(bench, study, measure):
-    plan = BenchPlan(methods=("fisher", "mean-difference"), level=0.02, layers=(1,), evaluation=measure)
+    plan = BenchPlan(
+        methods=("fisher", "mean-difference"), level=0.02, layers=(1,), evaluation=replace(measure, controls=2)
+    )
     plan = replace(plan, methods=(Choice("fisher"), Choice("mean-difference")))
     found = run_bench(bench.model, study, plan)
     planted, other = found.rows
@@ -148,16 +150,17 @@ def test_draws_are_shared_by_methods_and_nested_in_nothing_else(study):
 
 
 def test_settings_end_with_all_pairs_and_begin_without_noise(study):
-    plan = CurvePlan(methods=("detox",), sizes=(5, 1000), flipped=(0.5,), draws=2)
+    plan = SampleSizePlan(methods=("detox",), sizes=(5, 1000), draws=2)
     assert [(each.pairs, each.draw) for each in list_sample_sizes(study, plan)] == [(5, 0), (5, 1), (60, 0)]
-    assert [(each.flipped, each.draw) for each in list_label_noise(study, plan)] == [(0.0, 0), (0.5, 0), (0.5, 1)]
+    noise = LabelNoisePlan(methods=("detox",), flipped=(0.5,), draws=2)
+    assert [(each.flipped, each.draw) for each in list_label_noise(study, noise)] == [(0.0, 0), (0.5, 0), (0.5, 1)]
     with pytest.raises(InputError, match="kept no embeddings.*--embeddings"):
         list_sample_sizes(replace(study, embeddings=None), plan)
 
 
 def test_a_curve_that_was_stopped_goes_on_and_gives_the_same(bench, study, measure, tmp_path, monkeypatch):
     monkeypatch.setattr(curves, "AT_ONCE", 2)
-    plan = CurvePlan(methods=("detox",), sizes=(5, 20), draws=2, layers=(1,), level=0.02, evaluation=measure)
+    plan = SampleSizePlan(methods=("detox",), sizes=(5, 20), draws=2, layers=(1,), level=0.02, evaluation=measure)
     settings = list_sample_sizes(study, plan)
     whole = measure_curve(bench.model, study, plan, settings)
     assert len(whole) == 5 and all(point.kl == pytest.approx(0.02, rel=0.05) for point in whole if point.reached)
@@ -179,6 +182,19 @@ def test_a_curve_that_was_stopped_goes_on_and_gives_the_same(bench, study, measu
         assert one.pop("method") == other.pop("method") and one == pytest.approx(other, rel=1e-4)
 
 
+def test_another_neutral_text_is_another_cost_and_measured_anew(bench, study, measure, tmp_path):
+    (tmp_path / "neutral.txt").write_text("\n".join(SENTENCES[:6]))
+    measure = replace(measure, scorers=("mass",), neutral=TextSpec(str(tmp_path / "neutral.txt")))
+    plan = LabelNoisePlan(methods=("detox",), flipped=(), layers=(1,), evaluation=measure)
+    settings, file = list_label_noise(study, plan), tmp_path / "lab.jsonl"
+    measure_curve(bench.model, study, plan, settings, file)
+    measure_curve(bench.model, study, plan, settings, file)
+    assert len(load_curve(file)) == 1
+    (tmp_path / "neutral.txt").write_text("\n".join(SENTENCES[4:]))
+    measure_curve(bench.model, study, plan, settings, file)
+    assert len(load_curve(file)) == 2
+
+
 @pytest.mark.parametrize("content", ['{"key": 1}\n', "no json\n", '{"key": "a", "point": {"setting": {}}}\n'])
 def test_a_broken_results_file_names_its_line(tmp_path, content):
     (tmp_path / "lab.jsonl").write_text(content)
@@ -189,12 +205,14 @@ def test_a_broken_results_file_names_its_line(tmp_path, content):
 @pytest.mark.parametrize(
     ("plan", "says"),
     [
-        (lambda: CurvePlan(sizes=(1,)), "2 pairs or more, not on 1"),
-        (lambda: CurvePlan(flipped=(2.0,)), "between 0 and 1"),
+        (lambda: SampleSizePlan(sizes=(1,)), "2 pairs or more, not on 1"),
+        (lambda: LabelNoisePlan(flipped=(2.0,)), "between 0 and 1"),
         (lambda: CurvePlan(draws=0), "1 to 100 times"),
         (lambda: CurvePlan(methods=()), "needs a method"),
         (lambda: BenchPlan(cost="money"), "kl or perplexity"),
         (lambda: BenchPlan(level=0.0), "above 0"),
+        (lambda: BenchPlan(evaluation=EvaluationPlan()), "leave out --control"),
+        (lambda: CurvePlan(evaluation=EvaluationPlan(control="plain")), "leave out --control and --controls"),
     ],
 )
 def test_plans_that_cannot_be_are_refused(plan, says):

@@ -22,6 +22,7 @@ from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import PairSpec, TextSpec
 from detox_engine.scoring.evaluation import Evaluation, describe_matches, evaluate, make_controls, prepare
 from detox_engine.scoring.records import record_evaluation
+from detox_engine.scoring.scorers.profanity import ProfanityScorer
 from detox_engine.scoring.toxicity import describe_empty, toxicity_scorers
 from detox_engine.scoring.trial import Trial
 from detox_engine.study.study import Study
@@ -380,7 +381,15 @@ def test_empty_continuations_are_counted_and_said(bench, study, plan, monkeypatc
     assert found.empty == {"before": 2, "after": 8, "of": 8}
     assert found["profanity"].effect.before.n == 3 and np.isnan(found["profanity"].effect.after.mean)
     assert np.isnan(found.prompts[1].after) and found.prompts[1].before >= 0
+    civil = replace(found.prompts[1], before=0.0, after=0.9)
+    assert (civil.fate, found.prompts[1].fate) == ("worse", "stayed fine")
     assert describe_empty(**found.empty).startswith("2 of 8 continuations before the edit and 8 after it are empty")
     assert describe_empty(0, 0, 8) == ""
     told = record_evaluation(found)
     assert told["empty"] == found.empty and json.loads(write_json(told))["prompts"][1]["toxicity_after"] is None
+
+
+def test_a_prompt_that_no_continuation_is_toxic_after_has_a_toxicity_of_nothing(bench, study, plan, monkeypatch):
+    monkeypatch.setattr(ProfanityScorer, "score", lambda self, texts: [0.0] * len(texts))
+    found = evaluate(bench.model, study, EDIT, replace(plan, scorers=("profanity",)))
+    assert {(outcome.before, outcome.after) for outcome in found.prompts} == {(0.0, 0.0)}

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from detox_engine.estimates import ABSURD
+
 if TYPE_CHECKING:
     from detox_engine.estimates import Estimate
-
-
-ABSURD = 1e6
-"""From here on a number says little but that it is far too large, and no digit of it is of use."""
 
 
 def number(value: float, beside: float = 0.0, decimals: int | None = None) -> str:

@@ -100,11 +100,9 @@ def comparison_table(comparisons: Sequence["Comparison"]) -> RenderableType:
         table.add_column("toxicity", justify="right")
     for comparison in comparisons:
         row = [plain(comparison.prompt)] + ([plain(comparison.sample)] if several else [])
-        row += [
-            _mark(comparison.before, comparison.first_divergence),
-            plain(_show_toxicity(comparison.toxicity_before)),
-        ]
-        row += [_mark(comparison.after, comparison.first_divergence), plain(_show_toxicity(comparison.toxicity_after))]
+        sides = ((comparison.before, comparison.toxicity_before), (comparison.after, comparison.toxicity_after))
+        for side, toxicity in sides:
+            row += [_mark(side, comparison.first_divergence), plain(_show_toxicity(toxicity))]
         table.add_row(*row)
     summary = summarise(comparisons)
     told = (

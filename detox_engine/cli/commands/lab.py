@@ -28,7 +28,7 @@ from detox_engine.cli.flags import (
 from detox_engine.cli.output import plain, show_estimate, show_number
 from detox_engine.plans.choice import list_in_words, usual_options
 from detox_engine.plans.edit import describe_edit
-from detox_engine.plans.evaluation import BenchPlan, CurvePlan, EqualCost
+from detox_engine.plans.evaluation import BenchPlan, CurvePlan, EqualCost, LabelNoisePlan, SampleSizePlan
 from detox_engine.plans.layers import check_layers
 from detox_engine.plans.sources import StudyModel
 from detox_engine.scoring.scorers import choose, scorers
@@ -115,67 +115,61 @@ Results = Annotated[
 ]
 
 
-@asks(MORE, plan=CurvePlan(), options=usual_options(scorers()), model=StudyModel())
-def sample_size(
-    study: StudyFolder,
-    plan: CurvePlan,
-    options: Mapping[str, Any],
-    model: Said[StudyModel],
-    out: Results = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    raw: Raw = False,
-) -> None:
-    """Fit methods on fewer pairs, several draws of each number, and measure them at one cost."""
-    from detox_engine.lab.curves import list_sample_sizes
+def curve_command(
+    plan: CurvePlan, listed: Callable[["Study", Any], Sequence["Setting"]], along: str
+) -> Callable[..., None]:
+    """A command that fits the methods of a plan again and again.
 
-    run_curve(study, plan, options, model, out, (as_json, as_csv, raw), list_sample_sizes, "pairs")
+    Args:
+        listed: gives the settings of a plan.
+        along: what of a setting the curve runs along.
+    """
+
+    @asks(MORE, plan=plan, options=usual_options(scorers()), model=StudyModel())
+    def command(
+        study: StudyFolder,
+        plan: CurvePlan,
+        options: Mapping[str, Any],
+        model: Said[StudyModel],
+        out: Results = None,
+        as_json: Json = False,
+        as_csv: Csv = False,
+        raw: Raw = False,
+    ) -> None:
+        check_format(as_json, as_csv)
+        with output.progress_bars() as progress:
+            fitted = load_study(study)
+            asked = settle(fitted, plan, options)
+            settings = listed(fitted, asked)
+            from detox_engine.lab.curves import measure_curve, record_points
+
+            bench = load_workbench(fitted, model, progress)
+            results = study / "lab.jsonl" if out is None else out
+            points = measure_curve(bench.model, fitted, asked, settings, results, progress)
+        records = record_points(points)
+        if as_csv:
+            return output.print_csv(list(records[0]), [list(record.values()) for record in records], raw=raw)
+        if as_json:
+            return output.print_json(records)
+        return output.show(curve_table(points, along, asked))
+
+    return command
 
 
-@asks(MORE, plan=CurvePlan(), options=usual_options(scorers()), model=StudyModel())
-def label_noise(
-    study: StudyFolder,
-    plan: CurvePlan,
-    options: Mapping[str, Any],
-    model: Said[StudyModel],
-    out: Results = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    raw: Raw = False,
-) -> None:
-    """Fit methods on pairs of which a share is flipped, and measure them at one cost."""
-    from detox_engine.lab.curves import list_label_noise
+def list_sample_sizes(study: "Study", plan: SampleSizePlan) -> Sequence["Setting"]:
+    from detox_engine.lab import curves
 
-    run_curve(study, plan, options, model, out, (as_json, as_csv, raw), list_label_noise, "flipped")
+    return curves.list_sample_sizes(study, plan)
 
 
-def run_curve(
-    folder: Path,
-    plan: CurvePlan,
-    options: Mapping[str, Any],
-    model: Said[StudyModel],
-    out: Path | None,
-    formats: tuple[bool, bool, bool],
-    listed: Callable[["Study", CurvePlan], Sequence["Setting"]],
-    along: str,
-) -> None:
-    as_json, as_csv, raw = formats
-    check_format(as_json, as_csv)
-    with output.progress_bars() as progress:
-        fitted = load_study(folder)
-        asked = settle(fitted, plan, options)
-        settings = listed(fitted, asked)
-        from detox_engine.lab.curves import measure_curve, record_points
+def list_label_noise(study: "Study", plan: LabelNoisePlan) -> Sequence["Setting"]:
+    from detox_engine.lab import curves
 
-        bench = load_workbench(fitted, model, progress)
-        results = folder / "lab.jsonl" if out is None else out
-        points = measure_curve(bench.model, fitted, asked, settings, results, progress)
-    records = record_points(points)
-    if as_csv:
-        return output.print_csv(list(records[0]), [list(record.values()) for record in records], raw=raw)
-    if as_json:
-        return output.print_json(records)
-    return output.show(curve_table(points, along, asked))
+    return curves.list_label_noise(study, plan)
+
+
+sample_size = curve_command(SampleSizePlan(), list_sample_sizes, "pairs")
+label_noise = curve_command(LabelNoisePlan(), list_label_noise, "flipped")
 
 
 def curve_table(points: Sequence["Point"], along: str, plan: CurvePlan) -> RenderableType:
