@@ -164,7 +164,9 @@ class _Again:
         """The study, with the methods that the edit needs and no suggestion."""
         recipe, name = self.recipe, self.model.spec.name
         methods = tuple(each for each in recipe.fit.methods if each.name in (PAPER, recipe.edit.method))
-        plan = replace(recipe.fit, methods=methods or (Choice(PAPER),), suggest=False, parallel_analysis=False)
+        if recipe.edit.method not in {each.name for each in methods}:
+            methods += (Choice(recipe.edit.method),)  # the study fitted it when it was asked for
+        plan = replace(recipe.fit, methods=methods, suggest=False, parallel_analysis=False)
         if self.sets is not None:
             pairs = self.sets.open_fit(recipe.auto, name)
         else:
@@ -189,10 +191,14 @@ class _Again:
 
 
 def compare_subspaces(found: LowRankEdit, wanted: LowRankEdit) -> Claim:
-    """Whether two edits remove the same directions but for rounding."""
-    if found.bases.keys() != wanted.bases.keys():
+    """Whether two edits remove the same directions, and read them alike, but for rounding."""
+    if found.bases.keys() != wanted.bases.keys() or found.reads.keys() != wanted.reads.keys():
         return Claim("subspace", False, "It edits other layers.")
-    furthest, where = max((_sine(found.bases[layer], wanted.bases[layer]), layer) for layer in found.bases)
+    furthest, where = max(
+        (_sine(rows[layer], others[layer]), layer)
+        for rows, others in ((found.bases, wanted.bases), (found.reads, wanted.reads))
+        for layer in rows
+    )
     same = furthest <= ROUNDING
     told = f"the largest angle between the two is {furthest:.1e} (its sine), at layer {where}"
     if same:
@@ -204,7 +210,7 @@ def _sine(one: torch.Tensor, other: torch.Tensor) -> float:
     """Sine of the largest principal angle between the rows' spans; 1 where they are of other ranks."""
     if one.shape != other.shape:
         return 1.0
-    wide, against = one.double(), other.double()
+    wide, against = (torch.linalg.qr(rows.double().T).Q.T for rows in (one, other))
     return float(torch.linalg.matrix_norm(wide - wide @ against.T @ against, 2))
 
 

@@ -114,4 +114,10 @@ labs.command(
 labs.command(
     name="label-noise", help="Fit methods on pairs of which a share is flipped, and measure them at one cost."
 )(lab.label_noise)
+labs.command(
+    name="dpo-link", help="Measure how much of DPO's first step, and of later ones, lies inside the toxic subspace."
+)(lab.dpo_link)
+labs.command(name="centring", help="Fit DeTox with and without centring, and measure toxicity and perplexity.")(
+    lab.centring
+)
 app.add_typer(labs, name="lab")

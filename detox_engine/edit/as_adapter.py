@@ -20,6 +20,6 @@ def lora_factors(anatomy: Anatomy, edit: LowRankEdit, layer: int) -> dict[str, t
     """
     factors = {}
     for written in anatomy.written_at(layer, edit.sites):
-        basis = edit.basis_at(layer, written)
-        factors[written.name] = basis @ written.rows.T.to(basis.dtype), -edit.strength * basis.T
+        basis, reads = edit.basis_at(layer, written), edit.reads_at(layer, written)
+        factors[written.name] = reads @ written.rows.T.to(basis.dtype), -edit.strength * basis.T
     return factors

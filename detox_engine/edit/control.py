@@ -12,7 +12,7 @@ from detox_engine.errors import InputError
 
 
 def draw_controls(edit: LowRankEdit, draws: int, seed: int, off: Sequence[int] = ()) -> tuple[LowRankEdit, ...]:
-    """Edits like `edit` whose directions are random: uniform over the subspaces of each layer's rank.
+    """Edits like `edit` whose directions are random: uniform over the subspaces of each layer's rank, and orthogonal.
 
     A draw depends on the seed, its number and the layer alone, and a lower rank takes the first directions of a
     higher one, so that settings of a sweep share their luck.
@@ -28,6 +28,7 @@ def draw_controls(edit: LowRankEdit, draws: int, seed: int, off: Sequence[int] =
         replace(
             edit,
             bases={layer: _draw_basis(*basis.shape, (seed, draw, layer), off) for layer, basis in edit.bases.items()},
+            reads={},
         )
         for draw in range(draws)
     )

@@ -7,21 +7,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from detox_engine.edit.change import Adapter, Change
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.model.anatomy import Anatomy, OutputProjection
 
 
 @contextmanager
-def edited(anatomy: Anatomy, rows: Sequence[LowRankEdit | None]) -> Iterator[None]:
+def edited(anatomy: Anatomy, rows: Sequence[Change | None]) -> Iterator[None]:
     """The forward face: batch row i of every forward pass inside carries `rows[i]`; no weight is touched.
 
     Every pass inside must have `len(rows)` batch rows; a single entry is carried by all of however many there are.
     The rows may carry different layers, sites, ranks and strengths; a row with None, or with strength 0, is left
-    exactly as the model writes it.
+    exactly as the model writes it. What a change does outside the blocks, to logits or in front of a text, is done by
+    who runs the pass.
     """
-    edits = tuple(dict.fromkeys(edit for edit in rows if edit is not None and edit.strength != 0))
+    changes = dict.fromkeys(change for change in rows if change is not None and change.strength != 0)
+    edits = tuple(change for change in changes if isinstance(change, LowRankEdit))
     carried = [edits.index(edit) if edit in edits else len(edits) for edit in rows]
     with ExitStack() as hooks:
+        for adapter in (change for change in changes if isinstance(change, Adapter)):
+            own = [row for row, change in enumerate(rows) if change is adapter]
+            for layer, modules in adapter.factors.items():
+                for name, factors in modules.items():
+                    hook = _addition(*factors, adapter.strength, own, len(rows))
+                    hooks.enter_context(anatomy.blocks[layer].get_submodule(name).register_forward_hook(hook))
         for layer in sorted({layer for edit in edits for layer in edit.bases}):
             asked = {edit.sites for edit in edits if layer in edit.bases}
             for written in dict.fromkeys(each for sites in asked for each in anatomy.written_at(layer, sites)):
@@ -30,27 +39,45 @@ def edited(anatomy: Anatomy, rows: Sequence[LowRankEdit | None]) -> Iterator[Non
         yield
 
 
+def _addition(
+    down: Tensor, up: Tensor, strength: float, own: Sequence[int], rows: int
+) -> Callable[[nn.Module, tuple, Tensor], Tensor]:
+    """The forward hook of one module that an adapter changes: rows `own` of `rows` have its change added."""
+
+    def add(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+        given, written = (states.reshape(rows, -1, states.shape[-1]) for states in (inputs[0], output))
+        factors = (factor.to(given.device, given.dtype) for factor in (down, up))
+        moved = functional.linear(functional.linear(given[own], next(factors)), next(factors))
+        written = written.index_add(0, torch.tensor(own, device=written.device), moved, alpha=strength)
+        return written.view(output.shape)
+
+    return add
+
+
 def _projection(
     written: OutputProjection, layer: int, edits: Sequence[LowRankEdit], carried: Sequence[int]
 ) -> Callable[[nn.Module, tuple, Tensor], Tensor]:
     """The forward hook of one output projection; row i carries `edits[carried[i]]`, or none where that is past the end.
 
     All edits' directions form one basis, and each row weighs those of its own edit with its strength and the
-    others with 0. The ranks together are far below the inner width, so this costs next to nothing, needs no copy
-    for each row, and leaves rows without an edit exact: they have 0 subtracted.
+    others with 0; what an oblique edit removes along them is read with rows of its own. The ranks together are far
+    below the inner width, so this costs next to nothing, needs no copy for each row, and leaves rows without an edit
+    exact: they have 0 subtracted.
     """
-    bases = [edit.basis_at(layer, written) if edit.changes(layer, written) else None for edit in edits]
-    basis = torch.cat([rows for rows in bases if rows is not None])
+    there = [edit.changes(layer, written) for edit in edits]
+    bases = [edit.basis_at(layer, written) if own else None for edit, own in zip(edits, there, strict=True)]
+    readers = [edit.reads_at(layer, written) if own else None for edit, own in zip(edits, there, strict=True)]
+    basis, reads = (torch.cat([rows for rows in each if rows is not None]) for each in (bases, readers))
     weights = basis.new_zeros(len(edits) + 1, len(basis))
     offset = basis.new_zeros(len(basis))
     start = 0
-    for index, (edit, directions) in enumerate(zip(edits, bases, strict=True)):
-        if directions is None:
+    for index, (edit, reader) in enumerate(zip(edits, readers, strict=True)):
+        if reader is None:
             continue
-        span = slice(start, start := start + len(directions))
+        span = slice(start, start := start + len(reader))
         weights[index, span] = edit.strength
         if written.bias is not None and not edit.edit_bias:
-            offset[span] = directions @ written.bias.detach().to(basis.dtype)
+            offset[span] = reader @ written.bias.detach().to(basis.dtype)
     weights = weights[carried][:, None] if len(set(carried)) > 1 else weights[carried[0]]
 
     def project(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
@@ -61,7 +88,7 @@ def _projection(
         states = output.reshape(rows, -1, basis.shape[1])
         wide = states if states.dtype.itemsize >= 4 else states.float()
         directions = basis.to(wide.dtype)
-        coefficients = functional.linear(wide, directions, -offset.to(wide.dtype)) * weights.to(wide.dtype)
+        coefficients = functional.linear(wide, reads.to(wide.dtype), -offset.to(wide.dtype)) * weights.to(wide.dtype)
         flat, coefficients = wide.flatten(0, 1), coefficients.flatten(0, 1)
         return flat.addmm_(coefficients, directions, alpha=-1).view(output.shape).to(output.dtype)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from detox_engine.edit.low_rank import ROUNDING, LowRankEdit
 from detox_engine.errors import InputError
@@ -37,7 +38,9 @@ def edited_weights(anatomy: Anatomy, edit: LowRankEdit) -> Iterator[None]:
 
 @torch.no_grad()
 def apply_to_weights(anatomy: Anatomy, edit: LowRankEdit) -> None:
-    """Put the edit into the weights for good, for export: W ← W − α W VᵀV, in their own dtype.
+    """Put the edit into the weights for good, for export: W ← W − α W RᵀV, in their own dtype.
+
+    R reads what is removed along V, which it is itself unless the edit is oblique.
 
     Raises:
         InputError: nothing would change, because the strength is 0 or the matrices hold nothing along the
@@ -45,12 +48,12 @@ def apply_to_weights(anatomy: Anatomy, edit: LowRankEdit) -> None:
     """
     changed = False
     for layer, written in list_written(anatomy, edit):
-        basis = edit.basis_at(layer, written)
+        basis, reads = edit.basis_at(layer, written), edit.reads_at(layer, written)
         matrices = [written.rows]
         if edit.edit_bias and written.bias is not None:
             matrices.append(written.bias[None])
         for matrix in matrices:
-            projected = project_rows(matrix, basis, edit.strength)
+            projected = project_rows(matrix, basis, reads, edit.strength)
             if projected is not matrix:
                 matrix.copy_(projected)
                 changed = True
@@ -76,16 +79,22 @@ def list_written(anatomy: Anatomy, edit: LowRankEdit) -> list[tuple[int, OutputP
     return [(layer, written) for layer in edit.layers for written in anatomy.written_at(layer, edit.sites)]
 
 
-def project_rows(matrix: Tensor, basis: Tensor, strength: float) -> Tensor:
-    """`matrix - strength * matrix Vᵀ V` for rows `[rows, hidden]`, computed in float32 or wider and rounded once to its
+def project_rows(matrix: Tensor, basis: Tensor, reads: Tensor, strength: float) -> Tensor:
+    """`matrix - strength * matrix Rᵀ V` for rows `[rows, hidden]`, computed in float32 or wider and rounded once to its
     dtype.
 
     Where that changes nothing but by rounding it is `matrix` itself.
+
+    Args:
+        basis: V `[rank, hidden]`, what is removed.
+        reads: R `[rank, hidden]`, what reads it: `basis` itself, or of an oblique edit others, of any length.
     """
     wide = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
-    directions = basis.to(wide.dtype)
-    along = wide @ directions.T
-    if abs(strength) * along.norm() <= ROUNDING * wide.norm():
+    directions, readers = basis.to(wide.dtype), reads.to(wide.dtype)
+    along = wide @ readers.T
+    # Long rows magnify what they read, its rounding too.
+    seen = along if reads is basis else along / readers.norm(dim=1)
+    if abs(strength) * seen.norm() <= ROUNDING * wide.norm():
         return matrix
     projected = torch.addmm(wide, along, directions, alpha=-strength).to(matrix.dtype)
     return matrix if torch.equal(projected, matrix) else projected
@@ -100,7 +109,8 @@ class LayerChange:
     change: float
     """‖ΔW‖ / ‖W‖."""
     along_before: float
-    """‖W Vᵀ‖ / ‖W‖: how much of W lies along the removed directions."""
+    """‖W Vᵀ‖ / ‖W‖: how much of W lies along the removed directions; of an oblique edit, along what reads them, each
+    row of it at unit length."""
     along_after: float
     """The same of the edited W: at strength 1 nothing but rounding."""
 
@@ -111,9 +121,10 @@ def measure_edit(anatomy: Anatomy, edit: LowRankEdit) -> tuple[LayerChange, ...]
     changes = []
     for layer, written in list_written(anatomy, edit):
         before = written.rows
-        after = project_rows(before, edit.basis_at(layer, written), edit.strength)
+        basis, reads = edit.basis_at(layer, written), edit.reads_at(layer, written)
+        after = project_rows(before, basis, reads, edit.strength)
         before, after = (each.to(torch.promote_types(each.dtype, torch.float32)) for each in (before, after))
-        directions = edit.basis_at(layer, written).to(before.dtype)
+        directions = (basis if reads is basis else functional.normalize(reads, dim=1)).to(before.dtype)
         norms = torch.stack([(after - before).norm(), (before @ directions.T).norm(), (after @ directions.T).norm()])
         changes.append(LayerChange(layer, written.site, *(norms / before.norm()).tolist()))
     return tuple(changes)

@@ -7,10 +7,13 @@ matrices; those that attention writes with are edited alike.
 - `edited`, in the forward pass: out ← out − α ((out − bias) Vᵀ) V;
 - `apply_to_weights` and `edited_weights`, in the weights: W ← W − α W VᵀV;
 - `lora_factors`, as an adapter: W + (B A)ᵀ with A = V Wᵀ and B = −α Vᵀ.
+
+An oblique edit, such as LEACE's, reads what it removes along V with rows R ≠ V for which R Vᵀ = 1 (Belrose et al. 2023,
+arXiv 2306.03819, section 4): out − α ((out − bias) Rᵀ) V, W − α W RᵀV, and A = R Wᵀ.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakKeyDictionary
@@ -18,6 +21,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from detox_engine.edit.change import Change
 from detox_engine.errors import InputError
 from detox_engine.plans.edit import EditPlan, Sites
 from detox_engine.plans.layers import check_layers, format_layers
@@ -36,9 +40,13 @@ class Directions(Protocol):
     def basis(self) -> Tensor:
         """`[kept, hidden]` orthonormal float32 rows, strongest first."""
 
+    @property
+    def reads(self) -> Tensor | None:
+        """`[kept, hidden]` float32 rows that read what is removed along each; None where these are the basis."""
+
 
 @dataclass(frozen=True, eq=False)
-class LowRankEdit:
+class LowRankEdit(Change):
     """Directions to remove, by layer. Two edits are equal only if they are the same object."""
 
     bases: Mapping[int, Tensor]
@@ -53,7 +61,14 @@ class LowRankEdit:
     sites: Sites = "mlp"
     """What the directions are removed from at each layer; see `Anatomy.written_at`."""
 
-    _prepared: WeakKeyDictionary[nn.Module, Tensor] = field(default_factory=WeakKeyDictionary, init=False, repr=False)
+    reads: Mapping[int, Tensor] = field(default_factory=dict)
+    """Layer -> `[rank, hidden]` float32 rows R that read what is removed along those of `bases`: R Vᵀ = 1. A layer that
+    is not here reads with its basis, and its removal is orthogonal."""
+
+    _prepared: WeakKeyDictionary[nn.Module, tuple[Tensor, Tensor]] = field(
+        default_factory=WeakKeyDictionary, init=False, repr=False
+    )
+    """Output projection -> what `reads_at` and `basis_at` give there, one tensor where they are the same."""
 
     def __post_init__(self) -> None:
         if not any(len(basis) for basis in self.bases.values()):
@@ -62,43 +77,81 @@ class LowRankEdit:
             raise InputError(f"The strength must be a finite number, not {self.strength}; 1 is the paper's edit.")
         kept = {layer: basis.detach() for layer, basis in sorted(self.bases.items()) if len(basis)}
         object.__setattr__(self, "bases", kept)
+        object.__setattr__(self, "reads", {layer: self.reads[layer].detach() for layer in kept if layer in self.reads})
 
     @property
     def layers(self) -> tuple[int, ...]:
         return tuple(self.bases)
+
+    def at_layer(self, layer: int) -> "LowRankEdit | None":
+        return replace(self, bases={layer: self.bases[layer]}) if layer in self.bases else None
 
     def changes(self, layer: int, written: "OutputProjection") -> bool:
         """Whether this edit removes anything from what `written` writes at `layer`."""
         return layer in self.bases and self.sites in (written.site, "both")
 
     def basis_at(self, layer: int, written: "OutputProjection") -> Tensor:
-        """`[rank, hidden]` orthonormal float32 rows in the space of the projection's output, on its device.
+        """`[rank, hidden]` float32 rows in the space of the projection's output, on its device: what is removed.
 
-        Mostly the basis of that layer itself. Where a norm with an elementwise gain g follows the projection
+        Mostly the orthonormal basis of that layer. Where a norm with an elementwise gain g follows the projection
         (Gemma), its output x joins the residual stream as g ⊙ x / rms(x), whose component along a direction v is
         v · (g ⊙ x) / rms(x) = (g ⊙ v) · x / rms(x). It vanishes for every v in V exactly when x has nothing along
-        the rows g ⊙ v, so those span what is removed from x; rows that g sets to zero need no removal.
+        the rows g ⊙ v, so those span what is removed from x; rows that g sets to zero need no removal. They are made
+        orthonormal.
+
+        An oblique edit takes w (r · y) from y = g ⊙ x. With r · y = (g ⊙ r) · x, and since x less (w / g) ((g ⊙ r) · x)
+        becomes y less w (r · y), it reads x with g ⊙ r and removes along w / g, which keep their product of 1. Where g
+        is 0, x joins nothing and nothing is removed; what is left of w is scaled such that at strength 1 the rows read
+        nothing afterwards.
         """
+        return self._prepare(layer, written)[1]
+
+    def reads_at(self, layer: int, written: "OutputProjection") -> Tensor:
+        """`[rank, hidden]` float32 rows that read what is removed along those of `basis_at`: these, or others."""
+        return self._prepare(layer, written)[0]
+
+    def _prepare(self, layer: int, written: "OutputProjection") -> tuple[Tensor, Tensor]:
         device = written.module.weight.device
         prepared = self._prepared.get(written.module)
-        if prepared is None or prepared.device != device:
-            prepared = _join_basis(self.bases[layer], written.gain, written.rows.shape[1]).to(device)
+        if prepared is None or prepared[1].device != device:
+            basis, hidden = self.bases[layer], written.rows.shape[1]
+            if layer in self.reads:
+                reads, joined = _join_oblique(self.reads[layer], basis, written.gain, hidden)
+                prepared = reads.to(device), joined.to(device)
+            else:
+                joined = _join_basis(basis, written.gain, hidden).to(device)
+                prepared = joined, joined
             self._prepared[written.module] = prepared
         return prepared
 
 
 def _join_basis(basis: Tensor, gain: Tensor | None, hidden: int) -> Tensor:
     """`[rank, hidden]` orthonormal rows that span `gain * basis`; see `LowRankEdit.basis_at`."""
-    if basis.shape[1] != hidden:
-        raise InputError(
-            f"The edit was made for a model of width {basis.shape[1]}, this one is {hidden} wide: "
-            "fit a study on this model."
-        )
+    _require_width(basis, hidden)
     if gain is None:
         return basis.float()
     scaled = basis.double() * gain.detach().to(basis.device, torch.float64)
     _, sizes, spanning = torch.linalg.svd(scaled, full_matrices=False)
     return spanning[sizes > ROUNDING * sizes[0]].float()
+
+
+def _join_oblique(reads: Tensor, basis: Tensor, gain: Tensor | None, hidden: int) -> tuple[Tensor, Tensor]:
+    """`[rank, hidden]` each: what reads, `gain * reads`, and what is removed; see `LowRankEdit.basis_at`."""
+    _require_width(basis, hidden)
+    if gain is None:
+        return reads.float(), basis.float()
+    wide = gain.detach().to(basis.device, torch.float64)
+    scaled, divided = reads.double() * wide, torch.where(wide == 0, 0.0, basis.double() / wide)
+    # The identity, unless the gain has zeros; then what removes all that is read.
+    return scaled.float(), (torch.linalg.pinv(scaled @ divided.T).T @ divided).float()
+
+
+def _require_width(basis: Tensor, hidden: int) -> None:
+    if basis.shape[1] != hidden:
+        raise InputError(
+            f"The edit was made for a model of width {basis.shape[1]}, this one is {hidden} wide: "
+            "fit a study on this model."
+        )
 
 
 def make_edit(subspaces: Sequence[Directions], plan: EditPlan) -> LowRankEdit:
@@ -116,13 +169,15 @@ def make_edit(subspaces: Sequence[Directions], plan: EditPlan) -> LowRankEdit:
             f"The rank {plan.rank} is above the {kept} directions kept at layers {format_layers(plan.layers)}: "
             f"choose a rank of 1 to {kept}, or fit again and keep more."
         )
-    bases = {}
+    bases, reads = {}, {}
     for layer in plan.layers:
         on = [direction for direction in range(plan.rank) if (layer, direction) not in plan.switched_off]
-        basis = subspaces[layer].basis
-        bases[layer] = basis[: plan.rank] if len(on) == plan.rank else basis[on]
+        chosen = slice(plan.rank) if len(on) == plan.rank else on
+        bases[layer] = subspaces[layer].basis[chosen]
+        if subspaces[layer].reads is not None:
+            reads[layer] = subspaces[layer].reads[chosen]
     if not any(len(basis) for basis in bases.values()):
         raise InputError(
             f"All {plan.rank} directions of layers {format_layers(plan.layers)} are switched off: switch one on."
         )
-    return LowRankEdit(bases, plan.strength, plan.edit_bias, plan.sites)
+    return LowRankEdit(bases, plan.strength, plan.edit_bias, plan.sites, reads)

@@ -2,8 +2,8 @@
 
 A change of rank r is exactly a LoRA of rank r, so nothing is lost: W + scale · (B A) with A = V Wᵀ and B = −α Vᵀ for
 the matrix W of an output projection, orthonormal rows V and strength α (Hu et al. 2021, section 4.1, for the form; step
-7 of the method, arXiv 2405.13967, for the change). PEFT scales by `lora_alpha` over the rank, which is 1 here, so that
-`lora_alpha` is a dial of the strength.
+7 of the method, arXiv 2405.13967, for the change); of an oblique edit A = R Wᵀ. PEFT scales by `lora_alpha` over the
+rank, which is 1 here, so that `lora_alpha` is a dial of the strength.
 """
 
 import json

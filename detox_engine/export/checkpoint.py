@@ -175,11 +175,13 @@ def edit_tensor(edit: LowRankEdit, each: Edited) -> Tensor:
             f"{each.key} in {each.file.name} is not what the loaded model has there: it was changed since, or is kept "
             "in another form; take the adapter instead (--as adapter)."
         )
-    basis = edit.basis_at(each.layer, each.written).cpu()
+    basis, reads = edit.basis_at(each.layer, each.written), edit.reads_at(each.layer, each.written)
+    whole = basis.cpu()
+    rows_read = whole if reads is basis else reads.cpu()
     if each.part == "bias":
-        return project_rows(stored[None], basis, edit.strength)[0]
+        return project_rows(stored[None], whole, rows_read, edit.strength)[0]
     rows = stored.T if each.written.transposed else stored
-    projected = project_rows(rows, basis, edit.strength)
+    projected = project_rows(rows, whole, rows_read, edit.strength)
     return projected.T if each.written.transposed else projected
 
 

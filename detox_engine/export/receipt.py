@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from detox_engine.disk import hash_file, read_as, write_json
 from detox_engine.edit.in_weights import LayerChange
@@ -37,7 +38,7 @@ class Receipt:
     """Hash of the pairs that the directions were fitted on."""
     pair_count: int
     directions: str
-    """Hash of the study's directions, all methods, layers and ranks of them."""
+    """Hash of the study's directions, all methods, layers and ranks of them, and those of the edit's own method."""
     changes: tuple[LayerChange, ...]
     files: Mapping[str, str]
     """Name -> `sha256:…`, of every other file."""
@@ -60,7 +61,8 @@ def make_receipt(
     made, _ = stamp()
     files = {path.name: f"sha256:{hash_file(path)}" for path in sorted(folder.iterdir()) if path.name != RECEIPT}
     pairs = study.pairs_hash, study.pair_count
-    return Receipt(form, base, plan, *pairs, hash_study(study), changes, files, made, tell_versions(), sets)
+    directions = hash_study(study, plan.method)
+    return Receipt(form, base, plan, *pairs, directions, changes, files, made, tell_versions(), sets)
 
 
 def write_receipt(receipt: Receipt, folder: Path) -> None:
@@ -123,8 +125,9 @@ def list_wrong_files(receipt: Receipt, folder: Path) -> list[str]:
 
 
 def write_directions(edit: LowRankEdit, folder: Path) -> None:
-    """The directions that are removed, by layer, so that the edit can be made again without its study."""
+    """The directions that are removed and what reads them, by layer, so that the edit can be made without its study."""
     tensors = {f"layers.{layer}": basis.cpu().contiguous() for layer, basis in edit.bases.items()}
+    tensors |= {f"reads.{layer}": reads.cpu().contiguous() for layer, reads in edit.reads.items()}
     save_file(tensors, folder / DIRECTIONS)
 
 
@@ -132,31 +135,40 @@ def read_directions(receipt: Receipt, folder: Path) -> LowRankEdit:
     """The edit of an exported folder.
 
     Raises:
-        InputError: its directions are missing, broken, of another width, or not orthonormal.
+        InputError: its directions are missing, broken, of another width, or not orthonormal, or not what is read.
     """
     file, hidden = folder / DIRECTIONS, receipt.base.hidden
     try:
         tensors = load_file(file)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{file} is missing or broken ({first_line(error)}): get the folder again.") from error
-    bases = {}
-    for name, basis in tensors.items():
+    parts: dict[str, dict[int, Tensor]] = {"layers": {}, "reads": {}}
+    for name, rows in tensors.items():
         prefix, _, number = name.partition(".")
-        layer = int(number) if prefix == "layers" and number.isdecimal() and len(number) < 8 else -1
-        whole = basis.dim() == 2 and basis.dtype == torch.float32 and basis.shape[1] == hidden and len(basis)
+        layer = int(number) if prefix in parts and number.isdecimal() and len(number) < 8 else -1
+        whole = rows.dim() == 2 and rows.dtype == torch.float32 and rows.shape[1] == hidden and len(rows)
         if not 0 <= layer < receipt.base.layers or not whole:
             raise InputError(f"{file} holds {name}, which is no direction of this model: get the folder again.")
+        parts[prefix][layer] = rows
+    bases, reads = parts["layers"], parts["reads"]
+    for layer, basis in bases.items():
         if not torch.allclose(basis @ basis.T, torch.eye(len(basis)), atol=1e-4):
             raise InputError(f"The directions of layer {layer} in {file} are not orthonormal: get the folder again.")
-        bases[layer] = basis
-    return LowRankEdit(bases, receipt.edit.strength, receipt.edit.edit_bias, receipt.edit.sites)
+    for layer, rows in reads.items():
+        read = rows @ bases[layer].T if layer in bases else rows
+        if read.shape != (len(rows), len(rows)) or not torch.allclose(read, torch.eye(len(rows)), atol=1e-3):
+            raise InputError(f"What reads layer {layer} in {file} reads no direction of it: get the folder again.")
+    return LowRankEdit(bases, receipt.edit.strength, receipt.edit.edit_bias, receipt.edit.sites, reads)
 
 
-def hash_study(study: Study) -> str:
-    """`sha256:…` over the directions of every method and layer, and the pairs they were fitted on."""
+def hash_study(study: Study, method: str) -> str:
+    """`sha256:…` over the directions of every method and layer, `method` among them even where it was fitted since,
+    what reads them, and the pairs they were fitted on."""
     digest = hashlib.sha256(study.pairs_hash.encode())
-    for method in sorted(study.methods):
-        digest.update(method.encode())
-        for subspace in study.of(method):
-            digest.update(subspace.basis.contiguous().numpy().tobytes())
+    for name in sorted({*study.methods, method}):
+        digest.update(name.encode())
+        for subspace in study.of(name):
+            for rows in (subspace.basis, subspace.reads):
+                if rows is not None:
+                    digest.update(rows.contiguous().numpy().tobytes())
     return "sha256:" + digest.hexdigest()

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from detox_engine.edit.change import Change
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.forward.write import Prompt, Row, Scored, Written, encode_prompt, score_texts, write_rows
@@ -66,7 +67,7 @@ MOST_TOKENS = 200_000_000
 def generate(
     model: OpenModel,
     prompts: Sequence[str],
-    edits: Sequence[LowRankEdit | None],
+    edits: Sequence[Change | None],
     plan: SamplingPlan,
     progress: Progress = ignore_progress,
 ) -> list[list[list[Continuation]]]:
@@ -90,7 +91,7 @@ def generate(
             f"{len(edits):,} edits are {wanted:,} tokens to write, and {MOST_TOKENS:,} are the most: take fewer "
             "prompts, samples, tokens or controls."
         )
-    encoded = [encode_prompt(model, prompt, plan) for prompt in prompts]
+    encoded = [_encode(model, prompt, edits, plan) for prompt in prompts]
     written = _write(model, encoded, edits, plan, progress)
 
     def show(row: Row) -> Continuation:
@@ -117,7 +118,7 @@ def compare_prompts(
         probabilities: also read each token's probability under the other side, which costs one more pass over
             the texts that differ.
     """
-    encoded = [encode_prompt(model, prompt, plan) for prompt in prompts]
+    encoded = [_encode(model, prompt, (None, edit), plan) for prompt in prompts]
     written = _write(model, encoded, (None, edit), plan, progress)
     pairs = [
         (_make_row(prompt, sample, None, plan), _make_row(prompt, sample, edit, plan))
@@ -137,15 +138,25 @@ def compare_prompts(
     )
 
 
-def _make_row(prompt: Prompt, sample: int, edit: LowRankEdit | None, plan: SamplingPlan) -> Row:
+Encoded = Mapping[tuple[int, ...], Prompt]
+"""A prompt by what stands in front of it."""
+
+
+def _encode(model: OpenModel, text: str, edits: Sequence[Change | None], plan: SamplingPlan) -> Encoded:
+    prefixes = {() if edit is None else edit.prefix for edit in edits}
+    return {prefix: encode_prompt(model, text, plan, prefix) for prefix in prefixes}
+
+
+def _make_row(prompt: Encoded, sample: int, edit: Change | None, plan: SamplingPlan) -> Row:
     """The row that stands for these; one that must come out like another is the same row."""
-    return Row(prompt, 0 if plan.greedy else sample, edit if edit is not None and edit.strength != 0 else None)
+    carried = edit if edit is not None and edit.strength != 0 else None
+    return Row(prompt[() if edit is None else edit.prefix], 0 if plan.greedy else sample, carried)
 
 
 def _write(
     model: OpenModel,
-    prompts: Sequence[Prompt],
-    edits: Sequence[LowRankEdit | None],
+    prompts: Sequence[Encoded],
+    edits: Sequence[Change | None],
     plan: SamplingPlan,
     progress: Progress,
 ) -> dict[Row, Written]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from detox_engine.data.columns import Pair
 from detox_engine.data.texts import Text
+from detox_engine.edit.change import Change, adjust_logits
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.forward.shared_layers import run_edits
@@ -103,7 +104,7 @@ def cut_windows(ids: Sequence[int], window: int, stride: int) -> list[Span]:
 def read_likelihoods(
     model: OpenModel,
     spans: Sequence[Span],
-    edits: Sequence[LowRankEdit | None],
+    edits: Sequence[Change | None],
     progress: Progress = ignore_progress,
     stage: str = "Reading text",
     listed: Sequence[int] = (),
@@ -213,16 +214,23 @@ def match_divergence(moved: Mapping[float, float], wanted: float) -> tuple[float
 
 @torch.inference_mode()
 def _read_batch(
-    model: OpenModel, spans: Sequence[Span], edits: Sequence[LowRankEdit | None], listed: Sequence[int]
+    model: OpenModel, spans: Sequence[Span], edits: Sequence[Change | None], listed: Sequence[int]
 ) -> list[tuple[Tensor, ...]]:
     """For each span, summed over its scored tokens: surprise, divergence, misses and mass, `[edits]` each."""
-    states = _run_edits(model, [span.ids for span in spans], edits)
+    states, shifts = _run_edits(model, [span.ids for span in spans], edits)
     owner, places, targets = find_scored(spans)
+    under = torch.arange(len(edits))
     chosen = torch.tensor(listed, dtype=torch.long, device=states.device)
     count = max(1, count_rows(model) // len(edits))
     parts = [slice(start, start + count) for start in range(0, len(owner), count)]
     read = [
-        _read_positions(model, states[owner[part], :, places[part]], targets[part].to(states.device), chosen)
+        _read_positions(
+            model,
+            states[owner[part, None], under, places[part, None] + shifts],
+            targets[part].to(states.device),
+            chosen,
+            edits,
+        )
         for part in parts
     ]
     sums = [
@@ -248,13 +256,27 @@ def find_scored(spans: Sequence[Span]) -> tuple[Tensor, Tensor, Tensor]:
     return owner, places, targets
 
 
-def _run_edits(model: OpenModel, texts: Sequence[Sequence[int]], edits: Sequence[LowRankEdit | None]) -> Tensor:
-    """Last hidden states `[texts, edits, tokens, hidden]`; what the edits of a text share is run once."""
-    rows = [(text, edit) for text in range(len(texts)) for edit in edits]
-    return run_edits(model, texts, rows).unflatten(0, (len(texts), len(edits)))
+def _run_edits(
+    model: OpenModel, texts: Sequence[Sequence[int]], edits: Sequence[Change | None]
+) -> tuple[Tensor, Tensor]:
+    """Last hidden states `[texts, edits, tokens, hidden]`, and how many tokens stand in front of a text, `[edits]`.
+
+    What the edits of a text share is run once.
+    """
+    prefixes = [edit.prefix if edit is not None else () for edit in edits]
+    given = {prefix: place for place, prefix in enumerate(dict.fromkeys(prefixes))}
+    before = [(*prefix, *text) for prefix in given for text in texts]
+    rows = [
+        (given[prefix] * len(texts) + text, edit)
+        for text in range(len(texts))
+        for prefix, edit in zip(prefixes, edits, strict=True)
+    ]
+    return run_edits(model, before, rows).unflatten(0, (len(texts), len(edits))), torch.tensor(list(map(len, prefixes)))
 
 
-def _read_positions(model: OpenModel, states: Tensor, targets: Tensor, listed: Tensor) -> tuple[Tensor, ...]:
+def _read_positions(
+    model: OpenModel, states: Tensor, targets: Tensor, listed: Tensor, edits: Sequence[Change | None]
+) -> tuple[Tensor, ...]:
     """Surprise, divergence from the first edit, whether another token was more probable, and the probability of the
     listed ones: `[positions, edits]` each.
 
@@ -263,7 +285,8 @@ def _read_positions(model: OpenModel, states: Tensor, targets: Tensor, listed: T
         targets: `[positions]` the token that follows.
         listed: `[listed]` token ids.
     """
-    logarithms = read_head(model, states).float().log_softmax(-1)
+    logits = read_head(model, states).float()
+    logarithms = adjust_logits(logits.transpose(0, 1), edits).transpose(0, 1).log_softmax(-1)
     followed = logarithms.gather(-1, targets[:, None, None].expand(-1, states.shape[1], 1))[..., 0]
     missed = logarithms.amax(-1) > followed
     first = logarithms[:, :1]

@@ -6,7 +6,6 @@ Not every family's code can be run so: each model is tried once, and else each r
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from detox_engine.edit.change import Change
 from detox_engine.edit.in_pass import edited
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.model.anatomy import Anatomy
@@ -83,9 +83,7 @@ def _near(one: Tensor, other: Tensor) -> bool:
     return bool((one - other).abs().max() <= NEAR * other.float().std())
 
 
-def run_edits(
-    model: OpenModel, texts: Sequence[Sequence[int]], rows: Sequence[tuple[int, LowRankEdit | None]]
-) -> Tensor:
+def run_edits(model: OpenModel, texts: Sequence[Sequence[int]], rows: Sequence[tuple[int, Change | None]]) -> Tensor:
     """Last hidden states `[rows, tokens, hidden]` of `rows`, each a text under an edit.
 
     Texts are padded on the right; what the rows of a text share is run once.
@@ -93,24 +91,20 @@ def run_edits(
     return _run_forked(model, texts, rows) if try_passes(model).forks else _run_apart(model, texts, rows)
 
 
-def _run_forked(
-    model: OpenModel, texts: Sequence[Sequence[int]], rows: Sequence[tuple[int, LowRankEdit | None]]
-) -> Tensor:
+def _run_forked(model: OpenModel, texts: Sequence[Sequence[int]], rows: Sequence[tuple[int, Change | None]]) -> Tensor:
     with forked(model.anatomy, len(texts), rows, model.network.device) as places:
         states = run_trunk(model, texts)
     return states[places[-1]]
 
 
-def _run_apart(
-    model: OpenModel, texts: Sequence[Sequence[int]], rows: Sequence[tuple[int, LowRankEdit | None]]
-) -> Tensor:
+def _run_apart(model: OpenModel, texts: Sequence[Sequence[int]], rows: Sequence[tuple[int, Change | None]]) -> Tensor:
     with edited(model.anatomy, [edit for _, edit in rows]):
         return run_trunk(model, [texts[text] for text, _ in rows])
 
 
 @contextmanager
 def forked(
-    anatomy: Anatomy, texts: int, rows: Sequence[tuple[int, LowRankEdit | None]], device: torch.device
+    anatomy: Anatomy, texts: int, rows: Sequence[tuple[int, Change | None]], device: torch.device
 ) -> Iterator[list[Tensor]]:
     """A forward pass of `texts` batch rows inside computes every one of `rows`, each a text under an edit.
 
@@ -123,7 +117,7 @@ def forked(
         that of the trunk's output.
     """
     never = anatomy.layers
-    first = [edit.layers[0] if edit is not None and edit.strength != 0 else never for _, edit in rows]
+    first = [edit.layers[0] if edit is not None and edit.layers and edit.strength != 0 else never for _, edit in rows]
     leaving = sorted((row for row in range(len(rows)) if first[row] < never), key=first.__getitem__)
     starts = [first[row] for row in leaving]
     counts = [texts + bisect_right(starts, layer) for layer in range(anatomy.layers)]
@@ -138,7 +132,7 @@ def forked(
                 before = counts[layer - 1] if layer else texts
                 hooks.enter_context(_grown(block, texts, before, sources[:count]))
                 # One object for all rows of an edit, so that its directions are multiplied with once.
-                parts = {edit: _at_layer(edit, layer) for edit in dict.fromkeys(edits[:count])}
+                parts = {edit: edit and edit.at_layer(layer) for edit in dict.fromkeys(edits[:count])}
                 hooks.enter_context(edited(anatomy, [parts[edit] for edit in edits[:count]]))
         yield [place.where(place < count, own) for count in counts]
 
@@ -147,7 +141,7 @@ def run_prompts(
     model: OpenModel,
     ids: Tensor,
     mask: Tensor,
-    cells: Sequence[tuple[int, LowRankEdit | None]],
+    cells: Sequence[tuple[int, Change | None]],
 ) -> tuple[Tensor, DynamicCache | None]:
     """Each cell's logits after its prompt `[cells, vocab]`, and a cache with a row for each cell.
 
@@ -171,13 +165,6 @@ def run_prompts(
     for layer, place in zip(past.layers, places, strict=True):
         layer.reorder_cache(place)
     return logits[places[-1]], past
-
-
-def _at_layer(edit: LowRankEdit | None, layer: int) -> LowRankEdit | None:
-    """The part of an edit that changes `layer`."""
-    if edit is None or layer not in edit.bases:
-        return None
-    return replace(edit, bases={layer: edit.bases[layer]})
 
 
 @contextmanager

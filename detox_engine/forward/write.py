@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from detox_engine.edit.change import Change, adjust_logits
 from detox_engine.edit.in_pass import edited
-from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError
 from detox_engine.forward.few_rows import few_rows_shared
 from detox_engine.forward.sampling import choose_tokens
@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
     prompt: Prompt
     sample: int
-    edit: LowRankEdit | None
+    edit: Change | None
 
 
 class Written(NamedTuple):
@@ -55,7 +55,7 @@ class Scored(NamedTuple):
     prompt: Prompt
     ids: tuple[int, ...]
     start: int
-    edit: LowRankEdit | None
+    edit: Change | None
 
 
 CHARACTERS_A_TOKEN = 32
@@ -64,8 +64,12 @@ LONGEST_PROMPT = 32_768
 """Tokens of a prompt for a model whose context is not known."""
 
 
-def encode_prompt(model: OpenModel, text: str, plan: SamplingPlan) -> Prompt:
-    """The prompt's tokens, cut from the left where they and the new tokens would not fit into the context."""
+def encode_prompt(model: OpenModel, text: str, plan: SamplingPlan, prefix: Sequence[int] = ()) -> Prompt:
+    """The prompt's tokens, cut from the left where they and the new tokens would not fit into the context.
+
+    Args:
+        prefix: tokens that stand in front of it and are never cut.
+    """
     tokenizer = model.tokenizer
     # A tokenizer takes minutes and gigabytes for megabytes, of which a context holds the end.
     most = CHARACTERS_A_TOKEN * (model.context or LONGEST_PROMPT)
@@ -76,18 +80,20 @@ def encode_prompt(model: OpenModel, text: str, plan: SamplingPlan) -> Prompt:
         if start is None:
             raise InputError("A prompt is empty and this model has no token that starts a text: write a prompt.")
         ids = [start]
+    if prefix and ids[0] == tokenizer.bos_token_id:
+        ids = ids[1:]
     if model.context is None:
-        return Prompt(text, tuple(ids), 0)
-    room = model.context - plan.max_new_tokens
+        return Prompt(text, (*prefix, *ids), 0)
+    room = model.context - plan.max_new_tokens - len(prefix)
     # A token that starts every text stays in its place.
-    head = ids[:1] if ids[0] == tokenizer.bos_token_id else []
+    head = ids[:1] if ids[:1] == [tokenizer.bos_token_id] else []
     if room <= len(head):
         raise InputError(
             f"{plan.max_new_tokens} new tokens leave no room for a prompt in this model's context of "
-            f"{model.context} tokens: ask for {model.context - len(head) - 1} or fewer."
+            f"{model.context} tokens: ask for {model.context - len(prefix) - len(head) - 1} or fewer."
         )
     cut = max(0, len(ids) - room)
-    return Prompt(text, tuple(head + ids[len(head) + cut :]), cut + before)
+    return Prompt(text, (*prefix, *head, *ids[len(head) + cut :]), cut + before)
 
 
 def write_rows(
@@ -177,6 +183,7 @@ def _write_batch(
         hooks.enter_context(edited(model.anatomy, [row.edit for row in rows]))
         for step in range(plan.max_new_tokens):
             texts, samples = [rows[row].prompt.text for row in live], [rows[row].sample for row in live]
+            logits = adjust_logits(logits, [rows[row].edit for row in live])
             tokens, chosen = choose_tokens(logits, plan, texts, samples, step)
             going = []
             for place, (row, token, own) in enumerate(zip(live, tokens.tolist(), chosen.tolist(), strict=True)):
@@ -252,6 +259,7 @@ def _score_batch(model: OpenModel, texts: Sequence[Scored]) -> list[tuple[float,
     longest = max(len(text.ids) - text.start for text in texts)
     with edited(model.anatomy, [text.edit for text in texts]):
         logits = run_model(model.network, ids, mask, keep=longest)
+    logits = adjust_logits(logits, [text.edit for text in texts])
     results = []
     for scores, text in zip(logits, texts, strict=True):
         asked = torch.tensor(text.ids[text.start :], device=scores.device)

@@ -12,29 +12,28 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from detox_engine.disk import read_as
-from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.estimates import Estimate
 from detox_engine.forward.likelihood import take_spans
-from detox_engine.lab.bench import TOKENS, plan_method
-from detox_engine.lab.equal_cost import match_costs
+from detox_engine.lab.baselines import baselines
+from detox_engine.lab.contestants import Draw, can_be_made, make_from_draw, plan_method
+from detox_engine.lab.equal_cost import TOKENS, match_costs, price_edits
+from detox_engine.lab.kept import ROOM
 from detox_engine.model.load import OpenModel
 from detox_engine.plans.choice import Choice
 from detox_engine.plans.edit import record_edit
-from detox_engine.plans.evaluation import CurvePlan, LabelNoisePlan, SampleSizePlan
+from detox_engine.plans.fit import PAPER
+from detox_engine.plans.lab.experiments import CentringPlan, CurvePlan, LabelNoisePlan, SampleSizePlan
 from detox_engine.scoring.evaluation import Materials, judge, prepare
 from detox_engine.scoring.results import keep_results, load_kept
 from detox_engine.scoring.scorers import record_plan
 from detox_engine.scoring.trial import Trial
-from detox_engine.study.methods import choose, fit_layer
-from detox_engine.study.study import Study
+from detox_engine.study.study import Study, identify, stamp
 
-AT_ONCE = 12
-"""Settings that share a pass. A run that is stopped loses as many."""
+AT_ONCE, TRAINED_AT_ONCE = 12, 3
+"""Settings that share a pass, and those of them that are trained. A run that is stopped loses as many, but not what was
+trained."""
 FORMAT = 1
 
 
@@ -48,6 +47,10 @@ class Setting:
     """Share of the pairs whose sides are swapped."""
     draw: int
     """Which draw of pairs and flips it is; all methods share it."""
+    rank: int | None = None
+    """Directions that are removed; None are as many as of all the others."""
+    matched: bool = True
+    """Whether it is done at the strength of the cost of all; else at strength 1, as the paper edits."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def list_sample_sizes(study: Study, plan: SampleSizePlan) -> list[Setting]:
     return [
         Setting(choice.name, size, 0.0, draw)
         for size in sizes
-        for choice in plan.methods
+        for choice in choose_methods(plan)
         for draw in range(1 if size == count else plan.draws)
     ]
 
@@ -93,9 +96,26 @@ def list_label_noise(study: Study, plan: LabelNoisePlan) -> list[Setting]:
     return [
         Setting(choice.name, count, share, draw)
         for share in sorted({0.0, *plan.flipped})
-        for choice in plan.methods
+        for choice in choose_methods(plan)
         for draw in range(plan.draws if share else 1)
     ]
+
+
+def list_centring(study: Study, plan: CentringPlan) -> list[Setting]:
+    """With and without centring at every rank that was kept, as the paper edits and at one cost."""
+    count = require_pairs(study)
+    kept = min(study.kept, count)
+    return [
+        Setting(choice.name, count, 0.0, 0, rank, matched)
+        for rank in sorted({min(rank, kept) for rank in plan.ranks})
+        for choice in choose_methods(plan)
+        for matched in (False, True)
+    ]
+
+
+def choose_methods(plan: CurvePlan) -> tuple[Choice, ...]:
+    """Those of the plan, or else those that its claim is about, as far as they can be trained here."""
+    return plan.methods or tuple(Choice(name) for name in plan.compared if can_be_made(name))
 
 
 def require_pairs(study: Study) -> int:
@@ -105,29 +125,9 @@ def require_pairs(study: Study) -> int:
     return len(study.pairs)
 
 
-def draw_pairs(study: Study, setting: Setting, seed: int) -> tuple[Tensor, Tensor]:
-    """Toxic and civil embeddings `[layers, pairs, hidden]` of a setting: some pairs, and some of them flipped."""
-    generator = torch.Generator().manual_seed(1000 * seed + setting.draw)
-    rows = torch.randperm(len(study.pairs), generator=generator)[: setting.pairs].sort().values
-    toxic, civil = (side[:, rows] for side in (study.embeddings.toxic, study.embeddings.civil))
-    flips = torch.zeros(len(rows), dtype=torch.bool)
-    flips[torch.randperm(len(rows), generator=generator)[: round(setting.flipped * len(rows))]] = True
-    swapped = flips[None, :, None]
-    return torch.where(swapped, civil, toxic), torch.where(swapped, toxic, civil)
-
-
-def fit_setting(study: Study, plan: CurvePlan, setting: Setting) -> LowRankEdit:
-    """The edit that a method finds on the pairs of a setting, at strength 1."""
-    asked, method = plan_method(study, plan, setting.method), Choice(setting.method)
-    toxic, civil = draw_pairs(study, setting, plan.seed)
-    needs = choose(method).needs_covariance
-    if needs and study.token_moments is None:
-        raise InputError(f"The study kept no covariance of tokens, which {setting.method} needs: fit it again.")
-    bases = {}
-    for layer in asked.layers:
-        covariance = study.token_moments.covariance(layer) if needs else None
-        bases[layer] = fit_layer(toxic[layer], civil[layer], asked.rank, method, covariance).basis
-    return LowRankEdit(bases, sites=asked.sites)
+def draw_of(study: Study, setting: Setting, seed: int) -> Draw:
+    """The pairs of a setting; those of all methods are the same."""
+    return Draw.of(study, setting.pairs, setting.flipped, 1000 * seed + setting.draw)
 
 
 def measure_curve(
@@ -144,7 +144,7 @@ def measure_curve(
     When it raises, what was measured so far stays in `results`, and the same call goes on from there.
 
     Args:
-        results: a JSONL file, a line for each setting; None keeps nothing.
+        results: a JSONL file, a line for each setting; None keeps nothing. What DPO trains is kept beside it.
         show: given what is there, at the start and after every pass.
 
     Raises:
@@ -167,8 +167,9 @@ def measure_curve(
         return points
 
     points = tell()
+    folder = None if results is None else results.parent / ROOM
     for batch in _batches([setting for setting in settings if keys[setting] not in kept]):
-        found = _measure(model, study, plan, materials, batch, progress)
+        found = _measure(model, study, plan, materials, batch, folder, progress)
         kept |= {keys[point.setting]: point for point in found}
         if results is not None:
             keep_curve(results, {keys[point.setting]: point for point in found})
@@ -177,8 +178,11 @@ def measure_curve(
 
 
 def _batches(settings: Sequence[Setting]) -> Iterator[Sequence[Setting]]:
-    for start in range(0, len(settings), AT_ONCE):
-        yield settings[start : start + AT_ONCE]
+    """Methods first, many at once; of what is trained a few, so that there is soon something to see."""
+    for trains, most in ((False, AT_ONCE), (True, TRAINED_AT_ONCE)):
+        part = [setting for setting in settings if (setting.method in baselines()) == trains]
+        for start in range(0, len(part), most):
+            yield part[start : start + most]
 
 
 def _measure(
@@ -187,13 +191,32 @@ def _measure(
     plan: CurvePlan,
     materials: Materials,
     settings: Sequence[Setting],
+    folder: Path | None,
     progress: Progress,
 ) -> list[Point]:
     measure = plan.evaluation
-    edits = [fit_setting(study, plan, setting) for setting in settings]
+    edits = [
+        make_from_draw(
+            model,
+            study,
+            plan if setting.rank is None else replace(plan, rank=setting.rank),
+            setting.method,
+            draw_of(study, setting, plan.seed),
+            folder,
+            progress,
+        )
+        for setting in settings
+    ]
     spans = take_spans(materials.texts["neutral"], TOKENS)
-    priced = match_costs(model, spans, edits, plan.cost, plan.wanted, progress)
-    strong = [replace(edit, strength=each.strength) for edit, each in zip(edits, priced, strict=True)]
+    matched = [edit for edit, setting in zip(edits, settings, strict=True) if setting.matched]
+    costs = iter(match_costs(model, spans, matched, plan.cost, plan.wanted, progress))
+    whole = iter(
+        price_edits(
+            model, spans, [edit for edit, each in zip(edits, settings, strict=True) if not each.matched], progress
+        )
+    )
+    priced = [next(costs) if setting.matched else next(whole) for setting in settings]
+    strong = [edit.at_strength(each.strength) for edit, each in zip(edits, priced, strict=True)]
     trial = Trial(model, (None, *strong), materials.prompts, measure.sampling, materials.texts, progress)
     tallies = {scorer.name: scorer.measure(trial) for scorer in materials.scorers}
     points = []
@@ -216,6 +239,7 @@ def _describe(model: OpenModel, study: Study, plan: CurvePlan, materials: Materi
         "made": study.made,
         "cost": [plan.cost, plan.wanted],
         "seed": plan.seed,
+        "training": asdict(plan.training),
         "evaluation": record_plan(plan.evaluation),
         "sources": materials.sources,
     }
@@ -234,6 +258,25 @@ def keep_curve(file: Path, points: Mapping[str, Point]) -> None:
     """Add points to the results file of a lab; raises like `keep_results`."""
     merged = load_curve(file) | points
     keep_results(file, {key: {"point": asdict(point)} for key, point in merged.items()})
+
+
+def record_curve(points: Sequence[Point], model: OpenModel, study: Study, plan: CurvePlan) -> dict[str, Any]:
+    """A whole curve, for JSON: what was asked, and every setting."""
+    made, versions = stamp()
+    return {
+        "model": asdict(identify(model)),
+        "pairs_hash": study.pairs_hash,
+        "pair_count": len(study.pairs),
+        "cost": plan.cost,
+        "wanted": plan.wanted,
+        "edit": record_edit(plan_method(study, plan, PAPER)),
+        "draw_seed": plan.seed,
+        "training": asdict(plan.training),
+        "evaluation": record_plan(plan.evaluation),
+        "points": record_points(points),
+        "made": made,
+        "versions": dict(versions),
+    }
 
 
 def record_points(points: Sequence[Point]) -> list[dict[str, Any]]:

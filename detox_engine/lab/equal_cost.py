@@ -4,23 +4,23 @@ Methods compared at one strength are compared at different costs: a direction th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from detox_engine.edit.low_rank import LowRankEdit
+from detox_engine.edit.change import Change
 from detox_engine.errors import Progress, ignore_progress
 from detox_engine.forward.likelihood import Span, match_divergence, read_likelihoods
 from detox_engine.model.load import OpenModel
-from detox_engine.plans.evaluation import Cost
+from detox_engine.plans.lab.experiments import Cost
 
-STRENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""What every edit is read at first; no stronger one is tried."""
 ROUNDS = 4
 """How often a strength is read where the last one puts it."""
 WITHIN = 0.05
 """Two costs whose ratio is as near to 1 are the same."""
 STAGE = "Matching costs"
+TOKENS = 2048
+"""Of neutral text, by which costs are matched."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,16 @@ class Priced:
 def match_costs(
     model: OpenModel,
     spans: Sequence[Span],
-    edits: Sequence[LowRankEdit],
+    edits: Sequence[Change],
     cost: Cost,
     wanted: float,
     progress: Progress = ignore_progress,
 ) -> tuple[Priced, ...]:
     """For each edit the strength at which it costs `wanted`, within 5 %, on these texts.
 
-    Read at the strengths `STRENGTHS`, then where a power law between the two around the wanted cost puts it, again and
-    again. All edits and strengths share a pass.
+    Each is read at the strengths that it names (`Change.tried`), then where a power law between the two around the
+    wanted cost puts it, again and again, and never stronger than these. All edits and strengths share a pass; what
+    cannot be done by halves is read as it is.
 
     Args:
         wanted: in nats a token for `kl`; for `perplexity` the share by which it rises.
@@ -55,13 +56,9 @@ def match_costs(
     read: list[dict[float, tuple[float, float]]] = [{} for _ in edits]
 
     def ask(asked: Sequence[tuple[int, float]]) -> None:
-        rows = [None, *(replace(edits[place], strength=strength) for place, strength in asked)]
-        found = read_likelihoods(model, spans, rows, progress, STAGE)
-        tokens = found.tokens.sum()
-        moved = found.divergence.sum(1) / tokens
-        rises = np.exp((found.surprise.sum(1) - found.surprise[0].sum()) / tokens) - 1
-        for (place, strength), divergence, rise in zip(asked, moved[1:], rises[1:], strict=True):
-            read[place][strength] = float(divergence), float(rise)
+        costs = price_edits(model, spans, [edits[place].at_strength(strength) for place, strength in asked], progress)
+        for (place, strength), found in zip(asked, costs, strict=True):
+            read[place][strength] = found.kl, found.perplexity - 1
 
     def costs(place: int) -> dict[float, float]:
         return {strength: both[cost == "perplexity"] for strength, both in read[place].items()}
@@ -69,9 +66,10 @@ def match_costs(
     def nearest(place: int) -> float:
         return min(costs(place).items(), key=lambda each: abs(each[1] / wanted - 1))[0]
 
-    ask([(place, strength) for place in range(len(edits)) for strength in STRENGTHS])
+    scaling = [place for place, edit in enumerate(edits) if edit.tried]
+    ask([(place, strength) for place, edit in enumerate(edits) for strength in edit.tried or (1.0,)])
     for _ in range(ROUNDS):
-        far = [place for place in range(len(edits)) if abs(costs(place)[nearest(place)] / wanted - 1) > WITHIN]
+        far = [place for place in scaling if abs(costs(place)[nearest(place)] / wanted - 1) > WITHIN]
         guesses = [(place, match_divergence(costs(place), wanted)[0]) for place in far]
         new = [(place, guess) for place, guess in guesses if guess > 0 and guess not in read[place]]
         if not new:
@@ -85,3 +83,19 @@ def match_costs(
         return Priced(strength, divergence, 1 + rise, reached)
 
     return tuple(map(tell, range(len(edits))))
+
+
+def price_edits(
+    model: OpenModel, spans: Sequence[Span], edits: Sequence[Change], progress: Progress = ignore_progress
+) -> tuple[Priced, ...]:
+    """What each edit costs on these texts as it is."""
+    if not edits:
+        return ()
+    found = read_likelihoods(model, spans, [None, *edits], progress, STAGE)
+    tokens = found.tokens.sum()
+    moved = found.divergence.sum(1) / tokens
+    rises = np.exp((found.surprise.sum(1) - found.surprise[0].sum()) / tokens)
+    return tuple(
+        Priced(edit.strength, float(divergence), float(rise), True)
+        for edit, divergence, rise in zip(edits, moved[1:], rises[1:], strict=True)
+    )

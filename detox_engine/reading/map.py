@@ -68,8 +68,8 @@ def project_on_paper(embeddings: Embeddings, edit: LowRankEdit) -> Embeddings:
     for name in ("toxic", "civil"):
         states = getattr(embeddings, name).clone()
         for layer, basis in edit.bases.items():
-            rows = basis.to(states.device, states.dtype)
-            states[layer] -= edit.strength * (states[layer] @ rows.T) @ rows
+            rows, reads = (each.to(states.device, states.dtype) for each in (basis, edit.reads.get(layer, basis)))
+            states[layer] -= edit.strength * (states[layer] @ reads.T) @ rows
         sides[name] = states
     return replace(embeddings, **sides)
 

@@ -184,5 +184,8 @@ def _hash_setting(study: Study, setting: EditPlan, common: Mapping[str, Any]) ->
     plan = [setting.layers, setting.rank, setting.strength, setting.method, setting.sites]
     digest.update(json.dumps(plan).encode())
     for layer in setting.layers:
-        digest.update(study.of(setting.method)[layer].basis[: setting.rank].contiguous().numpy().tobytes())
+        subspace = study.of(setting.method)[layer]
+        for rows in (subspace.basis, subspace.reads):
+            if rows is not None:
+                digest.update(rows[: setting.rank].contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from detox_engine.edit.low_rank import LowRankEdit
+from detox_engine.edit.change import Change
 from detox_engine.errors import Progress, ignore_progress
 from detox_engine.forward.compare import Comparison, Continuation, generate
 from detox_engine.forward.likelihood import Likelihoods, Span, read_likelihoods
@@ -52,7 +52,7 @@ class Trial:
     def __init__(
         self,
         model: OpenModel,
-        edits: Sequence[LowRankEdit | None],
+        edits: Sequence[Change | None],
         prompts: Sequence[str],
         sampling: SamplingPlan,
         texts: Mapping[str, Sequence[Span]],

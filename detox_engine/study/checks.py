@@ -212,6 +212,10 @@ def _find_faults(study: Study) -> Iterator[str]:
                 yield f"{kept} directions {where}, where {study.plan.keep} are kept"
             if (subspace.basis @ subspace.basis.T - torch.eye(kept)).abs().max() > ROUNDING:
                 yield f"the directions {where} are not orthonormal"
+            if subspace.reads is not None:
+                yield from _find_wrong(subspace.reads, (kept, hidden), torch.float32, f"the reads {where}")
+                if not (subspace.reads @ subspace.basis.T - torch.eye(kept)).abs().max() <= ROUNDING:
+                    yield f"the reads {where} do not read its directions"
             values = subspace.singular_values
             yield from _find_wrong(values, (len(values),), torch.float32, f"the singular values {where}")
             if len(values) < kept or (values < 0).any():

@@ -33,7 +33,7 @@ from detox_engine.plans.choice import Choice
 from detox_engine.plans.fit import PAPER, FitPlan
 from detox_engine.plans.sources import PairSpec, TextSpec
 from detox_engine.study.findings import judge_pairs, judge_sinks
-from detox_engine.study.methods import fit_subspaces, fit_subspaces_of, need_covariance
+from detox_engine.study.methods import fit_subspaces, fit_subspaces_of, need_covariance, require_streamed
 from detox_engine.study.moments import Moments
 from detox_engine.study.noise.null_spectra import NullSpectrum, draw_null_spectra
 from detox_engine.study.noise.null_spectra_streamed import draw_null_spectra_of
@@ -253,6 +253,7 @@ def fit_stream(
     before: Before | None = None,
 ) -> Study:
     """As `fit_pairs`, in memory that does not grow with the number of pairs."""
+    require_streamed(plan.methods)  # before anything is embedded
     start = perf_counter()
     moments = [Moments.empty(model.anatomy.hidden) for _ in range(model.anatomy.layers)]
     gathered = _Gathering(model.anatomy, plan, before.sample if before else None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,5 +21,9 @@ class MethodKind(Kind):
     the directions of a layer."""
     fit_streamed: Callable[..., ToxicSubspace] | None = None
     """The same from the moments of pairs that were too many to hold; None where moments do not tell enough."""
+    across: Callable[[Sequence[ToxicSubspace], int], tuple[ToxicSubspace, ...]] | None = None
+    """What was fitted to each layer alone, layer 0 first, and how many directions to keep at most -> the directions of
+    every layer; None where a layer's are those that were fitted to it."""
     needs_covariance: bool = False
-    """Whether both also take, as `covariance`, that of the states of civil tokens, `[hidden, hidden]` float64."""
+    """Whether `fit` and `fit_streamed` also take, as `covariance`, that of the states of civil tokens,
+    `[hidden, hidden]` float64."""

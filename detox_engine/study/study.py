@@ -18,13 +18,21 @@ from detox_engine.disk import hash_file, new_folder, read_as, write_whole
 from detox_engine.errors import InputError, first_line
 from detox_engine.forward.embedded_pairs import Embeddings, TokenMoments
 from detox_engine.forward.sinks import Sinks
+from detox_engine.plans.choice import Choice
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import PAPER, FitPlan
 from detox_engine.plans.layers import check_layers, format_layers, parse_layers
 from detox_engine.plans.sources import PairSpec, find_place
 from detox_engine.study.checks import LARGEST, check_files, check_record, check_study
 from detox_engine.study.findings import Finding, describe_verdict
-from detox_engine.study.methods import need_covariance, read_methods, record_methods
+from detox_engine.study.methods import (
+    fit_subspaces,
+    fit_subspaces_of,
+    methods,
+    need_covariance,
+    read_methods,
+    record_methods,
+)
 from detox_engine.study.moments import Moments, load_moments, save_moments
 from detox_engine.study.noise.null_spectra import NullSpectrum
 from detox_engine.study.noise.threshold import count_dominant_directions, find_noise_thresholds
@@ -95,6 +103,10 @@ class Study:
     """What is to be said about the pairs; none in studies of earlier versions."""
     suggestion: Suggestion | None = None
     """None where none was looked for; a suggestion may be that there is none."""
+    _fitted_since: dict[str, tuple[ToxicSubspace, ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """What `of` fitted: it follows from the rest, so it is not saved, and a changed study begins without."""
 
     @property
     def layers(self) -> int:
@@ -107,23 +119,51 @@ class Study:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The methods whose directions it has, by name."""
+        """The methods that it was fitted by, by name."""
         return (PAPER, *self.others)
 
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """The methods whose directions `of` gives, in the order of the registry; those that are not in it last."""
+        known = [name for name in methods() if name in self.methods or self._can_fit(name)]
+        return (*known, *(name for name in self.methods if name not in known))
+
     def of(self, method: str) -> tuple[ToxicSubspace, ...]:
-        """The directions that a method found, one subspace a layer.
+        """The directions that a method finds, one subspace a layer.
+
+        Those of a method that the study was not fitted by are fitted now, with the options that are usual, where the
+        study kept what that takes; they stay in memory. Threads that ask at once may fit them twice, to the same.
 
         Raises:
-            InputError: the study has none of this method.
+            InputError: the study has none of this method and cannot fit them.
         """
-        if method == PAPER:
-            return self.subspaces
-        if method not in self.others:
-            raise InputError(
-                f"The study has no directions of the method “{method}”, only of {', '.join(self.methods)}: choose one "
-                "of these, or fit again with it among the methods."
-            )
-        return self.others[method]
+        found = self.subspaces if method == PAPER else self.others.get(method) or self._fitted_since.get(method)
+        if found is None:
+            if not self._can_fit(method):
+                raise InputError(
+                    f"The study has no directions of the method “{method}”, only of {', '.join(self.offered)}: choose "
+                    "one of these, or fit again with it among the methods."
+                )
+            found = self._fitted_since.setdefault(method, self._fit(method))
+        return found
+
+    def _can_fit(self, method: str) -> bool:
+        kind = methods().get(method)
+        if kind is None or (kind.needs_covariance and self.token_moments is None):
+            return False
+        return self._embeds_all_pairs or (self.moments is not None and kind.fit_streamed is not None)
+
+    def _fit(self, method: str) -> tuple[ToxicSubspace, ...]:
+        choice, keep = Choice(method), self.plan.keep
+        if self._embeds_all_pairs:
+            embeddings = self.embeddings
+            return fit_subspaces(embeddings.toxic, embeddings.civil, keep, method=choice, tokens=self.token_moments)
+        return fit_subspaces_of(self.moments, keep, method=choice, tokens=self.token_moments)
+
+    @property
+    def _embeds_all_pairs(self) -> bool:
+        """Whether the embeddings are those of all pairs, and not of a sample."""
+        return self.embeddings is not None and len(self.pairs) == self.pair_count
 
     @property
     def massive_dimensions(self) -> tuple[int, ...]:
@@ -184,10 +224,15 @@ class Study:
         return self.suggestion.edit
 
     def require_extensible(self) -> None:
-        """Raise an InputError where no pairs can be added, since neither moments nor embeddings of all were kept."""
-        pairs_are_there = self.moments is not None or (
-            self.embeddings is not None and len(self.pairs) == self.pair_count
-        )
+        """Raise an InputError where no pairs can be added: neither moments nor embeddings of all were kept, or one of
+        its methods cannot go on from moments."""
+        for kind in (methods().get(choice.name) for choice in self.plan.methods):
+            if kind is not None and kind.fit_streamed is None:
+                raise InputError(
+                    f"The method {kind.title} needs all pairs at once, so none can be added to the study; fit a new "
+                    "one on all pairs together."
+                )
+        pairs_are_there = self.moments is not None or self._embeds_all_pairs
         if not pairs_are_there or (need_covariance(self.plan.methods) and self.token_moments is None):
             raise InputError(
                 "The study did not keep what its pairs came to, so none can be added to it; fit a new one on all pairs "
@@ -207,8 +252,10 @@ class Study:
         tensors = {f"layers.{layer}.null_spectrum": null.draws for layer, null in enumerate(self.null_spectra or ())}
         for method in self.methods:
             for layer, subspace in enumerate(self.of(method)):
-                for name in _TENSORS:
-                    tensors[_key(method, layer, name)] = getattr(subspace, name).contiguous()
+                parts = {name: getattr(subspace, name) for name in (*_TENSORS, *_OPTIONAL)}
+                tensors |= {
+                    _key(method, layer, name): part.contiguous() for name, part in parts.items() if part is not None
+                }
         if self.sinks is not None:
             tensors |= {f"sinks.{name}": part.contiguous() for name, part in self.sinks.as_tensors().items()}
         save_file(tensors, folder / "subspaces.safetensors")
@@ -288,7 +335,7 @@ class Study:
             ) from None
 
 
-_TENSORS = ("basis", "singular_values", "mean_direction", "polarity")
+_TENSORS, _OPTIONAL = ("basis", "singular_values", "mean_direction", "polarity"), ("reads",)
 
 
 def _key(method: str, layer: int, name: str) -> str:
@@ -306,20 +353,20 @@ def _read(folder: Path) -> Study:
     check_record(record)
     check_files(folder, record)
     model = ModelIdentity(**record["model"])
-    methods = read_methods(record["plan"])
+    chosen = read_methods(record["plan"])
     with safe_open(folder / "subspaces.safetensors", framework="pt") as file:
-        found = {
-            method.name: tuple(
-                # Copies, since products of tensors that lie aligned in memory as they did when fitted round so too.
-                ToxicSubspace(**{name: file.get_tensor(_key(method.name, layer, name)).clone() for name in _TENSORS})
-                for layer in range(model.layers)
-            )
-            for method in methods
-        }
-        names = file.keys()
+        names = set(file.keys())
+
+        def read(method: str, layer: int) -> ToxicSubspace:
+            keys = {name: _key(method, layer, name) for name in (*_TENSORS, *_OPTIONAL)}
+            kept = {name: key for name, key in keys.items() if name in _TENSORS or key in names}
+            # Copies, since products of tensors that lie aligned in memory as they did when fitted round so too.
+            return ToxicSubspace(**{name: file.get_tensor(key).clone() for name, key in kept.items()})
+
+        found = {method.name: tuple(read(method.name, layer) for layer in range(model.layers)) for method in chosen}
         parts = {name: file.get_tensor(name).clone() for name in names if name.startswith("sinks.")}
         spectra = [f"layers.{layer}.null_spectrum" for layer in range(model.layers)]
-        nulls = tuple(NullSpectrum(file.get_tensor(name)) for name in spectra) if set(spectra) <= set(names) else None
+        nulls = tuple(NullSpectrum(file.get_tensor(name)) for name in spectra) if set(spectra) <= names else None
     with (folder / "pairs.jsonl").open(encoding="utf-8") as lines:
         pairs = tuple(Pair(**json.loads(line)) for line in lines)
     source = record["pairs"]
@@ -335,7 +382,7 @@ def _read(folder: Path) -> Study:
         moments = load_moments(folder / "moments.safetensors", model.layers)
     tokens = folder / "tokens.safetensors"
     # Studies of earlier versions kept sinks, and say nothing of them.
-    plan = FitPlan(pairs=spec, methods=methods, **{"sinks": "keep"} | record["plan"])
+    plan = FitPlan(pairs=spec, methods=chosen, **{"sinks": "keep"} | record["plan"])
     thresholds = record.get("noise_thresholds")
     if thresholds is None:
         # Studies of earlier versions have the parallel analysis alone.
@@ -410,8 +457,8 @@ def record_fit(plan: FitPlan) -> dict[str, Any]:
 def read_fit(record: Mapping[str, Any]) -> FitPlan:
     """What `record_fit` wrote."""
     rest = dict(record)
-    methods, pairs = read_methods(rest), read_as(PairSpec, rest.pop("pairs"))
-    return FitPlan(pairs, methods=methods, **rest)
+    chosen, pairs = read_methods(rest), read_as(PairSpec, rest.pop("pairs"))
+    return FitPlan(pairs, methods=chosen, **rest)
 
 
 def identify(model: "OpenModel") -> ModelIdentity:

@@ -28,6 +28,10 @@ class ToxicSubspace:
     polarity: Tensor
     """`[kept]` |mean(Tv)| / rms(Tv), 0 to 1: near 0 a direction varies within toxic text, near 1 between the sides."""
 
+    reads: Tensor | None = None
+    """`[kept, hidden]` float32 rows that read what is removed along each row of `basis`: reads @ basisᵀ is the
+    identity. None where the basis reads for itself, which makes the removal orthogonal."""
+
     @property
     def kept(self) -> int:
         return len(self.basis)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from detox_engine.edit.as_adapter import lora_factors
+from detox_engine.edit.control import draw_controls
 from detox_engine.edit.in_pass import edited
 from detox_engine.edit.in_weights import apply_to_weights, edited_weights, measure_edit
 from detox_engine.edit.low_rank import LowRankEdit, make_edit
@@ -436,3 +437,92 @@ def test_make_edit_leaves_out_a_layer_that_is_switched_off() -> None:
 def test_make_edit_names_the_allowed_range(plan: EditPlan, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make_edit(draw_subspaces(), plan)
+
+
+def draw_oblique(layers: Sequence[int] = (1, 2), rank: int = 2, seed: int = 0, **options) -> LowRankEdit:
+    """As `draw_edit`, read with rows that lean away from what is removed, and are longer."""
+    edit = draw_edit(layers, rank, seed, **options)
+    reads = {}
+    for layer, basis in edit.bases.items():
+        leaning = basis + draw_basis(rank, 50 + seed + layer)
+        reads[layer] = torch.linalg.inv(leaning @ basis.T) @ leaning
+    return replace(edit, reads=reads)
+
+
+@pytest.mark.parametrize("edit_bias", [False, True], ids=["bias kept", "bias edited"])
+@pytest.mark.parametrize("sites", SITES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_faces_of_an_oblique_edit_agree_and_leave_nothing_to_read(
+    family: str, sites: Sites, edit_bias: bool
+) -> None:
+    model, _ = tiny_model(family)
+    anatomy = find_anatomy(model)
+    edit = draw_oblique(strength=0.8, edit_bias=edit_bias, sites=sites)
+    plain, straight = read_logits(model), replace(edit, reads={})
+    with edited(anatomy, [edit, None, straight, edit]):
+        forward = read_logits(model)
+    with edited_weights(anatomy, edit):
+        weights = read_logits(model)
+    with edited_weights(anatomy, straight):
+        orthogonal = read_logits(model)
+    scale = plain.abs().max()
+    assert (forward[[0, 3]] - weights[[0, 3]]).abs().max() < 1e-5 * scale
+    assert (forward[2] - orthogonal[2]).abs().max() < 1e-5 * scale and torch.equal(forward[1], plain[1])
+    assert (weights - orthogonal).abs().max() > 1e-3 * scale
+    for layer in edit.layers:
+        for name, (first, second) in lora_factors(anatomy, edit, layer).items():
+            (written,) = (each for each in anatomy.written_at(layer, sites) if each.name == name)
+            adapted = written.rows + (second @ first).T
+            with edited_weights(anatomy, edit):
+                assert (adapted - written.rows).abs().max() < 1e-5 * adapted.abs().max()
+    for change in measure_edit(anatomy, replace(edit, strength=1.0)):
+        assert change.along_after < 1e-5 < 1e-2 < change.along_before < 1
+    half = measure_edit(anatomy, replace(edit, strength=0.5))
+    assert half[0].along_after == pytest.approx(half[0].along_before / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("family", GEMMAS)
+def test_an_oblique_edit_before_a_gain_takes_out_what_it_does_behind_it(family: str) -> None:
+    model = fresh_model(family)
+    anatomy = find_anatomy(model)
+    edit = draw_oblique((1,), rank=2)
+    written = anatomy.values[1]
+    if written.gain is None:
+        pytest.skip("no norm follows the projection")
+    states = torch.randn(5, HIDDEN, generator=torch.Generator().manual_seed(1))
+    basis, reads = edit.basis_at(1, written), edit.reads_at(1, written)
+    behind = (states - states @ reads.T @ basis) * written.gain
+    joined = states * written.gain
+    expected = joined - joined @ edit.reads[1].T @ edit.bases[1]
+    torch.testing.assert_close(behind, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+    # Dimensions that do not join are left as they are, and nothing is left to read all the same.
+    silent = replace(written, gain=torch.where(torch.arange(HIDDEN) < 5, 0.0, written.gain))
+    alone = replace(edit, strength=1.0)
+    basis, reads = alone.basis_at(1, silent), alone.reads_at(1, silent)
+    assert basis[:, :5].abs().max() == 0
+    torch.testing.assert_close(reads @ basis.T, torch.eye(2), rtol=0, atol=1e-4)
+
+
+def test_orthogonal_edits_read_with_the_very_directions_that_they_remove() -> None:
+    anatomy = find_anatomy(fresh_model("gemma2"))
+    for written in (anatomy.values[1], find_anatomy(fresh_model("gpt2")).values[1]):
+        edit = draw_edit((1,))
+        assert edit.reads_at(1, written) is edit.basis_at(1, written)
+
+
+def test_make_edit_and_controls_keep_what_reads_with_what_is_removed() -> None:
+    oblique = draw_oblique((0, 1, 2), rank=4)
+    subspaces = [
+        replace(subspace, basis=oblique.bases[layer], reads=oblique.reads[layer] if layer else None)
+        for layer, subspace in enumerate(draw_subspaces())
+    ]
+    plan = EditPlan(layers=(0, 1, 2), rank=3, switched_off=frozenset({(2, 1)}))
+    edit = make_edit(subspaces, plan)
+    assert edit.reads.keys() == {1, 2} and torch.equal(edit.reads[1], oblique.reads[1][:3])
+    assert torch.equal(edit.reads[2], oblique.reads[2][[0, 2]])
+    assert replace(edit, bases={2: edit.bases[2]}).reads.keys() == {2}
+    (control,) = draw_controls(edit, 1, 0)
+    assert not control.reads and control.bases[2].shape == edit.bases[2].shape
+    with pytest.raises(InputError, match=f"width {2 * HIDDEN}"):
+        wide = draw_basis(1, 0, hidden=2 * HIDDEN)
+        LowRankEdit({1: wide}, reads={1: wide}).basis_at(1, find_anatomy(fresh_model("gpt2")).values[1])

@@ -23,7 +23,7 @@ from detox_engine.estimates import Estimate
 from detox_engine.export import checkpoint
 from detox_engine.export.adapter import CONFIG, WEIGHTS
 from detox_engine.export.gguf_adapter import read_gguf_adapter
-from detox_engine.export.receipt import DIRECTIONS, RECEIPT
+from detox_engine.export.receipt import DIRECTIONS, RECEIPT, hash_study, read_directions, read_receipt
 from detox_engine.export.recipe import EVALUATION, RECIPE, read_recipe
 from detox_engine.export.take_away import Enclosed, export_edit, verify_export
 from detox_engine.model.load import OpenModel, load_model
@@ -34,6 +34,7 @@ from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec, TextSpec
 from detox_engine.scoring.evaluation import evaluate
 from detox_engine.scoring.records import load_evaluation, read_evaluation, record_evaluation
+from detox_engine.scoring.sweep import _hash_setting
 from detox_engine.study.fit import fit_study
 from detox_engine.study.study import Study
 from detox_engine.study.suggestion import Change, Check, Suggestion
@@ -488,3 +489,45 @@ def test_what_is_written_can_be_read_by_others(adapter):
     folder, _ = adapter
     assert {oct(path.stat().st_mode & 0o777) for path in folder.iterdir()} == {"0o644"}
     assert oct(folder.stat().st_mode & 0o777) == "0o755"
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2"])
+def test_an_oblique_edit_is_taken_away_in_every_form_and_verified(family, opened, tmp_path):
+    base, model, study = opened(family)
+    plan = replace(WHOLE, rank=1, strength=0.9, method="leace")
+    plain, ours = read_logits(model.network), read_edited(model, study, plan)
+    near = 1e-5 * float(plain.abs().max())
+    assert float((ours - plain).abs().max()) > 1e3 * near
+    export_edit(model, study, plan, tmp_path / "adapter")
+    assert float((read_logits(put_on(tmp_path / "adapter", base)) - ours).abs().max()) < near
+    export_edit(model, study, plan, tmp_path / "model", "model")
+    whole = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    assert float((read_logits(whole) - ours).abs().max()) < near
+    forms = ("adapter", "model", "gguf-adapter")
+    export_edit(model, study, plan, tmp_path / "gguf-adapter", "gguf-adapter")
+    for form in forms:
+        claims = verify_export(tmp_path / form, model)
+        assert [claim.name for claim in claims] == ["files", "base", "edit", form]
+        assert all(claim.holds for claim in claims), claims
+    receipt = read_receipt(tmp_path / "adapter")
+    assert read_directions(receipt, tmp_path / "adapter").reads.keys() == set(range(LAYERS))
+    # The edit without its reads is another, and reads of something else are refused.
+    tensors = load_file(tmp_path / "adapter" / DIRECTIONS)
+    kept = {name: rows for name, rows in tensors.items() if name.startswith("layers.")}
+    save_file(kept, tmp_path / "adapter" / DIRECTIONS)
+    assert not read_directions(receipt, tmp_path / "adapter").reads
+    for forged in (2 * tensors["reads.0"], torch.cat([tensors["reads.0"]] * 2)):
+        save_file(tensors | {"reads.0": forged}, tmp_path / "adapter" / DIRECTIONS)
+        with pytest.raises(InputError, match="What reads layer 0 in .* reads no direction of it"):
+            read_directions(receipt, tmp_path / "adapter")
+
+
+def test_what_reads_counts_in_the_hashes_of_directions(opened):
+    _, _, study = opened("gpt2")
+    plain = hash_study(study, "detox")
+    assert hash_study(study, "fisher") == plain != hash_study(study, "leace")
+    found = study.of("leace")
+    straight = replace(study, others={**study.others, "leace": tuple(replace(one, reads=None) for one in found)})
+    assert hash_study(straight, "leace") != hash_study(study, "leace")
+    setting = EditPlan((1,), 1, method="leace")
+    assert _hash_setting(straight, setting, {}) != _hash_setting(study, setting, {})

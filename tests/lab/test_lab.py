@@ -15,7 +15,7 @@ from detox_engine.lab import curves
 from detox_engine.lab.bench import record_bench, run_bench
 from detox_engine.lab.curves import (
     Setting,
-    draw_pairs,
+    draw_of,
     list_label_noise,
     list_sample_sizes,
     load_curve,
@@ -24,8 +24,10 @@ from detox_engine.lab.curves import (
 )
 from detox_engine.lab.equal_cost import match_costs
 from detox_engine.plans.choice import Choice
-from detox_engine.plans.evaluation import BenchPlan, CurvePlan, EvaluationPlan, LabelNoisePlan, SampleSizePlan
+from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.lab.experiments import BenchPlan, CurvePlan, LabelNoisePlan, SampleSizePlan
+from detox_engine.plans.lab.training import TrainingPlan
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import TextSpec
 from detox_engine.scoring.scorers import mass
@@ -105,7 +107,7 @@ def test_the_method_that_finds_the_direction_is_the_one_that_works_at_equal_cost
     plan = BenchPlan(
         methods=("fisher", "mean-difference"), level=0.02, layers=(1,), evaluation=replace(measure, controls=2)
     )
-    plan = replace(plan, methods=(Choice("fisher"), Choice("mean-difference")))
+    plan = replace(plan, cost="kl", methods=(Choice("fisher"), Choice("mean-difference")))
     found = run_bench(bench.model, study, plan)
     planted, other = found.rows
     assert all(row.priced.kl == pytest.approx(0.02, rel=0.05) for row in found.rows if row.priced.reached)
@@ -140,11 +142,11 @@ def test_flipped_labels_leave_the_subspace_and_lose_the_mean():
 
 def test_draws_are_shared_by_methods_and_nested_in_nothing_else(study):
     ten, again, other = (
-        draw_pairs(study, Setting(method, 10, 0.2, draw), 0)
+        draw_of(study, Setting(method, 10, 0.2, draw), 0).embeddings(study)
         for method, draw in (("detox", 1), ("mean-difference", 1), ("detox", 2))
     )
     assert torch.equal(ten[0], again[0]) and not torch.equal(ten[0], other[0])
-    plain = draw_pairs(study, Setting("detox", 10, 0.0, 1), 0)
+    plain = draw_of(study, Setting("detox", 10, 0.0, 1), 0).embeddings(study)
     swapped = (ten[0] != plain[0]).any(-1).any(0)
     assert int(swapped.sum()) == 2 and torch.equal(ten[0][:, swapped], plain[1][:, swapped])
 
@@ -174,12 +176,13 @@ def test_a_curve_that_was_stopped_goes_on_and_gives_the_same(bench, study, measu
         measure_curve(bench.model, study, plan, settings, file, show=stop)
     assert len(load_curve(file)) == 2
     fitted = []
-    fit = curves.fit_setting
-    monkeypatch.setattr(curves, "fit_setting", lambda *given: fitted.append(given[-1]) or fit(*given))
+    make = curves.make_from_draw
+    monkeypatch.setattr(curves, "make_from_draw", lambda *given: fitted.append(given) or make(*given))
     again = measure_curve(bench.model, study, plan, settings, file)
     assert len(fitted) == 3 and [point.setting for point in again] == settings
     for one, other in zip(record_points(again), record_points(whole), strict=True):
-        assert one.pop("method") == other.pop("method") and one == pytest.approx(other, rel=1e-4)
+        assert [one.pop(name) for name in ("method", "rank")] == [other.pop(name) for name in ("method", "rank")]
+        assert one == pytest.approx(other, rel=1e-4)
 
 
 def test_another_neutral_text_is_another_cost_and_measured_anew(bench, study, measure, tmp_path):
@@ -208,8 +211,10 @@ def test_a_broken_results_file_names_its_line(tmp_path, content):
         (lambda: SampleSizePlan(sizes=(1,)), "2 pairs or more, not on 1"),
         (lambda: LabelNoisePlan(flipped=(2.0,)), "between 0 and 1"),
         (lambda: CurvePlan(draws=0), "1 to 100 times"),
-        (lambda: CurvePlan(methods=()), "needs a method"),
-        (lambda: BenchPlan(cost="money"), "kl or perplexity"),
+        (lambda: BenchPlan(cost="money"), "kl or perplexity or both"),
+        (lambda: CurvePlan(cost="both"), "kl or perplexity, not in “both”"),
+        (lambda: TrainingPlan(learning_rates=(2.0,)), "between 0 and 1"),
+        (lambda: TrainingPlan(smoothing=0.5), "from 0 to below 0.5"),
         (lambda: BenchPlan(level=0.0), "above 0"),
         (lambda: BenchPlan(evaluation=EvaluationPlan()), "leave out --control"),
         (lambda: CurvePlan(evaluation=EvaluationPlan(control="plain")), "leave out --control and --controls"),

@@ -102,7 +102,9 @@ def test_the_fit_form_asks_for_its_option_which_is_in_the_command_and_the_link(f
         view = session.session_state["view"]
         chosen = (Choice("detox"), Choice(NAME, methods()[NAME].options(pair=3)))
         assert not session.exception and view.study_key.fit.methods == chosen
-        assert session.selectbox(key="edit_method").options == ["DeTox", "One pair"]
+        # Beside those that it was fitted by stand those that its embeddings give; Fisher's takes a covariance too.
+        offered = ["DeTox", "Mean difference", "LEACE", "GLOSS", "One pair"]
+        assert session.selectbox(key="edit_method").options == offered
         session.selectbox(key="edit_method").set_value(NAME).run()
         assert not session.exception and session.session_state["view"].edit.method == NAME
         view = session.session_state["view"]

@@ -87,6 +87,15 @@ def test_on_paper_only_edited_layers_change_and_only_along_the_directions(bench,
     assert not torch.allclose(run.toxic[1], paper.toxic[1], atol=1e-2)
 
 
+def test_on_paper_an_oblique_edit_is_read_with_its_own_rows(study):
+    edit = make_edit(study.of("leace"), EditPlan((1,), 1))
+    before, after = study.embeddings, project_on_paper(study.embeddings, edit)
+    basis, reads = edit.bases[1], edit.reads[1]
+    torch.testing.assert_close(after.toxic[1], before.toxic[1] - before.toxic[1] @ reads.T @ basis)
+    apart = [(one.toxic[1] - one.civil[1]).mean(0).norm() for one in (before, after)]
+    assert apart[1] < 1e-3 * apart[0]
+
+
 def test_pca_places_texts_along_the_principal_axes_before_the_edit():
     from sklearn.decomposition import PCA
 

@@ -74,23 +74,21 @@ def _draw_edit_plan() -> None:
 
 def _pick_method(study: Study) -> None:
     """Whose directions are removed; with another method the plan stays, as far as that found as many directions."""
-    if len(study.methods) == 1:
+    offered, kinds = study.offered, methods()
+    if len(offered) == 1:
         return
-    kinds = methods()
     bound = state.bind(
         "edit_method",
         "edit",
-        study.methods,
+        offered,
         show=lambda edit: edit.method,
         take=lambda name: fitting_edit(replace(state.view().edit, method=name), study),
     )
     st.selectbox(
         "Method",
-        study.methods,
+        offered,
         format_func=title_of,
-        help="\n".join(
-            f"- **{kind.title}**: {kind.sentence}." for name, kind in kinds.items() if name in study.methods
-        ),
+        help="\n".join(f"- **{kind.title}**: {kind.sentence}." for name, kind in kinds.items() if name in offered),
         **bound,
     )
 

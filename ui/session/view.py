@@ -98,7 +98,7 @@ def fitting_edit(edit: EditPlan | None, study: Study) -> EditPlan:
     if edit is None:
         return study.suggested_edit
     suggested = study.suggested_edit
-    method = edit.method if edit.method in study.methods else suggested.method
+    method = edit.method if edit.method in study.offered else suggested.method
     layers = tuple(layer for layer in edit.layers if layer < study.layers) or suggested.layers
     rank = min(edit.rank, study.kept_of(method))
     switched_off = frozenset(

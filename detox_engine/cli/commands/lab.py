@@ -26,34 +26,50 @@ from detox_engine.cli.flags import (
     load_workbench,
 )
 from detox_engine.cli.output import plain, show_estimate, show_number
-from detox_engine.plans.choice import list_in_words, usual_options
+from detox_engine.lab.baselines import baselines
+from detox_engine.plans.choice import find, list_in_words, usual_options
 from detox_engine.plans.edit import describe_edit
-from detox_engine.plans.evaluation import BenchPlan, CurvePlan, EqualCost, LabelNoisePlan, SampleSizePlan
+from detox_engine.plans.lab.experiments import (
+    BenchPlan,
+    CentringPlan,
+    CurvePlan,
+    EqualCost,
+    LabelNoisePlan,
+    LinkPlan,
+    SampleSizePlan,
+)
 from detox_engine.plans.layers import check_layers
 from detox_engine.plans.sources import StudyModel
 from detox_engine.scoring.scorers import choose, scorers
-from detox_engine.study.methods import choose as choose_method
 from detox_engine.study.methods import methods
 
 if TYPE_CHECKING:
-    from detox_engine.lab.bench import Bench
+    from detox_engine.lab.bench import Bench, BenchRow, Comparison
     from detox_engine.lab.curves import Point, Setting
+    from detox_engine.scoring.scorer import Scorer
     from detox_engine.study.study import Study
 
-MORE = {"--scorers": list_in_words(scorers()), "--methods": list_in_words(methods())}
+MORE = {"--scorers": list_in_words(scorers()), "--methods": list_in_words(methods() | baselines())}
+OPTIONS = usual_options(scorers()) | usual_options(baselines())
 
 
 def settle(study: "Study", plan: EqualCost, options: Mapping[str, Any]) -> Any:
     """The plan with the layers of this study; refused before a model is loaded for it."""
-    plan = replace(plan, layers=layers_of(study, plan.layers), evaluation=plan.evaluation.with_options(options))
+    plan = replace(
+        plan,
+        layers=layers_of(study, plan.layers),
+        methods=tuple(choice.among(options) for choice in plan.methods),
+        evaluation=plan.evaluation.with_options(options),
+    )
     choose(plan.evaluation)
     check_layers(plan.layers, study.layers)
+    known = methods() | baselines()
     for choice in plan.methods:
-        choose_method(choice)
+        find(known, choice, "method")
     return plan
 
 
-@asks(MORE, plan=BenchPlan(), options=usual_options(scorers()), model=StudyModel())
+@asks(MORE, plan=BenchPlan(), options=OPTIONS, model=StudyModel())
 def bench(
     study: StudyFolder,
     plan: BenchPlan,
@@ -66,43 +82,64 @@ def bench(
         fitted = load_study(study)
         asked = settle(fitted, plan, options)
         for choice in asked.methods:
-            fitted.of(choice.name)
+            if choice.name in methods():
+                fitted.of(choice.name)
         from detox_engine.lab.bench import record_bench, run_bench
+        from detox_engine.lab.estimate import estimate_bench
+        from detox_engine.lab.kept import ROOM, keep_record
 
-        found = run_bench(load_workbench(fitted, model, progress).model, fitted, asked, progress)
+        tell_estimate(estimate_bench(fitted, asked))
+        found = run_bench(load_workbench(fitted, model, progress).model, fitted, asked, study / ROOM, progress)
+        keep_record(study, "bench", record_bench(found))
     if as_json:
         return output.print_json(record_bench(found))
     return output.show(bench_table(found))
 
 
 def bench_table(bench: "Bench") -> RenderableType:
-    """A row for each method, and one for random subspaces of the same cost."""
-    table = Table(box=box.SIMPLE_HEAD)
+    """A table for each cost, a row for each contestant and one for random subspaces; then those as they were made."""
     # The further statistics of a score stand in the JSON.
     shown = [scorer for scorer in bench.scorers if scorer.name == scorer.kind.name]
-    for title in ("method", "strength", "KL", "perplexity ×", *(scorer.name for scorer in shown), "fit, s"):
-        table.add_column(title, justify="left" if title == "method" else "right")
-    first = bench.rows[0].effects
-    table.add_row("unedited", "", "", "", *(show_estimate(first[each.name].before) for each in shown), "")
-    for row in bench.rows:
-        costs = (f"{row.priced.strength:.3g}", f"{row.priced.kl:.4f}", f"{row.priced.perplexity:.4f}")
-        scores = (show_estimate(row.effects[each.name].after) for each in shown)
-        table.add_row(plain(row.title), *costs, *scores, "" if row.seconds is None else f"{row.seconds:.2f}")
-    costs = [fmean(getattr(each, part) for each in bench.random) for part in ("strength", "kl", "perplexity")]
-    levels = (show_estimate(first[each.name].control.level) for each in shown)
-    table.add_row("random", f"{costs[0]:.3g}", f"{costs[1]:.4f}", f"{costs[2]:.4f}", *levels, "")
-    told = {"kl": "KL on neutral text", "perplexity": "rise of perplexity"}[bench.plan.cost]
-    facts = [
-        f"Each method at the strength at which its {told} is {bench.plan.wanted:g}; in brackets 95 % intervals over "
-        f"{bench.prompts} prompts. The first is {describe_edit(bench.rows[0].edit)}.",
-    ]
-    missed = [row.title for row in bench.rows if not row.priced.reached]
+    told = [_comparison_table(bench, comparison, shown) for comparison in bench.comparisons]
+    facts = []
+    if bench.whole:
+        told.append(_rows_table("As they were made, whatever that costs", bench.whole, shown))
+    facts += [f"Left out: {name}. {why}" for name, why in bench.left_out.items()]
+    facts.append(f"In brackets 95 % intervals over {bench.prompts} prompts.")
+    return Group(*told, *(plain(fact) for fact in facts))
+
+
+def _comparison_table(bench: "Bench", comparison: "Comparison", shown: Sequence["Scorer"]) -> RenderableType:
+    told = {"kl": "KL on neutral text", "perplexity": "rise of perplexity"}[comparison.cost]
+    heading = f"At the strength at which the {told} is {comparison.wanted:g}"
+    table = _rows_table(heading, comparison.rows, shown)
+    costs = [fmean(getattr(each, part) for each in comparison.random) for part in ("strength", "kl", "perplexity")]
+    levels = (show_estimate(comparison.rows[0].effects[each.name].control.level) for each in shown)
+    table.add_row("random", f"{costs[0]:.3g}", f"{costs[1]:.4f}", f"{costs[2]:.4f}", *levels, "", "")
+    edit = next(row.edit for row in comparison.rows if row.edit is not None)
+    facts = [f"The first is {describe_edit(edit)}."]
+    missed = [row.title for row in comparison.rows if not row.priced.reached]
     if missed:
         facts.append(f"Not within 5 % of that cost at any strength that was tried: {', '.join(missed)}.")
-    far = sum(not each.reached for each in bench.random)
+    far = sum(not each.reached for each in comparison.random)
     if far:
-        facts.append(f"{far} of {len(bench.random)} random subspaces do not reach that cost at any strength tried.")
+        facts.append(
+            f"{far} of {len(comparison.random)} random subspaces do not reach that cost at any strength tried."
+        )
     return Group(table, *(plain(fact) for fact in facts))
+
+
+def _rows_table(heading: str, rows: Sequence["BenchRow"], shown: Sequence["Scorer"]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title=heading, title_justify="left")
+    for title in ("method", "strength", "KL", "perplexity ×", *(scorer.name for scorer in shown), "made in, s", "MB"):
+        table.add_column(title, justify="left" if title == "method" else "right")
+    before = (show_estimate(rows[0].effects[each.name].before) for each in shown)
+    table.add_row("unedited", "", "", "", *before, "", "")
+    for row in rows:
+        costs = (f"{row.priced.strength:.3g}", f"{row.priced.kl:.4f}", f"{row.priced.perplexity:.4f}")
+        scores = (show_estimate(row.effects[each.name].after) for each in shown)
+        table.add_row(plain(row.title), *costs, *scores, f"{row.seconds:.1f}", f"{row.memory / 1e6:,.0f}")
+    return table
 
 
 Results = Annotated[
@@ -115,17 +152,33 @@ Results = Annotated[
 ]
 
 
+ALONG = {"sample-size": "pairs", "label-noise": "flipped", "centring": "rank"}
+"""What of a setting each curve runs along."""
+
+
+def tell_estimate(seconds: float) -> None:
+    """How long it will take, before it begins, beside the progress."""
+    if seconds:
+        output.print_note(f"This takes about {describe_seconds(seconds)}, as fast as the study's pairs were read.")
+
+
+def describe_seconds(seconds: float) -> str:
+    """A time to wait, in words: no more exact than it is known."""
+    if seconds < 90:
+        return f"{max(10, round(seconds, -1)):.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
 def curve_command(
-    plan: CurvePlan, listed: Callable[["Study", Any], Sequence["Setting"]], along: str
+    name: str, plan: CurvePlan, listed: Callable[["Study", Any], Sequence["Setting"]]
 ) -> Callable[..., None]:
     """A command that fits the methods of a plan again and again.
 
     Args:
         listed: gives the settings of a plan.
-        along: what of a setting the curve runs along.
     """
 
-    @asks(MORE, plan=plan, options=usual_options(scorers()), model=StudyModel())
+    @asks(MORE, plan=plan, options=OPTIONS, model=StudyModel())
     def command(
         study: StudyFolder,
         plan: CurvePlan,
@@ -141,17 +194,22 @@ def curve_command(
             fitted = load_study(study)
             asked = settle(fitted, plan, options)
             settings = listed(fitted, asked)
-            from detox_engine.lab.curves import measure_curve, record_points
+            from detox_engine.lab.curves import measure_curve, record_curve, record_points
+            from detox_engine.lab.estimate import estimate_curve
+            from detox_engine.lab.kept import keep_record
 
+            tell_estimate(estimate_curve(fitted, asked, settings))
             bench = load_workbench(fitted, model, progress)
             results = study / "lab.jsonl" if out is None else out
             points = measure_curve(bench.model, fitted, asked, settings, results, progress)
+            if points:
+                keep_record(results.parent, name, record_curve(points, bench.model, fitted, asked))
         records = record_points(points)
         if as_csv:
             return output.print_csv(list(records[0]), [list(record.values()) for record in records], raw=raw)
         if as_json:
             return output.print_json(records)
-        return output.show(curve_table(points, along, asked))
+        return output.show(curve_table(points, ALONG[name], asked))
 
     return command
 
@@ -168,22 +226,89 @@ def list_label_noise(study: "Study", plan: LabelNoisePlan) -> Sequence["Setting"
     return curves.list_label_noise(study, plan)
 
 
-sample_size = curve_command(SampleSizePlan(), list_sample_sizes, "pairs")
-label_noise = curve_command(LabelNoisePlan(), list_label_noise, "flipped")
+def list_centring(study: "Study", plan: CentringPlan) -> Sequence["Setting"]:
+    from detox_engine.lab import curves
+
+    return curves.list_centring(study, plan)
+
+
+sample_size = curve_command("sample-size", SampleSizePlan(), list_sample_sizes)
+label_noise = curve_command("label-noise", LabelNoisePlan(), list_label_noise)
+centring = curve_command("centring", CentringPlan(), list_centring)
+
+
+@asks({}, plan=LinkPlan(), model=StudyModel())
+def dpo_link(
+    study: StudyFolder,
+    plan: LinkPlan,
+    model: Said[StudyModel],
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """Measure how much of DPO's first step, and of those that follow, lies inside the toxic subspace."""
+    check_format(as_json, as_csv)
+    with output.progress_bars() as progress:
+        fitted = load_study(study)
+        from detox_engine.lab.dpo import require_trl
+        from detox_engine.lab.dpo_link import measure_link, record_link
+        from detox_engine.lab.estimate import estimate_link
+        from detox_engine.lab.kept import keep_record
+
+        if plan.trained_steps:
+            require_trl()
+        tell_estimate(estimate_link(fitted, plan))
+        bench = load_workbench(fitted, model, progress)
+        record = record_link(measure_link(bench.model, fitted, plan, progress), bench.model, fitted, plan)
+        keep_record(study, "dpo-link", record)
+    if as_csv:
+        layers = record["layers"]
+        return output.print_csv(list(layers[0]), [list(layer.values()) for layer in layers])
+    if as_json:
+        return output.print_json(record)
+    return output.show(link_table(record))
+
+
+def link_table(record: Mapping[str, Any]) -> RenderableType:
+    """A row for each layer: the share of the first step, and of what training changed."""
+    table = Table(box=box.SIMPLE_HEAD)
+    steps = [each["step"] for each in record["along_training"]]
+    heads = ("layer", "first step", "random (95 %)", "first direction", "mean difference", "random, one")
+    for title in (*heads, *(f"after {step} steps" for step in steps)):
+        table.add_column(title, justify="right")
+    for place, layer in enumerate(record["layers"]):
+        cells = [str(layer["layer"]), f"{layer['inside']:.3f}"]
+        cells.append(f"{layer['random']:.3f} [{layer['random_low']:.3f}, {layer['random_high']:.3f}]")
+        cells += [f"{layer[name]:.3f}" for name in ("first", "mean_difference", "random_first")]
+        cells += [f"{each['layers'][place]['inside']:.3f}" for each in record["along_training"]]
+        table.add_row(*cells)
+    beyond = sum(layer["beyond_chance"] for layer in record["layers"])
+    facts = [
+        f"Share of the norm of DPO's first gradient inside the toxic subspace of rank {record['rank']}, by layer: more "
+        f"than in 97.5 % of random subspaces at {beyond} of {len(record['layers'])} layers.",
+    ]
+    for count in sorted({each["pairs"] for each in record["denoised"]}):
+        draws = [each for each in record["denoised"] if each["pairs"] == count]
+        means = {name: fmean(each[name] for each in draws) for name in ("plain", "filtered", "filtered_both")}
+        facts.append(
+            f"The step of {count} pairs has a cosine of {means['plain']:.3f} with that of all others, "
+            f"{means['filtered']:.3f} once projected on its own subspace, {means['filtered_both']:.3f} with both."
+        )
+    return Group(table, *(plain(fact) for fact in facts))
 
 
 def curve_table(points: Sequence["Point"], along: str, plan: CurvePlan) -> RenderableType:
     """A row for each method and number: the mean of its draws, and how far they spread."""
-    groups: dict[tuple[float, str], list[Point]] = defaultdict(list)
+    groups: dict[tuple[float, str, bool], list[Point]] = defaultdict(list)
     for point in points:
-        groups[getattr(point.setting, along), point.setting.method].append(point)
+        groups[getattr(point.setting, along), point.setting.method, point.setting.matched].append(point)
     names = [each.scorer for each in points[0].scores if each.scorer in scorers()]
     table = Table(box=box.SIMPLE_HEAD)
-    for title in ("pairs" if along == "pairs" else "flipped", "method", "draws", "strength", *names):
+    for title in (along, "method", "draws", "strength", "KL", "perplexity ×", *names):
         table.add_column(title, justify="left" if title == "method" else "right")
-    for (value, method), draws in groups.items():
-        cells = [f"{value:,}" if along == "pairs" else f"{value:.0%}", plain(method), str(len(draws))]
+    for (value, method, _), draws in groups.items():
+        cells = [f"{value:.0%}" if along == "flipped" else f"{value:,}", plain(method), str(len(draws))]
         cells.append(f"{fmean(point.strength for point in draws):.3g}")
+        cells += [f"{fmean(getattr(point, part) for point in draws):.4f}" for part in ("kl", "perplexity")]
         for name in names:
             levels = [point.after(name).mean for point in draws]
             spread = f" ± {show_number(pstdev(levels))}" if len(levels) > 1 else ""
@@ -192,11 +317,16 @@ def curve_table(points: Sequence["Point"], along: str, plan: CurvePlan) -> Rende
     before = ", ".join(
         f"{each.scorer} {show_number(each.before.mean)}" for each in points[0].scores if each.scorer in names
     )
-    facts = [
-        f"Unedited: {before}. Each fit at the strength at which its {plan.cost} on neutral text is {plan.wanted:g}; ± "
-        "is the standard deviation over draws of the pairs.",
-    ]
+    facts = [f"Unedited: {before}. {MATCHED.format(told=plan.cost, wanted=plan.wanted)}"]
+    if any(not point.setting.matched for point in points):
+        facts.append("Where the strength is 1 it is done as the paper edits, whatever that costs.")
     missed = sum(not point.reached for point in points)
     if missed:
         facts.append(f"{missed} of {len(points)} fits do not reach that cost at any strength that was tried.")
     return Group(table, *(plain(fact) for fact in facts))
+
+
+MATCHED = (
+    "Each fit at the strength at which its {told} on neutral text is {wanted:g}; ± is the standard deviation over "
+    "draws of the pairs."
+)

@@ -94,6 +94,8 @@ def fit_layer(
 
     Args:
         covariance: `[hidden, hidden]` of the states of civil tokens, for a method that needs it.
+
+    Of a method that looks across layers these are its candidates: `fit_subspaces` gives its directions.
     """
     kind = choose(method)
     return kind.fit(toxic, civil, keep, **_options(kind, method, covariance))
@@ -118,7 +120,7 @@ def fit_subspaces(
     def fit(layer: int) -> ToxicSubspace:
         return fit_layer(toxic[layer], civil[layer], keep, method, _covariance(kind, tokens, layer))
 
-    return _fit_all(fit, len(toxic), kind, progress)
+    return _fit_all(fit, len(toxic), keep, kind, progress)
 
 
 def fit_subspaces_of(
@@ -134,15 +136,21 @@ def fit_subspaces_of(
         InputError: the method needs all pairs at once.
     """
     kind = choose(method)
-    if kind.fit_streamed is None:
-        raise InputError(
-            f"The method {kind.title} needs all pairs at once, and these are too many to hold: draw fewer of them."
-        )
+    require_streamed([method])
 
     def fit(layer: int) -> ToxicSubspace:
         return kind.fit_streamed(moments[layer], keep, **_options(kind, method, _covariance(kind, tokens, layer)))
 
-    return _fit_all(fit, len(moments), kind, progress)
+    return _fit_all(fit, len(moments), keep, kind, progress)
+
+
+def require_streamed(chosen: Sequence[Choice]) -> None:
+    """Raise an InputError where one of the methods needs all pairs at once, or does not exist."""
+    for kind in map(choose, chosen):
+        if kind.fit_streamed is None:
+            raise InputError(
+                f"The method {kind.title} needs all pairs at once, and these are too many to hold: draw fewer of them."
+            )
 
 
 def _covariance(kind: MethodKind, tokens: TokenMoments | None, layer: int) -> Tensor | None:
@@ -150,9 +158,10 @@ def _covariance(kind: MethodKind, tokens: TokenMoments | None, layer: int) -> Te
 
 
 def _fit_all(
-    fit: Callable[[int], ToxicSubspace], layers: int, kind: MethodKind, progress: Progress
+    fit: Callable[[int], ToxicSubspace], layers: int, keep: int, kind: MethodKind, progress: Progress
 ) -> tuple[ToxicSubspace, ...]:
     from detox_engine.model.threads import run_side_by_side
 
     stage = STAGE if kind.name == PAPER else f"{STAGE}: {kind.title}"
-    return tuple(run_side_by_side(fit, layers, stage, progress))
+    found = tuple(run_side_by_side(fit, layers, stage, progress))
+    return found if kind.across is None else kind.across(found, keep)

@@ -17,8 +17,11 @@ ROUNDING = 1e-7
 """A singular value below this share of the differences' norm is rounding of a Gram matrix in float64."""
 
 
-def fit_subspace(toxic: Tensor, civil: Tensor, keep: int) -> ToxicSubspace:
+def fit_subspace(toxic: Tensor, civil: Tensor, keep: int, centred: bool = True) -> ToxicSubspace:
     """The toxic subspace of one layer from embeddings `[pairs, hidden]` of both sides (steps 2–5 of the method).
+
+    Args:
+        centred: whether step 3 is done.
 
     Raises:
         InputError: the two sides do not differ at all once centred.
@@ -28,7 +31,7 @@ def fit_subspace(toxic: Tensor, civil: Tensor, keep: int) -> ToxicSubspace:
     from detox_engine.study.subspace import ToxicSubspace, centre, decompose, find_mean_direction
 
     mean_direction = find_mean_direction(civil)
-    differences = centre(toxic, civil, mean_direction)
+    differences = centre(toxic, civil, mean_direction) if centred else toxic.double() - civil.double()
     scale = civil.double().norm()
     if differences.norm() <= 1e-7 * scale:
         raise InputError("The toxic and civil texts have the same embeddings: there is no difference to decompose.")
@@ -40,7 +43,7 @@ def fit_subspace(toxic: Tensor, civil: Tensor, keep: int) -> ToxicSubspace:
     return ToxicSubspace(basis.float(), values.float(), mean_direction.float(), polarity.float())
 
 
-def fit_subspace_of(moments: Moments, keep: int) -> ToxicSubspace:
+def fit_subspace_of(moments: Moments, keep: int, centred: bool = True) -> ToxicSubspace:
     """The toxic subspace of one layer: `fit_subspace` of all the pairs that `moments` counted.
 
     Equal to it to rounding. Centring takes from a Gram matrix what the differences have along the mean direction,
@@ -55,7 +58,7 @@ def fit_subspace_of(moments: Moments, keep: int) -> ToxicSubspace:
     from detox_engine.study.subspace import SMALLEST_KEPT, ToxicSubspace
 
     mean_direction = find_mean_direction_of(moments)
-    gram = centre_gram(moments.differences, mean_direction)
+    gram = centre_gram(moments.differences, mean_direction) if centred else moments.differences
     pairs, size = int(moments.count), moments.differences.trace()
     if gram.trace() <= (1e-7) ** 2 * moments.civil.trace() or gram.trace() <= 1e-14 * size:
         raise InputError("The toxic and civil texts have the same embeddings: there is no difference to decompose.")

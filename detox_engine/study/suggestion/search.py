@@ -4,6 +4,8 @@ Three things are kept apart. Directions to choose by are fitted without the pair
 gives the slopes that order the candidates, and the others measure them. Neutral text is divided likewise. So texts that
 fitted nothing decide which edit is suggested; its own directions are then the study's, which rest on all pairs. Whoever
 has other pairs to choose by gives them, and the study's own directions are the ones that are measured.
+
+A method whose removal is oblique is no candidate: slopes are those of orthogonal edits. It can be chosen by hand.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from detox_engine.study.suggestion import Suggestion, Tried
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from detox_engine.data.columns import Pair
     from detox_engine.forward.likelihood import Span
@@ -119,7 +122,7 @@ def find_suggestion(
         {method: study.of(method) for method in study.methods} if choosing else fit_without(study, held, progress)
     )
     first, second = _cut_neutral(model)
-    bases = {method: [layer.basis[:DIRECTIONS] for layer in found] for method, found in directions.items()}
+    bases = list_bases(directions)
     ordering = _fill(pairs[:for_slopes], _count_tokens, PAIR_TOKENS)
     slopes = read_slopes(model, bases, ordering, first, DRAWS, progress=progress)
     candidates = shortlist(list_candidates(slopes, MARGIN * BUDGETS[budget]), MEASURED)
@@ -129,6 +132,15 @@ def find_suggestion(
     tried = _measure(model, directions, aimed, measured, second, progress)
     found = choose(tried, budget)
     return replace(found, reason=f"{found.reason} {study.verdict}".rstrip())
+
+
+def list_bases(directions: Mapping[str, Sequence[ToxicSubspace]]) -> dict[str, list[Tensor]]:
+    """What slopes are taken along: the first directions of every method whose removal is orthogonal."""
+    return {
+        method: [layer.basis[:DIRECTIONS] for layer in found]
+        for method, found in directions.items()
+        if all(layer.reads is None for layer in found)
+    }
 
 
 def _count_tokens(pair: tuple[Span, Span]) -> int:

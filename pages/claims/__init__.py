@@ -1,0 +1,1 @@
+"""Claims: do the claims of the paper hold?"""
