@@ -77,6 +77,7 @@ class Bench:
     """Hashes of the prompts and of each text read."""
     seconds: float
     made: str
+    pairs_hash: str
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -123,6 +124,7 @@ def run_bench(
         materials.sources,
         perf_counter() - start,
         made,
+        study.pairs_hash,
         versions,
     )
 
@@ -196,6 +198,7 @@ def record_bench(bench: Bench) -> dict[str, Any]:
     first, *others = map(_record_comparison, bench.comparisons)
     return {
         "model": asdict(bench.model),
+        "pairs_hash": bench.pairs_hash,
         **first,
         "evaluation": record_plan(bench.plan.evaluation),
         "training": asdict(bench.plan.training),

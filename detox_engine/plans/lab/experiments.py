@@ -168,6 +168,7 @@ class CentringPlan(CurvePlan):
     ranks: tuple[int, ...] = option(
         (1, 2, 4, 8), "Ranks to try, such as 1,2,4,8.", "--ranks", form=numbers(int, "ranks")
     )
+    rank: int | None = option(None, sentence(EqualCost, "rank"))
     draws: int = option(1, sentence(CurvePlan, "draws"))
 
     compared: ClassVar[tuple[str, ...]] = (EditPlan.method, "uncentred")
@@ -176,8 +177,6 @@ class CentringPlan(CurvePlan):
         super().__post_init__()
         if not self.ranks or min(self.ranks) < 1:
             raise InputError("Centring is tried at ranks of 1 or more: name one, such as --ranks 1,4.")
-        if self.rank is not None:
-            raise InputError("Centring is tried at several ranks: name them with --ranks.")
 
 
 @dataclass(frozen=True)
