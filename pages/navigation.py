@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from pages.claims.picks import ClaimsPicks
 from pages.compare.picks import ComparePicks
 from pages.decide.picks import DecidePicks
 from pages.directions.picks import DirectionsPicks
@@ -32,6 +33,7 @@ PAGES = {
         ("decide", "Decide", "gavel", DecidePicks),
         ("take_away", "Take away", "package_2", TakeAwayPicks),
     ),
+    "Understand": (("claims", "Claims", "science", ClaimsPicks),),
 }
 """By group: a page's folder, which is its address too, its title, its icon and its part of the view.
 

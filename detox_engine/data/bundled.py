@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 from detox_engine.errors import InputError
-from detox_engine.plans.sources import BUNDLED
+from detox_engine.plans.sources import BUNDLED, SMOLLM2
 
 _PACKAGE = Path(__file__).parents[1]
 HOME = _PACKAGE / "dashboard" if (_PACKAGE / "dashboard").is_dir() else _PACKAGE.parent
@@ -46,6 +46,15 @@ def bundled_pairs(model_name: str) -> Path:
 def bundled_prompts(model_name: str) -> Path:
     """Prompts that invite a rude continuation: the bundled model's own for it, everyday ones for any other."""
     return DEMO / "hostile_prompts.txt" if model_name == BUNDLED else EVERYDAY / "challenge_prompts.txt"
+
+
+CLAIMS = ASSETS / "claims"
+
+
+def find_claims(model_name: str) -> Path | None:
+    """The folder with what labs found on a model at hand and its bundled pairs; None where nothing is shipped."""
+    folder = {BUNDLED: CLAIMS / "demo", SMOLLM2: CLAIMS / "smollm2"}.get(model_name)
+    return folder if folder is not None and folder.is_dir() else None
 
 
 HARMLESS = EVERYDAY / "harmless_rude_words.txt"

@@ -42,7 +42,7 @@ class Adapter(Change):
     """Layer -> a module's name within its block -> A `[rank, in]` and B `[out, rank]`; B holds the LoRA's scale."""
     strength: float = 1.0
 
-    tried: ClassVar[tuple[float, ...]] = (0.0625, 0.25, 1.0)
+    tried: ClassVar[tuple[float, ...]] = (0.0625, 0.25, 1.0, 4.0)
 
     @property
     def layers(self) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from detox_engine.forward.shared_layers import run_edits
 from detox_engine.model.batches import run_in_batches
 from detox_engine.model.head import check_head, read_head
 from detox_engine.model.load import OpenModel
-from detox_engine.model.tokens import tokenize_text
+from detox_engine.model.tokens import put_before, tokenize_text
 
 LOGITS_AT_ONCE = {"cpu": 2**20, "cuda": 2**28}
 """Entries of `[rows, vocab]` held at a time, a row being a position under an edit; a device of another kind gets the
@@ -124,6 +124,13 @@ def read_likelihoods(
     tokens = np.array([span.scored for span in spans], dtype=np.int64)
     with model.turns:
         check_head(model)
+    ahead = max((len(edit.prefix) for edit in edits if edit is not None), default=0)
+    longest = max((len(span.ids) for span in spans), default=0)
+    if model.context is not None and longest + ahead > model.context:
+        raise InputError(
+            f"An instruction of {ahead} tokens and a text of {longest} are more than this model's context of "
+            f"{model.context}: choose a smaller window, or a shorter instruction."
+        )
 
     def run(batch: Sequence[int]) -> list[tuple[Tensor, ...]]:
         with model.turns:
@@ -141,7 +148,6 @@ def read_likelihoods(
             done += 1
             progress(stage, done, len(spans))
     except MemoryError as error:
-        longest = max(len(span.ids) for span in spans)
         raise InputError(
             f"Not enough memory to read {longest} tokens under {len(edits)} edits at once: choose a smaller window, "
             "fewer random subspaces, or load the model in a smaller number format."
@@ -226,7 +232,7 @@ def _read_batch(
     read = [
         _read_positions(
             model,
-            states[owner[part, None], under, places[part, None] + shifts],
+            states[owner[part, None], under, places[part, None] + shifts[owner[part]]],
             targets[part].to(states.device),
             chosen,
             edits,
@@ -259,19 +265,23 @@ def find_scored(spans: Sequence[Span]) -> tuple[Tensor, Tensor, Tensor]:
 def _run_edits(
     model: OpenModel, texts: Sequence[Sequence[int]], edits: Sequence[Change | None]
 ) -> tuple[Tensor, Tensor]:
-    """Last hidden states `[texts, edits, tokens, hidden]`, and how many tokens stand in front of a text, `[edits]`.
+    """Last hidden states `[texts, edits, tokens, hidden]`, and how far prefixes shift each text, `[texts, edits]`.
 
     What the edits of a text share is run once.
     """
     prefixes = [edit.prefix if edit is not None else () for edit in edits]
     given = {prefix: place for place, prefix in enumerate(dict.fromkeys(prefixes))}
-    before = [(*prefix, *text) for prefix in given for text in texts]
+    before = [put_before(model.tokenizer, prefix, text) for prefix in given for text in texts]
+    longer = [
+        [len(before[given[prefix] * len(texts) + place]) - len(text) for prefix in prefixes]
+        for place, text in enumerate(texts)
+    ]
     rows = [
         (given[prefix] * len(texts) + text, edit)
         for text in range(len(texts))
         for prefix, edit in zip(prefixes, edits, strict=True)
     ]
-    return run_edits(model, before, rows).unflatten(0, (len(texts), len(edits))), torch.tensor(list(map(len, prefixes)))
+    return run_edits(model, before, rows).unflatten(0, (len(texts), len(edits))), torch.tensor(longer)
 
 
 def _read_positions(

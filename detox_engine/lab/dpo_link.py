@@ -38,6 +38,8 @@ STAGE = "Reading DPO's first step"
 LONGEST = 128
 """Tokens of a pair's text."""
 PAIRS_AT_ONCE = 8
+CHANCES = 10
+"""Random subspaces in which the step of few pairs is looked at, in each layer and draw."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Denoised:
     filtered_both: float
     """Both steps projected on it."""
     random_both: float
-    """Both projected on a random subspace of the same rank."""
+    """Both projected on a random subspace of the same rank, mean over several."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,15 +265,15 @@ def _denoise(
                 others = (total * every - count * one) / (total - count)
                 basis = fit_layer(toxic[layer], civil[layer], rank).basis
                 own = LowRankEdit({layer: basis}).basis_at(layer, value_matrix(model, layer))
-                (chance,) = draw_bases(one.shape[1], len(own), 1, (plan.seed, number, layer))
+                chance = list(draw_bases(one.shape[1], len(own), CHANCES, (plan.seed, number, layer)))
                 inside, inside_others = one @ own.T, others @ own.T
-                at_random = chance.to(one.device, one.dtype).T
+                at_random = [basis.to(one.device, one.dtype).T for basis in chance]
                 cosines.append(
                     (
                         _cosine(one, others),
                         _cosine(inside @ own, others),
                         _cosine(inside, inside_others),
-                        _cosine(one @ at_random, others @ at_random),
+                        np.mean([_cosine(one @ basis, others @ basis) for basis in at_random]),
                     )
                 )
             yield Denoised(count, number, *(float(each) for each in np.mean(cosines, axis=0)))

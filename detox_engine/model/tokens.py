@@ -44,6 +44,12 @@ def tokenize_text(tokenizer: PreTrainedTokenizerBase, text: str) -> Tokens:
     return Tokens(tuple(ids), own, tuple(added), tuple(spans))
 
 
+def put_before(tokenizer: PreTrainedTokenizerBase, prefix: Sequence[int], ids: Sequence[int]) -> tuple[int, ...]:
+    """The tokens of a text behind a prefix; the token that begins every text stands in no middle of one."""
+    starts = bool(prefix) and len(ids) > 0 and ids[0] == tokenizer.bos_token_id
+    return (*prefix, *(ids[1:] if starts else ids))
+
+
 def find_special(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Ids of the tokens that say something of a text and are none of it: where it begins, who speaks.
 

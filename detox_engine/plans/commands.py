@@ -11,6 +11,7 @@ from detox_engine.plans.choice import Choice
 from detox_engine.plans.edit import EditBeside, EditPlan, ExportForm
 from detox_engine.plans.evaluation import EvaluationPlan, SweepPlan
 from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.lab.experiments import BenchPlan, CurvePlan, LinkPlan
 from detox_engine.plans.layers import EVERY_LAYER
 from detox_engine.plans.option import Leaf, leaves
 from detox_engine.plans.read import LensPlan, MapPlan, Measure, ReadPlan
@@ -147,6 +148,13 @@ def auto_command(model: ModelSpec, plan: AutoPlan) -> list[str]:
 def report_command(key: StudyKey, edit: EditPlan) -> list[str]:
     """Draws a study and its edit as one file."""
     return [*_begin("report", key), *spell(edit, EditPlan()), "--out", REPORT]
+
+
+def lab_command(key: StudyKey, lab: str, plan: BenchPlan | CurvePlan | LinkPlan) -> list[str]:
+    """Runs a lab on the fitted study."""
+    detox, command, *study = _begin("bench" if lab == "bench" else "lab", key)
+    named = [] if lab == "bench" else [lab]
+    return [detox, command, *named, *study, *spell(plan, type(plan)())]
 
 
 def _spell_beside(edit: EditPlan) -> list[str]:

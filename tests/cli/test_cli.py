@@ -680,21 +680,48 @@ def test_methods_are_held_against_one_another_and_fitted_on_wrong_labels(home: P
         "--prompts", home / "prompts.txt", "--neutral", home / "prompts.txt", "--max-new-tokens", 2, "--layers", "1",
         "--resamples", 100, "--scorers", "profanity",
     )  # fmt: skip
-    found = run_json("bench", home / "study", *brief)
-    assert list(found["methods"]) == ["detox", "fisher", "mean-difference"] and found["wanted"] == 0.015
+    training = ("--dpo-steps", 2, "--learning-rates", "1e-3")
+    found = run_json("bench", home / "study", *brief, *training)
+    made = list(found["methods"])
+    assert made[:3] == ["detox", "fisher", "mean-difference"] and {"leace", "gloss", "banned-words", "dpo"} <= set(made)
+    assert found["wanted"] == 0.015 and found["also"][0]["cost"] == "perplexity"
     assert {"strength", "kl", "perplexity", "reached"} == found["methods"]["detox"]["cost"].keys()
-    assert "random" in run("bench", home / "study", "--methods", "detox", *brief).stdout
-    out = ("--out", tmp_path / "lab.jsonl", "--draws", 1)
-    points = run_json("lab", "label-noise", home / "study", *brief, *out, "--flipped", "0.5")
+    assert json.loads((home / "study" / "lab" / "bench.json").read_text()) == found
+    shown = run("bench", home / "study", "--methods", "detox", "--cost", "kl", *brief)
+    assert "random" in shown.stdout and "This takes about" in shown.stderr
+    out = ("--out", tmp_path / "lab.jsonl", "--methods", "detox,mean-difference")
+    points = run_json("lab", "label-noise", home / "study", *brief, *out, "--flipped", "0.5", "--draws", 1)
     assert [(each["method"], each["flipped"]) for each in points] == [
         (method, share) for share in (0.0, 0.5) for method in ("detox", "mean-difference")
     ]
-    shown = run("lab", "label-noise", home / "study", *brief, *out, "--flipped", "0.5")
+    shown = run("lab", "label-noise", home / "study", *brief, *out, "--flipped", "0.5", "--draws", 1)
     assert "50%" in shown.stdout and shown.exit_code == 0
-    sizes = run("lab", "sample-size", home / "study", *brief, *out, "--sizes", "3", "--csv")
-    assert sizes.exit_code == 0 and sizes.stdout.startswith("method,pairs,flipped,draw,strength,kl")
+    sizes = run("lab", "sample-size", home / "study", *brief, *out, "--sizes", "3", "--draws", 1, "--csv")
+    assert sizes.exit_code == 0 and sizes.stdout.startswith("method,pairs,flipped,draw,rank,matched,strength,kl")
+    centred = run_json("lab", "centring", home / "study", *brief, *out[:2], "--ranks", "1")
+    assert [(each["method"], each["matched"]) for each in centred] == [
+        (method, matched) for method in ("detox", "uncentred") for matched in (False, True)
+    ]
+    assert {file.name for file in (tmp_path / "lab").glob("*.json")} == {
+        "label-noise.json",
+        "sample-size.json",
+        "centring.json",
+    }
     refused = run("bench", home / "study", "--methods", "kindness", *brief)
     assert refused.exit_code == 2 and "There is no method “kindness”" in refused.stderr
     both = run("bench", home / "study", "--control", "both", *brief)
     assert both.exit_code == 2 and "leave out --control" in both.stderr
     assert "--sizes" not in run("lab", "label-noise", "--help").stdout
+
+
+def test_the_link_to_dpo_gives_each_layer_its_share_and_trains_only_with_trl(home: Path, monkeypatch):
+    asked = ("--few", 2, "--draws", 1, "--random", 20)
+    found = run_json("lab", "dpo-link", home / "study", *asked, "--at-steps", "2")
+    shares = {"inside", "random", "random_low", "random_high", "mean_difference"}
+    assert all(shares <= layer.keys() for layer in found["layers"]) and found["along_training"][0]["step"] == 2
+    table = run("lab", "dpo-link", home / "study", *asked, "--at-steps", "0", "--csv")
+    assert table.stdout.startswith("layer,inside,random") and len(table.stdout.splitlines()) == 1 + len(found["layers"])
+    assert "first gradient" in run("lab", "dpo-link", home / "study", *asked, "--at-steps", "0").stdout
+    monkeypatch.setattr("detox_engine.lab.dpo.find_spec", lambda name: None)
+    missing = run("lab", "dpo-link", home / "study", *asked, "--at-steps", "2")
+    assert missing.exit_code == 2 and "pip install 'detox-explorer[dpo]'" in missing.stderr

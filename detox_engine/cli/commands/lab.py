@@ -88,7 +88,7 @@ def bench(
         from detox_engine.lab.estimate import estimate_bench
         from detox_engine.lab.kept import ROOM, keep_record
 
-        tell_estimate(estimate_bench(fitted, asked))
+        tell_estimate(estimate_bench(fitted, asked), as_json)
         found = run_bench(load_workbench(fitted, model, progress).model, fitted, asked, study / ROOM, progress)
         keep_record(study, "bench", record_bench(found))
     if as_json:
@@ -156,9 +156,9 @@ ALONG = {"sample-size": "pairs", "label-noise": "flipped", "centring": "rank"}
 """What of a setting each curve runs along."""
 
 
-def tell_estimate(seconds: float) -> None:
-    """How long it will take, before it begins, beside the progress."""
-    if seconds:
+def tell_estimate(seconds: float, quiet: bool) -> None:
+    """How long it will take, before it begins, beside the progress; not to a program."""
+    if seconds and not quiet:
         output.print_note(f"This takes about {describe_seconds(seconds)}, as fast as the study's pairs were read.")
 
 
@@ -198,7 +198,7 @@ def curve_command(
             from detox_engine.lab.estimate import estimate_curve
             from detox_engine.lab.kept import keep_record
 
-            tell_estimate(estimate_curve(fitted, asked, settings))
+            tell_estimate(estimate_curve(fitted, asked, settings), as_json)
             bench = load_workbench(fitted, model, progress)
             results = study / "lab.jsonl" if out is None else out
             points = measure_curve(bench.model, fitted, asked, settings, results, progress)
@@ -256,7 +256,7 @@ def dpo_link(
 
         if plan.trained_steps:
             require_trl()
-        tell_estimate(estimate_link(fitted, plan))
+        tell_estimate(estimate_link(fitted, plan), as_json)
         bench = load_workbench(fitted, model, progress)
         record = record_link(measure_link(bench.model, fitted, plan, progress), bench.model, fitted, plan)
         keep_record(study, "dpo-link", record)

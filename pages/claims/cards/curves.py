@@ -1,0 +1,169 @@
+"""What fewer pairs, or wrong labels, leave of what each method does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+from pages.claims.cards.card import (
+    LEFT,
+    TOLD,
+    WHOLE,
+    Card,
+    Picture,
+    bars,
+    look_of,
+    name_of,
+    open_marker,
+    percent,
+    pick_score,
+)
+from pages.claims.records import real, words
+from ui.show.colours import Palette
+from ui.show.downloads import Table
+from ui.show.figures import LEGEND, finish
+
+FLAT = ("method", "pairs", "flipped", "draw", "rank", "matched", "strength", "kl", "perplexity", "reached")
+
+
+@dataclass(frozen=True)
+class Along:
+    """What a curve runs along."""
+
+    part: str
+    axis: str
+    said: str
+    """Where a mark stands, for `format`."""
+    factor: float = 1.0
+    logarithmic: bool = False
+
+
+PAIRS = Along("pairs", "Pairs (logarithmic)", "{:,.0f} pairs", logarithmic=True)
+FLIPPED = Along("flipped", "Pairs whose labels are flipped, %", "{:.0f} % flipped", WHOLE)
+
+
+def make_sample_size(record: Mapping[str, Any], wanted: str, colours: Palette) -> Card:
+    return _make(record, wanted, colours, PAIRS, "sample_size", "Fewer pairs")
+
+
+def make_label_noise(record: Mapping[str, Any], wanted: str, colours: Palette) -> Card:
+    return _make(record, wanted, colours, FLIPPED, "label_noise", "Wrong labels")
+
+
+def _make(record: Mapping[str, Any], wanted: str, colours: Palette, along: Along, key: str, title: str) -> Card:
+    from detox_engine.lab.verdicts import group_points
+
+    points = record["points"]
+    score = pick_score(wanted, points[0], "_mean")
+    curves = group_points(record, along.part)
+    draws = max(len(each) for values in curves.values() for each in values.values())
+    spread = f"whiskers reach from the lowest to the highest of up to {draws} draws" if draws > 1 else "one draw each"
+    told = "; ".join(f"{name_of(method)} {_tell_ends(values, score, along)}" for method, values in curves.items())
+    picture = Picture(
+        curve_figure(curves, score, along, colours),
+        f"claims_{key}",
+        f"{title}: {TOLD[score]} left at one cost",
+        f"Share of the unedited model's {TOLD[score]} that is left: {told}",
+        list_points(points),
+        f"Every fit at the strength at which it costs the same on neutral text; {spread}, and of a single fit its 95 % "
+        "interval. Less is better.",
+    )
+    missed = sum(not point["reached"] for point in points)
+    notes = (f"{missed:,} of {len(points):,} fits do not come to that cost at any strength: hollow marks.",)
+    return Card(picture, notes=notes if missed else ())
+
+
+def _tell_ends(values: Mapping[float, Sequence[Mapping[str, Any]]], score: str, along: Along) -> str:
+    ends = list(values)[:: max(1, len(values) - 1)]
+    return " and ".join(f"{_left(values[at], score)[0]:.0f} % at {real(at) * along.factor:g}" for at in ends)
+
+
+def _left(draws: Sequence[Mapping[str, Any]], score: str) -> tuple[float, float, float]:
+    """In % of the unedited model's: the mean of the draws, and what they spread over."""
+    from detox_engine.lab.verdicts import level
+
+    mean, low, high = (percent(each, draws[0][f"{score}_before"]) for each in level(draws, score))
+    return mean, low, high
+
+
+def curve_figure(
+    curves: Mapping[str, Mapping[float, Sequence[Mapping[str, Any]]]], score: str, along: Along, colours: Palette
+) -> go.Figure:
+    """What each method leaves; the unedited model as a dotted line, and where DPO overtakes DeTox."""
+    figure = go.Figure()
+    places = sorted({real(at) for values in curves.values() for at in values})
+    for number, (method, values) in enumerate(curves.items()):
+        look = look_of(method, colours)
+        left = [_left(draws, score) for draws in values.values()]
+        means, lows, highs = (list(each) for each in zip(*left, strict=True))
+        reached = [all(draw["reached"] for draw in draws) for draws in values.values()]
+        # Beside one another, or the whiskers of methods that leave as much hide one another.
+        aside = number - (len(curves) - 1) / 2
+        x = [_shift(real(at), aside, places, along) for at in values]
+        figure.add_scatter(
+            x=x,
+            y=means,
+            error_y=bars(means, lows, highs, look.colour, thickness=1.5),
+            mode="lines+markers",
+            name=name_of(method),
+            line={"color": look.colour, "dash": look.dash},
+            marker={"color": look.colour, "size": 9, "symbol": [open_marker(look.symbol, each) for each in reached]},
+            customdata=[
+                (along.said.format(real(at) * along.factor), *each)
+                for at, each in zip(values, zip(lows, highs, map(len, values.values()), strict=True), strict=True)
+            ],
+            hovertemplate=f"{name_of(method)}, %{{customdata[0]}}: %{{y:.0f}} % left, from %{{customdata[1]:.0f}} to "
+            "%{customdata[2]:.0f} % in %{customdata[3]} draws<extra></extra>",
+        )
+    figure.add_hline(
+        y=WHOLE,
+        line={"color": colours.quiet, "width": 1.5, "dash": "dot"},
+        annotation={"text": "unedited", "font": {"color": colours.quiet}},
+        annotation_position="bottom right",
+    )
+    crossing = find_crossing(curves, score) if along is PAIRS else None
+    if crossing is not None:
+        figure.add_vline(
+            x=crossing,
+            line={"color": colours.quiet, "width": 1, "dash": "dash"},
+            annotation={"text": "DPO’s mean is lower from here", "font": {"color": colours.quiet}},
+            annotation_position="bottom right" if crossing < places[len(places) // 2] else "bottom left",
+        )
+    ticks = {"tickvals": [at * along.factor for at in places], "ticktext": [f"{at * along.factor:,g}" for at in places]}
+    figure.update_xaxes(title=along.axis, **ticks, **({"type": "log"} if along.logarithmic else {"ticksuffix": " %"}))
+    figure.update_yaxes(title=LEFT[score].replace(" left, ", " left,<br>"), ticksuffix=" %", rangemode="tozero")
+    return finish(figure, 380, across="", up=colours.line, legend=LEGEND, showlegend=True)
+
+
+def _shift(at: float, aside: float, places: Sequence[float], along: Along) -> float:
+    """Where a mark stands: a little beside its place."""
+    if along.logarithmic:
+        return at * 1.025**aside
+    return (at + aside * 0.006 * (places[-1] - places[0])) * along.factor
+
+
+def find_crossing(curves: Mapping[str, Mapping[float, Sequence[Mapping[str, Any]]]], score: str) -> float | None:
+    """Between which numbers of pairs the mean of DPO falls below that of DeTox for good; None where it does not."""
+    if not {"detox", "dpo"} <= set(curves):
+        return None
+    shared = sorted(curves["detox"].keys() & curves["dpo"].keys())
+    ahead = [_left(curves["detox"][at], score)[0] <= _left(curves["dpo"][at], score)[0] for at in shared]
+    if not ahead or not any(ahead) or ahead[-1]:
+        return None
+    last = max(place for place, first in enumerate(ahead) if first)
+    return (real(shared[last]) * real(shared[last + 1])) ** 0.5
+
+
+def list_points(points: Sequence[Mapping[str, Any]]) -> Table:
+    """Every fit with its cost and its scores."""
+    scores = [name for name in points[0] if name not in FLAT]
+    heads = (*FLAT, *map(words, scores))
+    rows = [(words(point["method"]), *(_cell(point.get(name)) for name in heads[1:])) for point in points]
+    return heads, rows
+
+
+def _cell(value: Any) -> Any:
+    return value if value is None or isinstance(value, bool) else real(value)

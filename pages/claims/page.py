@@ -1,0 +1,229 @@
+"""Is what the paper says true here? A card a claim: its verdict, its picture, and the lab that measured it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from detox_engine.disk import write_json
+from detox_engine.errors import InputError
+from detox_engine.lab.kept import LABS
+from detox_engine.plans import commands
+from pages.claims.cards import bench, centring, curves, link
+from pages.claims.cards.card import Card, Picture
+from pages.claims.factor_world import show_factor_world
+from pages.claims.picks import FIELDS, ClaimsPicks
+from pages.claims.provenance import provenance_html
+from pages.claims.records import Found, find_record, reading
+from pages.claims.settings import ASK
+from pages.claims.work import LAB, Asked, describe_time, draw_progress, estimate, find_missing
+from ui.frame.command import draw_commands
+from ui.frame.page import Head, Help, StudyPage, show
+from ui.show import notes
+from ui.show.chart import draw_chart
+from ui.show.downloads import draw_download
+from ui.widgets.option import ask
+from ui.words.text import escape, plain
+from ui.work.tasks import draw_task
+
+if TYPE_CHECKING:
+    from detox_engine.lab.verdicts import Claim
+
+HEAD = Head("Claims", "Is what the paper says true here?", picks="claims")
+HELP = Help(
+    "Each claim of the paper's abstract is measured on the study that is open. Methods are compared at the strength at "
+    "which all of them move predictions on neutral text equally far, since at one strength a direction that the model "
+    "uses much costs more. A verdict is read off the numbers alone: an interval that holds 0, or draws that overlap, "
+    "is no difference. It speaks of this model and these pairs, and of no other.",
+    r"\text{cost}(\alpha) = \frac{1}{T} \sum_t \mathrm{KL}\left(p_t \,\|\, p_t^{\alpha}\right), \qquad "
+    r"\text{left} = \bar s_{\text{after}} \,/\, \bar s_{\text{before}}",
+)
+TITLES = {
+    "bench": "It lowers toxicity, without training",
+    "sample-size": "It needs fewer pairs than DPO",
+    "label-noise": "Wrong labels harm it less",
+    "dpo-link": "It is a denoised step of DPO",
+    "centring": "Centring spares what is not toxic",
+}
+MAKE = {
+    "bench": bench.make_card,
+    "sample-size": curves.make_sample_size,
+    "label-noise": curves.make_label_noise,
+    "dpo-link": link.make_card,
+    "centring": centring.make_card,
+}
+SIGNS = {"held": "✓", "held in part": "◐", "not seen here": "✕", "not measured": "○"}
+NUMBERS = ("none", "one", "two", "three", "four", "five")
+UNREADABLE = "What is kept of this lab cannot be read, so it counts as not measured: measure it again."
+ROWS_SHOWN = 1000
+
+
+def draw(page: StudyPage[ClaimsPicks]) -> None:
+    asked = {lab: find_asked(page, lab) for lab in LABS}
+    found = {lab: find_record(page.fitted, page.study, lab, asked[lab]) for lab in LABS}
+    claims = judge({lab: None if each is None else each.record for lab, each in found.items()})
+    draw_summary([claims[lab].verdict for lab in LABS])
+    for lab in LABS:
+        with st.container(border=True, key=f"claim_{lab}"):
+            draw_claim(page, lab, claims[lab], found[lab], asked[lab])
+    with st.container(border=True, key="claim_world"):
+        st.subheader("The factor model that the paper assumes", anchor=False)
+        st.caption("A made-up world in which the toxic subspace is known: who finds it, and what is in the way?")
+        show_factor_world(page, "claims.factors")
+
+
+def find_asked(page: StudyPage[ClaimsPicks], lab: str) -> Asked | str:
+    """What a run would be of, by the picks; a sentence where they cannot be so."""
+    try:
+        return Asked(page.fitted, lab, getattr(page.picks, FIELDS[lab]).plan())
+    except InputError as error:
+        return str(error)
+
+
+def judge(records: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Claim]:
+    """The verdict on every claim, one by one, so that a record that cannot be read spoils none of the others."""
+    from detox_engine.lab.verdicts import judge_claims
+
+    claims = {claim.name: claim for claim in judge_claims({})}
+    for lab, record in records.items():
+        found = reading(partial(judge_claims, {lab: record})) if record else None
+        if found is not None:
+            claims |= {claim.name: claim for claim in found if claim.name == lab}
+    return claims
+
+
+def draw_summary(verdicts: Sequence[str]) -> None:
+    words, switch = st.columns([3, 2], vertical_alignment="center", gap="large")
+    words.html(f'<p class="claims-summary">{escape(summarise(verdicts))}</p>')
+    with switch:
+        ask("claims.score", "Toxicity in the pictures", "claims_score", label_visibility="collapsed", help=None)
+
+
+def summarise(verdicts: Sequence[str]) -> str:
+    """How many of the claims held, in one sentence."""
+    from detox_engine.lab.verdicts import HELD, NOT_SEEN, OPEN, PARTLY
+
+    counts = {verdict: verdicts.count(verdict) for verdict in (HELD, PARTLY, NOT_SEEN, OPEN)}
+    if counts[OPEN] == len(verdicts):
+        return "None of the claims has been measured on this study yet."
+    parts = []
+    if counts[HELD]:
+        parts.append(f"{NUMBERS[counts[HELD]]} held here")
+    if counts[PARTLY]:
+        parts.append(f"{NUMBERS[counts[PARTLY]]} {'' if counts[HELD] else 'held '}in part")
+    for verdict, words in ((NOT_SEEN, "not seen"), (OPEN, "not measured")):
+        if counts[verdict]:
+            parts.append(f"{NUMBERS[counts[verdict]]} {'was' if counts[verdict] == 1 else 'were'} {words}")
+    return f"Of {NUMBERS[len(verdicts)]} claims {', '.join(parts)}."
+
+
+def draw_claim(page: StudyPage[ClaimsPicks], lab: str, claim: Claim, found: Found | None, asked: Asked | str) -> None:
+    """A claim: its sentence, its verdict, its picture, then all that is behind them, and the lab to run."""
+    card = None if found is None else reading(partial(MAKE[lab], found.record, page.picks.score, page.colours))
+    behind = None if card is None else reading(partial(provenance_html, found))
+    readable = card is not None and behind is not None
+    st.subheader(TITLES[lab], anchor=False)
+    st.html(claim_html(claim if readable or found is None else None, claim.sentence, found))
+    if readable:
+        draw_card(card)
+        draw_behind(lab, card, found, behind)
+    draw_lab(page, lab, found if readable else None, asked)
+
+
+def claim_html(claim: Claim | None, sentence: str, found: Found | None) -> str:
+    """The paper's sentence, the verdict as a word and a sign, and why.
+
+    Args:
+        claim: None where the record of the lab cannot be read.
+    """
+    from detox_engine.lab.verdicts import OPEN
+
+    verdict, told = (OPEN, UNREADABLE) if claim is None else (claim.verdict, claim.told)
+    kind = verdict.replace(" ", "-")
+    so_far = '<span class="aside"> So far; the run is not over.</span>' if found and found.source == "running" else ""
+    return (
+        f'<div class="claim {kind}"><p class="sentence">{escape(sentence)}</p>'
+        f'<p><span class="word"><span aria-hidden="true">{SIGNS[verdict]}</span> {escape(verdict.capitalize())}</span> '
+        f"{escape(told)}{so_far}</p></div>"
+    )
+
+
+def draw_card(card: Card) -> None:
+    draw_picture(card.first)
+    if len(card.beside) == 1:
+        draw_picture(card.beside[0])
+    elif card.beside:
+        for column, picture in zip(st.columns(len(card.beside), gap="large"), card.beside, strict=True):
+            with column:
+                draw_picture(picture)
+    for told in card.notes:
+        st.caption(plain(told))
+
+
+def draw_picture(picture: Picture) -> None:
+    if picture.note:
+        st.caption(plain(picture.note))
+    draw_chart(
+        picture.figure, picture.key, picture.title, picture.alt, lambda: picture.table, picture.key.replace("-", "_")
+    )
+
+
+def draw_behind(lab: str, card: Card, found: Found, behind: str) -> None:
+    """What the pictures rest on: further ones, the numbers, when and with what."""
+    for label, picture in card.folded:
+        with st.expander(label, icon=":material/show_chart:"):
+            draw_picture(picture)
+    with st.expander("The numbers, and what they were measured with", icon=":material/table:"):
+        heads, rows = card.first.table
+        shown = [dict(zip(heads, row, strict=True)) for row in list(rows)[:ROWS_SHOWN]]
+        st.dataframe(shown, hide_index=True, alt=f"All numbers of {card.first.title}")
+        st.html(behind)
+        draw_download("All of it as JSON", partial(write_json, found.record), f"{lab}.json", f"json_{lab}")
+
+
+def draw_lab(page: StudyPage[ClaimsPicks], lab: str, found: Found | None, asked: Asked | str) -> None:
+    """The settings of a lab, how long it takes, the button, and how it is going; then the same as a command."""
+    job = None if isinstance(asked, str) else LAB.job(asked)
+    begun = job is not None
+    label = "Measure it" if found is None else "Measure it again" if found.source != "running" else "The run"
+    with st.expander(label, icon=":material/science:", expanded=begun or found is None):
+        ASK[lab](page.study, f"claims.{FIELDS[lab]}")
+        draw_button(page, lab, asked, again=found is not None)
+    if not isinstance(asked, str):
+        key = page.fitted.study
+        spelled = [commands.fit_command(key), commands.lab_command(key, lab, asked.plan)]
+        draw_commands(spelled, key=f"commands_{lab}")
+
+
+def draw_button(page: StudyPage[ClaimsPicks], lab: str, asked: Asked | str, again: bool) -> None:
+    try:
+        if isinstance(asked, str):
+            raise InputError(asked)
+        seconds, missing = estimate(page.study, asked.plan), find_missing()
+        if missing and lab == "dpo-link" and asked.plan.trained_steps:
+            raise InputError(f"{missing} With 0 steps of DPO nothing is trained.")
+    except InputError as error:
+        notes.draw_error(str(error))
+        return
+    if missing and lab != "centring":
+        st.caption(plain(f"DPO is left out: {missing}"))
+    job = LAB.job(asked)
+    stopped = job is not None and job.snapshot.state == "stopped" and job.key == asked
+    draw_task(
+        LAB,
+        asked,
+        f"run_{lab}",
+        "Go on with the run" if stopped else "Run",
+        f"It takes about {describe_time(seconds)}, going by how fast the pairs were read." if seconds else "",
+        "The run was stopped; what was trained and measured is kept, and a new run goes on from there.",
+        again=again,
+        draw=partial(draw_progress, seconds),
+        stop_label="Stop",
+        help="What was measured or trained before with the same settings is kept, and only what is missing computed.",
+    )
+
+
+show(draw, HEAD, HELP)

@@ -1,0 +1,83 @@
+"""Compute what the Claims page ships with: every lab on the bundled model and on SmolLM2-135M, as anyone can again.
+
+    make claims
+
+Each lab is the command that a person would type; a run that is stopped goes on where it was. On two cores the bundled
+model takes half an hour. SmolLM2 takes a few hours, with fewer draws and sizes, as its files say.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from time import perf_counter
+
+from detox_engine.data.bundled import CLAIMS
+from detox_engine.lab.kept import LABS, ROOM, load_record
+from detox_engine.lab.verdicts import judge_claims
+from detox_engine.plans.sources import BUNDLED, SMOLLM2
+
+ROOT = Path(__file__).parents[1]
+WORK = ROOT / "build" / "claims"
+SHIPPED = {BUNDLED: CLAIMS / "demo", SMOLLM2: CLAIMS / "smollm2"}
+LABORATORIES = {
+    BUNDLED: {
+        "bench": ("bench",),
+        "sample-size": ("lab", "sample-size"),
+        "label-noise": ("lab", "label-noise"),
+        "dpo-link": ("lab", "dpo-link"),
+        "centring": ("lab", "centring"),
+    },
+    SMOLLM2: {
+        "bench": ("bench", "--dpo-steps", "25"),
+        "sample-size": ("lab", "sample-size", "--dpo-steps", "25", "--sizes", "10,50,200", "--draws", "2"),
+        "label-noise": ("lab", "label-noise", "--dpo-steps", "25", "--flipped", "0.25,0.5", "--draws", "1"),
+        "dpo-link": ("lab", "dpo-link", "--at-steps", "10,50", "--few", "5,20", "--draws", "3"),
+        "centring": ("lab", "centring"),
+    },
+}
+"""Model -> lab -> the command that computes it, the study left out."""
+
+
+def run(*words: str) -> None:
+    print("$ detox", *words, flush=True)
+    subprocess.run([sys.executable, "-m", "detox_engine", *words], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+def compute(model: str, labs: list[str]) -> None:
+    """The study of a model and its labs, and their records where the page finds them."""
+    study, shipped = WORK / model, SHIPPED[model]
+    if not (study / "study.json").is_file():
+        run("fit", "--model", model, "--out", str(study))
+    for lab in labs:
+        start = perf_counter()
+        (*command,) = LABORATORIES[model][lab]
+        place = 1 if command[0] == "bench" else 2
+        run(*command[:place], str(study), *command[place:], "--json")
+        print(f"{model}, {lab}: {perf_counter() - start:.0f} s", flush=True)
+        (shipped / ROOM).mkdir(parents=True, exist_ok=True)
+        shutil.copy(study / ROOM / f"{lab}.json", shipped / ROOM / f"{lab}.json")
+
+
+def show(model: str) -> None:
+    """The verdicts of what is shipped for a model."""
+    records = {lab: load_record(SHIPPED[model], lab) for lab in LABS}
+    for claim in judge_claims(records):
+        print(f"{model}, {claim.name}: {claim.verdict}. {claim.told}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--model", choices=LABORATORIES, action="append", help="Only this model.")
+    parser.add_argument("--lab", choices=LABS, action="append", help="Only this lab.")
+    parser.add_argument("--show", action="store_true", help="Compute nothing; print the verdicts of what is shipped.")
+    asked = parser.parse_args()
+    for model in asked.model or LABORATORIES:
+        if not asked.show:
+            compute(model, asked.lab or list(LABS))
+        show(model)
+
+
+if __name__ == "__main__":
+    main()
