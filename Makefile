@@ -2,11 +2,12 @@
 # make test  installs what the tests need and runs them all
 # make fuzz  tries 100,000 strangers' files, studies, models and links on it, and kills it: a quarter of an hour
 # make audit holds every installed version against known flaws
+# make claims computes anew what the Claims page ships with: half an hour for the bundled model, longer for SmolLM2
 # make bench times the tool side by side with what it is measured against: make bench BENCH=--quick for a look
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: app test bench fuzz audit
+.PHONY: app test bench claims fuzz audit
 
 app: .venv/.app .venv/.smollm2_study
 	$(BIN)/streamlit run app.py
@@ -28,6 +29,9 @@ audit:
 bench: .venv/.tests
 	@sh .ci/chromium
 	$(BIN)/python -m benchmarks --json build/benchmarks.json $(BENCH)
+
+claims: .venv/.tests
+	$(BIN)/python -m tools.make_claims $(CLAIMS)
 
 .venv/.app: requirements.txt requirements.lock pyproject.toml | $(BIN)/pip
 	$(BIN)/pip install --quiet -r requirements.txt -c requirements.lock

@@ -12,6 +12,8 @@ from detox_engine.data import files
 from detox_engine.data.bundled import EVERYDAY
 from detox_engine.data.pairs import read_pairs
 from detox_engine.errors import ignore_progress
+from detox_engine.lab import baselines
+from detox_engine.lab.contestants import list_contestants
 from detox_engine.plans.choice import Choice
 from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.sampling import SamplingPlan
@@ -46,7 +48,7 @@ def drop(monkeypatch, tmp_path):
 
 
 def test_the_page_fits_a_screen_and_has_an_example_of_each():
-    assert list(EXAMPLES) == ["scorer", "method", "page", "file reader", "model family"]
+    assert list(EXAMPLES) == ["scorer", "method", "baseline", "page", "file reader", "model family"]
     assert all(len(code.splitlines()) <= 12 for code in EXAMPLES.values())
 
 
@@ -67,6 +69,13 @@ def test_a_method_dropped_into_its_folder_fits(drop):
     for subspace in subspaces:
         torch.testing.assert_close(subspace.basis @ subspace.basis.T, torch.eye(2))
     assert len(subspaces) == 3
+
+
+def test_a_baseline_dropped_into_its_folder_is_made(drop):
+    assert "ten-tokens" not in baselines.baselines()
+    drop(baselines, baselines.baselines, EXAMPLES["baseline"])
+    made = baselines.make_baseline(Choice("ten-tokens"), None)
+    assert made.change.tokens == tuple(range(10, 20)) and "ten-tokens" in list_contestants()
 
 
 def test_a_page_waits_for_a_study_and_draws_it(monkeypatch, tmp_path):

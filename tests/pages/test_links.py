@@ -14,6 +14,7 @@ from detox_engine.plans.choice import Choice, usual_options
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.lab.factors import FactorPlan
 from detox_engine.plans.option import LARGEST, Leaf
 from detox_engine.plans.read import MapPlan
 from detox_engine.plans.sampling import SamplingPlan
@@ -23,6 +24,16 @@ from detox_engine.scoring.scorers.capability import CapabilityOptions
 from detox_engine.scoring.scorers.classifier import ClassifierOptions
 from detox_engine.study.methods import methods
 from detox_engine.study.methods.fisher import FisherOptions
+from pages.claims.factor_picks import FactorPicks
+from pages.claims.picks import (
+    BenchPicks,
+    CentringPicks,
+    ClaimsPicks,
+    LabelNoisePicks,
+    LinkPicks,
+    SampleSizePicks,
+    TrainingPicks,
+)
 from pages.compare.picks import ComparePicks
 from pages.decide.picks import DecidePicks
 from pages.directions.picks import DirectionsPicks
@@ -53,6 +64,8 @@ MEASURES = MeasurePicks(
     "file",
     "",
 )
+TRAINING = TrainingPicks(30, "0.0001,0.002")
+WORLD = FactorPlan(60, 32, 4, 3, 4, 0.5, 0.1, 1.5, 0.2, 10.0, 3)
 EVERYTHING = View(
     ModelSpec("owner/model", "v2", "cpu", "float32"),
     FitPlan(
@@ -92,6 +105,15 @@ EVERYTHING = View(
         "evaluate": EvaluatePicks(replace(MEASURES, plan=replace(MEASURES.plan, seed=8))),
         "decide": DecidePicks("strong", 1.2, 30),
         "take_away": TakeAwayPicks("model"),
+        "claims": ClaimsPicks(
+            "profanity",
+            BenchPicks(("detox", "dpo"), "kl", 40, TRAINING),
+            SampleSizePicks("5,50", 4, ("detox",), 20, TRAINING),
+            LabelNoisePicks("0.1,0.4", 5, ("dpo",), 25, TRAINING),
+            LinkPicks("0", "7,9", 3),
+            CentringPicks("2,3", 35),
+            FactorPicks(WORLD, "noise"),
+        ),
     },
 )
 """Everything in it is other than on a first visit."""

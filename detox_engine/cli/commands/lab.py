@@ -30,6 +30,7 @@ from detox_engine.lab.baselines import baselines
 from detox_engine.plans.choice import find, list_in_words, usual_options
 from detox_engine.plans.edit import describe_edit
 from detox_engine.plans.lab.experiments import (
+    QUICK,
     BenchPlan,
     CentringPlan,
     CurvePlan,
@@ -53,6 +54,14 @@ MORE = {"--scorers": list_in_words(scorers()), "--methods": list_in_words(method
 OPTIONS = usual_options(scorers()) | usual_options(baselines())
 
 
+Quick = Annotated[
+    bool,
+    typer.Option(
+        "--quick", help="Fewer draws, prompts and steps, where nothing else is said: a first look in minutes."
+    ),
+]
+
+
 def settle(study: "Study", plan: EqualCost, options: Mapping[str, Any]) -> Any:
     """The plan with the layers of this study; refused before a model is loaded for it."""
     plan = replace(
@@ -72,15 +81,16 @@ def settle(study: "Study", plan: EqualCost, options: Mapping[str, Any]) -> Any:
 @asks(MORE, plan=BenchPlan(), options=OPTIONS, model=StudyModel())
 def bench(
     study: StudyFolder,
-    plan: BenchPlan,
+    plan: Said[BenchPlan],
     options: Mapping[str, Any],
     model: Said[StudyModel],
+    quick: Quick = False,
     as_json: Json = False,
 ) -> None:
     """Hold the methods of a study against one another, each at the strength at which all cost the same."""
     with output.progress_bars() as progress:
         fitted = load_study(study)
-        asked = settle(fitted, plan, options)
+        asked = settle(fitted, plan.over(QUICK["bench"] if quick else BenchPlan()), options)
         for choice in asked.methods:
             if choice.name in methods():
                 fitted.of(choice.name)
@@ -170,7 +180,7 @@ def describe_seconds(seconds: float) -> str:
 
 
 def curve_command(
-    name: str, plan: CurvePlan, listed: Callable[["Study", Any], Sequence["Setting"]]
+    name: str, usual: CurvePlan, listed: Callable[["Study", Any], Sequence["Setting"]]
 ) -> Callable[..., None]:
     """A command that fits the methods of a plan again and again.
 
@@ -178,13 +188,14 @@ def curve_command(
         listed: gives the settings of a plan.
     """
 
-    @asks(MORE, plan=plan, options=OPTIONS, model=StudyModel())
+    @asks(MORE, plan=usual, options=OPTIONS, model=StudyModel())
     def command(
         study: StudyFolder,
-        plan: CurvePlan,
+        plan: Said[CurvePlan],
         options: Mapping[str, Any],
         model: Said[StudyModel],
         out: Results = None,
+        quick: Quick = False,
         as_json: Json = False,
         as_csv: Csv = False,
         raw: Raw = False,
@@ -192,7 +203,7 @@ def curve_command(
         check_format(as_json, as_csv)
         with output.progress_bars() as progress:
             fitted = load_study(study)
-            asked = settle(fitted, plan, options)
+            asked = settle(fitted, plan.over(QUICK[name] if quick else usual), options)
             settings = listed(fitted, asked)
             from detox_engine.lab.curves import measure_curve, record_curve, record_points
             from detox_engine.lab.estimate import estimate_curve
@@ -240,8 +251,9 @@ centring = curve_command("centring", CentringPlan(), list_centring)
 @asks({}, plan=LinkPlan(), model=StudyModel())
 def dpo_link(
     study: StudyFolder,
-    plan: LinkPlan,
+    plan: Said[LinkPlan],
     model: Said[StudyModel],
+    quick: Quick = False,
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
@@ -249,6 +261,7 @@ def dpo_link(
     check_format(as_json, as_csv)
     with output.progress_bars() as progress:
         fitted = load_study(study)
+        plan = plan.over(QUICK["dpo-link"] if quick else LinkPlan())
         from detox_engine.lab.dpo import require_trl
         from detox_engine.lab.dpo_link import measure_link, record_link
         from detox_engine.lab.estimate import estimate_link

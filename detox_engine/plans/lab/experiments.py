@@ -215,3 +215,17 @@ class LinkPlan:
     @property
     def trained_steps(self) -> tuple[int, ...]:
         return tuple(sorted({step for step in self.at_steps if step > 0}))
+
+
+_TRAINING = TrainingPlan(learning_rates=(1e-3,), steps=20)
+_FEW_PROMPTS = replace(LAB_EVALUATION, limit_prompts=30)
+QUICK = {
+    "bench": BenchPlan(
+        cost="kl", training=_TRAINING, evaluation=replace(BenchPlan().evaluation, limit_prompts=30, controls=2)
+    ),
+    "sample-size": SampleSizePlan(sizes=(10, 50, 200), draws=2, training=_TRAINING, evaluation=_FEW_PROMPTS),
+    "label-noise": LabelNoisePlan(flipped=(0.25, 0.5), draws=1, training=_TRAINING, evaluation=_FEW_PROMPTS),
+    "dpo-link": LinkPlan(few=(5, 20), draws=2, at_steps=(10,), training=_TRAINING),
+    "centring": CentringPlan(ranks=(1, 4), evaluation=_FEW_PROMPTS),
+}
+"""Every lab with fewer draws, prompts and steps: each within three minutes on the bundled model and two cores."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import log10
 from typing import Any
 
 import plotly.graph_objects as go
@@ -151,7 +152,7 @@ def as_made_figure(record: Mapping[str, Any], made: Mapping[str, Any], score: st
             y=[y for _, y in points],
             mode="lines+markers+text",
             text=["DeTox" if name == "detox" else "", title][: len(points)],
-            textposition="middle left" if len(points) == 1 else "bottom center",
+            textposition="middle left" if len(points) == 1 else "top center",
             textfont={"color": look.colour},
             line={"color": look.colour, "width": 1, "dash": "dot"},
             marker={"color": look.colour, "symbol": look.symbol, "size": [8, 12][: len(points)]},
@@ -161,20 +162,14 @@ def as_made_figure(record: Mapping[str, Any], made: Mapping[str, Any], score: st
     # Room for the texts beside the outermost marks.
     costs = [x for trace in figure.data for x in trace.x]
     figure.update_xaxes(
-        title="KL on neutral text, nats a token (logarithmic)",
+        title="KL on neutral text,<br>nats a token (logarithmic)",
         type="log",
-        range=[_log(min(costs)) - 0.7, _log(max(costs)) + 0.5],
+        range=[log10(min(costs)) - 0.7, log10(max(costs)) + 0.5],
         dtick=1,
         exponentformat="none",
     )
-    figure.update_yaxes(title=LEFT[score].replace(" left, ", " left,<br>"), ticksuffix=" %", rangemode="tozero")
+    figure.update_yaxes(title=LEFT[score], ticksuffix=" %", rangemode="tozero")
     return finish(figure, 330, across=colours.line, up=colours.line, showlegend=False)
-
-
-def _log(value: float) -> float:
-    from math import log10
-
-    return log10(value)
 
 
 def _draw_training(runs: Mapping[str, Any], colours: Palette) -> Picture:

@@ -16,10 +16,10 @@ from ui.words.text import chart_html
 TOLD = {"mass": "probability of rude words", "profanity": "toxicity of what it writes"}
 """A score within a sentence."""
 LEFT = {
-    "mass": "Probability of rude words left, % of the unedited model’s",
-    "profanity": "Toxicity left, % of the unedited model’s",
+    "mass": "Probability of rude words left,<br>% of the unedited model’s",
+    "profanity": "Toxicity left,<br>% of the unedited model’s",
 }
-"""A score as an axis."""
+"""A score as an axis, in two lines, for narrow windows."""
 WHOLE = 100.0
 
 
@@ -65,7 +65,7 @@ def look_of(method: str, colours: Palette, is_method: bool = True) -> Look:
         "mean-difference": Look(colours.civil, "circle", "dash"),
         "uncentred": Look(colours.civil, "square", "dash"),
         "dpo": Look(colours.toxic, "square"),
-        "robust-dpo": Look(colours.toxic, "square-open", "dot"),
+        "robust-dpo": Look(colours.toxic, "triangle-up", "dot"),
     }
     other = Look(colours.civil, "circle", "dot") if is_method else Look(colours.toxic, "square", "dot")
     return known.get(method, other)

@@ -11,7 +11,7 @@ from pages.claims.cards.card import LEFT, TOLD, Card, Picture, bars, look_of, op
 from pages.claims.cards.curves import list_points
 from pages.claims.records import real
 from ui.show.colours import Palette
-from ui.show.figures import finish
+from ui.show.figures import LEGEND, finish
 
 SIDES = {"detox": "with centring", "uncentred": "without"}
 WIDE = 3.0
@@ -33,7 +33,7 @@ def make_card(record: Mapping[str, Any], wanted: str, colours: Palette) -> Card:
                 "With and without centring, at strength 1",
                 f"Perplexity against {TOLD[score]} left: {_tell(whole, score)}",
                 table,
-                "As the paper edits, at strength 1: an arrow leads from an edit without centring to the same with it. "
+                "As the paper edits, at strength 1: a line joins an edit with centring and the same without it. "
                 "Left is cheaper, down is less toxic.",
             )
         )
@@ -76,7 +76,7 @@ def _tell(points: Points, score: str) -> str:
 
 
 def whole_figure(points: Points, score: str, colours: Palette) -> go.Figure:
-    """Toxicity left against perplexity, each rank an arrow from without centring to with it."""
+    """Toxicity left against perplexity, each rank two marks that are joined."""
     figure = go.Figure()
     costs = [real(point["perplexity"]) for point in points.values()]
     logarithmic = min(costs) > 0 and max(costs) > WIDE * min(costs)
@@ -88,12 +88,11 @@ def whole_figure(points: Points, score: str, colours: Palette) -> go.Figure:
             figure.add_scatter(
                 x=[x0, x1],
                 y=[y0, y1],
-                mode="lines+markers",
-                line={"color": colours.quiet, "width": 1.5},
-                marker={"color": colours.quiet, "symbol": "arrow", "angleref": "previous", "size": [0, 12],
-                        "standoff": [0, 9]},
+                mode="lines",
+                line={"color": colours.quiet, "width": 2},
                 hoverinfo="skip",
-            )  # fmt: skip
+                showlegend=False,
+            )
     for method, called in SIDES.items():
         own = {rank: points[method, rank] for rank in ranks if (method, rank) in points}
         look = look_of(method, colours)
@@ -101,7 +100,8 @@ def whole_figure(points: Points, score: str, colours: Palette) -> go.Figure:
             x=[real(point["perplexity"]) for point in own.values()],
             y=[_left(point, score)[0] for point in own.values()],
             mode="markers+text",
-            text=[f"rank {rank}, {called}" if rank == ranks[-1] else f"rank {rank}" for rank in own],
+            name=called[:1].upper() + called[1:] + (" centring" if method == "uncentred" else ""),
+            text=[f"rank {rank}" for rank in own],
             textposition="top center" if method == "uncentred" else "bottom center",
             textfont={"color": look.colour},
             marker={"color": look.colour, "symbol": look.symbol, "size": 11},
@@ -112,16 +112,14 @@ def whole_figure(points: Points, score: str, colours: Palette) -> go.Figure:
         )
     least, most = min(costs), max(costs)
     room = 0.25 * (most - least) or 0.01
-    title = "Perplexity of neutral text, times what it was"
+    title = "Perplexity of neutral text,<br>times what it was"
     if logarithmic:
         figure.update_xaxes(title=f"{title} (logarithmic)", type="log")
     else:
         figure.update_xaxes(title=title, range=[least - room, most + room])
     highest = max(_left(point, score)[0] for point in points.values())
-    figure.update_yaxes(
-        title=LEFT[score].replace(" left, ", " left,<br>"), ticksuffix=" %", range=[-0.12 * highest, 1.2 * highest]
-    )
-    return finish(figure, 360, across=colours.line, up=colours.line, showlegend=False)
+    figure.update_yaxes(title=LEFT[score], ticksuffix=" %", range=[-0.12 * highest, 1.2 * highest])
+    return finish(figure, 360, across=colours.line, up=colours.line, legend=LEGEND, showlegend=True)
 
 
 def matched_figure(points: Points, score: str, colours: Palette) -> go.Figure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import log10
 from typing import Any
 
 import plotly.graph_objects as go
@@ -122,19 +123,25 @@ def curve_figure(
         y=WHOLE,
         line={"color": colours.quiet, "width": 1.5, "dash": "dot"},
         annotation={"text": "unedited", "font": {"color": colours.quiet}},
-        annotation_position="bottom right",
+        annotation_position="top left",
     )
     crossing = find_crossing(curves, score) if along is PAIRS else None
     if crossing is not None:
-        figure.add_vline(
-            x=crossing,
-            line={"color": colours.quiet, "width": 1, "dash": "dash"},
-            annotation={"text": "DPO’s mean is lower from here", "font": {"color": colours.quiet}},
-            annotation_position="bottom right" if crossing < places[len(places) // 2] else "bottom left",
+        figure.add_vline(x=crossing, line={"color": colours.quiet, "width": 1, "dash": "dash"})
+        figure.add_annotation(
+            # Places of texts on a logarithmic axis are logarithms, unlike those of lines.
+            x=log10(crossing),
+            y=WHOLE,
+            text="DPO’s mean is lower from here",
+            showarrow=False,
+            xanchor="left" if crossing < places[len(places) // 2] else "right",
+            yanchor="top",
+            font={"color": colours.quiet},
         )
     ticks = {"tickvals": [at * along.factor for at in places], "ticktext": [f"{at * along.factor:,g}" for at in places]}
     figure.update_xaxes(title=along.axis, **ticks, **({"type": "log"} if along.logarithmic else {"ticksuffix": " %"}))
-    figure.update_yaxes(title=LEFT[score].replace(" left, ", " left,<br>"), ticksuffix=" %", rangemode="tozero")
+    highest = max(up for trace in figure.data for up in map(sum, zip(trace.y, trace.error_y.array, strict=True)))
+    figure.update_yaxes(title=LEFT[score], ticksuffix=" %", range=[0, 1.1 * max(WHOLE, highest)])
     return finish(figure, 380, across="", up=colours.line, legend=LEGEND, showlegend=True)
 
 
