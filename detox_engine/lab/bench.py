@@ -232,3 +232,25 @@ def _record_row(row: BenchRow) -> dict[str, Any]:
         "memory": row.memory,
         "scorers": {name: record_effect(effect) for name, effect in row.effects.items()},
     }
+
+
+def list_bench(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A flat row for each contestant at each cost, and as it was made, from a bench's record."""
+    at = [(each["cost"], each["methods"]) for each in (record, *record["also"])]
+    return [
+        {
+            "at": cost,
+            "method": name,
+            **row["cost"],
+            "seconds": row["seconds"],
+            "memory": row["memory"],
+            **{
+                f"{scorer}_{side}_{part}": effect[side][part]
+                for scorer, effect in row["scorers"].items()
+                for side in ("before", "after", "control")
+                for part in ("mean", "low", "high")
+            },
+        }
+        for cost, rows in (*at, ("as made", record["as_made"]))
+        for name, row in rows.items()
+    ]

@@ -101,6 +101,13 @@ def judge_bench(record: Mapping[str, Any]) -> tuple[str, str]:
         told += f", {title(best)} {low:.0%}"
     control = effect["control"]["mean"] / effect["before"]["mean"]
     told += f", and random subspaces {control:.0%}."
+    trained = record.get("as_made", {}).get("dpo")
+    if trained is not None:
+        whole = trained["scorers"][SCORE]["after"]["mean"] / effect["before"]["mean"]
+        told += (
+            f" DPO as it was trained, at a KL of {trained['cost']['kl']:.2g} and perplexity × "
+            f"{trained['cost']['perplexity']:.3g}, leaves {whole:.0%}."
+        )
     if beyond is None:
         return OPEN, told
     return (HELD if beyond["high"] < 0 else NOT_SEEN), told

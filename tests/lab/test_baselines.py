@@ -14,7 +14,7 @@ from detox_engine.lab import contestants
 from detox_engine.lab.baseline import Setup
 from detox_engine.lab.baselines import baselines, make_baseline
 from detox_engine.lab.baselines.banned_words import find_same_words
-from detox_engine.lab.bench import record_bench, run_bench
+from detox_engine.lab.bench import list_bench, record_bench, run_bench
 from detox_engine.lab.contestants import Draw, list_contestants, make_from_draw
 from detox_engine.lab.curves import choose_methods, list_centring, measure_curve, record_curve
 from detox_engine.lab.equal_cost import match_costs
@@ -147,6 +147,9 @@ def test_a_bench_holds_all_that_can_be_made_and_says_what_cannot(model, study, m
     assert told["facts"]["dpo"]["runs"][0]["held_out"] and told["methods"]["dpo"]["edit"] is None
     assert all(row["seconds"] > 0 and row["memory"] >= 0 for row in told["methods"].values())
     assert told["methods"]["leace"]["edit"]["method"] == "leace"
+    rows = list_bench(told)
+    assert [row["at"] for row in rows].count("as made") == 2 and {row["method"] for row in rows} == set(told["methods"])
+    assert rows[0]["mass_after_mean"] == told["methods"]["detox"]["scorers"]["mass"]["after"]["mean"]
     keep_record(tmp_path, "bench", record_bench(found))
     assert load_record(tmp_path, "bench") == told
     assert len(list((tmp_path / "lab").glob("dpo-*.safetensors"))) == 2

@@ -114,7 +114,8 @@ def sizes_record(study: Study | None = None, last: float = 0.3) -> dict:
 
 def noise_record(study: Study | None = None) -> dict:
     levels = {"detox": {0.0: 0.1, 0.5: 0.12}, "mean-difference": {0.0: 0.1, 0.5: 0.45}}
-    return curve_record([point(name, each[at], flipped=at) for name, each in levels.items() for at in each], study)
+    points = [point(name, left, flipped=at) for name, each in levels.items() for at, left in each.items()]
+    return curve_record(points, study)
 
 
 def centring_record(study: Study | None = None) -> dict:
@@ -209,7 +210,7 @@ def test_every_card_shows_the_verdict_of_its_record_above_its_pictures(tiny_fold
     session = open_page(tiny_folder)
     _, study = study_of(session)
     made = {lab: make(study) for lab, make in RECORDS.items()}
-    keep_here(session, **{lab: record for lab, record in made.items()})
+    keep_here(session, **made)
     session.run()
     assert not session.exception and not session.error
     shown = texts(session)

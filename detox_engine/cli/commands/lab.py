@@ -86,23 +86,29 @@ def bench(
     model: Said[StudyModel],
     quick: Quick = False,
     as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
-    """Hold the methods of a study against one another, each at the strength at which all cost the same."""
+    """Hold methods, DPO and plainer ways against one another, each at the strength at which all cost the same."""
+    check_format(as_json, as_csv)
     with output.progress_bars() as progress:
         fitted = load_study(study)
         asked = settle(fitted, plan.over(QUICK["bench"] if quick else BenchPlan()), options)
         for choice in asked.methods:
             if choice.name in methods():
                 fitted.of(choice.name)
-        from detox_engine.lab.bench import record_bench, run_bench
+        from detox_engine.lab.bench import list_bench, record_bench, run_bench
         from detox_engine.lab.estimate import estimate_bench
         from detox_engine.lab.kept import ROOM, keep_record
 
-        tell_estimate(estimate_bench(fitted, asked), as_json)
+        tell_estimate(estimate_bench(fitted, asked), as_json or as_csv)
         found = run_bench(load_workbench(fitted, model, progress).model, fitted, asked, study / ROOM, progress)
-        keep_record(study, "bench", record_bench(found))
+        record = record_bench(found)
+        keep_record(study, "bench", record)
+    if as_csv:
+        rows = list_bench(record)
+        return output.print_csv(list(rows[0]), [list(row.values()) for row in rows])
     if as_json:
-        return output.print_json(record_bench(found))
+        return output.print_json(record)
     return output.show(bench_table(found))
 
 
@@ -209,7 +215,7 @@ def curve_command(
             from detox_engine.lab.estimate import estimate_curve
             from detox_engine.lab.kept import keep_record
 
-            tell_estimate(estimate_curve(fitted, asked, settings), as_json)
+            tell_estimate(estimate_curve(fitted, asked, settings), as_json or as_csv)
             bench = load_workbench(fitted, model, progress)
             results = study / "lab.jsonl" if out is None else out
             points = measure_curve(bench.model, fitted, asked, settings, results, progress)
@@ -269,7 +275,7 @@ def dpo_link(
 
         if plan.trained_steps:
             require_trl()
-        tell_estimate(estimate_link(fitted, plan), as_json)
+        tell_estimate(estimate_link(fitted, plan), as_json or as_csv)
         bench = load_workbench(fitted, model, progress)
         record = record_link(measure_link(bench.model, fitted, plan, progress), bench.model, fitted, plan)
         keep_record(study, "dpo-link", record)

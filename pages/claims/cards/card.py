@@ -100,7 +100,10 @@ def bars(means: list[float], lows: list[float], highs: list[float], colour: str,
 
 def pick_score(wanted: str, measured: Mapping[str, Any], ending: str = "") -> str:
     """The wanted score, or the other one where a record has that alone."""
-    return wanted if f"{wanted}{ending}" in measured else next(name for name in TOLD if f"{name}{ending}" in measured)
+    names = [name for name in (wanted, *TOLD) if f"{name}{ending}" in measured]
+    if not names:
+        raise LookupError("A record holds no score that can be drawn.")
+    return names[0]
 
 
 def open_marker(symbol: str, reached: Any) -> str:
