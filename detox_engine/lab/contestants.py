@@ -15,7 +15,7 @@ from detox_engine.edit.low_rank import LowRankEdit, make_edit
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.lab.baseline import Setup
 from detox_engine.lab.baselines import baselines, make_baseline
-from detox_engine.lab.spending import measured
+from detox_engine.lab.effort import measured
 from detox_engine.model.load import OpenModel
 from detox_engine.plans.choice import Choice
 from detox_engine.plans.edit import EditPlan

@@ -32,7 +32,7 @@ from detox_engine.data.stream import hash_pairs
 from detox_engine.disk import read_as, scratch_folder, write_whole
 from detox_engine.edit.change import Adapter
 from detox_engine.errors import InputError, Progress, ignore_progress
-from detox_engine.lab.spending import measured
+from detox_engine.lab.effort import measured
 from detox_engine.model.load import OpenModel
 from detox_engine.plans.lab.training import TrainingPlan
 

@@ -17,10 +17,9 @@ from detox_engine.lab.baselines.banned_words import find_same_words
 from detox_engine.lab.bench import list_bench, record_bench, run_bench
 from detox_engine.lab.contestants import Draw, list_contestants, make_from_draw
 from detox_engine.lab.curves import choose_methods, list_centring, measure_curve, record_curve
+from detox_engine.lab.effort import estimate_bench, estimate_curve, estimate_link, measured
 from detox_engine.lab.equal_cost import match_costs
-from detox_engine.lab.estimate import estimate_bench, estimate_curve, estimate_link
 from detox_engine.lab.kept import keep_record, load_record
-from detox_engine.lab.spending import measured
 from detox_engine.model.load import OpenModel
 from detox_engine.model.tokens import show_token
 from detox_engine.plans.choice import Choice

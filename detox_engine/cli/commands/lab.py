@@ -97,7 +97,7 @@ def bench(
             if choice.name in methods():
                 fitted.of(choice.name)
         from detox_engine.lab.bench import list_bench, record_bench, run_bench
-        from detox_engine.lab.estimate import estimate_bench
+        from detox_engine.lab.effort import estimate_bench
         from detox_engine.lab.kept import ROOM, keep_record
 
         tell_estimate(estimate_bench(fitted, asked), as_json or as_csv)
@@ -212,7 +212,7 @@ def curve_command(
             asked = settle(fitted, plan.over(QUICK[name] if quick else usual), options)
             settings = listed(fitted, asked)
             from detox_engine.lab.curves import measure_curve, record_curve, record_points
-            from detox_engine.lab.estimate import estimate_curve
+            from detox_engine.lab.effort import estimate_curve
             from detox_engine.lab.kept import keep_record
 
             tell_estimate(estimate_curve(fitted, asked, settings), as_json or as_csv)
@@ -270,7 +270,7 @@ def dpo_link(
         plan = plan.over(QUICK["dpo-link"] if quick else LinkPlan())
         from detox_engine.lab.dpo import require_trl
         from detox_engine.lab.dpo_link import measure_link, record_link
-        from detox_engine.lab.estimate import estimate_link
+        from detox_engine.lab.effort import estimate_link
         from detox_engine.lab.kept import keep_record
 
         if plan.trained_steps:

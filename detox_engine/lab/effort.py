@@ -1,19 +1,28 @@
-"""How long a lab will take, told before it begins: tokens to read, to write and to train on, at the study's own speed.
+"""What a lab takes: how long, told before it begins, and what something took, in time and memory.
 
-The study knows how many tokens its pairs had and how long they took; that pass is the unit. The factors were measured
-on the bundled model and on SmolLM2-135M on two cores; another machine, or another load, is told wrong by as much as it
-differs from the one that fitted the study.
+The estimate goes by the study's own pass over its pairs, whose tokens and time it knows. The factors were measured on
+the bundled model and on SmolLM2-135M on two cores; another machine, or another load, than the one that fitted the study
+is told wrong by as much as it differs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Event, Thread
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import psutil
 
 from detox_engine.lab.baselines import baselines
-from detox_engine.lab.curves import Setting
 from detox_engine.lab.equal_cost import ROUNDS, TOKENS
 from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.lab.experiments import BenchPlan, CurvePlan, LinkPlan
 from detox_engine.plans.lab.training import TrainingPlan
 from detox_engine.study.study import Study
+
+if TYPE_CHECKING:
+    from detox_engine.lab.curves import Setting
 
 READ = 1.3
 """What a token read with its head costs, where one that is embedded costs 1."""
@@ -25,6 +34,8 @@ STRENGTHS = 4 + ROUNDS / 2
 """Strengths at which a contestant is read to match its cost."""
 PROMPT = 40
 """Tokens of a prompt with what is written after it."""
+LOOK_EVERY = 0.02
+"""Seconds between two looks at the memory."""
 
 
 def find_seconds_a_token(study: Study) -> float:
@@ -32,7 +43,7 @@ def find_seconds_a_token(study: Study) -> float:
     return study.seconds.get("embed", 0.0) / max(1, study.tokens)
 
 
-def estimate_curve(study: Study, plan: CurvePlan, settings: Sequence[Setting]) -> float:
+def estimate_curve(study: Study, plan: CurvePlan, settings: "Sequence[Setting]") -> float:
     """Seconds of a curve with these settings."""
     tokens = len(settings) * (STRENGTHS * TOKENS * READ + _measure(plan.evaluation))
     trained = [setting for setting in settings if baselines().get(setting.method) and _trains(setting.method)]
@@ -77,3 +88,32 @@ def _measure(plan: EvaluationPlan) -> float:
     prompts = 300 if plan.limit_prompts is None else plan.limit_prompts
     written = prompts * plan.sampling.samples * plan.sampling.max_new_tokens
     return written * WRITTEN + prompts * PROMPT * READ
+
+
+@dataclass
+class Spent:
+    """Seconds, and bytes at most beside what was held before."""
+
+    seconds: float = 0.0
+    memory: float = 0.0
+
+
+@contextmanager
+def measured() -> Iterator[Spent]:
+    """How long what happens inside takes, and how much memory the process holds beside what it held before, at most."""
+    process, spent, over = psutil.Process(), Spent(), Event()
+    before = process.memory_info().rss
+
+    def look() -> None:
+        while not over.wait(LOOK_EVERY):
+            spent.memory = max(spent.memory, process.memory_info().rss - before)
+
+    watcher, start = Thread(target=look, daemon=True), perf_counter()
+    watcher.start()
+    try:
+        yield spent
+    finally:
+        over.set()
+        watcher.join()
+        spent.seconds = perf_counter() - start
+        spent.memory = max(spent.memory, process.memory_info().rss - before)
