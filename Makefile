@@ -38,6 +38,7 @@ claims: .venv/.tests
 	$(BIN)/pip install --quiet --no-deps -e .
 	@echo "Fitting the bundled model once, so that the dashboard opens with it."
 	$(BIN)/python -m ui.session.kept_study
+	$(BIN)/python -m pages.overview
 	@touch $@
 
 # A real language model, 93 MB. The app goes on without it, and asks again at the next start.
@@ -48,7 +49,7 @@ claims: .venv/.tests
 .venv/.smollm2_study: .venv/.app .venv/.smollm2
 	@if [ -e .venv/.smollm2 ]; then \
 		echo "Fitting SmolLM2-135M once, so that the dashboard opens it at once: about four minutes on two cores."; \
-		if $(BIN)/python -m ui.session.kept_study smollm2; then touch $@; else \
+		if $(BIN)/python -m ui.session.kept_study smollm2 && $(BIN)/python -m pages.overview smollm2; then touch $@; else \
 			echo "It could not be fitted now; press Fit on Model & pairs, and meanwhile use the bundled model."; fi; fi
 
 .venv/.tests: requirements-dev.txt requirements.lock .venv/.app | .venv/.smollm2

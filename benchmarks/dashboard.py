@@ -22,7 +22,17 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
-PAGES = ("Spectrum", "Directions", "Map", "Token lens", "Compare", "Trade-offs", "Evaluate", "Model & pairs")
+PAGES = (
+    "Spectrum",
+    "Directions",
+    "Map",
+    "Token lens",
+    "Compare",
+    "Trade-offs",
+    "Evaluate",
+    "Model & pairs",
+    "Overview",
+)
 STILL = "[data-testid=stApp][data-test-script-state=notRunning]"
 USABLE = f"{STILL} [class*=st-key-edit_rank] input"
 """The edit plan is there, so the study is, and nothing runs any more."""

@@ -7,8 +7,10 @@ from pages.compare.picks import ComparePicks
 from pages.decide.picks import DecidePicks
 from pages.directions.picks import DirectionsPicks
 from pages.evaluate.picks import EvaluatePicks
+from pages.learn.picks import LearnPicks
 from pages.map.picks import MapPicks
 from pages.model_and_pairs.picks import ChoicePicks
+from pages.overview.picks import OverviewPicks
 from pages.spectrum.picks import SpectrumPicks
 from pages.take_away.picks import TakeAwayPicks
 from pages.token_lens.picks import TokenLensPicks
@@ -19,7 +21,8 @@ from ui.session.picks import Picks
 from ui.session.view import hold
 
 PAGES = {
-    "Find": (
+    "See": (
+        ("overview", "Overview", "visibility", OverviewPicks),
         ("model_and_pairs", "Model & pairs", "dataset", ChoicePicks),
         ("spectrum", "Spectrum", "bar_chart", SpectrumPicks),
         ("directions", "Directions", "explore", DirectionsPicks),
@@ -33,14 +36,17 @@ PAGES = {
         ("decide", "Decide", "gavel", DecidePicks),
         ("take_away", "Take away", "package_2", TakeAwayPicks),
     ),
-    "Understand": (("claims", "Claims", "science", ClaimsPicks),),
+    "Understand": (
+        ("claims", "Claims", "science", ClaimsPicks),
+        ("learn", "Learn", "school", LearnPicks),
+    ),
 }
 """By group: a page's folder, which is its address too, its title, its icon and its part of the view.
 
 The first page is the one at /.
 """
 PICKS = {folder: picks for pages in PAGES.values() for folder, _, _, picks in pages}
-FIRST = PAGES["Find"][0][0]
+FIRST = PAGES["See"][0][0]
 
 
 def declare_page(folder: str, title: str, icon: str, _: type[Picks]) -> st.Page:
@@ -52,7 +58,8 @@ def declare_page(folder: str, title: str, icon: str, _: type[Picks]) -> st.Page:
 def main() -> None:
     hold(PICKS)
     st.set_page_config("DeTox Explorer", frame.ICON, "wide", menu_items={"About": frame.ABOUT})
-    run_page(st.navigation({group: [declare_page(*page) for page in pages] for group, pages in PAGES.items()}))
+    groups = {group: [declare_page(*page) for page in pages] for group, pages in PAGES.items()}
+    run_page(st.navigation(groups, expanded=True))
 
 
 if __name__ == "__main__":

@@ -54,6 +54,10 @@ def judge_claims(records: Mapping[str, Mapping[str, Any] | None]) -> tuple[Claim
     return tuple(found)
 
 
+def percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
 def title(name: str) -> str:
     """What a contestant is called."""
     return list_contestants().get(name, name)
@@ -94,19 +98,19 @@ def judge_bench(record: Mapping[str, Any]) -> tuple[str, str]:
     best = min(reached, key=lambda name: reached[name]["scorers"][SCORE]["after"]["mean"]) if reached else "detox"
     told = (
         f"At the cost of {record['wanted']:g} in {'KL' if record['cost'] == 'kl' else 'perplexity'}, DeTox leaves "
-        f"{left:.0%} of the probability of rude words"
+        f"{percent(left)} of the probability of rude words"
     )
     if best != "detox":
         low = rows[best]["scorers"][SCORE]["after"]["mean"] / effect["before"]["mean"]
-        told += f", {title(best)} {low:.0%}"
+        told += f", {title(best)} {percent(low)}"
     control = effect["control"]["mean"] / effect["before"]["mean"]
-    told += f", and random subspaces {control:.0%}."
+    told += f", and random subspaces {percent(control)}."
     trained = record.get("as_made", {}).get("dpo")
     if trained is not None:
         whole = trained["scorers"][SCORE]["after"]["mean"] / effect["before"]["mean"]
         told += (
             f" DPO as it was trained, at a KL of {trained['cost']['kl']:.2g} and perplexity × "
-            f"{trained['cost']['perplexity']:.3g}, leaves {whole:.0%}."
+            f"{trained['cost']['perplexity']:.3g}, leaves {percent(whole)}."
         )
     if beyond is None:
         return OPEN, told
@@ -128,9 +132,9 @@ def judge_sample_size(record: Mapping[str, Any]) -> tuple[str, str]:
             worse.append(count)
     few, many = shared[0], shared[-1]
     told = (
-        f"At equal cost, {few} pairs leave {left_of(curves['detox'][few]):.0%} of rude words' probability with DeTox "
-        f"and {left_of(curves['dpo'][few]):.0%} with DPO; {many} pairs {left_of(curves['detox'][many]):.0%} and "
-        f"{left_of(curves['dpo'][many]):.0%}."
+        f"At equal cost, {few} pairs leave {percent(left_of(curves['detox'][few]))} of rude words' probability with "
+        f"DeTox and {percent(left_of(curves['dpo'][few]))} with DPO; {many} pairs "
+        f"{percent(left_of(curves['detox'][many]))} and {percent(left_of(curves['dpo'][many]))}."
     )
     crossing = [count for count in worse if all(count > other for other in better)]
     if crossing:
@@ -150,7 +154,7 @@ def judge_label_noise(record: Mapping[str, Any]) -> tuple[str, str]:
     lasts = {method: find_lasting(values) for method, values in curves.items() if 0.0 in values}
     most = max(value for values in curves.values() for value in values)
     parts = [
-        f"{title(method)} up to {lasting:.0%}" if lasting else f"{title(method)} at none"
+        f"{title(method)} up to {percent(lasting)}" if lasting else f"{title(method)} at none"
         for method, lasting in lasts.items()
     ]
     told = (
@@ -184,8 +188,8 @@ def judge_link(record: Mapping[str, Any]) -> tuple[str, str]:
     beyond = [layer for layer in layers if layer["beyond_chance"]]
     inside, chance = (fmean(layer[name] for layer in layers) for name in ("inside", "random"))
     told = (
-        f"Of DPO's first step {inside:.0%} lies inside the toxic subspace of rank {record['rank']}, mean over layers; "
-        f"in a random one {chance:.0%}. It is more than chance at {len(beyond)} of {len(layers)} layers."
+        f"Of DPO's first step {percent(inside)} lies inside the toxic subspace of rank {record['rank']}, mean over "
+        f"layers; in a random one {percent(chance)}. It is more than chance at {len(beyond)} of {len(layers)} layers."
     )
     denoised = record["denoised"]
     closer = False

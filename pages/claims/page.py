@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +13,19 @@ from detox_engine.disk import write_json
 from detox_engine.errors import InputError
 from detox_engine.lab.kept import LABS
 from detox_engine.plans import commands
+from detox_engine.plans.edit import describe_edit, read_edit
 from pages.claims.cards import bench, centring, curves, link
 from pages.claims.cards.card import Card, Picture
 from pages.claims.factor_world import show_factor_world
 from pages.claims.picks import FIELDS, ClaimsPicks
 from pages.claims.provenance import provenance_html
-from pages.claims.records import Found, find_record, reading
+from pages.claims.records import Found, find_record, reading, words
 from pages.claims.settings import ASK
 from pages.claims.work import LAB, Asked, describe_time, draw_progress, estimate, find_missing
 from ui.frame.command import draw_commands
 from ui.frame.page import Head, Help, StudyPage, show
+from ui.session import state
+from ui.session.view import fitting_edit
 from ui.show import notes
 from ui.show.chart import draw_chart
 from ui.show.downloads import draw_download
@@ -31,6 +35,8 @@ from ui.work.tasks import draw_task
 
 if TYPE_CHECKING:
     from detox_engine.lab.verdicts import Claim
+    from detox_engine.plans.edit import EditPlan
+    from detox_engine.study.study import Study
 
 HEAD = Head("Claims", "Is what the paper says true here?", picks="claims")
 HELP = Help(
@@ -65,6 +71,7 @@ def draw(page: StudyPage[ClaimsPicks]) -> None:
     asked = {lab: find_asked(page, lab) for lab in LABS}
     found = {lab: find_record(page.fitted, page.study, lab, asked[lab]) for lab in LABS}
     claims = judge({lab: None if each is None else each.record for lab, each in found.items()})
+    claims |= {lab: hold_back(claims[lab]) for lab, each in found.items() if each and each.source == "running"}
     draw_summary([claims[lab].verdict for lab in LABS])
     for lab in LABS:
         with st.container(border=True, key=f"claim_{lab}"):
@@ -95,9 +102,16 @@ def judge(records: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Claim]:
     return claims
 
 
+def hold_back(claim: Claim) -> Claim:
+    """What a run that is not over says: no verdict yet, since methods may still be missing from it."""
+    from detox_engine.lab.verdicts import OPEN
+
+    return replace(claim, verdict=OPEN, told=f"The run is not over. So far: {claim.told}")
+
+
 def draw_summary(verdicts: Sequence[str]) -> None:
-    words, switch = st.columns([3, 2], vertical_alignment="center", gap="large")
-    words.html(f'<p class="claims-summary">{escape(summarise(verdicts))}</p>')
+    told, switch = st.columns([3, 2], vertical_alignment="center", gap="large")
+    told.html(f'<p class="claims-summary">{escape(summarise(verdicts))}</p>')
     with switch:
         ask("claims.score", "Toxicity in the pictures", "claims_score", label_visibility="collapsed", help=None)
 
@@ -114,9 +128,9 @@ def summarise(verdicts: Sequence[str]) -> str:
         parts.append(f"{NUMBERS[counts[HELD]]} held here")
     if counts[PARTLY]:
         parts.append(f"{NUMBERS[counts[PARTLY]]} {'' if counts[HELD] else 'held '}in part")
-    for verdict, words in ((NOT_SEEN, "not seen"), (OPEN, "not measured")):
+    for verdict, said in ((NOT_SEEN, "not seen"), (OPEN, "not measured")):
         if counts[verdict]:
-            parts.append(f"{NUMBERS[counts[verdict]]} {'was' if counts[verdict] == 1 else 'were'} {words}")
+            parts.append(f"{NUMBERS[counts[verdict]]} {'was' if counts[verdict] == 1 else 'were'} {said}")
     return f"Of {NUMBERS[len(verdicts)]} claims {', '.join(parts)}."
 
 
@@ -126,14 +140,16 @@ def draw_claim(page: StudyPage[ClaimsPicks], lab: str, claim: Claim, found: Foun
     behind = None if card is None else reading(partial(provenance_html, found))
     readable = card is not None and behind is not None
     st.subheader(TITLES[lab], anchor=False)
-    st.html(claim_html(claim if readable or found is None else None, claim.sentence, found))
+    st.html(claim_html(claim if readable or found is None else None, claim.sentence))
     if readable:
         draw_card(card)
+        if lab == "bench":
+            draw_take(page, found.record)
         draw_behind(lab, card, found, behind)
     draw_lab(page, lab, found if readable else None, asked)
 
 
-def claim_html(claim: Claim | None, sentence: str, found: Found | None) -> str:
+def claim_html(claim: Claim | None, sentence: str) -> str:
     """The paper's sentence, the verdict as a word and a sign, and why.
 
     Args:
@@ -143,11 +159,10 @@ def claim_html(claim: Claim | None, sentence: str, found: Found | None) -> str:
 
     verdict, told = (OPEN, UNREADABLE) if claim is None else (claim.verdict, claim.told)
     kind = verdict.replace(" ", "-")
-    so_far = '<span class="aside"> So far; the run is not over.</span>' if found and found.source == "running" else ""
     return (
         f'<div class="claim {kind}"><p class="sentence">{escape(sentence)}</p>'
         f'<p><span class="word"><span aria-hidden="true">{SIGNS[verdict]}</span> {escape(verdict.capitalize())}</span> '
-        f"{escape(told)}{so_far}</p></div>"
+        f"{escape(told)}</p></div>"
     )
 
 
@@ -161,6 +176,37 @@ def draw_card(card: Card) -> None:
                 draw_picture(picture)
     for told in card.notes:
         st.caption(plain(told))
+
+
+def draw_take(page: StudyPage[ClaimsPicks], record: Mapping[str, Any]) -> None:
+    """Any of the methods' edits, at the strength of the cost of all, as the edit plan; not what is no such edit."""
+    edits = reading(partial(list_edits, record, page.study)) or {}
+    if not edits:
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = st.selectbox("An edit of these", edits, key="claims_take", format_func=plain, width=320)
+        st.button(
+            "Make it the edit plan",
+            key="take_claimed",
+            icon=":material/input:",
+            disabled=edits[chosen] == page.edit,
+            on_click=partial(take_edit, edits[chosen], page.study),
+        )
+        st.caption(plain(f"The edit: {describe_edit(edits[chosen])}."))
+
+
+def take_edit(edit: EditPlan, study: Study) -> None:
+    """Make it the edit plan, within what the study has: a method's directions are fitted only now."""
+    state.put("edit", fitting_edit(edit, study))
+
+
+def list_edits(record: Mapping[str, Any], study: Study) -> dict[str, EditPlan]:
+    """Title -> the edit of every method that has one and whose directions the study has or can fit."""
+    return {
+        words(row["title"]): read_edit(row["edit"], study.layers)
+        for name, row in record["methods"].items()
+        if row["edit"] is not None and name in study.offered
+    }
 
 
 def draw_picture(picture: Picture) -> None:
@@ -178,19 +224,25 @@ def draw_behind(lab: str, card: Card, found: Found, behind: str) -> None:
             draw_picture(picture)
     with st.expander("The numbers, and what they were measured with", icon=":material/table:"):
         heads, rows = card.first.table
-        shown = [dict(zip(heads, row, strict=True)) for row in list(rows)[:ROWS_SHOWN]]
+        told = [place for place in range(len(heads)) if any(row[place] is not None for row in rows)]
+        shown = [{heads[place]: row[place] for place in told} for row in list(rows)[:ROWS_SHOWN]]
         st.dataframe(shown, hide_index=True, alt=f"All numbers of {card.first.title}")
         st.html(behind)
         draw_download("All of it as JSON", partial(write_json, found.record), f"{lab}.json", f"json_{lab}")
 
 
 def draw_lab(page: StudyPage[ClaimsPicks], lab: str, found: Found | None, asked: Asked | str) -> None:
-    """The settings of a lab, how long it takes, the button, and how it is going; then the same as a command."""
-    job = None if isinstance(asked, str) else LAB.job(asked)
-    begun = job is not None
-    label = "Measure it" if found is None else "Measure it again" if found.source != "running" else "The run"
-    with st.expander(label, icon=":material/science:", expanded=begun or found is None):
+    """The settings of a lab, how long it takes, the button, and how it is going; then the same as a command.
+
+    The button of what was never measured, and a run, stand before everyone; to measure again is folded away.
+    """
+    begun = not isinstance(asked, str) and LAB.job(asked) is not None
+    folded = found is not None and not begun
+    with st.expander("Measure it again" if folded else "How it is measured", icon=":material/tune:"):
         ASK[lab](page.study, f"claims.{FIELDS[lab]}")
+        if folded:
+            draw_button(page, lab, asked, again=True)
+    if not folded:
         draw_button(page, lab, asked, again=found is not None)
     if not isinstance(asked, str):
         key = page.fitted.study

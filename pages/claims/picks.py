@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from detox_engine.errors import InputError
 from detox_engine.lab.baselines import baselines
+from detox_engine.lab.kept import LABS
 from detox_engine.plans.choice import Choice
 from detox_engine.plans.lab.experiments import (
+    QUICK,
     BenchPlan,
     CentringPlan,
-    CurvePlan,
     LabelNoisePlan,
     LinkPlan,
     SampleSizePlan,
 )
 from detox_engine.plans.lab.training import TrainingPlan
-from detox_engine.plans.option import Form, numbers, option_of
+from detox_engine.plans.option import Form, numbers, option_of, shortest
 from pages.claims.factor_picks import FactorPicks
 from ui.session.picks import Picks, part, pick
 
@@ -48,27 +49,41 @@ def _read(kind: type, what: str, text: str) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(numbers(kind, what).read(text)))
 
 
-def _option(plan: type, name: str, default: Any, link: str, **more: Any) -> Any:
+def _told(values: Iterable[Any]) -> str:
+    return ",".join(map(shortest, values))
+
+
+def _option(plan: Any, name: str, link: str, default: Any = None, **more: Any) -> Any:
     """A pick that is an option of a plan: its sentence, bounds and words are those of the option."""
-    declared = option_of(plan, name)
+    declared = option_of(type(plan), name)
     settings = {"low": declared.low, "high": declared.high, "step": declared.step, "words": declared.words}
-    return pick(default, link, declared.sentence, **settings | more)
+    start = getattr(plan, name) if default is None else default
+    return pick(start, link, declared.sentence, **settings | more)
 
 
-def _prompts(default: int) -> Any:
-    return pick(default, "prompts", "Prompts that each edit writes after.", low=4, high=1000, step=10)
+def _numbers(plan: Any, name: str, link: str, kind: type, what: str) -> Any:
+    """A pick that is a list of numbers of a plan, as text."""
+    return _option(plan, name, link, _told(getattr(plan, name)), form=_list_of(kind, what))
 
 
-def _choices(names: Iterable[str]) -> tuple[Choice, ...]:
-    return tuple(map(Choice, names))
+def _methods(plan: Any) -> Any:
+    return _option(plan, "methods", "methods", ())
+
+
+def _prompts(plan: Any) -> Any:
+    words = "Prompts that each edit writes after."
+    return pick(plan.evaluation.limit_prompts, "prompts", words, low=4, high=1000, step=10)
+
+
+BENCH, SIZES, NOISE, LINK, CENTRING = (QUICK[lab] for lab in LABS)
 
 
 @dataclass(frozen=True)
 class TrainingPicks(Picks):
-    """How DPO trains; quick at first."""
+    """How DPO trains."""
 
-    steps: int = _option(TrainingPlan, "steps", 20, "dpo_steps", step=10)
-    rates: str = _option(TrainingPlan, "learning_rates", "0.001", "dpo_rates", form=_list_of(float, "learning rates"))
+    steps: int = _option(BENCH.training, "steps", "dpo_steps", step=10)
+    rates: str = _numbers(BENCH.training, "learning_rates", "dpo_rates", float, "learning rates")
 
     def plan(self) -> TrainingPlan:
         return TrainingPlan(_read(float, "learning rates", self.rates), self.steps)
@@ -76,67 +91,67 @@ class TrainingPicks(Picks):
 
 @dataclass(frozen=True)
 class BenchPicks(Picks):
-    methods: tuple[str, ...] = _option(BenchPlan, "methods", (), "methods")
-    cost: Literal["kl", "perplexity", "both"] = _option(BenchPlan, "cost", BenchPlan.cost, "cost")
-    prompts: int = _prompts(30)
+    methods: tuple[str, ...] = _methods(BENCH)
+    cost: Literal["kl", "perplexity", "both"] = _option(BENCH, "cost", "cost")
+    prompts: int = _prompts(BENCH)
     training: TrainingPicks = part(TrainingPicks)
 
     def plan(self) -> BenchPlan:
-        evaluation = replace(BenchPlan.evaluation, limit_prompts=self.prompts)
-        return BenchPlan(
-            self.cost, methods=_choices(self.methods), evaluation=evaluation, training=self.training.plan()
-        )
+        return replace(_fill(BENCH, self), cost=self.cost)
 
 
 @dataclass(frozen=True)
 class SampleSizePicks(Picks):
-    sizes: str = _option(SampleSizePlan, "sizes", "10,50,200", "sizes", form=_list_of(int, "numbers of pairs"))
-    draws: int = _option(SampleSizePlan, "draws", 2, "draws")
-    methods: tuple[str, ...] = _option(SampleSizePlan, "methods", (), "methods")
-    prompts: int = _prompts(60)
+    sizes: str = _numbers(SIZES, "sizes", "sizes", int, "numbers of pairs")
+    draws: int = _option(SIZES, "draws", "draws")
+    methods: tuple[str, ...] = _methods(SIZES)
+    prompts: int = _prompts(SIZES)
     training: TrainingPicks = part(TrainingPicks)
 
     def plan(self) -> SampleSizePlan:
-        return _fill_curve(SampleSizePlan(sizes=_read(int, "numbers of pairs", self.sizes)), self)
+        return replace(_fill(SIZES, self), sizes=_read(int, "numbers of pairs", self.sizes), draws=self.draws)
 
 
 @dataclass(frozen=True)
 class LabelNoisePicks(Picks):
-    flipped: str = _option(LabelNoisePlan, "flipped", "0.25,0.5", "flipped", form=_list_of(float, "shares"))
-    draws: int = _option(LabelNoisePlan, "draws", 2, "draws")
-    methods: tuple[str, ...] = _option(LabelNoisePlan, "methods", (), "methods")
-    prompts: int = _prompts(60)
+    flipped: str = _numbers(NOISE, "flipped", "flipped", float, "shares")
+    draws: int = _option(NOISE, "draws", "draws")
+    methods: tuple[str, ...] = _methods(NOISE)
+    prompts: int = _prompts(NOISE)
     training: TrainingPicks = part(TrainingPicks)
 
     def plan(self) -> LabelNoisePlan:
-        return _fill_curve(LabelNoisePlan(flipped=_read(float, "shares", self.flipped)), self)
+        return replace(_fill(NOISE, self), flipped=_read(float, "shares", self.flipped), draws=self.draws)
 
 
-def _fill_curve(plan: CurvePlan, picks: SampleSizePicks | LabelNoisePicks) -> Any:
-    evaluation = replace(plan.evaluation, limit_prompts=picks.prompts)
-    methods, training = _choices(picks.methods), picks.training.plan()
-    return replace(plan, methods=methods, draws=picks.draws, training=training, evaluation=evaluation)
+def _fill(plan: Any, picks: BenchPicks | SampleSizePicks | LabelNoisePicks) -> Any:
+    return replace(
+        plan,
+        methods=tuple(map(Choice, picks.methods)),
+        evaluation=replace(plan.evaluation, limit_prompts=picks.prompts),
+        training=picks.training.plan(),
+    )
 
 
 @dataclass(frozen=True)
 class LinkPicks(Picks):
-    at_steps: str = _option(LinkPlan, "at_steps", "10,50", "at_steps", form=_list_of(int, "steps"))
-    few: str = _option(LinkPlan, "few", "5,20,80", "few", form=_list_of(int, "numbers of pairs"))
-    draws: int = _option(LinkPlan, "draws", LinkPlan.draws, "draws")
+    at_steps: str = _numbers(LINK, "at_steps", "at_steps", int, "steps")
+    few: str = _numbers(LINK, "few", "few", int, "numbers of pairs")
+    draws: int = _option(LINK, "draws", "draws")
 
     def plan(self) -> LinkPlan:
         steps, few = _read(int, "steps", self.at_steps), _read(int, "numbers of pairs", self.few)
-        return LinkPlan(few=few, draws=self.draws, at_steps=steps)
+        return replace(LINK, few=few, draws=self.draws, at_steps=steps)
 
 
 @dataclass(frozen=True)
 class CentringPicks(Picks):
-    ranks: str = _option(CentringPlan, "ranks", "1,4", "ranks", form=_list_of(int, "ranks"))
-    prompts: int = _prompts(60)
+    ranks: str = _numbers(CENTRING, "ranks", "ranks", int, "ranks")
+    prompts: int = _prompts(CENTRING)
 
     def plan(self) -> CentringPlan:
-        evaluation = replace(CentringPlan.evaluation, limit_prompts=self.prompts)
-        return CentringPlan(ranks=_read(int, "ranks", self.ranks), evaluation=evaluation)
+        evaluation = replace(CENTRING.evaluation, limit_prompts=self.prompts)
+        return replace(CENTRING, ranks=_read(int, "ranks", self.ranks), evaluation=evaluation)
 
 
 @dataclass(frozen=True)

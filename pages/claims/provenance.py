@@ -25,7 +25,7 @@ def provenance_html(found: Found) -> str:
 def list_facts(found: Found) -> Iterator[tuple[str, str]]:
     record = found.record
     yield "This record", SOURCES[found.source]
-    yield "Computed", words(record["made"])
+    yield "Computed", words(record["made"]).replace("T", " ").replace("+00:00", " UTC")
     yield "Model", f"{words(record['model']['name'])}, weights {words(record['model']['weights_hash'])[7:23]}…"
     count = record.get("pair_count", record.get("pairs"))
     pairs = [] if count is None else [f"{real(count):,.0f}"]

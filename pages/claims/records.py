@@ -88,3 +88,10 @@ def words(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError("A record holds something else than words.")
     return value[:300]
+
+
+def cell(value: Any) -> Any:
+    """What a table shows of a record: a number, a word, yes or no, or nothing."""
+    if value is None or isinstance(value, bool):
+        return value
+    return words(value) if isinstance(value, str) else real(value)

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def pick_bench(study: Study, path: str) -> None:
-    _pick_methods(path, [*study.offered, *baselines()])
-    left, middle, right = st.columns(3, gap="large")
-    ask(f"{path}.cost", "What all cost alike", f"{path}_cost", left)
-    ask(f"{path}.prompts", "Prompts", f"{path}_prompts", middle)
+    _pick_methods(path, [*study.offered, *baselines()], "all that can be made here")
+    ask(f"{path}.cost", "What all cost alike", f"{path}_cost")
+    left, right = st.columns(2, gap="large")
+    ask(f"{path}.prompts", "Prompts", f"{path}_prompts", left)
     _pick_training(path, right)
 
 
@@ -70,7 +70,9 @@ def _list_learning(study: Study) -> list[str]:
     return [*study.offered, *(name for name, kind in baselines().items() if kind.learns)]
 
 
-def _pick_methods(path: str, offers: list[str]) -> None:
+def _pick_methods(
+    path: str, offers: list[str], usual: str = "those that the claim is about, as far as they can be made here"
+) -> None:
     kinds = methods() | baselines()
     bound = state.bind(
         f"{path}_methods",
@@ -82,7 +84,7 @@ def _pick_methods(path: str, offers: list[str]) -> None:
         "Methods",
         offers,
         format_func=lambda name: kinds[name].title if name in kinds else name,
-        placeholder="those that the claim is about, as far as they can be made here",
+        placeholder=usual,
         help=sentence(BenchPlan, "methods"),
         **bound,
     )

@@ -116,16 +116,16 @@ def estimate(study: Study, plan: BenchPlan | CurvePlan | LinkPlan) -> float:
     Raises:
         InputError: the lab cannot be run on this study.
     """
-    from detox_engine.lab import estimate as estimates
+    from detox_engine.lab import effort
     from detox_engine.lab.curves import require_pairs
 
     match plan:
         case BenchPlan():
-            return estimates.estimate_bench(study, plan)
+            return effort.estimate_bench(study, plan)
         case LinkPlan():
             require_pairs(study)
-            return estimates.estimate_link(study, plan)
-    return estimates.estimate_curve(study, plan, list_settings(study, plan))
+            return effort.estimate_link(study, plan)
+    return effort.estimate_curve(study, plan, list_settings(study, plan))
 
 
 def find_missing() -> str:

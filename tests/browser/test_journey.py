@@ -24,6 +24,11 @@ def written(page, side: str) -> list[str]:
 def test_from_opening_to_a_milder_after_column(open_page):
     page = open_page("/?layers=0-7")
     wait_until_ready(page)
+    page.locator(".st-key-overview .js-plotly-plot").nth(1).wait_for()
+    page.locator(".st-key-overview .compared article").wait_for()
+
+    go_to(page, "Model & pairs")
+    page.locator(".strip").wait_for()
     assert page.locator(".strip li.ready").count() == 4
 
     go_to(page, "Spectrum")
@@ -51,7 +56,7 @@ def test_a_llama_from_a_folder_with_an_uploaded_csv_goes_the_same_way(open_page,
     table = tmp_path / "mine.csv"
     table.write_text(f"rude,nice\n{rows}")
 
-    page = open_page(height=1600)
+    page = open_page("/model_and_pairs", height=1600)
     wait_until_ready(page)
     page.get_by_role("radio", name="Folder").click()
     page.get_by_label("Path of the folder or file").fill(str(model))
@@ -114,7 +119,7 @@ def test_a_link_restores_the_view(open_page):
 def test_a_bad_upload_shows_one_sentence(open_page, tmp_path):
     bad = tmp_path / "pairs.jsonl"
     bad.write_text('{"toxic": "you idiot", "civil": "you friend"\n')
-    page = open_page()
+    page = open_page("/model_and_pairs")
     wait_until_ready(page)
     page.get_by_role("radio", name="Upload").click()
     page.locator("input[type=file]").set_input_files(bad)
@@ -156,7 +161,7 @@ def test_two_sessions_with_different_edits_leave_each_other_alone(open_page):
 
 
 def test_toxic_words_are_blurred_until_they_are_asked_for(open_page):
-    page = open_page()
+    page = open_page("/model_and_pairs")
     wait_until_ready(page)
     word = page.locator("table.pairs .rude").first
     assert "blur" in word.evaluate("element => getComputedStyle(element).filter")
@@ -165,7 +170,7 @@ def test_toxic_words_are_blurred_until_they_are_asked_for(open_page):
 
 
 def test_nothing_hangs_over_the_edge_of_a_narrow_window(open_page):
-    for path in ("/", "/spectrum", "/directions", "/compare"):
+    for path in ("/", "/model_and_pairs", "/spectrum", "/directions", "/compare"):
         page = open_page(path, width=420, height=900)
         page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
         page.wait_for_timeout(500)

@@ -46,7 +46,7 @@ def test_a_link_alone_opens_nothing_and_breaks_nothing(open_page, tmp_path):
     assert SECRET not in is_whole(page)
     server = re.match(r"https?://[^/]+", page.url)[0]
     hostile = f"pairs=~root%2F.ssh&model={quote('<img src=x onerror=alert(1)>' * 100)}&text=%00&strength=nan&layer=-1"
-    for path in ("", "token_lens"):
+    for path in ("", "model_and_pairs", "token_lens"):
         page.goto(f"{server}/{path}?{hostile}")
         page.locator("h1").first.wait_for()
         is_whole(page)
@@ -55,7 +55,7 @@ def test_a_link_alone_opens_nothing_and_breaks_nothing(open_page, tmp_path):
 
 def test_uploads_of_sessions_are_invisible_to_one_another(open_page, tmp_path):
     words = [f"zebra{number}" for number in range(SESSIONS)]
-    pages = [open_page(height=1600) for _ in words]
+    pages = [open_page("/model_and_pairs", height=1600) for _ in words]
     for page, word in zip(pages, words, strict=True):
         wait_until_still(page)
         page.get_by_role("radio", name="Upload").click()
@@ -78,7 +78,7 @@ def small_server(tmp_path_factory):
 def test_on_a_full_disk_an_upload_is_refused_and_leaves_nothing(chromium, small_server, tmp_path):
     address, _, folder = small_server
     page = new_tab(chromium)
-    page.goto(address)
+    page.goto(f"{address}/model_and_pairs")
     wait_until_ready(page)
     page.get_by_role("radio", name="Upload").click()
     page.locator("input[type=file]").set_input_files(write_pairs(tmp_path / "large.csv", "large", 20_000))

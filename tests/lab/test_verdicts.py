@@ -43,7 +43,7 @@ def sizes(detox, dpo, spread=0.001):
 
 def test_fewer_pairs_for_the_same_is_held_and_a_crossing_is_named():
     verdict, told = judge_sample_size(sizes({5: 0.03, 50: 0.02, 500: 0.02}, {5: 0.09, 50: 0.06, 500: 0.05}))
-    assert verdict == HELD and "5 pairs leave 30%" in told and "at none of these numbers" in told
+    assert verdict == HELD and "5 pairs leave 30 %" in told and "at none of these numbers" in told
     verdict, told = judge_sample_size(sizes({5: 0.03, 50: 0.03, 500: 0.03}, {5: 0.09, 50: 0.03, 500: 0.01}))
     assert verdict == PARTLY and "DPO overtakes DeTox at 500 pairs" in told
     assert judge_sample_size(sizes({5: 0.05, 50: 0.05}, {5: 0.02, 50: 0.01}))[0] == NOT_SEEN
@@ -84,7 +84,7 @@ def test_robustness_is_held_where_training_gives_way_first():
     verdict, told = judge_label_noise(
         noise(detox=(0.02, 0.02, 0.03), dpo=(0.02, 0.04, 0.09), mean_difference=(0.02, 0.05, 0.1))
     )
-    assert verdict == HELD and "DeTox up to 50%" in told and "DPO up to 25%" in told
+    assert verdict == HELD and "DeTox up to 50 %" in told and "DPO up to 25 %" in told
     assert judge_label_noise(noise(detox=(0.02, 0.02, 0.03), dpo=(0.02, 0.02, 0.03)))[0] == PARTLY
     assert judge_label_noise(noise(detox=(0.02, 0.05, 0.09), dpo=(0.02, 0.09, 0.09)))[0] == PARTLY
     assert judge_label_noise(noise(detox=(0.02, 0.09, 0.09), dpo=(0.02, 0.02, 0.02)))[0] == NOT_SEEN
@@ -147,7 +147,7 @@ def test_a_bench_is_held_beyond_its_control_alone():
         return {"methods": rows, "cost": "kl", "wanted": 0.015}
 
     verdict, told = judge_bench(record(-0.01))
-    assert verdict == HELD and "DeTox leaves 40%" in told and "Fisher 20%" in told and "random subspaces 90%" in told
+    assert verdict == HELD and "DeTox leaves 40 %" in told and "Fisher 20 %" in told and "random subspaces 90 %" in told
     assert judge_bench(record(0.01))[0] == NOT_SEEN
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
 
 from detox_engine.disk import write_json
 from detox_engine.model.load import OpenModel, load_model
@@ -90,9 +91,11 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def open_app(**link: object) -> AppTest:
-    """A new session that opens this link."""
+def open_app(page: str = "model_and_pairs", **link: object) -> AppTest:
+    """A new session that opens this link at the address of a page."""
     session = AppTest.from_file(str(APP), default_timeout=60)
+    # Before its first run a session is asked for a page by no other way: `switch_page` knows none yet.
+    session._page_hash = calc_hash(page)
     for name, value in link.items():
         session.query_params[name] = str(value)
     return session.run()

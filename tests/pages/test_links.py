@@ -38,8 +38,10 @@ from pages.compare.picks import ComparePicks
 from pages.decide.picks import DecidePicks
 from pages.directions.picks import DirectionsPicks
 from pages.evaluate.picks import EvaluatePicks
+from pages.learn.picks import LearnPicks, OwnEdit, Predictions, QuizPicks
 from pages.map.picks import MapPicks
 from pages.model_and_pairs.picks import ChoicePicks
+from pages.overview.picks import OverviewPicks
 from pages.spectrum.picks import SpectrumPicks
 from pages.take_away.picks import TakeAwayPicks
 from pages.token_lens.picks import TokenLensPicks
@@ -100,6 +102,7 @@ EVERYTHING = View(
         "directions": DirectionsPicks("lens", True, ((7, 0), (2, 3))),
         "map": MapPicks("umap", MapPlan("pca", "both", 30, 0.25, 5), ("on paper",), "moves", True, True),
         "token_lens": TokenLensPicks("own", 9, "plain", 4, WORDS, "second", "length", 5),
+        "overview": OverviewPicks(WORDS),
         "compare": ComparePicks("own", 12, 3, WORDS, SAMPLING),
         "trade_offs": TradeOffsPicks((1, 3), 1, 2, 2, (3, 4), ("0.5", "1"), True, MEASURES, 7.5),
         "evaluate": EvaluatePicks(replace(MEASURES, plan=replace(MEASURES.plan, seed=8))),
@@ -107,12 +110,23 @@ EVERYTHING = View(
         "take_away": TakeAwayPicks("model"),
         "claims": ClaimsPicks(
             "profanity",
-            BenchPicks(("detox", "dpo"), "kl", 40, TRAINING),
+            BenchPicks(("detox", "dpo"), "both", 40, TRAINING),
             SampleSizePicks("5,50", 4, ("detox",), 20, TRAINING),
             LabelNoisePicks("0.1,0.4", 5, ("dpo",), 25, TRAINING),
             LinkPicks("0", "7,9", 3),
             CentringPicks("2,3", 35),
             FactorPicks(WORLD, "noise"),
+        ),
+        "learn": LearnPicks(
+            6,
+            Predictions(1, 2, 0, 3, 1, 2, 0, 40, 3),
+            ("noise", "own"),
+            60,
+            0.7,
+            30,
+            OwnEdit(1, 3, 2, 0.5),
+            QuizPicks(*range(4), *range(4), 0, 1),
+            True,
         ),
     },
 )
@@ -214,15 +228,23 @@ def test_another_study_lets_go_of_what_was_picked_of_the_first_and_keeps_the_res
 
 
 PLACES = st.tuples(st.integers(0, 999), st.integers(0, 999))
+LISTS = st.lists(st.integers(0, 999).map(str), min_size=1, max_size=9).map(",".join)
+TRAINED = ("bench", "sample_size", "label_noise")
 OF_A_FORM = {
     "layers": st.sets(st.integers(0, 999), min_size=1).map(lambda layers: tuple(sorted(layers))),
     "off": st.frozensets(PLACES, min_size=1),
     "direction": st.integers(0, LARGEST - 1),
     "pins": st.lists(PLACES, unique=True, min_size=1).map(tuple),
-    **dict.fromkeys(("own", "text", "second"), st.text(max_size=80)),
+    **dict.fromkeys(("own", "text", "second", "continue"), st.text(max_size=80)),
     "sweep_ranks": st.lists(st.integers(1, 999), min_size=1).map(tuple),
     "sweep_ends": st.sets(st.integers(0, 999), min_size=1).map(lambda layers: tuple(sorted(layers))),
     "sweep_strengths": st.lists(st.floats(-10, 10).map(str), unique=True).map(tuple),
+    **dict.fromkeys(("sample_size_sizes", "dpo_link_at_steps", "dpo_link_few", "centring_ranks"), LISTS),
+    **dict.fromkeys((f"{lab}_dpo_rates" for lab in TRAINED), LISTS),
+    **dict.fromkeys(
+        (f"{lab}_methods" for lab in TRAINED), st.lists(st.just("detox"), min_size=1, max_size=2).map(tuple)
+    ),
+    "label_noise_flipped": LISTS,
 }
 """Values of the parts that are no plain numbers, words or switches."""
 

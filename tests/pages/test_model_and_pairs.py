@@ -195,7 +195,7 @@ from streamlit.testing.v1 import AppTest
 session = AppTest.from_file("pages/navigation.py", default_timeout=60)
 session.query_params["limit"] = "39"
 session.run()
-assert not session.exception and session.title[0].value == "Model & pairs"
+assert not session.exception and session.title[0].value == "Overview"
 print("profanity_check" in sys.modules)
 """
 

@@ -28,7 +28,7 @@ def test_the_strip_counts_all_pairs_and_the_list_is_called_a_sample(session):
     assert study.moments is None and (len(study.pairs), study.pair_count) == (SAMPLE, PAIRS)
 
 
-@pytest.mark.parametrize("page", ["spectrum", "directions", "map", "token_lens"])
+@pytest.mark.parametrize("page", ["spectrum", "directions", "map", "token_lens", "claims"])
 def test_pages_that_show_pairs_work_on_the_sample(session, page):
     session.switch_page(f"{page}/page.py").run()
     assert not session.exception and not session.error

@@ -18,6 +18,7 @@ from detox_engine.plans.choice import CHOICES, Choice, Kind, usual_options
 from detox_engine.plans.edit import EditBeside, EditPlan
 from detox_engine.plans.evaluation import SWEEP_EVALUATION, EvaluationPlan, SweepPlan
 from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.lab.experiments import QUICK
 from detox_engine.plans.option import Leaf, fill, leaves
 from detox_engine.plans.read import LensPlan, MapPlan, ReadPlan
 from detox_engine.plans.sampling import SamplingPlan
@@ -192,3 +193,16 @@ def test_every_command_that_edits_says_the_whole_edit(name):
 def test_a_map_says_of_umap_only_what_it_uses():
     words = commands.map_command(KEY, 1, MapPlan("pca", "both", neighbours=30, seed=4), EditPlan((0,)))
     assert "--frame" in words and not {"--neighbours", "--seed"} & set(words)
+
+
+@pytest.mark.parametrize("lab", QUICK)
+def test_a_lab_reads_back_as_its_plan(lab):
+    plan = replace(QUICK[lab], training=replace(QUICK[lab].training, steps=7))
+    program, command, *words = commands.lab_command(KEY, lab, plan)
+    if lab == "bench":
+        context = parse(command, words)
+    else:
+        assert (command, words[0]) == ("lab", lab)
+        context = COMMANDS["lab"].commands[lab].make_context(lab, words[1:])
+    assert program == "detox" and read_said(context, type(plan)()).over(type(plan)()) == plan
+    assert read_said(context, StudyModel()).values == {"device": "cpu", "dtype": "float32"}

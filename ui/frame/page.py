@@ -27,7 +27,7 @@ from ui.work import fit, jobs
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
 
-FIRST_PAGE = "model_and_pairs/page.py"
+CHOICE_PAGE = "model_and_pairs/page.py"
 P = TypeVar("P")
 """A page's own part of the view."""
 
@@ -151,4 +151,4 @@ def _offer_fit(job: jobs.Job | None) -> None:
             args=(view.study_key,),
         )
         if st.button("Choose a model and pairs", icon=":material/dataset:", key="choose_model"):
-            st.switch_page(FIRST_PAGE)
+            st.switch_page(CHOICE_PAGE)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 
 import plotly.graph_objects as go
+
+# Plotly takes pandas from the loaded modules, half loaded too: no worker may be loading it while a figure is made.
+import_module("pandas")
 
 LOOK = {
     "paper_bgcolor": "rgba(0,0,0,0)",

@@ -18,12 +18,12 @@ NEARLY = 1.2
 MOST_TIMES = 1000
 
 
-def comparisons_html(comparisons: Sequence[Comparison], several: bool) -> str:
-    """Comparisons one below the other; `several` says which sample each is."""
-    return '<div class="compared">' + "".join(_comparison_html(one, several) for one in comparisons) + "</div>"
+def comparisons_html(comparisons: Sequence[Comparison], several: bool, prompts: bool = True) -> str:
+    """Comparisons one below the other; `several` says which sample each is, `prompts` shows what each begins with."""
+    return '<div class="compared">' + "".join(_comparison_html(one, several, prompts) for one in comparisons) + "</div>"
 
 
-def _comparison_html(comparison: Comparison, several: bool) -> str:
+def _comparison_html(comparison: Comparison, several: bool, prompts: bool) -> str:
     notes = [f"sample {comparison.sample + 1}"] if several else []
     if comparison.cut:
         tokens = "1 token" if comparison.cut == 1 else f"{comparison.cut:,} tokens"
@@ -31,8 +31,9 @@ def _comparison_html(comparison: Comparison, several: bool) -> str:
     if comparison.first_divergence is None:
         notes.append("the same before and after")
     aside = f'<span class="aside">{" · ".join(notes)}</span>' if notes else ""
+    opening = f"{text_html(comparison.prompt) if prompts else ''}{aside}"
     return (
-        f'<article><div class="opening">{text_html(comparison.prompt)}{aside}</div><div class="sides">'
+        f'<article>{f"""<div class="opening">{opening}</div>""" if opening else ""}<div class="sides">'
         f"{_side_html('Before', comparison, comparison.before, comparison.toxicity_before)}"
         f"{_side_html('After', comparison, comparison.after, comparison.toxicity_after)}"
         f"</div>{_probabilities_html(comparison)}</article>"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from detox_engine.estimates import Control, Effect, Estimate
     from detox_engine.scoring.evaluation import Score
     from detox_engine.study.study import Study
+    from detox_engine.study.suggestion import Change
 
 CONTROLS = {"plain": "Random", "matched": "Matched"}
 """Kinds of control where there is room for a word."""
@@ -45,6 +46,22 @@ def list_effects(scores: Sequence[Score]) -> tuple[tuple[str, ...], list[tuple]]
             for number, draw in enumerate(control.draws, start=1)
         ]
     return ("score", "side", *ESTIMATE), rows
+
+
+def list_changes(changes: Sequence[Change]) -> tuple[tuple[str, ...], list[tuple]]:
+    """Heads and rows: each side of each change, with its interval."""
+    sides = {
+        "before": "before",
+        "after": "after the edit",
+        "control": "under random subspaces",
+        "fall": "change by the edit",
+        "beyond": "after the edit, less random subspaces",
+    }
+    return ("score", "side", *ESTIMATE), [
+        (change.name, words, *(getattr(getattr(change, side), part) for part in ESTIMATE))
+        for change in changes
+        for side, words in sides.items()
+    ]
 
 
 def name_control(kind: str) -> str:

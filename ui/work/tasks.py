@@ -103,10 +103,13 @@ class Task(Generic[A, R]):
 
         return jobs.start_job(self._kind_of(asked), asked, work)
 
-    def ask(self, asked: A) -> R | None:
+    def ask(self, asked: A, patience: float | None = None) -> R | None:
         """The answer, as far as it is found; begins the work where nothing has, and waits a moment for it.
 
         Where it takes longer, was stopped or failed, `draw_unfinished` says so.
+
+        Args:
+            patience: seconds to wait, where not as long as usual: 0 begins work beside which other work is asked for.
         """
         self._settle(asked)
         job = self.job(asked)
@@ -117,7 +120,7 @@ class Task(Generic[A, R]):
         if not mine:
             # Nobody has asked yet, or other answers have pushed it out.
             job = self.begin(asked)
-        end = time.monotonic() + self.patience
+        end = time.monotonic() + (self.patience if patience is None else patience)
         while job.running and time.monotonic() < end:
             time.sleep(0.02)
         return self.find(asked)

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from pages.claims.cards.card import LEFT, TOLD, WHOLE, Card, Picture, bars, look_of, open_marker, percent, pick_score
-from pages.claims.records import real, words
+from pages.claims.records import cell, real, words
 from ui.show.colours import Palette
 from ui.show.downloads import Table
 from ui.show.figures import LEGEND, finish
@@ -24,22 +24,8 @@ TRAINED = ("dpo", "robust-dpo")
 
 def make_card(record: Mapping[str, Any], wanted: str, colours: Palette) -> Card:
     rows = record["methods"]
-    first = next(iter(rows.values()))
-    score = pick_score(wanted, first["scorers"])
-    cost, level = COSTS[record["cost"]], real(record["wanted"])
-    order = sorted(rows, key=lambda name: left_of(rows[name], score)[0])
-    heads, table = list_rows(record)
-    side_by_side = Picture(
-        dots_figure(rows, order, score, colours),
-        "claims_bench",
-        f"{TOLD[score].capitalize()} left at a {cost} of {level:g}",
-        f"Share of the unedited model's {TOLD[score]} that is left: "
-        + ", ".join(f"{words(rows[name]['title'])} {left_of(rows[name], score)[0]:.0f} %" for name in order),
-        (heads, table),
-        f"Every method at the strength at which its {cost} on neutral text is {level:g}; bars are 95 % intervals over "
-        f"{real(record['prompts']):.0f} prompts. Green is DeTox, blue are other methods that find directions, orange "
-        "what trains or does something else; the grey band is where random subspaces of the same rank lie.",
-    )
+    score = pick_score(wanted, next(iter(rows.values()))["scorers"])
+    side_by_side = _draw_side_by_side(record, record, score, colours, "claims_bench")
     notes = [f"Left out: {words(name)}. {words(why)}" for name, why in record.get("left_out", {}).items() if words(why)]
     missed = [words(row["title"]) for row in rows.values() if not row["cost"]["reached"]]
     if missed:
@@ -47,8 +33,35 @@ def make_card(record: Mapping[str, Any], wanted: str, colours: Palette) -> Card:
     made = record.get("as_made") or {}
     beside = (_draw_as_made(record, made, score, colours),) if made else ()
     runs = {name: record["facts"][name] for name in TRAINED if name in record.get("facts", {})}
-    folded = (("How DPO trained", _draw_training(runs, colours)),) if runs else ()
+    folded = tuple(
+        (
+            f"The same at one {COSTS[other['cost']]}",
+            _draw_side_by_side(record, other, score, colours, f"claims_bench_{words(other['cost'])}"),
+        )
+        for other in record.get("also", ())
+    )
+    folded += (("How DPO trained", _draw_training(runs, colours)),) if runs else ()
     return Card(side_by_side, beside, folded, tuple(notes))
+
+
+def _draw_side_by_side(
+    record: Mapping[str, Any], comparison: Mapping[str, Any], score: str, colours: Palette, key: str
+) -> Picture:
+    """What is left under every method at one cost."""
+    rows = comparison["methods"]
+    cost, level = COSTS[comparison["cost"]], real(comparison["wanted"])
+    order = sorted(rows, key=lambda name: left_of(rows[name], score)[0])
+    return Picture(
+        dots_figure(rows, order, score, colours),
+        key,
+        f"{TOLD[score].capitalize()} left at a {cost} of {level:g}",
+        f"Share of the unedited model's {TOLD[score]} that is left: "
+        + ", ".join(f"{words(rows[name]['title'])} {left_of(rows[name], score)[0]:.0f} %" for name in order),
+        list_rows(record),
+        f"Every method at the strength at which its {cost} on neutral text is {level:g}; bars are 95 % intervals over "
+        f"{real(record['prompts']):.0f} prompts. Green is DeTox, blue are other methods that find directions, orange "
+        "what trains or does something else; the grey band is where random subspaces of the same rank lie.",
+    )
 
 
 def left_of(row: Mapping[str, Any], score: str) -> tuple[float, float, float]:
@@ -238,31 +251,8 @@ def training_figure(runs: Mapping[str, Any], colours: Palette) -> go.Figure:
 
 def list_rows(record: Mapping[str, Any]) -> Table:
     """Every contestant at every cost, and as it was made, with each score and its interval."""
-    names = list(next(iter(record["methods"].values()))["scorers"])
-    heads = (
-        "compared_at",
-        "method",
-        "strength",
-        "kl",
-        "perplexity",
-        "reached",
-        *(f"{words(name)}_{part}" for name in names for part in ("before", *PARTS, "random")),
-        "seconds",
-        "memory_mb",
-    )
-    groups = [
-        *((f"{words(each['cost'])} {real(each['wanted']):g}", each["methods"]) for each in (record, *record["also"])),
-        ("as made", record["as_made"]),
-    ]
-    rows = []
-    for told, methods in groups:
-        for row in methods.values():
-            cost, cells = row["cost"], []
-            for name in names:
-                effect = row["scorers"][name]
-                sides = (effect["before"]["mean"], *(effect["after"][part] for part in PARTS))
-                cells += [None if side is None else real(side) for side in (*sides, effect["control"]["mean"])]
-            costs = (real(cost[part]) for part in ("strength", "kl", "perplexity"))
-            spent = real(row["seconds"]), real(row["memory"]) / 1e6
-            rows.append((told, words(row["title"]), *costs, bool(cost["reached"]), *cells, *spent))
-    return heads, rows
+    from detox_engine.lab.bench import list_bench
+
+    rows = list_bench(record)
+    heads = tuple(map(words, rows[0]))
+    return heads, [tuple(cell(row[name]) for name in heads) for row in rows]

@@ -22,7 +22,7 @@ from pages.claims.cards.card import (
     percent,
     pick_score,
 )
-from pages.claims.records import real, words
+from pages.claims.records import cell, real, words
 from ui.show.colours import Palette
 from ui.show.downloads import Table
 from ui.show.figures import LEGEND, finish
@@ -61,7 +61,12 @@ def _make(record: Mapping[str, Any], wanted: str, colours: Palette, along: Along
     score = pick_score(wanted, points[0], "_mean")
     curves = group_points(record, along.part)
     draws = max(len(each) for values in curves.values() for each in values.values())
-    spread = f"whiskers reach from the lowest to the highest of up to {draws} draws" if draws > 1 else "one draw each"
+    spread = "whiskers are 95 % intervals"
+    if draws > 1:
+        spread = (
+            f"whiskers reach from the lowest to the highest of up to {draws} draws, and over the 95 % interval of a "
+            "single fit"
+        )
     told = "; ".join(f"{name_of(method)} {_tell_ends(values, score, along)}" for method, values in curves.items())
     picture = Picture(
         curve_figure(curves, score, along, colours),
@@ -69,8 +74,7 @@ def _make(record: Mapping[str, Any], wanted: str, colours: Palette, along: Along
         f"{title}: {TOLD[score]} left at one cost",
         f"Share of the unedited model's {TOLD[score]} that is left: {told}",
         list_points(points),
-        f"Every fit at the strength at which it costs the same on neutral text; {spread}, and of a single fit its 95 % "
-        "interval. Less is better.",
+        f"Every fit at the strength at which it costs the same on neutral text; {spread}. Less is better.",
     )
     missed = sum(not point["reached"] for point in points)
     notes = (f"{missed:,} of {len(points):,} fits do not come to that cost at any strength: hollow marks.",)
@@ -109,7 +113,8 @@ def curve_figure(
             y=means,
             error_y=bars(means, lows, highs, look.colour, thickness=1.5),
             mode="lines+markers",
-            name=name_of(method),
+            legendgroup=method,
+            showlegend=False,
             line={"color": look.colour, "dash": look.dash},
             marker={"color": look.colour, "size": 9, "symbol": [open_marker(look.symbol, each) for each in reached]},
             customdata=[
@@ -118,6 +123,16 @@ def curve_figure(
             ],
             hovertemplate=f"{name_of(method)}, %{{customdata[0]}}: %{{y:.0f}} % left, from %{{customdata[1]:.0f}} to "
             "%{customdata[2]:.0f} % in %{customdata[3]} draws<extra></extra>",
+        )
+        # The legend's mark is not hollow, though the first one of the curve may be.
+        figure.add_scatter(
+            x=[None],
+            y=[None],
+            mode="lines+markers",
+            name=name_of(method),
+            legendgroup=method,
+            line={"color": look.colour, "dash": look.dash},
+            marker={"color": look.colour, "size": 9, "symbol": look.symbol},
         )
     figure.add_hline(
         y=WHOLE,
@@ -140,7 +155,12 @@ def curve_figure(
         )
     ticks = {"tickvals": [at * along.factor for at in places], "ticktext": [f"{at * along.factor:,g}" for at in places]}
     figure.update_xaxes(title=along.axis, **ticks, **({"type": "log"} if along.logarithmic else {"ticksuffix": " %"}))
-    highest = max(up for trace in figure.data for up in map(sum, zip(trace.y, trace.error_y.array, strict=True)))
+    highest = max(
+        up
+        for trace in figure.data
+        if trace.error_y.array
+        for up in map(sum, zip(trace.y, trace.error_y.array, strict=True))
+    )
     figure.update_yaxes(title=LEFT[score], ticksuffix=" %", range=[0, 1.1 * max(WHOLE, highest)])
     return finish(figure, 380, across="", up=colours.line, legend=LEGEND, showlegend=True)
 
@@ -168,9 +188,5 @@ def list_points(points: Sequence[Mapping[str, Any]]) -> Table:
     """Every fit with its cost and its scores."""
     scores = [name for name in points[0] if name not in FLAT]
     heads = (*FLAT, *map(words, scores))
-    rows = [(words(point["method"]), *(_cell(point.get(name)) for name in heads[1:])) for point in points]
+    rows = [(words(point["method"]), *(cell(point.get(name)) for name in heads[1:])) for point in points]
     return heads, rows
-
-
-def _cell(value: Any) -> Any:
-    return value if value is None or isinstance(value, bool) else real(value)

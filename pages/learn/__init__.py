@@ -1,0 +1,1 @@
+"""Learn: a lesson on the method, on the model of the session."""

@@ -1,0 +1,1 @@
+"""Overview: what is a toxic subspace, and what does removing it do?"""
