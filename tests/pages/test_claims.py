@@ -270,8 +270,15 @@ def test_whatever_a_file_holds_instead_ends_in_a_card_or_in_none(lab):
                 yield (*path, key)
                 yield from places(value[key], (*path, key))
 
-    # Of what is alike, such as layers, one stands for all.
-    alike = {tuple("*" if isinstance(key, int) else key for key in path): path for path in places(whole)}
+    # Of what is alike, such as layers, methods and scores, one stands for all.
+    many = {"methods", "as_made", "scorers"}
+    alike = {
+        tuple(
+            "*" if isinstance(key, int) or before in many else key
+            for before, key in zip(("", *path), path, strict=False)
+        ): path
+        for path in places(whole)
+    }
     for number, path in enumerate(alike.values()):
         record = copy.deepcopy(whole)
         part = record

@@ -103,7 +103,7 @@ def test_the_fit_form_asks_for_its_option_which_is_in_the_command_and_the_link(f
         chosen = (Choice("detox"), Choice(NAME, methods()[NAME].options(pair=3)))
         assert not session.exception and view.study_key.fit.methods == chosen
         # Beside those that it was fitted by stand those that its embeddings give; Fisher's takes a covariance too.
-        offered = ["DeTox", "Mean difference", "LEACE", "GLOSS", "One pair"]
+        offered = ["DeTox", "Mean difference", "LEACE", "GLOSS", "DeTox, not centred", "One pair"]
         assert session.selectbox(key="edit_method").options == offered
         session.selectbox(key="edit_method").set_value(NAME).run()
         assert not session.exception and session.session_state["view"].edit.method == NAME

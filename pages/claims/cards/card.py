@@ -64,7 +64,7 @@ def look_of(method: str, colours: Palette, is_method: bool = True) -> Look:
         "detox": Look(colours.edited, "diamond"),
         "mean-difference": Look(colours.civil, "circle", "dash"),
         "uncentred": Look(colours.civil, "square", "dash"),
-        "as-published": Look(colours.edited, "diamond-open", "dash"),
+        "as-published": Look(colours.edited, "diamond-tall", "dash"),
         "dpo": Look(colours.toxic, "square"),
         "robust-dpo": Look(colours.toxic, "triangle-up", "dot"),
     }
