@@ -196,13 +196,13 @@ def judge_link(record: Mapping[str, Any]) -> tuple[str, str]:
     if denoised:
         few = min(each["pairs"] for each in denoised)
         draws = [each for each in denoised if each["pairs"] == few]
-        plain, both, random = (
-            fmean(each[name] for each in draws) for name in ("plain", "filtered_both", "random_both")
-        )
+        parts = ("plain", "filtered", "filtered_both", "random_both")
+        plain, alone, both, random = (fmean(each[name] for each in draws) for name in parts)
         closer = both > max(plain, random)
         told += (
-            f" The step of {few} pairs has a cosine of {plain:.2f} with that of all others, and of {both:.2f} inside "
-            f"its own subspace ({random:.2f} inside a random one)."
+            f" The step of {few} pairs has a cosine of {plain:.2f} with that of all others. Inside the subspace that the "
+            f"few have it is {both:.2f} ({random:.2f} inside a random one); projected there while the others are left "
+            f"whole, {alone:.2f}."
         )
     if len(beyond) * 10 >= 9 * len(layers) and (closer or not denoised):
         return HELD, told

@@ -95,7 +95,7 @@ def link(inside, plain, both, random_both=0.3):
         {"layer": place, "inside": each, "random": 0.1, "random_high": 0.15, "beyond_chance": each > 0.15}
         for place, each in enumerate(inside)
     ]
-    denoised = [{"pairs": 5, "plain": plain, "filtered_both": both, "random_both": random_both}]
+    denoised = [{"pairs": 5, "plain": plain, "filtered": 0.2, "filtered_both": both, "random_both": random_both}]
     return {"layers": layers, "rank": 1, "denoised": denoised}
 
 
