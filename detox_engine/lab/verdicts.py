@@ -200,9 +200,9 @@ def judge_link(record: Mapping[str, Any]) -> tuple[str, str]:
         plain, alone, both, random = (fmean(each[name] for each in draws) for name in parts)
         closer = both > max(plain, random)
         told += (
-            f" The step of {few} pairs has a cosine of {plain:.2f} with that of all others. Inside the subspace that the "
-            f"few have it is {both:.2f} ({random:.2f} inside a random one); projected there while the others are left "
-            f"whole, {alone:.2f}."
+            f" The step of {few} pairs has a cosine of {plain:.2f} with that of all others. Inside the subspace that "
+            f"the few have it is {both:.2f} ({random:.2f} inside a random one); projected there while the others are "
+            f"left whole, {alone:.2f}."
         )
     if len(beyond) * 10 >= 9 * len(layers) and (closer or not denoised):
         return HELD, told
