@@ -156,7 +156,12 @@ def measure_curve(
     materials = prepare(model, measure, progress, neutral=True)
     common = _describe(model, study, plan, materials)
     keys = {
-        setting: _hash_setting(setting, common | {"edit": record_edit(plan_method(study, plan, setting.method))})
+        setting: _hash_setting(
+            setting,
+            common
+            | {"edit": record_edit(plan_method(study, plan, setting.method))}
+            | ({"training": asdict(plan.training)} if setting.method in baselines() else {}),
+        )
         for setting in settings
     }
 
@@ -239,7 +244,6 @@ def _describe(model: OpenModel, study: Study, plan: CurvePlan, materials: Materi
         "made": study.made,
         "cost": [plan.cost, plan.wanted],
         "seed": plan.seed,
-        "training": asdict(plan.training),
         "evaluation": record_plan(plan.evaluation),
         "sources": materials.sources,
     }

@@ -223,3 +223,11 @@ def test_a_broken_results_file_names_its_line(tmp_path, content):
 def test_plans_that_cannot_be_are_refused(plan, says):
     with pytest.raises(InputError, match=says):
         plan()
+
+
+def test_how_dpo_trains_is_nothing_to_what_needs_no_training(bench, study, measure, tmp_path):
+    plan = LabelNoisePlan(methods=("detox",), flipped=(), layers=(1,), evaluation=measure)
+    file = tmp_path / "lab.jsonl"
+    for each in (plan, replace(plan, training=TrainingPlan(steps=7))):
+        measure_curve(bench.model, study, each, list_label_noise(study, each), file)
+    assert len(load_curve(file)) == 1
