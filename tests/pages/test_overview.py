@@ -47,7 +47,8 @@ def open_page(folder: str, **link: object):
 
 
 def is_whole(session) -> bool:
-    return not ("jobs" in session.session_state and session.session_state["jobs"]) and 'class="said"' in texts(session)
+    jobs = session.session_state["jobs"] if "jobs" in session.session_state else {}
+    return not any(job.running for job in jobs.values()) and 'class="said"' in texts(session)
 
 
 def written(session) -> str:

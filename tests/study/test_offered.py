@@ -15,7 +15,7 @@ from detox_engine.workbench import Workbench
 from tests.models import open_tiny
 from tests.planted import planted_pairs, write_pairs
 
-ALL = ("detox", "fisher", "mean-difference", "leace", "gloss")
+ALL = ("detox", "fisher", "mean-difference", "leace", "gloss", "uncentred")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_what_is_fitted_on_demand_is_what_a_fit_by_it_gives(bench, pairs, tmp_pa
 
 def test_what_was_not_kept_is_not_offered(bench, pairs):
     plain = bench.fit(FitPlan(pairs, methods=("detox",)))
-    assert plain.offered == ("detox", "mean-difference", "leace", "gloss")
+    assert plain.offered == ("detox", "mean-difference", "leace", "gloss", "uncentred")
     lean = replace(plain, embeddings=None)
     assert lean.offered == ("detox",)
     for study, method in ((plain, "fisher"), (lean, "leace"), (plain, "magic")):
@@ -66,8 +66,14 @@ def test_of_streamed_pairs_directions_come_from_all_of_them_and_not_from_the_sam
     with pytest.raises(InputError, match="LEACE needs all pairs at once, so none can be added to the study"):
         bench.extend(whole, pairs)
     study = bench.fit(FitPlan(pairs, methods=("detox", "fisher")))
-    assert len(study.pairs) < study.pair_count and study.offered == ("detox", "fisher", "mean-difference", "gloss")
-    for method in ("mean-difference", "gloss"):
+    assert len(study.pairs) < study.pair_count and study.offered == (
+        "detox",
+        "fisher",
+        "mean-difference",
+        "gloss",
+        "uncentred",
+    )
+    for method in ("mean-difference", "gloss", "uncentred"):
         for one, other in zip(study.of(method), whole.of(method), strict=True):
             torch.testing.assert_close(one.basis[:1], other.basis[:1], rtol=0, atol=1e-3)
     with pytest.raises(InputError, match="no directions of the method “leace”"):
