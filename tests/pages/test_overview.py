@@ -47,8 +47,8 @@ def open_page(folder: str, **link: object):
 
 
 def is_whole(session) -> bool:
-    jobs = session.session_state["jobs"] if "jobs" in session.session_state else {}
-    return not any(job.running for job in jobs.values()) and 'class="said"' in texts(session)
+    jobs = session.session_state["jobs"].values() if "jobs" in session.session_state else ()
+    return not any(job.running for job in jobs) and 'class="said"' in texts(session)
 
 
 def written(session) -> str:
