@@ -2,7 +2,7 @@
 # make test  installs what the tests need and runs them all
 # make fuzz  tries 100,000 strangers' files, studies, models and links on it, and kills it: a quarter of an hour
 # make audit holds every installed version against known flaws
-# make claims computes anew what the Claims page ships with: half an hour for the bundled model, longer for SmolLM2
+# make claims computes anew what the Claims page ships with: an hour or so for each of the two models
 # make bench times the tool side by side with what it is measured against: make bench BENCH=--quick for a look
 PYTHON ?= python3
 BIN := .venv/bin
