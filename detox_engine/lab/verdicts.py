@@ -164,9 +164,12 @@ def judge_label_noise(record: Mapping[str, Any]) -> tuple[str, str]:
         "a mean of differences shrinks to nothing at one half."
     )
     others = [lasting for method, lasting in lasts.items() if method in ("dpo", "robust-dpo")]
+    if not others:
+        told += " DPO was not trained here, so that the claim is half tried."
+        return (PARTLY if lasts["detox"] == most else NOT_SEEN), told
     if lasts["detox"] == most:
-        return (HELD if not others or max(others) < most else PARTLY), told
-    return (PARTLY if others and lasts["detox"] >= max(others) and lasts["detox"] else NOT_SEEN), told
+        return (HELD if max(others) < most else PARTLY), told
+    return (PARTLY if lasts["detox"] >= max(others) and lasts["detox"] else NOT_SEEN), told
 
 
 def find_lasting(values: Mapping[float, Sequence[Mapping[str, Any]]]) -> float:

@@ -86,6 +86,8 @@ def test_robustness_is_held_where_training_gives_way_first():
     )
     assert verdict == HELD and "DeTox up to 50 %" in told and "DPO up to 25 %" in told
     assert judge_label_noise(noise(detox=(0.02, 0.02, 0.03), dpo=(0.02, 0.02, 0.03)))[0] == PARTLY
+    verdict, told = judge_label_noise(noise(detox=(0.02, 0.02, 0.03), mean_difference=(0.02, 0.05, 0.1)))
+    assert verdict == PARTLY and "DPO was not trained here" in told
     assert judge_label_noise(noise(detox=(0.02, 0.05, 0.09), dpo=(0.02, 0.09, 0.09)))[0] == PARTLY
     assert judge_label_noise(noise(detox=(0.02, 0.09, 0.09), dpo=(0.02, 0.02, 0.02)))[0] == NOT_SEEN
 
