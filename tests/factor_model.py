@@ -1,4 +1,8 @@
-"""Synthetic embeddings with a known toxic subspace: the paper's factor model (arXiv 2405.13967, section 4.1)."""
+"""Synthetic embeddings with a known toxic subspace: the paper's factor model (arXiv 2405.13967, section 4.1).
+
+Unlike the lab's worlds (`detox_engine.lab.factor_model`) these have toxic directions of falling strength, so that each
+can be told by itself, none of them where that is asked for, or given ones, and any size.
+"""
 
 from dataclasses import dataclass
 

@@ -13,7 +13,6 @@ from detox_engine.data.bundled import EVERYDAY
 from detox_engine.data.pairs import read_pairs
 from detox_engine.errors import ignore_progress
 from detox_engine.lab import baselines
-from detox_engine.lab.contestants import list_contestants
 from detox_engine.plans.choice import Choice
 from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.sampling import SamplingPlan
@@ -75,7 +74,7 @@ def test_a_baseline_dropped_into_its_folder_is_made(drop):
     assert "ten-tokens" not in baselines.baselines()
     drop(baselines, baselines.baselines, EXAMPLES["baseline"])
     made = baselines.make_baseline(Choice("ten-tokens"), None)
-    assert made.change.tokens == tuple(range(10, 20)) and "ten-tokens" in list_contestants()
+    assert made.change.tokens == tuple(range(10, 20)) and "ten-tokens" in baselines.list_contestants()
 
 
 def test_a_page_waits_for_a_study_and_draws_it(monkeypatch, tmp_path):

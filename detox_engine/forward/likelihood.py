@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
@@ -179,14 +179,14 @@ def match_controls(
         found = read_likelihoods(model, spans, [None, *rows], progress, "Matching controls")
         return found.divergence.sum(1)[1:] / found.tokens.sum()
 
-    tried = [replace(control, strength=times * edit.strength) for control in controls for times in MATCHING]
+    tried = [control.at_strength(times * edit.strength) for control in controls for times in MATCHING]
     wanted, *moved = read([edit, *tried]).tolist()
     curves = [
         dict(zip(MATCHING, moved[start : start + len(MATCHING)], strict=True))
         for start in range(0, len(moved), len(MATCHING))
     ]
     guesses = [match_divergence(curve, wanted)[0] for curve in curves]
-    near = read([replace(each, strength=guess * edit.strength) for each, guess in zip(controls, guesses, strict=True)])
+    near = read([each.at_strength(guess * edit.strength) for each, guess in zip(controls, guesses, strict=True)])
     found = [
         match_divergence(curve | ({guess: there} if guess > 0 else {}), wanted)
         for curve, guess, there in zip(curves, guesses, near.tolist(), strict=True)

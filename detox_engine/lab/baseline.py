@@ -58,6 +58,8 @@ class BaselineKind(Kind):
     """A `Setup`, and its options by keyword -> what it is; raises an InputError where it cannot be."""
     packages: tuple[str, ...] = ()
     """What has to be installed beside what the project needs."""
+    finds_directions: bool = False
+    """Whether it is an edit as methods make them, which random directions can stand beside."""
     learns: bool = False
     """Whether it depends on the pairs, so that fewer of them or wrong labels change it."""
     whole: bool = False

@@ -9,17 +9,16 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from detox_engine.edit.change import Change
 from detox_engine.edit.control import draw_controls
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.estimates import Effect
 from detox_engine.forward.likelihood import take_spans
-from detox_engine.lab.baselines import baselines
+from detox_engine.lab.baselines import baselines, list_contestants
 from detox_engine.lab.contestants import Contestant, make_contestant
 from detox_engine.lab.equal_cost import TOKENS, Priced, match_costs, price_edits
 from detox_engine.model.load import OpenModel
-from detox_engine.plans.choice import Choice
+from detox_engine.plans.choice import Choice, find
 from detox_engine.plans.edit import EditPlan, record_edit
 from detox_engine.plans.lab.experiments import BenchPlan, Cost
 from detox_engine.scoring.evaluation import Materials, judge, prepare
@@ -27,6 +26,7 @@ from detox_engine.scoring.records import record_effect
 from detox_engine.scoring.scorer import Scorer
 from detox_engine.scoring.scorers import record_plan
 from detox_engine.scoring.trial import Trial
+from detox_engine.study.methods import methods
 from detox_engine.study.study import ModelIdentity, Study, identify, stamp
 
 
@@ -48,7 +48,7 @@ class BenchRow:
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class CostComparison:
     """All contestants at one cost."""
 
     cost: Cost
@@ -64,7 +64,7 @@ class Bench:
 
     model: ModelIdentity
     plan: BenchPlan
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[CostComparison, ...]
     whole: tuple[BenchRow, ...]
     """Those that are also shown as they were made, whatever that costs; beside the first comparison's random ones."""
     facts: Mapping[str, Mapping[str, Any]]
@@ -104,6 +104,7 @@ def run_bench(
     """
     start = perf_counter()
     study.require_fit(model)
+    require_directions(plan.methods)
     materials = prepare(model, plan.evaluation, progress, neutral=True)
     contestants, left_out = make_contestants(model, study, plan, folder, progress)
     comparisons, whole = [], ()
@@ -153,12 +154,13 @@ def _compare(
     materials: Materials,
     as_made: bool,
     progress: Progress,
-) -> tuple[Comparison, tuple[BenchRow, ...]]:
+) -> tuple[CostComparison, tuple[BenchRow, ...]]:
     """All contestants at one cost, and, where `as_made`, some of them as they were made."""
     measure = plan.evaluation
     spans = take_spans(materials.texts["neutral"], TOKENS)
     edits = [each.change for each in contestants]
-    drawn = draw_random(study, plan, edits)
+    like = next(edit for edit in edits if isinstance(edit, LowRankEdit))
+    drawn = draw_controls(like, measure.controls, measure.seed, study.massive_dimensions)
     priced = match_costs(model, spans, [*edits, *drawn], cost, plan.wanted, progress)
     strong = [edit.at_strength(each.strength) for edit, each in zip([*edits, *drawn], priced, strict=True)]
     shown = [each for each in contestants if each.whole and as_made]
@@ -181,16 +183,15 @@ def _compare(
         make_row(each, 1 + len(strong) + place, there)
         for place, (each, there) in enumerate(zip(shown, costs, strict=True))
     )
-    return Comparison(cost, plan.wanted, rows, priced[len(edits) :]), made
+    return CostComparison(cost, plan.wanted, rows, priced[len(edits) :]), made
 
 
-def draw_random(study: Study, plan: BenchPlan, edits: Sequence[Change]) -> Sequence[LowRankEdit]:
-    """Random subspaces of the rank and layers of the methods, off the massive dimensions."""
-    measure = plan.evaluation
-    like = next((edit for edit in edits if isinstance(edit, LowRankEdit)), None)
-    if like is None:
+def require_directions(chosen: Sequence[Choice]) -> None:
+    """Raise an InputError where none of the chosen finds directions; where none is chosen, DeTox does."""
+    for choice in chosen:
+        find(list_contestants(), choice, "method")
+    if chosen and not any(choice.name in methods() or baselines()[choice.name].finds_directions for choice in chosen):
         raise InputError("A bench needs a method that finds directions, which random ones can stand beside: name one.")
-    return draw_controls(like, measure.controls, measure.seed, study.massive_dimensions)
 
 
 def record_bench(bench: Bench) -> dict[str, Any]:
@@ -214,7 +215,7 @@ def record_bench(bench: Bench) -> dict[str, Any]:
     }
 
 
-def _record_comparison(comparison: Comparison) -> dict[str, Any]:
+def _record_comparison(comparison: CostComparison) -> dict[str, Any]:
     return {
         "cost": comparison.cost,
         "wanted": comparison.wanted,

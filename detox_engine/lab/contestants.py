@@ -14,13 +14,14 @@ from detox_engine.edit.change import Change
 from detox_engine.edit.low_rank import LowRankEdit, make_edit
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.lab.baseline import Setup
-from detox_engine.lab.baselines import baselines, make_baseline
+from detox_engine.lab.baselines import baselines, list_contestants, make_baseline
 from detox_engine.lab.effort import measured
 from detox_engine.model.load import OpenModel
-from detox_engine.plans.choice import Choice
+from detox_engine.plans.choice import Choice, find
 from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.fit import PAPER
 from detox_engine.plans.lab.experiments import EqualCost
-from detox_engine.study.methods import choose, fit_layer, fit_subspaces, methods, title_of
+from detox_engine.study.methods import choose, fit_layer, fit_subspaces, methods
 from detox_engine.study.study import Study
 
 
@@ -43,17 +44,6 @@ class Contestant:
     """Whether it is also shown as it was made, whatever that costs."""
     shown_at: float = 1.0
     """The strength at which it is then."""
-
-
-def list_contestants() -> dict[str, str]:
-    """Name -> title of every method and baseline, as lists of them go."""
-    return {kind.name: kind.title for kind in (*methods().values(), *baselines().values())}
-
-
-def check_contestant(choice: Choice) -> None:
-    """Raise an InputError where neither a method nor a baseline has this name."""
-    if choice.name not in list_contestants():
-        raise InputError(f"There is no method “{choice.name}”: choose among {', '.join(list_contestants())}.")
 
 
 def can_be_made(name: str) -> bool:
@@ -83,10 +73,10 @@ def make_contestant(
         folder: where what took long to train is kept.
 
     Raises:
-        InputError: the study has no directions of the method, or the baseline cannot be made here.
+        InputError: there is neither a method nor a baseline of its name, the study has no directions of the method, or
+            the baseline cannot be made here.
     """
-    check_contestant(choice)
-    name = choice.name
+    kind, name = find(list_contestants(), choice, "method"), choice.name
     if name in methods():
         found = study.of(name)
         asked = plan_method(study, plan, name)
@@ -94,9 +84,8 @@ def make_contestant(
         with measured() as spent:
             _find_again(study, name)
         seconds = study.seconds.get("embed", 0.0) + spent.seconds
-        return Contestant(name, title_of(name), make_edit(found, asked), asked, seconds, spent.memory)
-    kind = baselines()[name]
-    setup = Setup(model, study, plan_method(study, plan, "detox"), study.pairs, 0.0, plan.training, folder, progress)
+        return Contestant(name, kind.title, make_edit(found, asked), asked, seconds, spent.memory)
+    setup = Setup(model, study, plan_method(study, plan, PAPER), study.pairs, 0.0, plan.training, folder, progress)
     with measured() as spent:
         made = make_baseline(choice, setup)
     seconds, memory = made.facts.get("seconds", spent.seconds), made.facts.get("memory", spent.memory)
@@ -146,24 +135,22 @@ def make_from_draw(
     model: OpenModel,
     study: Study,
     plan: EqualCost,
-    name: str,
+    choice: Choice,
     draw: Draw,
     folder: Path | None = None,
     progress: Progress = ignore_progress,
 ) -> Change:
     """What a method or a baseline comes to on some of the pairs, at strength 1."""
-    if name in methods():
-        return fit_edit(study, plan, name, *draw.embeddings(study))
+    if choice.name in methods():
+        return fit_edit(study, plan, choice.name, *draw.embeddings(study))
     flipped = float(draw.flips.float().mean())
     training = plan.training
-    if name != "dpo" or len(draw.rows) < len(study.pairs) or flipped:
+    if choice.name != "dpo" or len(draw.rows) < len(study.pairs) or flipped:
         # That with which DPO does best on all pairs with right labels: it favours training, and spares two of three
         # runs.
         training = replace(training, learning_rates=(choose_learning_rate(model, study, plan, folder, progress),))
-    setup = Setup(
-        model, study, plan_method(study, plan, "detox"), draw.pairs(study), flipped, training, folder, progress
-    )
-    return make_baseline(Choice(name), setup).change
+    setup = Setup(model, study, plan_method(study, plan, PAPER), draw.pairs(study), flipped, training, folder, progress)
+    return make_baseline(choice, setup).change
 
 
 def choose_learning_rate(

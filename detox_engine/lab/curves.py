@@ -118,6 +118,26 @@ def choose_methods(plan: CurvePlan) -> tuple[Choice, ...]:
     return plan.methods or tuple(Choice(name) for name in plan.compared if can_be_made(name))
 
 
+def choose_one(plan: CurvePlan, name: str) -> Choice:
+    """A method or baseline of the plan, with the options that it was asked for with."""
+    return next(choice for choice in choose_methods(plan) if choice.name == name)
+
+
+def list_settings(study: Study, plan: CurvePlan) -> list[Setting]:
+    """What a curve fits, whichever it is.
+
+    Raises:
+        InputError: the study kept no embeddings to fit anew on.
+    """
+    match plan:
+        case SampleSizePlan():
+            return list_sample_sizes(study, plan)
+        case LabelNoisePlan():
+            return list_label_noise(study, plan)
+        case _:
+            return list_centring(study, plan)
+
+
 def require_pairs(study: Study) -> int:
     """How many pairs there are to draw from; raises an InputError where their embeddings were not kept."""
     if study.embeddings is None:
@@ -160,7 +180,7 @@ def measure_curve(
             setting,
             common
             | {"edit": record_edit(plan_method(study, plan, setting.method))}
-            | ({"training": asdict(plan.training)} if setting.method in baselines() else {}),
+            | _describe_baseline(plan, setting.method),
         )
         for setting in settings
     }
@@ -205,7 +225,7 @@ def _measure(
             model,
             study,
             plan if setting.rank is None else replace(plan, rank=setting.rank),
-            setting.method,
+            choose_one(plan, setting.method),
             draw_of(study, setting, plan.seed),
             folder,
             progress,
@@ -247,6 +267,14 @@ def _describe(model: OpenModel, study: Study, plan: CurvePlan, materials: Materi
         "evaluation": record_plan(plan.evaluation),
         "sources": materials.sources,
     }
+
+
+def _describe_baseline(plan: CurvePlan, name: str) -> dict[str, Any]:
+    """What a baseline also depends on; nothing of a method."""
+    if name not in baselines():
+        return {}
+    options = choose_one(plan, name).options
+    return {"training": asdict(plan.training)} | ({} if options is None else {"options": asdict(options)})
 
 
 def _hash_setting(setting: Setting, common: Mapping[str, Any]) -> str:

@@ -193,7 +193,7 @@ def _train(
         adapter = LoraConfig(r=plan.lora_rank, lora_alpha=plan.lora_rank, target_modules=list(names))
         watch = _Watch(names, PATIENCE if not at_steps else plan.steps, at_steps, tell)
         trainer = DPOTrainer(
-            model=make_twin(model.network),
+            model=make_twin(model),
             args=settings,
             train_dataset=Dataset.from_list([_as_preference(pair) for pair in trained]),
             eval_dataset=Dataset.from_list([_as_preference(pair) for pair in held_out]),
@@ -211,10 +211,14 @@ def _as_preference(pair: Pair) -> dict[str, str]:
     return {"prompt": pair.prompt, "chosen": pair.civil_text[start:], "rejected": pair.toxic_text[start:]}
 
 
-def make_twin(network: nn.Module) -> nn.Module:
-    """Modules of their own that hold the same weights, not copies of them: hooks and adapters of a twin are its own."""
-    tensors = [*network.parameters(), *network.buffers()]
-    return copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
+def make_twin(model: OpenModel) -> nn.Module:
+    """Modules of their own over the same memory of weights: hooks, adapters and gradients of a twin are its own."""
+    network = model.network
+    shared = {id(weight): nn.Parameter(weight.data, requires_grad=False) for weight in network.parameters()}
+    shared |= {id(buffer): buffer for buffer in network.buffers()}
+    # No pass may carry hooks meanwhile: they would be the twin's too.
+    with model.turns:
+        return copy.deepcopy(network, shared)
 
 
 def list_linear(model: OpenModel) -> dict[str, tuple[int, str]]:
@@ -321,7 +325,7 @@ def train_or_load(
         return train_dpo(model, pairs, plan, robust, progress=progress)
     told = [model.weights_hash, str(model.network.dtype), hash_pairs(pairs), asdict(plan), robust]
     file = folder / f"dpo-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}.safetensors"
-    kept = _load(file)
+    kept = _load(file, model)
     if kept is None:
         kept = train_dpo(model, pairs, plan, robust, progress=progress)
         _keep(kept, file)
@@ -356,8 +360,8 @@ def _keep(training: Training, file: Path) -> None:
         raise InputError(f"{file} cannot be written ({error.strerror}): make room, or name another folder.") from None
 
 
-def _load(file: Path) -> Training | None:
-    """What was kept; None where nothing was, or where it cannot be read and is to be trained anew."""
+def _load(file: Path, model: OpenModel) -> Training | None:
+    """What was kept; None where nothing was, or where it is nothing of this model and is to be trained anew."""
     if not file.is_file():
         return None
     factors: dict[int, dict[str, list[Tensor]]] = {}
@@ -370,7 +374,23 @@ def _load(file: Path) -> Training | None:
     except (OSError, SafetensorError, ValueError, LookupError, TypeError):
         return None
     pairs = {layer: {name: tuple(both) for name, both in modules.items()} for layer, modules in factors.items()}
+    if not _fits(pairs, model):
+        return None
     return Training(Adapter(pairs), **_describe(record))
+
+
+def _fits(factors: Mapping[int, Mapping[str, tuple[Tensor, ...]]], model: OpenModel) -> bool:
+    """Whether these are two matrices of one rank for each linear module of the blocks, in its shape."""
+    known = list_linear(model)
+    if {(layer, name) for layer, modules in factors.items() for name in modules} != set(known.values()):
+        return False
+    for full, (layer, name) in known.items():
+        module = model.network.get_submodule(full)
+        given, written = module.weight.shape if isinstance(module, Conv1D) else module.weight.T.shape
+        shapes = [each.shape for each in factors[layer][name]]
+        if len(shapes) != 2 or shapes != [(len(factors[layer][name][0]), given), (written, shapes[0][0])]:
+            return False
+    return True
 
 
 def record_training(training: Training) -> dict[str, Any]:

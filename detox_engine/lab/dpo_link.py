@@ -11,6 +11,7 @@ leading directions). The share of a matrix inside a subspace V is ‖G Vᵀ‖ /
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -24,7 +25,7 @@ from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.forward.likelihood import Span, cut_continuations, find_scored
 from detox_engine.lab.contestants import Draw
-from detox_engine.lab.dpo import list_linear, train_dpo
+from detox_engine.lab.dpo import LONGEST, list_linear, train_dpo
 from detox_engine.model.anatomy import OutputProjection
 from detox_engine.model.head import read_head
 from detox_engine.model.load import OpenModel
@@ -35,8 +36,6 @@ from detox_engine.study.methods import fit_layer
 from detox_engine.study.study import Study, identify, stamp
 
 STAGE = "Reading DPO's first step"
-LONGEST = 128
-"""Tokens of a pair's text."""
 PAIRS_AT_ONCE = 8
 CHANCES = 10
 """Random subspaces in which the step of few pairs is looked at, in each layer and draw."""
@@ -169,18 +168,15 @@ def _as_rows(gradient: Tensor, written: OutputProjection) -> Tensor:
     return gradient.T if written.transposed else gradient
 
 
-class _recording:
+@contextmanager
+def _recording(weights: Sequence[Tensor]) -> Iterator[None]:
     """The weights take gradients inside."""
-
-    def __init__(self, weights: Sequence[Tensor]) -> None:
-        self.weights = weights
-
-    def __enter__(self) -> None:
-        for weight in self.weights:
-            weight.requires_grad_(True)
-
-    def __exit__(self, *_: object) -> None:
-        for weight in self.weights:
+    for weight in weights:
+        weight.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for weight in weights:
             weight.requires_grad_(False)
 
 

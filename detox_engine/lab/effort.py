@@ -71,6 +71,13 @@ def estimate_link(study: Study, plan: LinkPlan) -> float:
     return tokens * find_seconds_a_token(study)
 
 
+def describe_time(seconds: float) -> str:
+    """A time in words, no more exact than it is known."""
+    if seconds < 90:
+        return f"{max(10, round(seconds, -1)):.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
 def _trains(name: str) -> bool:
     return name in baselines() and bool(baselines()[name].packages)
 

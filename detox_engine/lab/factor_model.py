@@ -30,7 +30,7 @@ LENGTHS = (8, 24)
 """Tokens of a civil text, both ends included; every length is as frequent."""
 RANDOM_DRAWS = 200
 METHODS = ("detox", "uncentred", "mean-difference")
-"""What is judged, in the order of `Curves.angles`."""
+"""What is judged, in the order of `Recovery.angles` and `Curves.angles`."""
 USUAL_VALUES: dict[Along, tuple[float, ...]] = {
     "pairs": (10, 20, 50, 100, 200, 500, 1000),
     "noise": (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.0),
@@ -101,6 +101,11 @@ class Recovery:
     planted: int
     """The true rank."""
 
+    @property
+    def angles(self) -> tuple[tuple[float, ...], ...]:
+        """Those of each of `METHODS`."""
+        return self.detox, self.uncentred, (self.mean_difference,)
+
 
 @dataclass(frozen=True, eq=False)
 class Curves:
@@ -170,11 +175,12 @@ def judge_world(world: World, rank: int) -> Recovery:
     planted = len(world.planted)
     found = detox.fit_subspace(world.toxic, world.civil, rank)
     uncentred_values, uncentred = decompose(world.toxic - world.civil, rank)
+    one = mean_difference.fit(world.toxic, world.civil, 1)
     threshold = find_noise_threshold(found.singular_values, pairs, hidden)
     return Recovery(
         detox=tuple(principal_angles(found.basis, world.planted).tolist()),
         uncentred=tuple(principal_angles(uncentred, world.planted).tolist()),
-        mean_difference=_mean_difference_angle(world),
+        mean_difference=principal_angles(one.basis, world.planted).item(),
         first_detox=principal_angles(found.basis[:1], world.planted).item(),
         first_uncentred=principal_angles(uncentred[:1], world.planted).item(),
         uncentred_to_mean=principal_angles(uncentred[:1], world.mean_direction[None]).item(),
@@ -211,25 +217,14 @@ def recover_over(plan: FactorPlan, along: Along, values: Sequence[float], draws:
     if not values or draws < 1:
         raise InputError("A curve needs a value and a draw: give one or more of both.")
     plans = [replace(plan, **{along: value}) for value in values]
-    angles = torch.tensor(
-        [[_largest_angles(draw_world(replace(one, seed=plan.seed + draw))) for draw in range(draws)] for one in plans],
-        dtype=torch.float64,
+    found = [
+        [judge_world(draw_world(replace(one, seed=plan.seed + draw)), plan.rank) for draw in range(draws)]
+        for one in plans
+    ]
+    angles = [[[each[-1] for each in recovery.angles] for recovery in drawn] for drawn in found]
+    return Curves(
+        along,
+        tuple(values),
+        torch.tensor(angles, dtype=torch.float64).permute(2, 0, 1),
+        tuple(drawn[0].chance for drawn in found),
     )
-    chance = tuple(measure_chance(one.hidden, min(one.rank, one.pairs), one.factors) for one in plans)
-    return Curves(along, tuple(values), angles.permute(2, 0, 1), chance)
-
-
-def _largest_angles(world: World) -> tuple[float, ...]:
-    """The largest principal angle of each of `METHODS`, in degrees."""
-    rank = world.plan.rank
-    found = detox.fit_subspace(world.toxic, world.civil, rank).basis
-    uncentred = decompose(world.toxic - world.civil, rank)[1]
-    return (
-        principal_angles(found, world.planted)[-1].item(),
-        principal_angles(uncentred, world.planted)[-1].item(),
-        _mean_difference_angle(world),
-    )
-
-
-def _mean_difference_angle(world: World) -> float:
-    return principal_angles(mean_difference.fit(world.toxic, world.civil, 1).basis, world.planted).item()

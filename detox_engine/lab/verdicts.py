@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from detox_engine.lab.contestants import list_contestants
+from detox_engine.lab.baselines import list_contestants
 
 HELD, PARTLY, NOT_SEEN, OPEN = "held", "held in part", "not seen here", "not measured"
 SCORE = "mass"
@@ -60,7 +60,8 @@ def percent(share: float) -> str:
 
 def title(name: str) -> str:
     """What a contestant is called."""
-    return list_contestants().get(name, name)
+    known = list_contestants()
+    return known[name].title if name in known else name
 
 
 def group_points(record: Mapping[str, Any], along: str) -> dict[str, dict[float, list[Mapping[str, Any]]]]:
@@ -86,6 +87,12 @@ def left_of(draws: Sequence[Mapping[str, Any]], score: str = SCORE) -> float:
     return level(draws, score)[0] / before if before else 1.0
 
 
+def tell_left(estimate: Mapping[str, Any], before: float) -> str:
+    """A score as a share of the unedited model's, with its interval."""
+    mean, low, high = (estimate[part] / before for part in ("mean", "low", "high"))
+    return f"{percent(mean)} ({100 * low:.0f} to {percent(high)})"
+
+
 def judge_bench(record: Mapping[str, Any]) -> tuple[str, str]:
     """Whether DeTox lowers toxicity beyond random subspaces of the same cost, and which contestant lowers it most."""
     rows = record["methods"]
@@ -93,24 +100,23 @@ def judge_bench(record: Mapping[str, Any]) -> tuple[str, str]:
         return OPEN, "DeTox was not among what was compared."
     effect = rows["detox"]["scorers"][SCORE]
     beyond = effect.get("beyond")
-    left = effect["after"]["mean"] / effect["before"]["mean"]
+    before = effect["before"]["mean"]
     reached = {name: row for name, row in rows.items() if row["cost"]["reached"]}
     best = min(reached, key=lambda name: reached[name]["scorers"][SCORE]["after"]["mean"]) if reached else "detox"
     told = (
         f"At the cost of {record['wanted']:g} in {'KL' if record['cost'] == 'kl' else 'perplexity'}, DeTox leaves "
-        f"{percent(left)} of the probability of rude words"
+        f"{tell_left(effect['after'], before)} of the probability of rude words"
     )
     if best != "detox":
-        low = rows[best]["scorers"][SCORE]["after"]["mean"] / effect["before"]["mean"]
-        told += f", {title(best)} {percent(low)}"
-    control = effect["control"]["mean"] / effect["before"]["mean"]
-    told += f", and random subspaces {percent(control)}."
+        told += f", {title(best)} {tell_left(rows[best]['scorers'][SCORE]['after'], before)}"
+    told += f", and random subspaces {tell_left(effect['control'], before)}, with 95 % intervals"
+    told += f" over {effect['after']['n']} prompts."
     trained = record.get("as_made", {}).get("dpo")
     if trained is not None:
-        whole = trained["scorers"][SCORE]["after"]["mean"] / effect["before"]["mean"]
+        whole = tell_left(trained["scorers"][SCORE]["after"], before)
         told += (
             f" DPO as it was trained, at a KL of {trained['cost']['kl']:.2g} and perplexity × "
-            f"{trained['cost']['perplexity']:.3g}, leaves {percent(whole)}."
+            f"{trained['cost']['perplexity']:.3g}, leaves {whole}."
         )
     if beyond is None:
         return OPEN, told
@@ -160,8 +166,9 @@ def judge_label_noise(record: Mapping[str, Any]) -> tuple[str, str]:
     told = (
         "Flipped labels leave at least half of what a method takes away without them: "
         + "; ".join(parts)
-        + ". Flipping a pair turns its row of the differences around, which leaves their singular vectors as they are; "
-        "a mean of differences shrinks to nothing at one half."
+        + ". Flipping a pair turns its row of the differences around, which leaves their singular vectors as they are "
+        "before centring, and turns no more than what centring takes out; a mean of differences shrinks to nothing at "
+        "one half."
     )
     others = [lasting for method, lasting in lasts.items() if method in ("dpo", "robust-dpo")]
     if not others:
@@ -191,8 +198,9 @@ def judge_link(record: Mapping[str, Any]) -> tuple[str, str]:
     beyond = [layer for layer in layers if layer["beyond_chance"]]
     inside, chance = (fmean(layer[name] for layer in layers) for name in ("inside", "random"))
     told = (
-        f"Of DPO's first step {percent(inside)} lies inside the toxic subspace of rank {record['rank']}, mean over "
-        f"layers; in a random one {percent(chance)}. It is more than chance at {len(beyond)} of {len(layers)} layers."
+        f"Of DPO's first step over {record['pairs']:,} pairs {percent(inside)} lies inside the toxic subspace of rank "
+        f"{record['rank']}, mean over layers; in a random one {percent(chance)}. It is more than chance at "
+        f"{len(beyond)} of {len(layers)} layers."
     )
     denoised = record["denoised"]
     closer = False
@@ -224,8 +232,7 @@ def judge_centring(record: Mapping[str, Any]) -> tuple[str, str]:
         spared.append((without["perplexity"] - 1) - (with_it["perplexity"] - 1))
         parts.append(
             f"rank {rank}: perplexity × {with_it['perplexity']:.3f} with centring and × {without['perplexity']:.3f} "
-            f"without, rude words {with_it[f'{SCORE}_mean'] / with_it[f'{SCORE}_before']:.0%} and "
-            f"{without[f'{SCORE}_mean'] / without[f'{SCORE}_before']:.0%}"
+            f"without, rude words {percent(left_of([with_it]))} and {percent(left_of([without]))}"
         )
     told = f"At strength 1, {'; '.join(parts)}."
     saves = [gain for gain in spared if gain > LEAST_SPARED]

@@ -205,7 +205,7 @@ def make_controls(
         return plain, ()
     drawn = draw_controls(edit, plan.controls, plan.seed, study.massive_dimensions)
     matches = match_controls(model, materials.texts["neutral"], edit, drawn, progress)
-    matched = (replace(each, strength=match.strength) for each, match in zip(drawn, matches, strict=True))
+    matched = (each.at_strength(match.strength) for each, match in zip(drawn, matches, strict=True))
     return (*plain, *matched), matches
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from ui.show.colours import Palette
-from ui.show.figures import LEGEND, finish
+from ui.show.figures import LEGEND, add_noise_band, finish, whiskers
 
 if TYPE_CHECKING:
     from detox_engine.lab.factor_model import Curves, Recovery
@@ -34,14 +34,13 @@ def angles_figure(recovery: Recovery, colours: Palette) -> go.Figure:
     figure = go.Figure()
     chance, one = recovery.chance, recovery.chance_of_one
     planted = "the planted direction" if recovery.planted == 1 else f"the {recovery.planted} planted directions"
-    angles = (recovery.detox, recovery.uncentred, (recovery.mean_difference,))
     extra = (
         "",
         f"<br>Its first direction lies {recovery.first_uncentred:.1f}° from them, and "
         f"{recovery.uncentred_to_mean:.1f}° from the mean direction",
         f"<br>One random direction lies {one.mean:.0f}° off, in 95 draws of 100 from {one.low:.0f}° to {one.high:.0f}°",
     )
-    for row, (each, colour, more) in enumerate(zip(angles, _colours(colours), extra, strict=True)):
+    for row, (each, colour, more) in enumerate(zip(recovery.angles, _colours(colours), extra, strict=True)):
         told = ", ".join(f"{angle:.1f}°" for angle in each)
         figure.add_bar(
             x=[each[-1]],
@@ -64,18 +63,10 @@ def angles_figure(recovery: Recovery, colours: Palette) -> go.Figure:
             )
     figure.add_scatter(
         x=[chance.mean],
-        y=[len(angles)],
+        y=[len(NAMES)],
         mode="markers",
         marker={"color": colours.quiet, "size": 10},
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": [chance.high - chance.mean],
-            "arrayminus": [chance.mean - chance.low],
-            "color": colours.quiet,
-            "thickness": 4,
-            "width": 6,
-        },
+        error_x=whiskers([chance.mean], [chance.low], [chance.high], colours.quiet, thickness=4, width=6),
         hovertemplate=f"Random subspaces of the same rank lie {chance.mean:.0f}° off on average, in 95 draws of 100 "
         f"from {chance.low:.0f}° to {chance.high:.0f}°<extra></extra>",
     )
@@ -121,17 +112,7 @@ def spectrum_figure(recovery: Recovery, pairs: int, colours: Palette) -> go.Figu
             marker={"color": colours.toxic, "size": 9, "symbol": symbol},
             hovertemplate="Direction %{x} without centring: %{customdata:.3f}<extra></extra>",
         )
-    ends = [0.4, len(values) + 0.6]
-    figure.add_scatter(
-        x=ends,
-        y=[level, level],
-        mode="lines",
-        name="Noise band",
-        line={"color": colours.civil, "width": 1.5, "dash": "dash"},
-        hovertemplate="Noise reaches up to %{y:.3f}<extra></extra>",
-    )
-    wash = {"fillcolor": colours.civil, "opacity": 0.12, "line": {"width": 0}, "layer": "below"}
-    figure.add_shape(type="rect", x0=ends[0], x1=ends[1], y0=0, y1=level, **wash)
+    add_noise_band(figure, level, len(values), ".3f", colours)
     if planted < len(values):
         figure.add_vline(
             x=planted + 0.5,
@@ -139,7 +120,7 @@ def spectrum_figure(recovery: Recovery, pairs: int, colours: Palette) -> go.Figu
             annotation={"text": f"true rank {planted}", "font": {"color": colours.edited}},
             annotation_position="top right",
         )
-    figure.update_xaxes(title="Direction, strongest first", range=ends)
+    figure.update_xaxes(title="Direction, strongest first", range=[0.4, len(values) + 0.6])
     figure.update_yaxes(title="Singular value / √pairs<br>(a toxic factor has strength 1)", range=[0, top])
     figure.update_layout(barmode="overlay", bargap=0.2, legend=LEGEND)
     return finish(figure, HEIGHT, across="", up=colours.line)
@@ -178,14 +159,7 @@ def curve_figure(curves: Curves, now: float, colours: Palette) -> go.Figure:
             name=name,
             line={"color": colour, "dash": dash},
             marker={"color": colour, "size": 9, "symbol": marker},
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": high - middle,
-                "arrayminus": middle - low,
-                "color": colour,
-                "thickness": 1.5,
-            },
+            error_y=whiskers(middle, low, high, colour, thickness=1.5),
             customdata=np.stack([low, high], axis=1),
             hovertemplate=f"{name}, {said}: %{{y:.1f}}°; {draws} draws from %{{customdata[0]:.1f}}° to "
             "%{customdata[1]:.1f}°<extra></extra>",
@@ -200,7 +174,7 @@ def curve_figure(curves: Curves, now: float, colours: Palette) -> go.Figure:
     figure.update_xaxes(title=AXIS_OF[along], **({"type": "log", "tickvals": values} if logarithmic else {}))
     figure.update_xaxes(tickformat=".0%" if along == "flipped" else None)
     figure.update_yaxes(title="Largest principal angle (degrees)", **RIGHT_ANGLE)
-    return finish(figure, 360, across=colours.line, up=colours.line, legend=LEGEND, margin={"t": 50})
+    return finish(figure, HEIGHT, across=colours.line, up=colours.line, legend=LEGEND, margin={"t": 50})
 
 
 def _colours(colours: Palette) -> tuple[str, str, str]:

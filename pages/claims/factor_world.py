@@ -22,7 +22,6 @@ from ui.words.text import plain
 if TYPE_CHECKING:
     from detox_engine.lab.factor_model import Curves, Recovery
 
-PART = "claims.factors"
 GROUPS = {
     "What is drawn": ("pairs", "flipped", "hidden"),
     "What is planted": ("factors", "rank", "contexts"),
@@ -35,7 +34,7 @@ CLOSE, APART = 15.0, 45.0
 """Degrees: a subspace that lies within the first is found; a direction within the second of the mean follows it."""
 
 
-def show_factor_world(page: Page[Any], path: str = PART) -> None:
+def show_factor_world(page: Page[Any], path: str) -> None:
     """Sliders of a synthetic world, who finds the planted subspace in it, a verdict, and a curve where it is asked for.
 
     It needs no model and no study.
@@ -116,14 +115,14 @@ def _draw_world(plan: FactorPlan, recovery: Recovery, page: Page[Any]) -> None:
 
 def describe_recovery(plan: FactorPlan, recovery: Recovery) -> str:
     """Who finds the planted subspace, in one sentence of the numbers of this world."""
-    detox, mean = recovery.detox[-1], recovery.mean_difference
+    detox, mean, what = recovery.detox[-1], recovery.mean_difference, _name_found(plan, recovery)
     if detox <= CLOSE:
-        found = f"DeTox finds {_name_found(plan, recovery)} to within {detox:.0f}°"
+        found = f"DeTox finds {what} to within {detox:.0f}°"
     elif detox < recovery.chance.low:
-        found = f"DeTox finds {_name_found(plan, recovery)} in part, to within {detox:.0f}°"
+        found = f"DeTox finds {what} in part, to within {detox:.0f}°"
     else:
-        found = f"DeTox does not find {_name_found(plan, recovery)}: it lies {detox:.0f}° off, as random subspaces do"
-    chance = ", as a random direction does" if mean >= recovery.chance_of_one.low else ""
+        found = f"DeTox does not find {what}: it lies {detox:.0f}° off, no nearer than random subspaces"
+    chance = ", no nearer than a random direction" if mean >= recovery.chance_of_one.low else ""
     return f"{found}, and the mean difference lies {mean:.0f}° off{chance}; {_describe_uncentred(recovery)}."
 
 
@@ -140,7 +139,9 @@ def _describe_uncentred(recovery: Recovery) -> str:
     first, worst = recovery.first_uncentred, recovery.uncentred[-1]
     if first > recovery.first_detox + CLOSE and recovery.uncentred_to_mean < APART:
         return f"without centring its first direction lies {first:.0f}° off: it follows the mean"
-    if abs(worst - recovery.detox[-1]) < 0.5:
+    if recovery.detox[-1] >= recovery.chance.low and worst >= recovery.chance.low:
+        return f"without centring it does not either ({worst:.0f}°)"
+    if abs(worst - recovery.detox[-1]) < 0.5 and recovery.uncentred_to_mean >= APART:
         return f"without centring it is as good ({worst:.0f}°), since the mean is not in the way here"
     if worst > recovery.detox[-1]:
         return f"without centring it lies {worst:.0f}° off"
@@ -186,12 +187,11 @@ def _draw_curve(plan: FactorPlan, along: Along, page: Page[Any]) -> None:
 
 def list_angles(recovery: Recovery) -> Table:
     """Every principal angle of every method, and the largest of random subspaces."""
-    angles = {
-        "DeTox": recovery.detox,
-        "DeTox without centring": recovery.uncentred,
-        "mean difference": (recovery.mean_difference,),
-    }
-    rows = [(name, number, each) for name, found in angles.items() for number, each in enumerate(found, start=1)]
+    rows = [
+        (name, number, each)
+        for name, angles in zip(figures.NAMES, recovery.angles, strict=True)
+        for number, each in enumerate(angles, start=1)
+    ]
     for name, angle in (("mean", "mean"), ("2.5 %", "low"), ("97.5 %", "high")):
         rows.append((f"random subspaces, {name}", len(recovery.detox), getattr(recovery.chance, angle)))
     return ("method", "number", "principal angle in degrees"), rows

@@ -17,11 +17,11 @@ from detox_engine.plans.edit import describe_edit, read_edit
 from pages.claims.cards import bench, centring, curves, link
 from pages.claims.cards.card import Card, Picture
 from pages.claims.factor_world import show_factor_world
-from pages.claims.picks import FIELDS, ClaimsPicks
+from pages.claims.picks import ClaimsPicks, field_of
 from pages.claims.provenance import provenance_html
 from pages.claims.records import Found, find_record, reading, words
 from pages.claims.settings import ASK
-from pages.claims.work import LAB, Asked, describe_time, draw_progress, estimate, find_missing
+from pages.claims.work import LAB, Asked, draw_progress, estimate, find_missing, tell_time
 from ui.frame.command import draw_commands
 from ui.frame.page import Head, Help, StudyPage, show
 from ui.session import state
@@ -70,12 +70,17 @@ ROWS_SHOWN = 1000
 def draw(page: StudyPage[ClaimsPicks]) -> None:
     asked = {lab: find_asked(page, lab) for lab in LABS}
     found = {lab: find_record(page.fitted, page.study, lab, asked[lab]) for lab in LABS}
+    shown = {lab: None if each is None else read_card(page, lab, each) for lab, each in found.items()}
     claims = judge({lab: None if each is None else each.record for lab, each in found.items()})
-    claims |= {lab: hold_back(claims[lab]) for lab, each in found.items() if each and each.source == "running"}
+    for lab, each in found.items():
+        if each is not None and shown[lab] is None:
+            claims[lab] = say_unreadable(claims[lab])
+        elif each is not None and each.source == "running":
+            claims[lab] = hold_back(claims[lab])
     draw_summary([claims[lab].verdict for lab in LABS])
     for lab in LABS:
         with st.container(border=True, key=f"claim_{lab}"):
-            draw_claim(page, lab, claims[lab], found[lab], asked[lab])
+            draw_claim(page, lab, claims[lab], found[lab], shown[lab], asked[lab])
     with st.container(border=True, key="claim_world"):
         st.subheader("The factor model that the paper assumes", anchor=False)
         st.caption("A made-up world in which the toxic subspace is known: who finds it, and what is in the way?")
@@ -85,7 +90,7 @@ def draw(page: StudyPage[ClaimsPicks]) -> None:
 def find_asked(page: StudyPage[ClaimsPicks], lab: str) -> Asked | str:
     """What a run would be of, by the picks; a sentence where they cannot be so."""
     try:
-        return Asked(page.fitted, lab, getattr(page.picks, FIELDS[lab]).plan())
+        return Asked(page.fitted, lab, getattr(page.picks, field_of(lab)).plan())
     except InputError as error:
         return str(error)
 
@@ -99,7 +104,20 @@ def judge(records: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Claim]:
         found = reading(partial(judge_claims, {lab: record})) if record else None
         if found is not None:
             claims |= {claim.name: claim for claim in found if claim.name == lab}
+        elif record:
+            claims[lab] = say_unreadable(claims[lab])
     return claims
+
+
+def read_card(page: StudyPage[ClaimsPicks], lab: str, found: Found) -> tuple[Card, str] | None:
+    """The pictures of a record, and what they rest on as HTML; None where it is no record of the lab."""
+    return reading(lambda: (MAKE[lab](found.record, page.picks.score, page.colours), provenance_html(found)))
+
+
+def say_unreadable(claim: Claim) -> Claim:
+    from detox_engine.lab.verdicts import OPEN
+
+    return replace(claim, verdict=OPEN, told=UNREADABLE)
 
 
 def hold_back(claim: Claim) -> Claim:
@@ -134,35 +152,33 @@ def summarise(verdicts: Sequence[str]) -> str:
     return f"Of {NUMBERS[len(verdicts)]} claims {', '.join(parts)}."
 
 
-def draw_claim(page: StudyPage[ClaimsPicks], lab: str, claim: Claim, found: Found | None, asked: Asked | str) -> None:
-    """A claim: its sentence, its verdict, its picture, then all that is behind them, and the lab to run."""
-    card = None if found is None else reading(partial(MAKE[lab], found.record, page.picks.score, page.colours))
-    behind = None if card is None else reading(partial(provenance_html, found))
-    readable = card is not None and behind is not None
+def draw_claim(
+    page: StudyPage[ClaimsPicks], lab: str, claim: Claim, found: Found | None, shown: tuple[Card, str] | None,
+    asked: Asked | str,
+) -> None:  # fmt: skip
+    """A claim: its sentence, its verdict, its picture, then all that is behind them, and the lab to run.
+
+    Args:
+        shown: of `read_card`.
+    """
     st.subheader(TITLES[lab], anchor=False)
-    st.html(claim_html(claim if readable or found is None else None, claim.sentence))
-    if readable:
+    st.html(claim_html(claim))
+    if shown is not None:
+        card, behind = shown
         draw_card(card)
         if lab == "bench":
             draw_take(page, found.record)
         draw_behind(lab, card, found, behind)
-    draw_lab(page, lab, found if readable else None, asked)
+    draw_lab(page, lab, shown is not None, asked)
 
 
-def claim_html(claim: Claim | None, sentence: str) -> str:
-    """The paper's sentence, the verdict as a word and a sign, and why.
-
-    Args:
-        claim: None where the record of the lab cannot be read.
-    """
-    from detox_engine.lab.verdicts import OPEN
-
-    verdict, told = (OPEN, UNREADABLE) if claim is None else (claim.verdict, claim.told)
-    kind = verdict.replace(" ", "-")
+def claim_html(claim: Claim) -> str:
+    """The paper's sentence, the verdict as a word and a sign, and why."""
+    verdict = claim.verdict
     return (
-        f'<div class="claim {kind}"><p class="sentence">{escape(sentence)}</p>'
+        f'<div class="claim {verdict.replace(" ", "-")}"><p class="sentence">{escape(claim.sentence)}</p>'
         f'<p><span class="word"><span aria-hidden="true">{SIGNS[verdict]}</span> {escape(verdict.capitalize())}</span> '
-        f"{escape(told)}</p></div>"
+        f"{escape(claim.told)}</p></div>"
     )
 
 
@@ -231,19 +247,19 @@ def draw_behind(lab: str, card: Card, found: Found, behind: str) -> None:
         draw_download("All of it as JSON", partial(write_json, found.record), f"{lab}.json", f"json_{lab}")
 
 
-def draw_lab(page: StudyPage[ClaimsPicks], lab: str, found: Found | None, asked: Asked | str) -> None:
+def draw_lab(page: StudyPage[ClaimsPicks], lab: str, measured: bool, asked: Asked | str) -> None:
     """The settings of a lab, how long it takes, the button, and how it is going; then the same as a command.
 
     The button of what was never measured, and a run, stand before everyone; to measure again is folded away.
     """
     begun = not isinstance(asked, str) and LAB.job(asked) is not None
-    folded = found is not None and not begun
+    folded = measured and not begun
     with st.expander("Measure it again" if folded else "How it is measured", icon=":material/tune:"):
-        ASK[lab](page.study, f"claims.{FIELDS[lab]}")
+        ASK[lab](page.study, f"claims.{field_of(lab)}")
         if folded:
             draw_button(page, lab, asked, again=True)
     if not folded:
-        draw_button(page, lab, asked, again=found is not None)
+        draw_button(page, lab, asked, again=measured)
     if not isinstance(asked, str):
         key = page.fitted.study
         spelled = [commands.fit_command(key), commands.lab_command(key, lab, asked.plan)]
@@ -269,7 +285,7 @@ def draw_button(page: StudyPage[ClaimsPicks], lab: str, asked: Asked | str, agai
         asked,
         f"run_{lab}",
         "Go on with the run" if stopped else "Run",
-        f"It takes about {describe_time(seconds)}, going by how fast the pairs were read." if seconds else "",
+        tell_time(seconds),
         "The run was stopped; what was trained and measured is kept, and a new run goes on from there.",
         again=again,
         draw=partial(draw_progress, seconds),

@@ -181,11 +181,6 @@ class ClaimsPicks(Picks):
         )
 
 
-FIELDS = {
-    "bench": "bench",
-    "sample-size": "sample_size",
-    "label-noise": "label_noise",
-    "dpo-link": "dpo_link",
-    "centring": "centring",
-}
-"""Lab -> its part of the picks."""
+def field_of(lab: str) -> str:
+    """The part of the picks that is a lab's."""
+    return lab.replace("-", "_")

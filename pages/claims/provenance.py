@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from detox_engine.lab.baselines import baselines
 from pages.claims.records import Found, real, words
 from ui.words.text import escape
 
@@ -35,15 +36,29 @@ def list_facts(found: Found) -> Iterator[tuple[str, str]]:
         yield "Pairs", ", ".join(pairs)
     if "cost" in record:
         yield "Cost of all", f"{COSTS[record['cost']]}: {real(record['wanted']):g}"
-    plan = record.get("plan", record)
     if "evaluation" in record:
         yield "Measured with", _tell_evaluation(record["evaluation"])
-    if "training" in plan:
-        yield "DPO", _tell_training(plan["training"])
-    yield "Seeds", ", ".join(f"{name} {value}" for name, value in _list_seeds(record))
+    training = _find_training(record)
+    if training:
+        yield "DPO", _tell_training(training)
+    yield "Seeds", ", ".join(f"{name} {value}" for name, value in _list_seeds(record, training))
     if record.get("seconds") is not None:
         yield "It took", f"{real(record['seconds']):,.0f} s"
     yield "Versions", ", ".join(f"{words(name)} {words(version)}" for name, version in record["versions"].items())
+
+
+def _find_training(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How DPO was trained for a record; nothing where it was not, though the plan says how it would have been."""
+    if "along_training" in record:
+        # The link trains at a rate of its own, up to the last step that it looks at.
+        plan, along = record["plan"], record["along_training"]
+        if not along:
+            return {}
+        own = {"learning_rates": (plan["learning_rate"],), "steps": along[-1]["step"], "seed": plan["seed"]}
+        return plan["training"] | own
+    compared = record["methods"] if "methods" in record else [point["method"] for point in record["points"]]
+    trained = {name for name, kind in baselines().items() if kind.packages}
+    return record["training"] if trained & {*compared} else {}
 
 
 def _tell_evaluation(plan: Mapping[str, Any]) -> str:
@@ -63,11 +78,10 @@ def _tell_training(plan: Mapping[str, Any]) -> str:
     )
 
 
-def _list_seeds(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    plan = record.get("plan", record)
+def _list_seeds(record: Mapping[str, Any], training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     places = {
         "draws": record.get("draw_seed", record.get("plan", {}).get("seed")),
-        "training": plan.get("training", {}).get("seed"),
+        "training": training.get("seed"),
         "continuations": record.get("evaluation", {}).get("sampling", {}).get("seed"),
         "controls and intervals": record.get("evaluation", {}).get("seed"),
     }

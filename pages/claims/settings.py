@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from detox_engine.lab.baselines import baselines
-from detox_engine.plans.lab.experiments import BenchPlan
+from detox_engine.lab.verdicts import title
 from detox_engine.plans.option import sentence
-from detox_engine.study.methods import methods
 from ui.session import state
 from ui.widgets.option import ask
 
@@ -26,19 +26,14 @@ def pick_bench(study: Study, path: str) -> None:
     _pick_training(path, right)
 
 
-def pick_sample_size(study: Study, path: str) -> None:
-    _pick_methods(path, _list_learning(study))
+def pick_curve(along: str, called: str, study: Study, path: str) -> None:
+    """Methods that fewer pairs or wrong labels change, and what they are fitted on: the list `along`."""
+    learning = (name for name, kind in baselines().items() if kind.learns)
+    _pick_methods(path, [*study.offered, *learning])
     left, middle, right = st.columns(3, gap="large")
-    ask(f"{path}.sizes", "Numbers of pairs", f"{path}_sizes", left)
-    _pick_draws(path, left, middle)
-    _pick_training(path, right)
-
-
-def pick_label_noise(study: Study, path: str) -> None:
-    _pick_methods(path, _list_learning(study))
-    left, middle, right = st.columns(3, gap="large")
-    ask(f"{path}.flipped", "Shares flipped", f"{path}_flipped", left)
-    _pick_draws(path, left, middle)
+    ask(f"{path}.{along}", called, f"{path}_{along}", left)
+    ask(f"{path}.draws", "Draws", f"{path}_draws", left)
+    ask(f"{path}.prompts", "Prompts", f"{path}_prompts", middle)
     _pick_training(path, right)
 
 
@@ -57,23 +52,17 @@ def pick_centring(study: Study, path: str) -> None:
 
 ASK: dict[str, Callable[[Study, str], None]] = {
     "bench": pick_bench,
-    "sample-size": pick_sample_size,
-    "label-noise": pick_label_noise,
+    "sample-size": partial(pick_curve, "sizes", "Numbers of pairs"),
+    "label-noise": partial(pick_curve, "flipped", "Shares flipped"),
     "dpo-link": pick_link,
     "centring": pick_centring,
 }
 """Lab -> what asks for its settings."""
 
 
-def _list_learning(study: Study) -> list[str]:
-    """What fewer pairs or wrong labels change."""
-    return [*study.offered, *(name for name, kind in baselines().items() if kind.learns)]
-
-
 def _pick_methods(
     path: str, offers: list[str], usual: str = "those that the claim is about, as far as they can be made here"
 ) -> None:
-    kinds = methods() | baselines()
     bound = state.bind(
         f"{path}_methods",
         f"{path}.methods",
@@ -83,16 +72,11 @@ def _pick_methods(
     st.multiselect(
         "Methods",
         offers,
-        format_func=lambda name: kinds[name].title if name in kinds else name,
+        format_func=title,
         placeholder=usual,
-        help=sentence(BenchPlan, "methods"),
+        help=sentence(type(state.view()[path]), "methods"),
         **bound,
     )
-
-
-def _pick_draws(path: str, left: object, middle: object) -> None:
-    ask(f"{path}.draws", "Draws", f"{path}_draws", left)
-    ask(f"{path}.prompts", "Prompts", f"{path}_prompts", middle)
 
 
 def _pick_training(path: str, box: object) -> None:

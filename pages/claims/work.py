@@ -14,7 +14,7 @@ import streamlit as st
 
 from detox_engine.errors import InputError
 from detox_engine.lab.kept import ROOM, keep_record
-from detox_engine.plans.lab.experiments import BenchPlan, CurvePlan, LabelNoisePlan, LinkPlan, SampleSizePlan
+from detox_engine.plans.lab.experiments import BenchPlan, CurvePlan, LinkPlan
 from ui.session.folders import folder_of
 from ui.session.view import Fitted
 from ui.work import jobs, sweep
@@ -22,7 +22,7 @@ from ui.work.tasks import Task, Tell
 
 if TYPE_CHECKING:
     from detox_engine.errors import Progress
-    from detox_engine.lab.curves import Point, Setting
+    from detox_engine.lab.curves import Point
     from detox_engine.study.study import Study
     from detox_engine.workbench import Workbench
 
@@ -80,7 +80,7 @@ def run(
             from detox_engine.lab.dpo_link import measure_link, record_link
 
             return record_link(measure_link(bench.model, study, plan, progress), bench.model, study, plan)
-    from detox_engine.lab.curves import measure_curve, record_curve
+    from detox_engine.lab.curves import list_settings, measure_curve, record_curve
 
     def show(points: Sequence[Point]) -> None:
         if points:
@@ -94,22 +94,6 @@ def run(
 LAB = Task("lab", answer, keep=10, each=lambda asked: asked.lab)
 
 
-def list_settings(study: Study, plan: CurvePlan) -> Sequence[Setting]:
-    """What a curve fits.
-
-    Raises:
-        InputError: the study kept no embeddings to fit anew on.
-    """
-    from detox_engine.lab import curves
-
-    match plan:
-        case SampleSizePlan():
-            return curves.list_sample_sizes(study, plan)
-        case LabelNoisePlan():
-            return curves.list_label_noise(study, plan)
-    return curves.list_centring(study, plan)
-
-
 def estimate(study: Study, plan: BenchPlan | CurvePlan | LinkPlan) -> float:
     """Seconds that a run may take; 0 where nobody knows.
 
@@ -117,7 +101,7 @@ def estimate(study: Study, plan: BenchPlan | CurvePlan | LinkPlan) -> float:
         InputError: the lab cannot be run on this study.
     """
     from detox_engine.lab import effort
-    from detox_engine.lab.curves import require_pairs
+    from detox_engine.lab.curves import list_settings, require_pairs
 
     match plan:
         case BenchPlan():
@@ -143,11 +127,11 @@ def find_missing() -> str:
     return ""
 
 
-def describe_time(seconds: float) -> str:
-    """A time in words, no more exact than it is known."""
-    if seconds < 90:
-        return f"{max(10, round(seconds, -1)):.0f} seconds"
-    return f"{round(seconds / 60):,} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+def tell_time(seconds: float) -> str:
+    """How long a run may take, for a note beside its button; empty where nobody knows."""
+    from detox_engine.lab.effort import describe_time
+
+    return f"It takes about {describe_time(seconds)}, going by how fast the pairs were read." if seconds else ""
 
 
 def draw_progress(seconds: float, snapshot: jobs.Snapshot) -> None:
@@ -156,6 +140,8 @@ def draw_progress(seconds: float, snapshot: jobs.Snapshot) -> None:
     Args:
         seconds: that the run was told to take; 0 where nobody knows.
     """
+    from detox_engine.lab.effort import describe_time
+
     now = time.monotonic()
     sweep.draw_progress(snapshot, now)
     if not snapshot.stages:

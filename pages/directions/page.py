@@ -18,6 +18,8 @@ from ui.frame.page import Head, Help, StudyPage, show
 from ui.session import state
 from ui.show.chart import draw_chart
 from ui.show.downloads import draw_download, write_csv
+from ui.show.notes import warn_of_no_edit
+from ui.show.poles import poles_html
 from ui.widgets import layer as layer_
 from ui.widgets.option import ask
 
@@ -45,10 +47,7 @@ def draw(page: StudyPage[DirectionsPicks]) -> None:
     edit, picks = page.edit, page.picks
     layer = pick_layer(page)
     pick_reading(page)
-    if len(edit.switched_off) == len(edit.layers) * edit.rank:
-        st.warning(
-            "Every direction of the edit plan is switched off, so it removes nothing.", icon=":material/warning:"
-        )
+    warn_of_no_edit(edit)
     draw_pins(page)
     draw_cards(page, layer)
     draw_angles(page, layer)
@@ -191,7 +190,7 @@ def draw_mean(page: StudyPage[DirectionsPicks], layer: int) -> None:
             "removing it would hurt fluency."
         )
         reading = work.mean_reading(page.fitted, layer, page.picks.listed)
-        st.html(poles.poles_html(reading, "Along it", "Against it", sided=False))
+        st.html(poles_html(reading, "Along it", "Against it", sided=False))
 
 
 show(draw, HEAD, HELP)

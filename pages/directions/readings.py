@@ -9,6 +9,7 @@ import streamlit as st
 from pages.directions import poles
 from pages.directions.work import CAUSAL, Asked
 from ui.show.downloads import draw_download, write_csv
+from ui.show.poles import poles_html
 from ui.words.numbers import number
 from ui.work.tasks import draw_unfinished
 
@@ -27,7 +28,7 @@ def draw_readings(asked: Asked, entry: DirectionReading, reads_causally: bool) -
             `entry`.
     """
     if not reads_causally:
-        st.html(poles.poles_html(entry.reading))
+        st.html(poles_html(entry.reading))
         if not entry.reading.is_readable:
             st.html('<p class="aside">No nearer to these tokens than a random direction is to some.</p>')
         return False
@@ -49,7 +50,7 @@ def draw_readings(asked: Asked, entry: DirectionReading, reads_causally: bool) -
 
 
 def draw_causal(asked: Asked, found: CausalReading) -> None:
-    st.html(f"<h4>What it makes the model say</h4>{poles.poles_html(found)}")
+    st.html(f"<h4>What it makes the model say</h4>{poles_html(found)}")
     st.caption(
         "How much of the log p of each token, as the next one after prompts, the direction holds up: the mean over "
         f"{found.prompts} prompts, in nats, of what its removal after layer {asked.layer} takes away. Pale ones could "
@@ -73,7 +74,7 @@ def _say_chance(found: CausalReading) -> str:
 
 def _lens_html(entry: DirectionReading, folded: bool) -> str:
     """The logit lens under a causal reading; folded away where that says more."""
-    drawn = poles.poles_html(entry.reading)
+    drawn = poles_html(entry.reading)
     if not folded:
         return f"<h4>Through the logit lens</h4>{drawn}"
     return f'<details class="lens-poles"><summary>Through the logit lens</summary>{drawn}</details>'

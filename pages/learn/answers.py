@@ -122,7 +122,7 @@ def of_distances(found: Distances) -> Answer:
     return Answer(
         right,
         f"The sides of a pair lie {number(ratio * 100, decimals=0)} % as far apart as texts of different pairs "
-        f"(medians). {reason}",
+        f"(medians over {len(found.within):,} pairs). {reason}",
     )
 
 
@@ -187,8 +187,8 @@ def of_poles(found: Poles) -> Answer:
     count, words = count_rude(found), len(found.reading.toxic_pole)
     right = 0 if count <= 1 else 1 if count <= 4 else 2 if count <= 7 else 3
     told = (
-        f"{count} of {words} are rude. In {found.agreeing:.0%} of the pairs the rude text lies further along the "
-        "direction than its twin."
+        f"{count} of {words} are rude. In {found.agreeing:.0%} of {found.pairs:,} pairs the rude text lies further "
+        "along the direction than its twin."
     )
     reason = (
         "The words alone do not show what the direction is about: a reading in words can fail where the direction "
@@ -210,6 +210,8 @@ def of_removal(found: Outcome) -> Answer:
         "The model leans less toward rude words, and they are still there.",
         "One direction a layer carried most of it.",
     )[right]
+    if right != 1 and change.low <= 1 <= change.high:
+        reason = "The interval holds 1: on so few prompts this could be chance."
     return Answer(right, f"{tell_rude(change, found)} {reason} {tell_cost(cost, found)}")
 
 
@@ -225,7 +227,7 @@ def of_breaking(found: Outcome) -> Answer:
     return Answer(
         right,
         f"It goes from {number(wide.before)} to {number(wide.after)}, {_tell_ratio(wide)}; with strength "
-        f"{work.STRONG:g} it goes to {number(strong.after)}, {_tell_ratio(strong)}. {reason}",
+        f"{work.STRONG:g} it goes to {number(strong.after)}, {_tell_ratio(strong)}, over {found.texts} texts. {reason}",
     )
 
 

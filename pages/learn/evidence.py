@@ -10,19 +10,24 @@ import numpy as np
 import streamlit as st
 
 from detox_engine.plans.lab.factors import FactorPlan
+from detox_engine.plans.option import option_of
 from pages.learn import figures, markup, work
-from pages.learn.answers import Answer, ask_of, write_receipt
+from pages.learn.answers import ask_of, write_receipt
+from pages.learn.picks import MOST_OFFERED, LearnPicks, OwnEdit
 from pages.learn.steps import Step
 from pages.learn.work import MEASURING, SHARES, Outcome
 from ui.session import state
 from ui.show.chart import draw_chart
 from ui.show.pair_list import pairs_html
+from ui.show.poles import poles_html
 from ui.show.side_by_side import comparisons_html
 from ui.words.rude_words import mask
 from ui.words.text import hover_label, plain
 
 if TYPE_CHECKING:
-    from pages.learn.picks import LearnPicks
+    from collections.abc import Callable, Mapping
+
+    from detox_engine.lab.factor_model import Recovery
     from ui.frame.page import StudyPage
     from ui.show.downloads import Table
 
@@ -43,7 +48,7 @@ def draw_hint(page: StudyPage[LearnPicks], step: Step) -> None:
         draw_places(page, told=False)
         row = min(pick_pairs(len(study.pairs), SHOWN_PAIRS), key=lambda row: len(study.pairs[row].civil_text))
         values = study.embeddings.civil[layer][row].tolist()
-        st.html(markup.embedding_html(study.pairs[row].civil_text, values, len(values)))
+        st.html(markup.embedding_html(study.pairs[row].civil_text, values))
     elif step.name == "pairs":
         rows = pick_pairs(len(study.pairs), PAIRS_AS_TEXT)
         st.html(pairs_html([(study.pairs[row], ()) for row in rows]))
@@ -53,7 +58,7 @@ def draw_hint(page: StudyPage[LearnPicks], step: Step) -> None:
             st.caption(step.symbols)
 
 
-def draw_evidence(page: StudyPage[LearnPicks], step: Step, answer: Answer) -> None:
+def draw_evidence(page: StudyPage[LearnPicks], step: Step) -> None:
     """What was measured, as a picture."""
     draw = {
         "embedding": partial(draw_places, page, told=True),
@@ -92,7 +97,7 @@ def draw_places(page: StudyPage[LearnPicks], told: bool) -> None:
         f"texts_layer_{layer}",
     )
     if not told:
-        st.caption(f"Each dot is a text: two of {len(rows)} pairs. Point at one to read it.")
+        st.caption(f"Each dot is a text, two of each of {len(rows)} pairs. Point at one to read it.")
 
 
 def draw_distances(page: StudyPage[LearnPicks]) -> None:
@@ -137,8 +142,8 @@ def draw_world(page: StudyPage[LearnPicks]) -> None:
             "Here the pairs are made up, with 2 toxic directions planted among 64. Take fewer pairs, or more noise: "
             "when does the truth disappear?"
         )
-        ask_slider("learn.world_pairs", "Pairs", "lesson_world_pairs", 10, 1000)
-        ask_slider("learn.world_noise", "Noise (a toxic direction has strength 1)", "lesson_world_noise", 0.05, 2.0)
+        ask_slider("world_pairs", "Pairs")
+        ask_slider("world_noise", "Noise (a toxic direction has strength 1)")
         plan = FactorPlan(pairs=picks.world_pairs, noise=picks.world_noise)
         found = work.judge_world(plan)
         st.markdown(f"**{plain(describe_world(found))}**")
@@ -163,12 +168,13 @@ def draw_world(page: StudyPage[LearnPicks]) -> None:
         )
 
 
-def ask_slider(path: str, label: str, key: str, low: float, high: float) -> None:
-    """A slider for a number of the view, in steps of its lowest value."""
-    st.slider(label, low, high, step=low, **state.bind(key, path))
+def ask_slider(name: str, label: str) -> None:
+    """A slider for a number of the lesson's picks, within what it declares."""
+    declared = option_of(LearnPicks, name)
+    st.slider(label, declared.low, declared.high, step=declared.step, **state.bind(f"lesson_{name}", f"learn.{name}"))
 
 
-def describe_world(found: Any) -> str:
+def describe_world(found: Recovery) -> str:
     """What is found of the truth, in a sentence."""
     angle = found.detox[-1]
     told = (
@@ -182,7 +188,7 @@ def describe_world(found: Any) -> str:
     return f"{told}. {rise} above the noise, and {found.planted} were planted."
 
 
-def list_angles(found: Any) -> Table:
+def list_angles(found: Recovery) -> Table:
     rows = [
         ("DeTox, first direction", found.first_detox),
         ("DeTox, both directions", found.detox[-1]),
@@ -193,7 +199,8 @@ def list_angles(found: Any) -> Table:
 
 
 def draw_poles(page: StudyPage[LearnPicks]) -> None:
-    st.html(markup.poles_html(work.find_poles(page.fitted, page.study, work.find_best_layer(page.study)).reading))
+    found = work.find_poles(page.fitted, page.study, work.find_best_layer(page.study))
+    st.html(f'<div class="lesson-poles">{poles_html(found.reading)}</div>')
     if not page.shows_words:
         st.caption("Rude words are blurred; the switch for them is in the sidebar.")
 
@@ -299,41 +306,26 @@ def draw_own_widgets(page: StudyPage[LearnPicks]) -> None:
     """What is edited; a change takes the prediction back, since it was about another edit."""
     study = page.study
     if study.layers > 1:
-        first = state.view()["learn.own"].ends(study)
-        widget("lesson_own_layers", first, partial(st.slider, "Layers", 0, study.layers - 1), put_layers)
-    most = min(study.kept, 16)
+        bound = bind_own("layers", lambda own: own.ends(study), lambda ends: {"first": ends[0], "last": ends[1]})
+        st.slider("Layers", 0, study.layers - 1, **bound)
+    most = min(study.kept, MOST_OFFERED)
     if most > 1:
-        rank = min(page.picks.own.rank, most)
-        widget("lesson_own_rank", rank, partial(st.slider, "Rank (directions of each layer)", 1, most), put_rank)
-    strength = page.picks.own.strength
-    slider = partial(st.slider, "Strength (1 takes a direction out, 0 leaves it)", 0.25, 4.0, step=0.25)
-    widget("lesson_own_strength", max(0.25, strength), slider, put_strength)
+        bound = bind_own("rank", lambda own: min(own.rank, most), lambda rank: {"rank": rank})
+        st.slider("Rank (directions of each layer)", 1, most, **bound)
+    declared = option_of(OwnEdit, "strength")
+    bound = bind_own("strength", lambda own: own.strength, lambda strength: {"strength": strength})
+    label = "Strength (1 takes a direction out, 0 leaves it)"
+    st.slider(label, declared.low, declared.high, step=declared.step, **bound)
 
 
-def widget(key: str, shown: Any, draw: Any, take: Any) -> None:
-    """A slider that shows a part of the view and gives its value to `take`."""
-    if st.session_state.get(key) != shown:
-        st.session_state[key] = shown
-    draw(key=key, on_change=lambda: take(st.session_state[key]))
-
-
-def put_layers(ends: tuple[int, int]) -> None:
-    change_own("first", ends[0])
-    change_own("last", ends[1])
-
-
-def put_rank(rank: int) -> None:
-    change_own("rank", rank)
-
-
-def put_strength(strength: float) -> None:
-    change_own("strength", strength)
-
-
-def change_own(name: str, value: Any) -> None:
-    state.put(f"learn.own.{name}", value)
-    state.put("learn.predictions.own", None)
-    state.put("learn.shown", tuple(each for each in state.view()["learn.shown"] if each != "own"))
+def bind_own(name: str, show: Callable[[OwnEdit], Any], take: Callable[[Any], Mapping[str, Any]]) -> dict[str, Any]:
+    """Settings of the widget for a part of one's own edit; `take` makes the parts that change of the widget's value."""
+    return state.bind(
+        f"lesson_own_{name}",
+        "learn",
+        show=lambda picks: show(picks.own),
+        take=lambda value: state.view()["learn"].with_own(**take(value)),
+    )
 
 
 def draw_own(page: StudyPage[LearnPicks], step: Step) -> None:

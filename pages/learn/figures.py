@@ -10,21 +10,19 @@ import plotly.graph_objects as go
 
 from detox_engine.plans.layers import format_layers
 from pages.learn.work import SHARES
-from ui.show.colours import Palette
-from ui.show.figures import LEGEND, finish
+from ui.show.colours import SYMBOLS, Palette
+from ui.show.figures import LEGEND, add_noise_band, finish, whiskers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from detox_engine.lab.factor_model import Recovery
     from detox_engine.plans.edit import EditPlan
-    from pages.learn.work import Distances, Outcome, Turned
+    from pages.learn.work import Change, Distances, Outcome, Turned
 
 LETTERS = 15
 HEIGHT = 400
 SHOWN_DIRECTIONS = 24
-SYMBOLS = ("circle", "diamond")
-"""Colour alone does not tell the sides apart."""
 
 
 def _finish(figure: go.Figure, colours: Palette, height: int = HEIGHT, **layout: object) -> go.Figure:
@@ -69,7 +67,7 @@ def places_figure(places: NDArray, labels: Sequence[Sequence[str]], told: bool, 
             },
             hovertemplate=(f"<b>{name}</b><br>" if told else "") + "%{text}<extra></extra>",
         )
-    figure.update_xaxes(title="Direction in which texts differ most (model’s units)", zeroline=False)
+    figure.update_xaxes(title="Direction in which texts differ most<br>(model’s units)", zeroline=False)
     figure.update_yaxes(title="Direction after that", zeroline=False)
     return _finish(figure, colours, HEIGHT if told else 330, hoverlabel_align="left", margin={"t": 30 if told else 5})
 
@@ -115,17 +113,7 @@ def spectrum_figure(values: NDArray, noise: float, colours: Palette, planted: in
                 marker={"color": colour},
                 hovertemplate="Direction %{x}: %{y:.3g}<extra></extra>",
             )
-    ends = [0.4, len(shown) + 0.6]
-    figure.add_scatter(
-        x=ends,
-        y=[noise, noise],
-        mode="lines",
-        name="Noise",
-        line={"color": colours.civil, "width": 2, "dash": "dash"},
-        hovertemplate="Noise reaches up to %{y:.3g}<extra></extra>",
-    )
-    wash = {"fillcolor": colours.civil, "opacity": 0.12, "line": {"width": 0}, "layer": "below"}
-    figure.add_shape(type="rect", x0=ends[0], x1=ends[1], y0=0, y1=noise, **wash)
+    add_noise_band(figure, noise, len(shown), ".3g", colours)
     if planted is not None and planted < len(shown):
         figure.add_vline(
             x=planted + 0.5,
@@ -133,7 +121,7 @@ def spectrum_figure(values: NDArray, noise: float, colours: Palette, planted: in
             annotation={"text": f"truth: {planted}", "font": {"color": colours.toxic, "size": LETTERS}},
             annotation_position="top right",
         )
-    figure.update_xaxes(title="Direction, strongest first", range=ends)
+    figure.update_xaxes(title="Direction, strongest first", range=[0.4, len(shown) + 0.6])
     figure.update_yaxes(title="Singular value (model’s units)" if planted is None else "Singular value")
     return _finish(figure, colours, barmode="overlay", bargap=0.2)
 
@@ -189,8 +177,8 @@ def cost_figure(found: Outcome, edits: Sequence[EditPlan], colours: Palette) -> 
         figure.add_scatter(
             x=[paid.after],
             y=[change.after],
-            error_x=_bars(paid.after, paid.low * paid.before, paid.high * paid.before, colour),
-            error_y=_bars(change.after, change.low * change.before, change.high * change.before, colour),
+            error_x=_bars(paid, colour),
+            error_y=_bars(change, colour),
             mode="markers",
             name=name,
             marker={"size": 15, "color": colour, "symbol": symbol},
@@ -210,9 +198,10 @@ def cost_figure(found: Outcome, edits: Sequence[EditPlan], colours: Palette) -> 
     return _finish(figure, colours, showlegend=True, legend=legend)
 
 
-def _bars(value: float, low: float, high: float, colour: str) -> dict:
-    ends = {"array": [max(0.0, high - value)], "arrayminus": [max(0.0, value - low)]}
-    return {"type": "data", "symmetric": False, "color": colour, "thickness": 1.5, "width": 4, **ends}
+def _bars(change: Change, colour: str) -> dict:
+    """What the interval of after / before makes of the score as it was."""
+    ends = ([change.low * change.before], [change.high * change.before])
+    return whiskers([change.after], *ends, colour, thickness=1.5, width=4)
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -239,14 +228,7 @@ def labels_figure(found: Turned, share: int, colours: Palette) -> go.Figure:
             name=name,
             line={"color": colour, "dash": dash, "width": 2.5},
             marker={"symbol": symbol, "size": 11, "color": colour},
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": angles.max(axis=1) - middle,
-                "arrayminus": middle - angles.min(axis=1),
-                "color": colour,
-                "thickness": 1.5,
-            },
+            error_y=whiskers(middle, angles.min(axis=1), angles.max(axis=1), colour, thickness=1.5),
             hovertemplate=f"{name}, %{{x}} % swapped: turned by %{{y:.1f}}°<extra></extra>",
         )
     figure.add_vline(x=share, line={"color": colours.quiet, "width": 1.5, "dash": "dot"})

@@ -1,48 +1,28 @@
-"""What the lesson shows as HTML: a list of numbers, words of directions, and the receipt's numbers."""
+"""What the lesson shows as HTML: a list of numbers, words of mean directions, and what edits do."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ui.words.numbers import number, signed
+from ui.words.numbers import number
 from ui.words.text import escape, text_html, token_html
 
 if TYPE_CHECKING:
-    from detox_engine.reading.lens import Reading, TokenScore
     from pages.learn.work import Change, Mean
 
 FIRST_NUMBERS = 12
 
 
-def embedding_html(text: str, values: Sequence[float], count: int) -> str:
+def embedding_html(text: str, values: Sequence[float]) -> str:
     """A text, and the first numbers of its embedding."""
-    numbers = ", ".join(number(value, decimals=2) for value in values[:FIRST_NUMBERS])
+    first = values[:FIRST_NUMBERS]
+    numbers = ", ".join(number(value, decimals=2) for value in first)
     return (
         f'<div class="lesson-embedding"><p dir="auto">{text_html(text)}</p><p aria-hidden="true">↓</p>'
         f"<p><code>{numbers}, …</code></p>"
-        f'<p class="aside">The first {min(FIRST_NUMBERS, count)} of {count} numbers.</p></div>'
+        f'<p class="aside">The first {len(first)} of {len(values)} numbers.</p></div>'
     )
-
-
-def poles_html(reading: Reading) -> str:
-    """Both ends of a direction as lists of bars on one scale."""
-    longest = max((abs(end.score) for end in (*reading.toxic_pole, *reading.civil_pole)), default=0.0) or 1.0
-    return (
-        '<div class="poles lesson-poles">'
-        f"{_pole_html('Toxic pole', 'toxic', reading.toxic_pole, longest)}"
-        f"{_pole_html('Civil pole', 'civil', reading.civil_pole, longest)}</div>"
-    )
-
-
-def _pole_html(title: str, kind: str, ends: Sequence[TokenScore], longest: float) -> str:
-    rows = "".join(
-        f'<li><span class="token">{token_html(end.token)}</span>'
-        f'<span class="bar"><i style="width: {abs(end.score) / longest:.1%}"></i></span>'
-        f'<span class="score">{signed(end.score, decimals=2)}</span></li>'
-        for end in ends
-    )
-    return f'<section class="{kind}"><h3>{escape(title)}</h3><ol>{rows}</ol></section>'
 
 
 def mean_html(found: Mean) -> str:
@@ -76,5 +56,5 @@ def _change_html(change: Change) -> str:
     low, high = (number(each, decimals=2) for each in (change.low, change.high))
     return (
         f"{number(change.before, change.after)} → <b>{number(change.after, change.before)}</b>"
-        f'<br><span class="aside">× {number(change.ratio, decimals=2)} ({low} to {high})</span>'
+        f'<br><span class="aside">× {number(change.ratio, decimals=2)} (95 %: {low} to {high})</span>'
     )

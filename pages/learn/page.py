@@ -108,7 +108,7 @@ def draw_step(page: StudyPage[LearnPicks], step: Step) -> None:
     with right:
         if found is not None:
             st.subheader("What is measured", anchor=False)
-            evidence.draw_evidence(page, step, found)
+            evidence.draw_evidence(page, step)
         elif page.picks.is_shown(step.name):
             asked = answers.ask_of(step.name, page.fitted, page.study, page.picks)
             draw_unfinished(MEASURING, asked, "lesson_again", "Measure again", "It was stopped before it had measured.")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.lab.factors import FactorPlan
 from detox_engine.plans.layers import MOST_LAYERS
 from detox_engine.plans.option import option_of
-from pages.learn.steps import QUIZ, Name
+from pages.learn.steps import NAMES, QUIZ, STEPS, Name
 from ui.session.picks import Picks, part, pick
 
 if TYPE_CHECKING:
@@ -22,8 +22,10 @@ MOST_OFFERED = 16
 """Directions that an edit of one's own may take out of a layer; what more does is seen in the step before."""
 
 
-def _prediction(name: str, high: int = 3) -> int | None:
-    return pick(None, name, low=0, high=high)
+def _prediction(name: Name) -> int | None:
+    """What can be predicted of a step; no more than it offers, whatever a link says."""
+    answers = STEPS[NAMES.index(name)].answers
+    return pick(None, name, low=0, high=len(answers) - 1 if answers else RIGHT_ANGLE)
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Predictions(Picks):
     reading: int | None = _prediction("reading")
     removing: int | None = _prediction("removing")
     breaking: int | None = _prediction("breaking")
-    labels: int | None = _prediction("labels", RIGHT_ANGLE)
+    labels: int | None = _prediction("labels")
     own: int | None = _prediction("own")
 
 
@@ -48,7 +50,7 @@ class OwnEdit(Picks):
     first: int | None = pick(None, "first", "The first layer that is edited.", low=0, high=MOST_LAYERS - 1)
     last: int | None = pick(None, "last", "The last layer that is edited.", low=0, high=MOST_LAYERS - 1)
     rank: int = pick(1, "rank", option_of(EditPlan, "rank").sentence, low=1, high=MOST_OFFERED)
-    strength: float = pick(1.0, "strength", option_of(EditPlan, "strength").sentence, low=0.0, high=4.0, step=0.25)
+    strength: float = pick(1.0, "strength", option_of(EditPlan, "strength").sentence, low=0.25, high=4.0, step=0.25)
 
     def ends(self, study: Study) -> tuple[int, int]:
         """The first and the last layer, within the study."""
@@ -106,6 +108,15 @@ class LearnPicks(Picks):
     def is_shown(self, name: Name) -> bool:
         """Whether what is measured is shown: never before there is a prediction, whatever a link says."""
         return name in self.shown and getattr(self.predictions, name) is not None
+
+    def with_own(self, **changes: Any) -> LearnPicks:
+        """These picks with another edit of one's own; the prediction is taken back, since it was about the old one."""
+        return replace(
+            self,
+            own=replace(self.own, **changes),
+            predictions=replace(self.predictions, own=None),
+            shown=tuple(name for name in self.shown if name != "own"),
+        )
 
     def of_another_study(self) -> LearnPicks:
         # Predictions are about one model; the closing questions are about the method.

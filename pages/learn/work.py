@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from detox_engine.estimates import INTERVAL
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.lab.factors import FactorPlan
 from detox_engine.plans.read import MapPlan
@@ -207,6 +208,7 @@ class Poles:
     reading: Reading
     agreeing: float
     """The share of the pairs whose toxic text lies further along it."""
+    pairs: int
 
 
 def find_poles(fitted: Fitted, study: Study, layer: int) -> Poles:
@@ -219,7 +221,7 @@ def _find_poles(fitted: Fitted, study: Study, layer: int) -> Poles:
     direction = study.subspaces[layer].basis[:1]
     (reading,) = read_tokens(direction, shelf().workbench(fitted.study.model).model, top=WORDS)
     along = (study.embeddings.toxic[layer] - study.embeddings.civil[layer]).float() @ direction[0]
-    return Poles(reading, float((along > 0).float().mean()))
+    return Poles(reading, float((along > 0).float().mean()), len(along))
 
 
 # 6, 7 and 9. Edits
@@ -319,7 +321,7 @@ def _measure_change(tally: Tally) -> tuple[Change, ...]:
     for column, score in enumerate(after, start=1):
         ratios = np.divide(drawn[:, column], drawn[:, 0], out=np.ones(RESAMPLES), where=drawn[:, 0] > 0)
         ratios = ratios[~np.isnan(ratios)]
-        low, high = np.percentile(ratios, (2.5, 97.5)) if ratios.size else (1.0, 1.0)
+        low, high = np.percentile(ratios, INTERVAL) if ratios.size else (1.0, 1.0)
         found.append(Change(before, score, float(low), float(high)))
     return tuple(found)
 

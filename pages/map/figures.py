@@ -10,12 +10,10 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from pages.map.picks import Lines
-from ui.show.colours import Palette
+from ui.show.colours import SYMBOLS, Palette
 from ui.show.figures import finish
 
 SIDES = ("Toxic", "Civil")
-SYMBOLS = ("circle", "diamond")
-"""Colour alone does not tell the sides apart."""
 LAYOUT = {
     "margin": {"t": 50},
     "hoverlabel_align": "left",

@@ -75,20 +75,7 @@ def draw_strip(view: View, study: Study | None) -> None:
 def draw_suggestion(study: Study) -> None:
     """What is suggested and on what evidence, or why nothing is; and the check while it runs."""
     st.caption(plain(tell_evidence(study)))
-    check = jobs.find_job("check")
-    if check is not None and check.running:
-        jobs.watch_job(check, jobs.draw_progress, "Stop the check")
-    elif study.suggestion is not None and study.suggestion.edit is not None and study.suggestion.check is None:
-        if check is not None and check.snapshot.state == "failed":
-            notes.draw_error(check.snapshot.error)
-        st.button(
-            "Check it by a short generation",
-            key="begin_check",
-            type="tertiary",
-            icon=":material/fact_check:",
-            on_click=fit.begin_check,
-            args=(state.view().study_key,),
-        )
+    fit.draw_check(study, state.view().study_key, "Check it by a short generation", "begin_check", type="tertiary")
 
 
 def draw_way_back(stopped: bool, has_study: bool) -> None:

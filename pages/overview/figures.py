@@ -11,21 +11,20 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from pages.overview.verdict import NEGLIGIBLE, SCORES
-from ui.show.colours import Palette
-from ui.show.figures import finish
+from ui.show.colours import SYMBOLS, Palette, see_through
+from ui.show.figures import finish, whiskers
 
 if TYPE_CHECKING:
-    from detox_engine.estimates import Estimate
     from detox_engine.study.suggestion import Change
 
 SIDES = ("Toxic", "Civil")
-SYMBOLS = ("circle", "diamond")
 LEGEND = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "xanchor": "left", "itemclick": False}
 ROWS = (1.0, 0.0)
 """Heights of the state before and after."""
 POINTS = 120
 ROW, BETWEEN = 88, 46
 """Pixels of a score with the axis under it, and of that axis with the next one's title."""
+BARS = {"thickness": 2, "width": 3}
 LEAST = {"mass": 0.01, "profanity": 0.1, "perplexity": 0.06}
 """The least width of a score's axis, so that noise does not look like an effect."""
 
@@ -84,7 +83,7 @@ def ridge_figure(
             )
             figure.add_scatter(
                 x=along, y=hill, mode="lines", fill="tonexty", line={"color": colour, "width": 1.5},
-                fillcolor=_see_through(colour), hoverinfo="skip", **shared,
+                fillcolor=see_through(colour, 0.22), hoverinfo="skip", **shared,
             )  # fmt: skip
             figure.add_scatter(
                 x=side,
@@ -122,11 +121,6 @@ def _hill(values: np.ndarray, along: np.ndarray) -> np.ndarray:
     return np.exp(-0.5 * ((along[:, None] - values) / width) ** 2).sum(1) / (len(values) * width)
 
 
-def _see_through(colour: str) -> str:
-    red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.22)"
-
-
 def dumbbell_figure(changes: Sequence[Change], colours: Palette, faded: bool = False) -> go.Figure:
     """Each score before → after, with random directions under it, all with 95 % intervals.
 
@@ -162,7 +156,7 @@ def _add_dumbbell(figure: go.Figure, row: int, change: Change, colours: Palette,
         figure.add_scatter(
             x=[factor * level.mean],
             y=[height],
-            error_x=_bar(level, factor, mark),
+            error_x=whiskers(*([factor * end] for end in (level.mean, level.low, level.high)), mark, **BARS),
             mode="markers+text",
             text=[score.write(level.mean)] if height == 0 else None,
             textposition=_beside(change, name, factor),
@@ -192,14 +186,6 @@ def colour_of(change: Change, colours: Palette) -> str:
     if change.name == "perplexity" and abs(change.after.mean - 1) < NEGLIGIBLE:
         return colours.quiet
     return colours.edited if change.fall.mean < 0 else colours.toxic
-
-
-def _bar(level: Estimate, factor: float, colour: str) -> dict:
-    up, down = max(0.0, level.high - level.mean), max(0.0, level.mean - level.low)
-    return {
-        "type": "data", "symmetric": False, "array": [factor * up], "arrayminus": [factor * down],
-        "color": colour, "thickness": 2, "width": 3,
-    }  # fmt: skip
 
 
 def _beside(change: Change, name: str, factor: float) -> str:

@@ -15,23 +15,24 @@ from pages.overview import figures, parts, work
 from pages.overview.measuring import FIRST_LOOK
 from pages.overview.opening import Asked, Opening, Places, Scene
 from pages.overview.picks import OverviewPicks
-from pages.overview.verdict import judge_suggestion
+from pages.overview.verdict import SCORES, judge_suggestion, list_checked
 from pages.overview.work import FIRST_LOOKS, OPENING, READING, WRITING, Prompted, Reread
 from ui.frame.page import Head, Help, StudyPage, show
 from ui.session import state
-from ui.show import notes
 from ui.show.chart import draw_chart
 from ui.show.downloads import Table, blur_rude
+from ui.show.notes import warn_of_no_edit
 from ui.show.side_by_side import comparisons_html
 from ui.words.rude_words import mask
 from ui.words.text import hover_label, plain
 from ui.words.verdicts import list_changes
-from ui.work import fit, jobs
+from ui.work import fit
 from ui.work.tasks import Task, draw_unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from detox_engine.estimates import Estimate
     from detox_engine.study.suggestion import Change
 
 HEAD = Head("Overview", "What is a toxic subspace, and what does removing it do?", picks="overview")
@@ -89,10 +90,7 @@ def draw_strength(page: StudyPage[OverviewPicks]) -> None:
 
 def draw_pictures(page: StudyPage[OverviewPicks], asked: Asked, opening: Opening) -> None:
     """The text, the map and the numbers beside one another."""
-    if len(page.edit.switched_off) == len(page.edit.layers) * page.edit.rank:
-        st.warning(
-            "Every direction of the edit plan is switched off, so it removes nothing.", icon=":material/warning:"
-        )
+    if warn_of_no_edit(page.edit):
         return
     begin_moves(page, asked, opening)
     with st.container(key="overview_pictures"):
@@ -133,11 +131,11 @@ def draw_text(page: StudyPage[OverviewPicks], asked: Asked, opening: Opening) ->
     is_going = not is_first and is_unfinished(WRITING, question)
     if is_going:
         draw_unfinished(WRITING, question, "overview_write_again", "Write it again", "The writing was stopped.")
-    told = [plain(of)] if of and shown.prompt == prompt else []
+    told = plain(tell_stale(page, of)) if shown is not None and shown.prompt == prompt else ""
     if first is not None and prompt == first.prompt:
-        told.append(f"Of {opening.starters} starter prompts the one that the suggested edit makes milder by most.")
+        told += f" Of {opening.starters} starter prompts the one that the suggested edit makes milder by most."
     if told:
-        st.caption(" ".join(told))
+        st.caption(told)
     return written is not None and not is_going
 
 
@@ -171,8 +169,8 @@ def draw_prompt(page: StudyPage[OverviewPicks], prompt: str) -> None:
         st.caption(SMALL_WORLD)
 
 
-def keep_shown(what: str, page: StudyPage, found: Any) -> tuple[Any, str]:
-    """What was found; or what stood there before, as a picture stays while a new one is worked out, and of which plan.
+def keep_shown(what: str, page: StudyPage, found: Any) -> tuple[Any, EditPlan]:
+    """What was found; or what stood there before, as a picture stays while a new one is worked out; and of which edit.
 
     Args:
         what: tells pictures apart.
@@ -181,9 +179,12 @@ def keep_shown(what: str, page: StudyPage, found: Any) -> tuple[Any, str]:
     if found is not None:
         shown[what] = page.fitted, page.edit, found
     fitted, edit, kept = shown.get(what, (None, page.edit, None))
-    if fitted != page.fitted:
-        return None, ""
-    return kept, "" if edit == page.edit else f"Still as it was with {describe_edit(edit)}."
+    return (kept, edit) if fitted == page.fitted else (None, page.edit)
+
+
+def tell_stale(page: StudyPage, edit: EditPlan) -> str:
+    """That a picture is of another edit than the plan's; nothing where it is not."""
+    return "" if edit == page.edit else f"Still as it was with {describe_edit(edit)}."
 
 
 def is_unfinished(task: Task, question: object) -> bool:
@@ -221,12 +222,12 @@ def draw_map(page: StudyPage[OverviewPicks], asked: Asked, opening: Opening) -> 
     draw_chart(
         figures.ridge_figure(rows, labels, scene.layer, page.colours),
         "overview_ridges",
-        f"Texts along direction 1 of layer {scene.layer}, before and after: {describe_edit(page.edit)}",
+        f"Texts along direction 1 of layer {scene.layer}, before and after: {describe_edit(of)}",
         f"Toxic and civil texts along direction 1 of layer {scene.layer}; on their own side of the middle are {told}",
         partial(list_places, rows, scene.pairs),
         f"overview_layer_{scene.layer}",
     )
-    st.caption(f"{tell_parting(rows, scene, after)} {plain(of)}")
+    st.caption(f"{tell_parting(rows, scene, after)} {plain(tell_stale(page, of))}")
     if question is not None and is_unfinished(READING, question):
         draw_unfinished(READING, question, "overview_read_again", "Read again", "The reading was stopped.")
     return found is not None
@@ -248,10 +249,15 @@ def tell_parting(rows: Sequence[figures.Row], scene: Scene, after: Places | None
     words += f", {rows[1].right} after ({count // 2} by chance)"
     if after.probe is not None and scene.before.probe is not None:
         words += (
-            f"; in all dimensions a probe tells {scene.before.probe.mean:.0%} before, {after.probe.mean:.0%} after "
-            f"({after.probe.low:.0%} to {after.probe.high:.0%})"
+            f"; in all dimensions a probe tells {tell_share(scene.before.probe)} before, {tell_share(after.probe)} "
+            "after"
         )
     return f"{words}."
+
+
+def tell_share(share: Estimate) -> str:
+    """`83% (71% to 93%)`; what interval it is need be said once in a sentence."""
+    return f"{share.mean:.0%} ({share.low:.0%} to {share.high:.0%})"
 
 
 def list_places(rows: Sequence[figures.Row], pairs: Sequence[int]) -> Table:
@@ -273,13 +279,19 @@ def draw_numbers(page: StudyPage[OverviewPicks], asked: Asked, opening: Opening,
     st.html("<h3>③ What it gains, what it costs</h3>")
     suggestion = page.study.suggestion
     check = suggestion and suggestion.check
-    checked = tuple(sorted(check.changes, key=lambda change: change.name != "mass")) if check else ()
+    checked = list_checked(check) if check else ()
     known = checked + ((opening.cost,) if checked and opening.cost else ())
     if checked and page.edit == asked.edit:
         of = f"The study’s check, {check.samples} continuations of each of {check.prompts} prompts"
-        draw_dumbbells(page, known, f"{of}; random directions: {check.controls} draws.")
+        draw_dumbbells(page, known, page.edit, f"{of}; random directions: {check.controls} draws.")
         return
-    is_checking = draw_check(page)
+    is_checking = fit.draw_check(
+        page.study,
+        page.fitted.study,
+        "Check the suggestion",
+        "overview_check",
+        help="A short generation beside random directions confirms it or refutes it; the answer is kept.",
+    )
     question = Asked(page.fitted, page.edit)
     # Both would wait for one model; and the opening, while it lasts, comes first.
     opens = OPENING.job(asked)
@@ -288,12 +300,12 @@ def draw_numbers(page: StudyPage[OverviewPicks], asked: Asked, opening: Opening,
     if found is not None:
         of = f"A first look at this plan: {FIRST_LOOK.limit_prompts} prompts, {FIRST_LOOK.neutral.limit} texts"
         more = f"random directions: {FIRST_LOOK.controls} draws. Decide measures it in full."
-        draw_dumbbells(page, found, f"{of}; {more}")
+        draw_dumbbells(page, found, page.edit, f"{of}; {more}")
     elif known:
         words = f"Measured at strength {asked.edit.strength:g}; a first look at this one is on its way."
-        if describe_edit(replace(page.edit, strength=asked.edit.strength)) != describe_edit(asked.edit):
+        if replace(page.edit, strength=asked.edit.strength) != asked.edit:
             words = "Measured of the suggested edit, not of this plan; a first look at this one is on its way."
-        draw_dumbbells(page, known, words, faded=True)
+        draw_dumbbells(page, known, asked.edit, words)
     else:
         follows = "The numbers of the check" if is_checking else "A first look at a few prompts"
         st.caption(f"{follows} will stand here.")
@@ -301,38 +313,18 @@ def draw_numbers(page: StudyPage[OverviewPicks], asked: Asked, opening: Opening,
         draw_unfinished(FIRST_LOOKS, question, "overview_look_again", "Look again", "The first look was stopped.")
 
 
-def draw_check(page: StudyPage[OverviewPicks]) -> bool:
-    """The offer to check a suggestion that is untested, and how a check is going; whether one is."""
-    suggestion = page.study.suggestion
-    check = jobs.find_job("check")
-    if check is not None and check.running:
-        jobs.watch_job(check, jobs.draw_progress, "Stop the check")
-        return True
-    if suggestion is not None and suggestion.edit is not None and suggestion.check is None:
-        if check is not None and check.snapshot.state == "failed":
-            notes.draw_error(check.snapshot.error)
-        st.button(
-            "Check the suggestion",
-            key="overview_check",
-            icon=":material/fact_check:",
-            on_click=fit.begin_check,
-            args=(page.fitted.study,),
-            help="A short generation beside random directions confirms it or refutes it; the answer is kept.",
-        )
-    return False
-
-
-def draw_dumbbells(page: StudyPage[OverviewPicks], changes: Sequence[Change], words: str, faded: bool = False) -> None:
+def draw_dumbbells(page: StudyPage[OverviewPicks], changes: Sequence[Change], edit: EditPlan, words: str) -> None:
+    """The scores of an edit; they are faded where it is another one than the plan's."""
+    scores = [SCORES[change.name] for change in changes]
     told = "; ".join(
-        f"{change.name} {figures.SCORES[change.name].write(change.before.mean)} before, "
-        f"{figures.SCORES[change.name].write(change.after.mean)} after, "
-        f"{figures.SCORES[change.name].write(change.control.mean)} with random directions"
-        for change in changes
+        f"{score.called} {score.write(change.before.mean)} before, {score.write(change.after.mean)} after, "
+        f"{score.write(change.control.mean)} with random directions"
+        for score, change in zip(scores, changes, strict=True)
     )
     draw_chart(
-        figures.dumbbell_figure(changes, page.colours, faded),
+        figures.dumbbell_figure(changes, page.colours, faded=edit != page.edit),
         "overview_dumbbells",
-        f"What an edit gains and costs: {describe_edit(page.edit)}",
+        f"What an edit gains and costs: {describe_edit(edit)}",
         f"Scores before and after, beside random directions, with 95 % intervals: {told}",
         partial(list_changes, changes),
         "overview_scores",

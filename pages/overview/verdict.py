@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Literal
 from detox_engine.plans.layers import format_layers
 from detox_engine.study.methods import title_of
 from ui.show.side_by_side import percent
-from ui.words.numbers import number
+from ui.words.numbers import number, signed
 
 if TYPE_CHECKING:
     from detox_engine.estimates import Estimate
     from detox_engine.plans.edit import EditPlan
     from detox_engine.study.study import Study
-    from detox_engine.study.suggestion import Change, Suggestion
+    from detox_engine.study.suggestion import Change, Check, Suggestion
 
 NEGLIGIBLE = 0.005
 """Of perplexity: a change below half a percent is called none, whatever its interval."""
@@ -79,7 +79,7 @@ def judge_suggestion(study: Study, cost: Change | None) -> Verdict:
 
 def _judge_check(suggestion: Suggestion, cost: Change | None) -> Verdict:
     check = suggestion.check
-    changes = sorted(check.changes, key=lambda change: change.name != "mass")
+    changes = list_checked(check)
     risen = [change for change in changes if change.fall.low > 0]
     fallen = [change for change in changes if change.fell]
     told = (risen or fallen or changes)[0]
@@ -90,6 +90,11 @@ def _judge_check(suggestion: Suggestion, cost: Change | None) -> Verdict:
         kind, head = "better", "Confirmed."
     words = f"{describe_removal(suggestion.edit)} {_tell_change(told)} {_tell_cost(suggestion, cost)}"
     return Verdict(kind, head, words)
+
+
+def list_checked(check: Check) -> tuple[Change, ...]:
+    """What a check measured, the probability of rude words first."""
+    return tuple(sorted(check.changes, key=lambda change: change.name != "mass"))
 
 
 def describe_removal(edit: EditPlan) -> str:
@@ -141,20 +146,13 @@ def _tell_cost(suggestion: Suggestion, cost: Change | None) -> str:
     """What the edit does to neutral text."""
     if cost is not None:
         low, mean, high = (100 * expm1(each) for each in (cost.fall.low, cost.fall.mean, cost.fall.high))
-        told = f"({_number(low)} to {_number(high)}, n = {cost.fall.n:,} texts)"
+        told = f"({number(low, decimals=1)} to {number(high, decimals=1)}, n = {cost.fall.n:,} texts)"
         if low <= 0 <= high or abs(mean) < 100 * NEGLIGIBLE:
-            return f"Perplexity of neutral text hardly changes, by {_signed(mean)} {told}."
-        return f"Perplexity of neutral text {'rises' if mean > 0 else 'falls'} by {_number(mean).lstrip('−')} % {told}."
+            return f"Perplexity of neutral text hardly changes, by {signed(mean, decimals=1)} % {told}."
+        verb = "rises" if mean > 0 else "falls"
+        return f"Perplexity of neutral text {verb} by {number(abs(mean), decimals=1)} % {told}."
     evidence = suggestion.evidence
     if evidence is None or evidence.perplexity is None:
         return ""
-    by = _signed(100 * (evidence.perplexity - 1))
-    return f"When it was chosen, perplexity of neutral text changed by {by} (no interval)."
-
-
-def _number(percent: float) -> str:
-    return f"{percent:.1f}".replace("-", "−")
-
-
-def _signed(percent: float) -> str:
-    return f"{percent:+.1f} %".replace("-", "−")
+    by = signed(100 * (evidence.perplexity - 1), decimals=1)
+    return f"When it was chosen, perplexity of neutral text changed by {by} % (no interval)."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
@@ -190,16 +190,12 @@ def go_on(bench: Workbench, study: Study, asked: Prompted, progress: Progress, t
     return kept.lighten_comparison(found)
 
 
-def texts_of(written: Written) -> Iterator[str]:
-    yield from written.texts
-
-
 def take_first_look(bench: Workbench, study: Study, asked: Asked, progress: Progress, tell: Tell) -> tuple[Change, ...]:
     return measure(bench.model, study, asked.edit, FIRST_LOOK, progress)
 
 
 OPENING = Task("opening", open_up, keep=8, words=Opening.list_texts)
-WRITING = Task("writing the overview", go_on, keep=64, words=texts_of, private=True)
+WRITING = Task("writing the overview", go_on, keep=64, words=lambda written: written.texts, private=True)
 READING = Task("reading again", read_again, keep=128)
 FIRST_LOOKS = Task("first look", take_first_look, keep=64)
 

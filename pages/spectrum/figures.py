@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from detox_engine.plans.layers import find_runs
 from pages.spectrum.picks import Scale
 from ui.show.colours import Palette
-from ui.show.figures import LEGEND, finish, frame_cells, tick
+from ui.show.figures import LEGEND, add_noise_band, finish, frame_cells, tick
 
 AXIS_OF_SCALE = {
     "values": "Singular value",
@@ -124,7 +124,7 @@ def spectrum_figure(
     if scale != "cumulative":
         # Both are singular values: in the units of the bars.
         total = np.sum(singular_values.astype(float) ** 2)
-        _add_noise_band(figure, noise if scale == "values" else noise**2 / total, len(heights), unit, colours)
+        add_noise_band(figure, noise if scale == "values" else noise**2 / total, len(heights), unit, colours)
         if null is not None:
             _add_null_band(figure, (null if scale == "values" else null**2 / total)[:, :shown], unit, colours)
     if 0 < standing < len(heights):
@@ -143,21 +143,6 @@ def spectrum_figure(
 def label_standing(count: int) -> str:
     """How many directions stand out, in as few words as a line's label has room for."""
     return "1 stands out" if count == 1 else f"{count or 'none'} stand out"
-
-
-def _add_noise_band(figure: go.Figure, level: float, shown: int, unit: str, colours: Palette) -> None:
-    """From nothing up to what a direction must exceed to stand out: a wash of colour that ends in a line."""
-    ends = [0.4, shown + 0.6]
-    figure.add_scatter(
-        x=ends,
-        y=[level, level],
-        mode="lines",
-        name="Noise band",
-        line={"color": colours.civil, "width": 1.5, "dash": "dash"},
-        hovertemplate=f"Noise reaches up to %{{y:{unit}}}<extra></extra>",
-    )
-    wash = {"fillcolor": colours.civil, "opacity": 0.12, "line": {"width": 0}, "layer": "below"}
-    figure.add_shape(type="rect", x0=ends[0], x1=ends[1], y0=0, y1=level, **wash)
 
 
 def _add_null_band(figure: go.Figure, null: np.ndarray, unit: str, colours: Palette) -> None:

@@ -12,11 +12,18 @@ from detox_engine.forward.compare import generate
 from detox_engine.forward.likelihood import Span, read_likelihoods
 from detox_engine.lab import contestants
 from detox_engine.lab.baseline import Setup
-from detox_engine.lab.baselines import baselines, make_baseline
-from detox_engine.lab.baselines.banned_words import find_same_words
+from detox_engine.lab.baselines import baselines, list_contestants, make_baseline
+from detox_engine.lab.baselines.banned_words import BannedWordsOptions, find_same_words
 from detox_engine.lab.bench import list_bench, record_bench, run_bench
-from detox_engine.lab.contestants import Draw, list_contestants, make_from_draw
-from detox_engine.lab.curves import choose_methods, list_centring, measure_curve, record_curve
+from detox_engine.lab.contestants import Draw, make_from_draw
+from detox_engine.lab.curves import (
+    choose_methods,
+    list_centring,
+    list_settings,
+    load_curve,
+    measure_curve,
+    record_curve,
+)
 from detox_engine.lab.effort import estimate_bench, estimate_curve, estimate_link, measured
 from detox_engine.lab.equal_cost import match_costs
 from detox_engine.lab.kept import keep_record, load_record
@@ -24,27 +31,17 @@ from detox_engine.model.load import OpenModel
 from detox_engine.model.tokens import show_token
 from detox_engine.plans.choice import Choice
 from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.lab.experiments import BenchPlan, CentringPlan, LabelNoisePlan, LinkPlan, SampleSizePlan
 from detox_engine.plans.lab.training import TrainingPlan
 from detox_engine.plans.sampling import SamplingPlan
-from detox_engine.plans.sources import TextSpec
-from detox_engine.scoring.scorers import mass
 from detox_engine.study.subspace import principal_angles
 from detox_engine.workbench import Workbench
 from tests.models import SENTENCES
-from tests.planted import open_planted, planted_pairs, rude_tokens, write_pairs
+from tests.planted import open_planted, planted_pairs, write_pairs
 
 TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
 BRIEF = TrainingPlan(learning_rates=(3e-3,), steps=6, lora_rank=2)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def listed():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mass, "list_rude_tokens", lambda tokenizer: rude_tokens())
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -56,22 +53,6 @@ def model() -> OpenModel:
 def study(model, tmp_path_factory):
     spec = write_pairs(tmp_path_factory.mktemp("pairs") / "pairs.jsonl", planted_pairs(40))
     return Workbench(model).fit(FitPlan(spec, keep=4))
-
-
-@pytest.fixture(scope="module")
-def measure(tmp_path_factory) -> EvaluationPlan:
-    folder = tmp_path_factory.mktemp("texts")
-    (folder / "prompts.txt").write_text("\n".join(f"{number} {SENTENCES[number % 10][:20]}" for number in range(8)))
-    (folder / "neutral.txt").write_text("\n".join(SENTENCES))
-    return EvaluationPlan(
-        ("mass",),
-        str(folder / "prompts.txt"),
-        sampling=SamplingPlan(max_new_tokens=4),
-        neutral=TextSpec(str(folder / "neutral.txt")),
-        control="plain",
-        controls=1,
-        resamples=100,
-    )
 
 
 def setup(model, study, **changed) -> Setup:
@@ -162,10 +143,27 @@ def test_a_record_of_nonsense_is_none(tmp_path):
         assert load_record(tmp_path, "bench") is None
 
 
-def test_a_bench_needs_directions_to_draw_random_ones_like(model, study, measure):
+def test_a_bench_needs_directions_to_draw_random_ones_like(model, study, measure, monkeypatch):
     plan = BenchPlan(methods=(Choice("banned-words"),), evaluation=measure)
     with pytest.raises(InputError, match="needs a method that finds directions"):
         run_bench(model, study, plan)
+    # It is said before anything is trained.
+    monkeypatch.setattr("detox_engine.lab.dpo.train_or_load", lambda *given, **named: pytest.fail("it was trained"))
+    with pytest.raises(InputError, match="needs a method that finds directions"):
+        run_bench(model, study, replace(plan, methods=(Choice("dpo"),)))
+    with pytest.raises(InputError, match="There is no method “magic”"):
+        run_bench(model, study, replace(plan, methods=(Choice("magic"),)))
+
+
+def test_a_curve_makes_a_baseline_with_the_options_that_it_was_asked_for_with(model, study, measure, tmp_path):
+    file = tmp_path / "lab.jsonl"
+    strengths = []
+    for words in (1, 30):
+        chosen = Choice("banned-words", BannedWordsOptions(words))
+        plan = LabelNoisePlan(methods=(chosen,), flipped=(), layers=(1,), level=0.004, evaluation=measure)
+        (point,) = measure_curve(model, study, plan, list_settings(study, plan), file)
+        strengths.append(point.strength)
+    assert len(load_curve(file)) == 2 and strengths[0] > 1.2 * strengths[1], "more words cost more"
 
 
 def test_flipped_pairs_are_what_is_trained_on_and_robust_dpo_is_told_their_share(model, study, monkeypatch):
@@ -184,13 +182,13 @@ def test_flipped_pairs_are_what_is_trained_on_and_robust_dpo_is_told_their_share
     monkeypatch.setattr("detox_engine.lab.dpo.train_or_load", train)
     monkeypatch.setattr("detox_engine.lab.dpo.record_training", lambda training: {})
     plan = LabelNoisePlan(training=replace(BRIEF, learning_rates=(0.1, 0.2)))
-    make_from_draw(model, study, plan, "robust-dpo", draw)
+    make_from_draw(model, study, plan, Choice("robust-dpo"), draw)
     assert seen[-1] == (flipped, (0.123,), 0.25)
-    make_from_draw(model, study, plan, "dpo", draw)
+    make_from_draw(model, study, plan, Choice("dpo"), draw)
     assert seen[-1] == (flipped, (0.123,), None)
-    make_from_draw(model, study, plan, "dpo", Draw.of(study, 40, 0.0, 3))
+    make_from_draw(model, study, plan, Choice("dpo"), Draw.of(study, 40, 0.0, 3))
     assert seen[-1][1] == (0.1, 0.2), "on all pairs every rate is tried"
-    make_from_draw(model, study, plan, "robust-dpo", Draw.of(study, 40, 0.6, 3))
+    make_from_draw(model, study, plan, Choice("robust-dpo"), Draw.of(study, 40, 0.6, 3))
     assert seen[-1][2] == 0.45
 
 

@@ -2,10 +2,13 @@
 
 import random
 from dataclasses import replace
+from threading import Thread
 
 import numpy
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch.nn import functional
 
 from detox_engine.data.columns import Pair
@@ -14,7 +17,7 @@ from detox_engine.edit.proof import hash_parameters
 from detox_engine.errors import Cancelled, InputError
 from detox_engine.forward.likelihood import cut_continuations, read_likelihoods
 from detox_engine.lab import dpo, dpo_link
-from detox_engine.lab.dpo import record_training, train_dpo, train_or_load
+from detox_engine.lab.dpo import make_twin, record_training, train_dpo, train_or_load
 from detox_engine.lab.dpo_link import (
     draw_bases,
     first_gradient,
@@ -91,6 +94,37 @@ def test_what_was_trained_is_kept_and_found_again(model, tmp_path, monkeypatch):
     assert record_training(train_or_load(model, planted_pairs(12), plan, folder=tmp_path))["runs"]
     train_or_load(model, planted_pairs(13), plan, folder=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_was_kept_of_another_shape_is_trained_anew(model, tmp_path):
+    plan = replace(BRIEF, steps=2, learning_rates=(1e-2,))
+    first = train_or_load(model, planted_pairs(12), plan, folder=tmp_path)
+    (file,) = tmp_path.iterdir()
+    with safe_open(file, framework="pt") as opened:
+        told, tensors = opened.metadata(), {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    name = next(name for name in tensors if name.endswith(":B"))
+    for wrong in (tensors | {name: tensors[name][:3].contiguous()}, {key: tensors[key] for key in list(tensors)[2:]}):
+        save_file(wrong, file, told)
+        again = train_or_load(model, planted_pairs(12), plan, folder=tmp_path)
+        assert again.seconds != first.seconds and again.adapter.factors.keys() == first.adapter.factors.keys()
+
+
+def test_a_twin_shares_the_memory_of_weights_and_no_gradients(model):
+    weight, twin = model.network.lm_head.weight, make_twin(model).lm_head.weight
+    assert twin.data_ptr() == weight.data_ptr() and twin is not weight
+    twin.requires_grad_(True)
+    assert not weight.requires_grad
+
+
+def test_a_twin_is_made_while_no_pass_carries_hooks(model):
+    made = []
+    with model.turns:
+        thread = Thread(target=lambda: made.append(make_twin(model)))
+        thread.start()
+        thread.join(0.3)
+        assert not made, "it waits for its turn"
+    thread.join(20)
+    assert len(made) == 1
 
 
 def test_training_can_be_stopped(model):

@@ -22,29 +22,21 @@ from detox_engine.lab.curves import (
     measure_curve,
     record_points,
 )
+from detox_engine.lab.effort import describe_time
 from detox_engine.lab.equal_cost import match_costs
 from detox_engine.plans.choice import Choice
 from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.lab.experiments import BenchPlan, CurvePlan, LabelNoisePlan, SampleSizePlan
 from detox_engine.plans.lab.training import TrainingPlan
-from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import TextSpec
-from detox_engine.scoring.scorers import mass
 from detox_engine.study.methods import fit_layer
 from detox_engine.study.study import Study
 from detox_engine.study.subspace import principal_angles
 from detox_engine.workbench import Workbench
 from tests.factor_model import draw_factor_sample
 from tests.models import HIDDEN, SENTENCES
-from tests.planted import give_directions, open_planted, planted_direction, planted_pairs, rude_tokens, write_pairs
-
-
-@pytest.fixture(scope="module", autouse=True)
-def listed():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mass, "list_rude_tokens", lambda tokenizer: rude_tokens())
-        yield
+from tests.planted import give_directions, open_planted, planted_direction, planted_pairs, write_pairs
 
 
 @pytest.fixture(scope="module")
@@ -60,22 +52,6 @@ def study(bench, tmp_path_factory) -> Study:
     other = torch.nn.functional.normalize(torch.randn(HIDDEN, generator=torch.Generator().manual_seed(1)), dim=0)
     directions = {"fisher": planted_direction(), "mean-difference": other}
     return give_directions(fitted, {name: each.expand(fitted.layers, HIDDEN) for name, each in directions.items()})
-
-
-@pytest.fixture(scope="module")
-def measure(tmp_path_factory) -> EvaluationPlan:
-    folder = tmp_path_factory.mktemp("texts")
-    (folder / "prompts.txt").write_text("\n".join(f"{number} {SENTENCES[number % 10][:20]}" for number in range(16)))
-    (folder / "neutral.txt").write_text("\n".join(SENTENCES))
-    return EvaluationPlan(
-        ("mass",),
-        str(folder / "prompts.txt"),
-        sampling=SamplingPlan(max_new_tokens=4),
-        neutral=TextSpec(str(folder / "neutral.txt")),
-        control="plain",
-        controls=1,
-        resamples=100,
-    )
 
 
 @pytest.mark.parametrize(("cost", "wanted"), [("kl", 0.01), ("kl", 0.05), ("perplexity", 0.02)])
@@ -231,3 +207,11 @@ def test_how_dpo_trains_is_nothing_to_what_needs_no_training(bench, study, measu
     for each in (plan, replace(plan, training=TrainingPlan(steps=7))):
         measure_curve(bench.model, study, each, list_label_noise(study, each), file)
     assert len(load_curve(file)) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(3, "10 seconds"), (61, "60 seconds"), (90, "2 minutes"), (5399, "90 minutes"), (9000, "2.5 hours")],
+)
+def test_a_time_to_wait_is_no_more_exact_than_it_is_known(seconds, told):
+    assert describe_time(seconds) == told

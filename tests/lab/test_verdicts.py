@@ -98,7 +98,7 @@ def link(inside, plain, both, random_both=0.3):
         for place, each in enumerate(inside)
     ]
     denoised = [{"pairs": 5, "plain": plain, "filtered": 0.2, "filtered_both": both, "random_both": random_both}]
-    return {"layers": layers, "rank": 1, "denoised": denoised}
+    return {"layers": layers, "rank": 1, "pairs": 100, "denoised": denoised}
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_centring_is_for_what_it_spares():
 def test_a_bench_is_held_beyond_its_control_alone():
     def record(high):
         def side(mean):
-            return {"mean": mean, "low": mean, "high": mean}
+            return {"mean": mean, "low": mean, "high": mean, "n": 30}
 
         effect = {
             "before": side(0.1),

@@ -23,7 +23,7 @@ from pages.claims import records, work
 from pages.claims.cards.curves import find_crossing
 from pages.claims.page import MAKE, judge, summarise
 from pages.claims.picks import CentringPicks, ClaimsPicks, LinkPicks
-from pages.claims.provenance import provenance_html
+from pages.claims.provenance import list_facts, provenance_html
 from pages.claims.records import Found, is_of, reading
 from tests.pages.conftest import HOSTILE, fitted_app, open_app, run_until, texts
 from tests.planted import rude_tokens
@@ -147,7 +147,7 @@ def link_record(study: Study | None = None, inside: float = 0.5) -> dict:
     step = {"pairs": 5, "draw": 0, "plain": 0.4, "filtered": 0.3, "filtered_both": 0.7, "random_both": 0.5}
     return {
         **head(study),
-        "plan": {"seed": 0, "training": TRAINING | {"seed": 0}},
+        "plan": {"seed": 0, "learning_rate": 3e-4, "training": TRAINING | {"seed": 0}},
         "rank": 2,
         "pairs": 40,
         "layers": layers,
@@ -256,6 +256,35 @@ def test_pictures_are_made_of_a_record_with_words_and_tables(lab, score):
     assert "torch 2" in provenance_html(Found(record, "here"))
 
 
+def test_what_a_record_rests_on_names_the_training_that_was_and_no_other():
+    facts = {lab: dict(list_facts(Found(make(), "here"))) for lab, make in RECORDS.items()}
+    assert [lab for lab in LABS if "DPO" in facts[lab]] == ["bench", "sample-size", "dpo-link"]
+    # The link has a learning rate of its own, and trains up to the last step that is looked at.
+    assert "at most 10 steps" in facts["dpo-link"]["DPO"] and "learning rates 0.0003," in facts["dpo-link"]["DPO"]
+    assert "at most 20 steps" in facts["bench"]["DPO"] and "learning rates 0.001," in facts["bench"]["DPO"]
+    untrained = dict(list_facts(Found(link_record() | {"along_training": []}, "here")))
+    assert "DPO" not in untrained and "training" not in untrained["Seeds"] and "training" not in facts["centring"]
+
+
+def test_captions_say_what_the_record_bears_out():
+    record = bench_record()
+    record["also"] = [{"cost": "perplexity", "wanted": 0.015, "methods": copy.deepcopy(record["methods"])}]
+    record["also"][0]["methods"]["leace"]["cost"]["reached"] = False
+    card = MAKE["bench"](record, "mass", LIGHT)
+    (_, other), (_, training) = card.folded
+    assert "band reaches over 2 random subspaces" in card.first.note
+    assert card.first.note.endswith("that was tried: DPO.") and other.note.endswith("that was tried: LEACE, DPO.")
+    assert "no longer falls, or after 20 steps. DPO at its best after 5 steps" in training.note
+    made = {trace.hovertemplate.split(":")[0]: trace.marker.symbol for trace in card.beside[0].figure.data}
+    assert made == {"DeTox": ("diamond",), "LEACE": ("circle",), "DPO": ("square-open", "square")}
+    assert "drawn once" in MAKE["dpo-link"](link_record(), "mass", LIGHT).beside[1].note
+    centring = centring_record()
+    assert not MAKE["centring"](centring, "mass", LIGHT).notes
+    centring["points"][1]["reached"] = False
+    (told,) = MAKE["centring"](centring, "mass", LIGHT).notes
+    assert told.startswith("1 of 4 fits do not come to that cost")
+
+
 NONSENSE = [None, [], "words", {"a": 1}, -1, True]
 
 
@@ -311,11 +340,13 @@ def test_a_record_of_nonsense_is_not_measured_and_spoils_no_other(tiny_folder):
     session = open_page(tiny_folder)
     _, study = study_of(session)
     broken = head(study) | {"methods": {"detox": 3}, "cost": "kl"}
-    keep_here(session, bench=broken, centring=centring_record(study))
+    # One whose numbers can be judged, but not what they rest on, counts as little.
+    half = sizes_record(study) | {"versions": 3}
+    keep_here(session, bench=broken, sample_size=half, centring=centring_record(study))
     session.run()
     assert not session.exception
     shown = texts(session)
-    assert "cannot be read, so it counts as not measured" in shown
+    assert shown.count("cannot be read, so it counts as not measured") == 2
     assert "Of five claims one held here, four were not measured." in shown
     assert charts(session) == ["claims_centring", "claims_centring_matched"]
 

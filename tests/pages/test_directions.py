@@ -18,10 +18,11 @@ from detox_engine.reading.pairs import CarriedText, knows_poles, separate_pairs
 from detox_engine.study.methods.detox import fit_subspace
 from pages.directions import figures, work
 from pages.directions.pairs import CarriedPair, carried_html, find_end, list_tokens
-from pages.directions.poles import describe_polarity, meaning_html, poles_html
+from pages.directions.poles import describe_polarity, meaning_html
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
 from ui.session import shared_models
 from ui.session.view import Fitted
+from ui.show.poles import poles_html
 
 PAGE = "directions/page.py"
 

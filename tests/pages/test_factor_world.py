@@ -136,6 +136,23 @@ def test_nothing_raises_where_all_options_are_at_an_end(end, pairs, noise):
         factor_figures.curve_figure(curves, ends[along], DARK).to_json()
 
 
+@pytest.mark.parametrize("sink", [0.0, 50.0])
+def test_where_neither_way_finds_the_subspace_nothing_is_said_to_be_as_good(sink):
+    plan = FactorPlan(pairs=50, noise=1.0, lean=0.0, sink=sink)
+    found = judge(plan)
+    assert min(found.detox[-1], found.uncentred[-1]) >= found.chance.low
+    told = describe_recovery(plan, found)
+    assert told.startswith("DeTox does not find") and "no nearer than random subspaces" in told
+    assert told.endswith(f"without centring it does not either ({found.uncentred[-1]:.0f}°).")
+
+
+def test_that_the_mean_is_not_in_the_way_is_said_only_where_it_is_not():
+    plan = FactorPlan(lean=0.0)
+    found = judge(plan)
+    assert "since the mean is not in the way" in describe_recovery(plan, found)
+    assert "since the mean" not in describe_recovery(plan, replace(found, uncentred_to_mean=2.0))
+
+
 def test_as_many_directions_as_stand_out_are_counted_beside_the_true_rank():
     plan = FactorPlan(noise=0.1)
     found = judge(plan)

@@ -25,6 +25,7 @@ from ui.session.links import read_link, write_link
 from ui.session.shared_models import shelf
 from ui.session.view import Fitted, View
 from ui.show.colours import DARK, LIGHT
+from ui.show.poles import poles_html
 
 PAGE = "learn/page.py"
 BY_NAME = {step.name: step for step in STEPS}
@@ -214,6 +215,19 @@ def test_the_synthetic_world_follows_its_sliders(tiny_folder):
     assert "no better than chance" in unescaped(session)
 
 
+@pytest.mark.parametrize("link", [{"lesson_embedding": 3}, {"lesson_labels": 91}, {"lesson_own_strength": 0}])
+def test_a_link_that_predicts_what_no_step_offers_is_refused_and_the_page_is_drawn(tiny_folder, link):
+    session = open_page(tiny_folder, **link, lesson_shown=",".join(NAMES))
+    assert f"its part “{next(iter(link))}” is wrong" in unescaped(session)
+    assert session.session_state["view"]["learn"] == LearnPicks()
+
+
+def test_another_edit_of_ones_own_takes_the_prediction_of_the_last_one_back():
+    picks = LearnPicks(9, Predictions(noise=1, own=2), ("noise", "own"))
+    changed = LearnPicks(9, Predictions(noise=1), ("noise",), own=OwnEdit(rank=3))
+    assert picks.with_own(rank=3) == changed
+
+
 def test_nothing_is_shown_of_a_step_that_was_not_predicted_whatever_is_asked():
     assert not LearnPicks(shown=NAMES).is_shown("noise")
     assert LearnPicks(predictions=Predictions(noise=0), shown=NAMES).is_shown("noise")
@@ -260,10 +274,10 @@ def make_outcome(rude: float, cost: float) -> Outcome:
         (answers.of_mean(Mean((0,), (make_reading(",", "·the", "·stupid"),), 0.9, 0.1, 0.1), 0), 1),
         (answers.of_mean(Mean((0,), (make_reading("·Mary", "·oven", ","),), 0.9, 0.1, 0.1), 0), 2),
         (answers.of_mean(Mean((0,), (make_reading("ope", "<0xC5>", ","),), 0.9, 0.1, 0.1), 0), 3),
-        (answers.of_poles(Poles(make_reading("·oven", "·idiot"), 0.9)), 0),
-        (answers.of_poles(Poles(make_reading("·oven", *["·idiot"] * 3), 0.9)), 1),
-        (answers.of_poles(Poles(make_reading("·oven", *["·idiot"] * 6), 0.9)), 2),
-        (answers.of_poles(Poles(make_reading("·oven", *["·idiot"] * 9), 0.9)), 3),
+        (answers.of_poles(Poles(make_reading("·oven", "·idiot"), 0.9, 20)), 0),
+        (answers.of_poles(Poles(make_reading("·oven", *["·idiot"] * 3), 0.9, 20)), 1),
+        (answers.of_poles(Poles(make_reading("·oven", *["·idiot"] * 6), 0.9, 20)), 2),
+        (answers.of_poles(Poles(make_reading("·oven", *["·idiot"] * 9), 0.9, 20)), 3),
         (answers.of_removal(make_outcome(1.5, 1.0)), 0),
         (answers.of_removal(make_outcome(1.0, 1.0)), 1),
         (answers.of_removal(make_outcome(0.7, 1.0)), 2),
@@ -283,6 +297,13 @@ def test_what_breaks_is_told_by_perplexity(cost, right):
     one = make_outcome(0.5, cost)
     both = Outcome(one.rude * 2, (one.perplexity[0], Change(10, 30, 2, 4)), one.comparisons * 2, 3)
     assert answers.of_breaking(both).right == right
+
+
+def test_a_change_whose_interval_holds_none_is_called_no_effect():
+    sure = Outcome((Change(0.2, 0.1, 0.4, 0.6),), (Change(10.0, 10.1, 1, 1.02),), ((),), 3)
+    unsure = replace(sure, rude=(Change(0.2, 0.1, 0.4, 1.1),))
+    assert "leans less" in answers.of_removal(sure).why and "chance" not in answers.of_removal(sure).why
+    assert "leans less" not in answers.of_removal(unsure).why and "could be chance" in answers.of_removal(unsure).why
 
 
 def test_a_model_that_says_no_rude_words_has_nothing_to_lower():
@@ -359,10 +380,10 @@ def test_figures_are_drawn_for_light_and_dark_and_tell_no_side_before_it_is_know
 
 
 def test_words_of_others_are_no_markup(fitted):
-    assert "<script>" not in markup.embedding_html(HOSTILE, [0.5], 1)
-    assert "<img" not in markup.poles_html(make_reading("<img src=x>"))
+    assert "<script>" not in markup.embedding_html(HOSTILE, [0.5])
+    assert "<img" not in poles_html(make_reading("<img src=x>"))
     assert "<img" not in markup.mean_html(Mean((0,), (make_reading("<img src=x>"),), 0, 0, 0))
-    assert 'class="rude"' in markup.poles_html(make_reading("·idiot"))
+    assert 'class="rude"' in poles_html(make_reading("·idiot"))
 
 
 def test_an_own_edit_stays_within_the_study(fitted):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+SYMBOLS = ("circle", "diamond")
+"""Of toxic and of civil texts: colour alone does not tell the sides apart."""
+
 
 @dataclass(frozen=True)
 class Palette:
@@ -42,3 +45,9 @@ DARK = Palette(
 def palette(theme: str | None) -> Palette:
     """The colours for Streamlit's theme type “light” or “dark”."""
     return DARK if theme == "dark" else LIGHT
+
+
+def see_through(colour: str, opacity: float) -> str:
+    """A colour of a palette for an area behind which something is to be seen."""
+    red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity:g})"

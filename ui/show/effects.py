@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ui.show.colours import Palette
-from ui.show.figures import finish
+from ui.show.figures import finish, whiskers
 from ui.words.numbers import interval, number, signed
 from ui.words.verdicts import CONTROLS
 
@@ -65,20 +65,20 @@ def add_side(
         trace: further properties of the trace.
     """
     colour = colours.edited if side == "after" else colours.quiet
-    means, ups, downs, hovers = [], [], [], []
+    means, lows, highs, hovers = [], [], [], []
     for _, score in rows:
         effect = score.effect
         control = next((each for each in effect.controls if each.kind == side), None)
         change, level = (effect.difference, effect.after) if control is None else (control.difference, control.level)
         factor = scale(effect)
         means.append(change.mean * factor)
-        ups.append(max(0.0, change.high - change.mean) * factor)
-        downs.append(max(0.0, change.mean - change.low) * factor)
+        lows.append(change.low * factor)
+        highs.append(change.high * factor)
         hovers.append(f"{number(effect.before.mean)} before, {interval(level)} after<br>{change.n:,} {score.items}")
     figure.add_scatter(
         x=means,
         y=[place for place, _ in rows],
-        error_x={"type": "data", "symmetric": False, "array": ups, "arrayminus": downs, "color": colour},
+        error_x=whiskers(means, lows, highs, colour),
         mode="markers",
         name=name,
         marker={"color": colour, "symbol": SYMBOLS[side], "size": 11, "line": {"width": 2, "color": colour}},
@@ -129,7 +129,7 @@ def _add_estimate(
     figure.add_scatter(
         x=[estimate.mean],
         y=[place],
-        error_x=_bars(estimate, colour),
+        error_x=whiskers([estimate.mean], [estimate.low], [estimate.high], colour),
         mode="markers",
         marker={"color": colour, "symbol": SYMBOLS[side], "size": 11, "line": {"width": 2, "color": colour}},
         hovertemplate=f"{what}: {interval(estimate, signed if change else number)}<br>95 % interval over "
@@ -137,12 +137,6 @@ def _add_estimate(
         row=row,
         col=1,
     )
-
-
-def _bars(estimate: Estimate, colour: str) -> dict:
-    """Whiskers from the lower to the upper bound; a bootstrap interval can leave its mean outside by rounding."""
-    up, down = max(0.0, estimate.high - estimate.mean), max(0.0, estimate.mean - estimate.low)
-    return {"type": "data", "symmetric": False, "array": [up], "arrayminus": [down], "color": colour, "thickness": 2}
 
 
 def _add_draws(figure: go.Figure, row: int, place: float, draws: Sequence[float], colours: Palette) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import streamlit as st
 
 from ui.session import state
@@ -9,7 +11,20 @@ from ui.session.folders import without_folder
 from ui.words.rude_words import mask
 from ui.words.text import plain
 
+if TYPE_CHECKING:
+    from detox_engine.plans.edit import EditPlan
+
 
 def draw_error(sentence: str) -> None:
     """One sentence on what went wrong and what to do; its quotations are shown as they are."""
     st.error(plain(mask(without_folder(sentence), state.shows_words())), icon=":material/error:")
+
+
+def warn_of_no_edit(edit: EditPlan) -> bool:
+    """Say so where an edit plan removes nothing, since all of its directions are switched off; whether that is so."""
+    removes_nothing = len(edit.switched_off) == len(edit.layers) * edit.rank
+    if removes_nothing:
+        st.warning(
+            "Every direction of the edit plan is switched off, so it removes nothing.", icon=":material/warning:"
+        )
+    return removes_nothing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from contextlib import suppress
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -16,6 +16,7 @@ from ui.session import kept_study, shared_models
 from ui.session.links import write_link
 from ui.session.state import view
 from ui.session.view import StudyKey
+from ui.show import notes
 from ui.words import rude_words
 from ui.work import jobs
 
@@ -57,6 +58,23 @@ def begin_check(key: StudyKey) -> None:
     """Confirm or refute what the study of `key` suggests, in a worker."""
     shelf = shared_models.shelf()
     jobs.start_job("check", key, lambda progress: shelf.check(key, progress))
+
+
+def draw_check(study: Study, key: StudyKey, label: str, button: str, **settings: Any) -> bool:
+    """How the check of a suggestion is going, or the button that begins one where it is untested; whether one runs.
+
+    Args:
+        label, button: of the button, and its key; `settings` are further ones.
+    """
+    check, suggestion = jobs.find_job("check"), study.suggestion
+    if check is not None and check.running:
+        jobs.watch_job(check, jobs.draw_progress, "Stop the check")
+        return True
+    if suggestion is not None and suggestion.edit is not None and suggestion.check is None:
+        if check is not None and check.snapshot.state == "failed":
+            notes.draw_error(check.snapshot.error)
+        st.button(label, key=button, icon=":material/fact_check:", on_click=begin_check, args=(key,), **settings)
+    return False
 
 
 def _warm() -> None:

@@ -26,7 +26,7 @@ from detox_engine.cli.flags import (
     load_workbench,
 )
 from detox_engine.cli.output import plain, show_estimate, show_number
-from detox_engine.lab.baselines import baselines
+from detox_engine.lab.baselines import baselines, list_contestants
 from detox_engine.plans.choice import find, list_in_words, usual_options
 from detox_engine.plans.edit import describe_edit
 from detox_engine.plans.lab.experiments import (
@@ -45,12 +45,12 @@ from detox_engine.scoring.scorers import choose, scorers
 from detox_engine.study.methods import methods
 
 if TYPE_CHECKING:
-    from detox_engine.lab.bench import Bench, BenchRow, Comparison
-    from detox_engine.lab.curves import Point, Setting
+    from detox_engine.lab.bench import Bench, BenchRow, CostComparison
+    from detox_engine.lab.curves import Point
     from detox_engine.scoring.scorer import Scorer
     from detox_engine.study.study import Study
 
-MORE = {"--scorers": list_in_words(scorers()), "--methods": list_in_words(methods() | baselines())}
+MORE = {"--scorers": list_in_words(scorers()), "--methods": list_in_words(list_contestants())}
 OPTIONS = usual_options(scorers()) | usual_options(baselines())
 
 
@@ -72,9 +72,8 @@ def settle(study: "Study", plan: EqualCost, options: Mapping[str, Any]) -> Any:
     )
     choose(plan.evaluation)
     check_layers(plan.layers, study.layers)
-    known = methods() | baselines()
     for choice in plan.methods:
-        find(known, choice, "method")
+        find(list_contestants(), choice, "method")
     return plan
 
 
@@ -125,7 +124,7 @@ def bench_table(bench: "Bench") -> RenderableType:
     return Group(*told, *(plain(fact) for fact in facts))
 
 
-def _comparison_table(bench: "Bench", comparison: "Comparison", shown: Sequence["Scorer"]) -> RenderableType:
+def _comparison_table(bench: "Bench", comparison: "CostComparison", shown: Sequence["Scorer"]) -> RenderableType:
     told = {"kl": "KL on neutral text", "perplexity": "rise of perplexity"}[comparison.cost]
     heading = f"At the strength at which the {told} is {comparison.wanted:g}"
     table = _rows_table(heading, comparison.rows, shown)
@@ -175,24 +174,13 @@ ALONG = {"sample-size": "pairs", "label-noise": "flipped", "centring": "rank"}
 def tell_estimate(seconds: float, quiet: bool) -> None:
     """How long it will take, before it begins, beside the progress; not to a program."""
     if seconds and not quiet:
-        output.print_note(f"This takes about {describe_seconds(seconds)}, as fast as the study's pairs were read.")
+        from detox_engine.lab.effort import describe_time
+
+        output.print_note(f"This takes about {describe_time(seconds)}, as fast as the study's pairs were read.")
 
 
-def describe_seconds(seconds: float) -> str:
-    """A time to wait, in words: no more exact than it is known."""
-    if seconds < 90:
-        return f"{max(10, round(seconds, -1)):.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
-
-
-def curve_command(
-    name: str, usual: CurvePlan, listed: Callable[["Study", Any], Sequence["Setting"]]
-) -> Callable[..., None]:
-    """A command that fits the methods of a plan again and again.
-
-    Args:
-        listed: gives the settings of a plan.
-    """
+def curve_command(name: str, usual: CurvePlan) -> Callable[..., None]:
+    """A command that fits the methods of a plan again and again."""
 
     @asks(MORE, plan=usual, options=OPTIONS, model=StudyModel())
     def command(
@@ -210,11 +198,11 @@ def curve_command(
         with output.progress_bars() as progress:
             fitted = load_study(study)
             asked = settle(fitted, plan.over(QUICK[name] if quick else usual), options)
-            settings = listed(fitted, asked)
-            from detox_engine.lab.curves import measure_curve, record_curve, record_points
+            from detox_engine.lab.curves import list_settings, measure_curve, record_curve, record_points
             from detox_engine.lab.effort import estimate_curve
             from detox_engine.lab.kept import keep_record
 
+            settings = list_settings(fitted, asked)
             tell_estimate(estimate_curve(fitted, asked, settings), as_json or as_csv)
             bench = load_workbench(fitted, model, progress)
             results = study / "lab.jsonl" if out is None else out
@@ -231,27 +219,9 @@ def curve_command(
     return command
 
 
-def list_sample_sizes(study: "Study", plan: SampleSizePlan) -> Sequence["Setting"]:
-    from detox_engine.lab import curves
-
-    return curves.list_sample_sizes(study, plan)
-
-
-def list_label_noise(study: "Study", plan: LabelNoisePlan) -> Sequence["Setting"]:
-    from detox_engine.lab import curves
-
-    return curves.list_label_noise(study, plan)
-
-
-def list_centring(study: "Study", plan: CentringPlan) -> Sequence["Setting"]:
-    from detox_engine.lab import curves
-
-    return curves.list_centring(study, plan)
-
-
-sample_size = curve_command("sample-size", SampleSizePlan(), list_sample_sizes)
-label_noise = curve_command("label-noise", LabelNoisePlan(), list_label_noise)
-centring = curve_command("centring", CentringPlan(), list_centring)
+sample_size = curve_command("sample-size", SampleSizePlan())
+label_noise = curve_command("label-noise", LabelNoisePlan())
+centring = curve_command("centring", CentringPlan())
 
 
 @asks({}, plan=LinkPlan(), model=StudyModel())

@@ -23,6 +23,7 @@ BASELINE = BaselineKind(
     title="DeTox as published",
     sentence="the paper's arithmetic, with attention sinks left in (--sinks keep)",
     make=make,
+    finds_directions=True,
     learns=True,
     place=0,
 )

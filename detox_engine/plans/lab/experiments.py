@@ -13,21 +13,12 @@ from detox_engine.plans.evaluation import MOST_CONTROLS, SWEEP_EVALUATION, Evalu
 from detox_engine.plans.lab.training import TrainingPlan
 from detox_engine.plans.layers import LAYERS
 from detox_engine.plans.option import numbers, option, sentence
-from detox_engine.plans.sampling import SamplingPlan
-from detox_engine.plans.sources import TextSpec
 
 Cost = Literal["kl", "perplexity"]
 COSTS = {"kl": "KL, in nats a token", "perplexity": "The rise of perplexity, as a share"}
 GENTLE = 0.015
 """What an edit costs that nobody notices, in nats a token or as a share of perplexity."""
-LAB_EVALUATION = EvaluationPlan(
-    scorers=("profanity", "mass"),
-    limit_prompts=60,
-    sampling=SamplingPlan(max_new_tokens=20),
-    neutral=TextSpec(limit=100),
-    control="plain",
-    controls=1,
-)
+LAB_EVALUATION = replace(SWEEP_EVALUATION, scorers=("profanity", "mass"), limit_prompts=60)
 """What each setting of a curve is measured with, unless a person asks for more."""
 
 

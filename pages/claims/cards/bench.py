@@ -9,46 +9,61 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from pages.claims.cards.card import LEFT, TOLD, WHOLE, Card, Picture, bars, look_of, open_marker, percent, pick_score
+from pages.claims.cards.card import (
+    LEFT,
+    TOLD,
+    WHOLE,
+    Card,
+    Picture,
+    look_of,
+    name_of,
+    open_marker,
+    percent,
+    pick_score,
+    title_of,
+)
 from pages.claims.records import cell, real, words
 from ui.show.colours import Palette
 from ui.show.downloads import Table
-from ui.show.figures import LEGEND, finish
+from ui.show.figures import LEGEND, finish, whiskers
 from ui.words.numbers import number
 from ui.words.text import chart_html
 
 COSTS = {"kl": "KL", "perplexity": "rise of perplexity"}
 PARTS = ("mean", "low", "high")
-TRAINED = ("dpo", "robust-dpo")
+MEASURES = ("loss", "margin", "accuracy")
 
 
 def make_card(record: Mapping[str, Any], wanted: str, colours: Palette) -> Card:
     rows = record["methods"]
     score = pick_score(wanted, next(iter(rows.values()))["scorers"])
-    side_by_side = _draw_side_by_side(record, record, score, colours, "claims_bench")
+    table = list_rows(record)
+    side_by_side = _draw_side_by_side(record, record, score, table, colours, "claims_bench")
     notes = [f"Left out: {words(name)}. {words(why)}" for name, why in record.get("left_out", {}).items() if words(why)]
-    missed = [words(row["title"]) for row in rows.values() if not row["cost"]["reached"]]
-    if missed:
-        notes.append(f"Hollow marks do not come to that cost at any strength that was tried: {', '.join(missed)}.")
     made = record.get("as_made") or {}
-    beside = (_draw_as_made(record, made, score, colours),) if made else ()
-    runs = {name: record["facts"][name] for name in TRAINED if name in record.get("facts", {})}
+    beside = (_draw_as_made(record, made, score, table, colours),) if made else ()
+    runs = {name: facts for name, facts in record.get("facts", {}).items() if "runs" in facts}
     folded = tuple(
         (
             f"The same at one {COSTS[other['cost']]}",
-            _draw_side_by_side(record, other, score, colours, f"claims_bench_{words(other['cost'])}"),
+            _draw_side_by_side(record, other, score, table, colours, f"claims_bench_{words(other['cost'])}"),
         )
         for other in record.get("also", ())
     )
-    folded += (("How DPO trained", _draw_training(runs, colours)),) if runs else ()
+    if runs:
+        folded += (("How DPO trained", _draw_training(runs, real(record["training"]["steps"]), colours)),)
     return Card(side_by_side, beside, folded, tuple(notes))
 
 
 def _draw_side_by_side(
-    record: Mapping[str, Any], comparison: Mapping[str, Any], score: str, colours: Palette, key: str
+    record: Mapping[str, Any], comparison: Mapping[str, Any], score: str, table: Table, colours: Palette, key: str
 ) -> Picture:
     """What is left under every method at one cost."""
     rows = comparison["methods"]
+    draws = next(iter(rows.values()))["scorers"][score]["draws"]
+    band = f"; the grey band reaches over {len(draws)} random subspaces of the same rank" if len(draws) > 1 else ""
+    missed = [words(row["title"]) for row in rows.values() if not row["cost"]["reached"]]
+    hollow = f" Hollow marks do not come to that cost at any strength that was tried: {', '.join(missed)}."
     cost, level = COSTS[comparison["cost"]], real(comparison["wanted"])
     order = sorted(rows, key=lambda name: left_of(rows[name], score)[0])
     return Picture(
@@ -57,10 +72,10 @@ def _draw_side_by_side(
         f"{TOLD[score].capitalize()} left at a {cost} of {level:g}",
         f"Share of the unedited model's {TOLD[score]} that is left: "
         + ", ".join(f"{words(rows[name]['title'])} {left_of(rows[name], score)[0]:.0f} %" for name in order),
-        list_rows(record),
+        table,
         f"Every method at the strength at which its {cost} on neutral text is {level:g}; bars are 95 % intervals over "
         f"{real(record['prompts']):.0f} prompts. Green is DeTox, blue are other methods that find directions, orange "
-        "what trains or does something else; the grey band is where random subspaces of the same rank lie.",
+        f"what trains or does something else{band}.{hollow if missed else ''}",
     )
 
 
@@ -90,7 +105,7 @@ def dots_figure(rows: Mapping[str, Any], order: list[str], score: str, colours: 
         figure.add_scatter(
             x=[mean],
             y=[place],
-            error_x=bars([mean], [low], [high], look.colour),
+            error_x=whiskers([mean], [low], [high], look.colour),
             mode="markers",
             marker={"color": look.colour, "symbol": open_marker(look.symbol, cost["reached"]), "size": 11},
             hovertemplate=f"{chart_html(words(row['title']))} leaves {mean:.0f} % ({low:.0f} to {high:.0f} %)<br>at "
@@ -104,7 +119,7 @@ def dots_figure(rows: Mapping[str, Any], order: list[str], score: str, colours: 
     figure.add_scatter(
         x=[chance],
         y=[len(order)],
-        error_x=bars([chance], [low], [high], colours.quiet),
+        error_x=whiskers([chance], [low], [high], colours.quiet),
         mode="markers",
         marker={"color": colours.quiet, "symbol": "x", "size": 9},
         hovertemplate=f"Random subspaces leave {chance:.0f} % ({low:.0f} to {high:.0f} %), mean of {len(draws)} draws"
@@ -134,7 +149,9 @@ def _write_beside(figure: go.Figure, place: float, text: str, colours: Palette) 
     )
 
 
-def _draw_as_made(record: Mapping[str, Any], made: Mapping[str, Any], score: str, colours: Palette) -> Picture:
+def _draw_as_made(
+    record: Mapping[str, Any], made: Mapping[str, Any], score: str, table: Table, colours: Palette
+) -> Picture:
     told = ", ".join(
         f"{words(row['title'])} {left_of(row, score)[0]:.0f} % at a KL of {number(real(row['cost']['kl']))}"
         for row in made.values()
@@ -144,9 +161,9 @@ def _draw_as_made(record: Mapping[str, Any], made: Mapping[str, Any], score: str
         "claims_as_made",
         "As they were made, whatever that costs",
         f"Share of {TOLD[score]} left against KL: {told}",
-        list_rows(record),
+        table,
         "As they were made, whatever that costs: what a method leaves against how far it moves neutral text. A line "
-        "joins a method at the cost of all with itself at full strength.",
+        "joins a method at the cost of all, or as near as it comes to it, with itself as it was made.",
     )
 
 
@@ -156,6 +173,7 @@ def as_made_figure(record: Mapping[str, Any], made: Mapping[str, Any], score: st
     rows = record["methods"]
     for name, row in rows.items():
         look = look_of(name, colours, row["edit"] is not None)
+        symbols = [open_marker(look.symbol, row["cost"]["reached"]), look.symbol]
         title, (left, *_) = chart_html(words(row["title"])), left_of(row, score)
         points = [(real(row["cost"]["kl"]), left)]
         if name in made:
@@ -168,7 +186,7 @@ def as_made_figure(record: Mapping[str, Any], made: Mapping[str, Any], score: st
             textposition="middle left" if len(points) == 1 else "top center",
             textfont={"color": look.colour},
             line={"color": look.colour, "width": 1, "dash": "dot"},
-            marker={"color": look.colour, "symbol": look.symbol, "size": [8, 12][: len(points)]},
+            marker={"color": look.colour, "symbol": symbols[: len(points)], "size": [8, 12][: len(points)]},
             cliponaxis=False,
             hovertemplate=f"{title}: %{{y:.0f}} % left at a KL of %{{x:.3g}} nats a token<extra></extra>",
         )
@@ -185,7 +203,8 @@ def as_made_figure(record: Mapping[str, Any], made: Mapping[str, Any], score: st
     return finish(figure, 330, across=colours.line, up=colours.line, showlegend=False)
 
 
-def _draw_training(runs: Mapping[str, Any], colours: Palette) -> Picture:
+def _draw_training(runs: Mapping[str, Any], most: float, colours: Palette) -> Picture:
+    """Loss and reward margin as training went on, for at most `most` steps."""
     rows = [
         (name, real(run["learning_rate"]), side, real(step["step"]), *(real(step[part]) for part in MEASURES))
         for name, facts in runs.items()
@@ -194,7 +213,7 @@ def _draw_training(runs: Mapping[str, Any], colours: Palette) -> Picture:
         for step in run[side]
     ]
     told = "; ".join(
-        f"{TITLES[name]} at its best after {real(facts['best']['step']):.0f} steps, with a held-out loss of "
+        f"{title_of(name)} at its best after {real(facts['best']['step']):.0f} steps, with a held-out loss of "
         f"{number(real(facts['best']['loss']))}"
         for name, facts in runs.items()
     )
@@ -206,12 +225,8 @@ def _draw_training(runs: Mapping[str, Any], colours: Palette) -> Picture:
         f"Loss and reward margin over training steps: {told}",
         (("method", "learning_rate", "pairs", "step", *MEASURES), rows),
         f"{real(counts['pairs']):,.0f} pairs were trained on and {real(counts['held_out']):,.0f} held out; training "
-        f"stops where the held-out loss no longer falls. {told[:1].upper()}{told[1:]}.",
+        f"stops where the held-out loss no longer falls, or after {most:,.0f} steps. {told}.",
     )
-
-
-MEASURES = ("loss", "margin", "accuracy")
-TITLES = {"dpo": "DPO", "robust-dpo": "Robust DPO"}
 
 
 def training_figure(runs: Mapping[str, Any], colours: Palette) -> go.Figure:
@@ -223,7 +238,7 @@ def training_figure(runs: Mapping[str, Any], colours: Palette) -> go.Figure:
             best = rate == real(facts["learning_rate"])
             for side, called in (("trained", "trained on"), ("held_out", "held out")):
                 look = look_of(name, colours)
-                title = f"{TITLES[name]}, {called}"
+                title = f"{name_of(name)}, {called}"
                 for row, part, said in ((1, "loss", "loss"), (2, "margin", "reward margin")):
                     figure.add_scatter(
                         x=[real(step["step"]) for step in run[side]],

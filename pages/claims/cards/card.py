@@ -72,31 +72,21 @@ def look_of(method: str, colours: Palette, is_method: bool = True) -> Look:
     return known.get(method, other)
 
 
-def name_of(method: Any) -> str:
-    """What a method is called in a chart."""
+def title_of(method: Any) -> str:
+    """What a method is called."""
     from detox_engine.lab.verdicts import title
 
-    return chart_html(title(words(method)))
+    return title(words(method))
+
+
+def name_of(method: Any) -> str:
+    """What a method is called in a chart, where there is markup."""
+    return chart_html(title_of(method))
 
 
 def percent(part: Any, whole: Any) -> float:
     """A share of what there was, in %."""
     return WHOLE * real(part) / real(whole)
-
-
-def bars(means: list[float], lows: list[float], highs: list[float], colour: str, **more: Any) -> dict[str, Any]:
-    """Whiskers from `lows` to `highs`; a bootstrap interval can leave its mean outside by rounding."""
-    up = [max(0.0, high - mean) for mean, high in zip(means, highs, strict=True)]
-    down = [max(0.0, mean - low) for mean, low in zip(means, lows, strict=True)]
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": up,
-        "arrayminus": down,
-        "color": colour,
-        "thickness": 2,
-        "width": 4,
-    } | more
 
 
 def pick_score(wanted: str, measured: Mapping[str, Any], ending: str = "") -> str:

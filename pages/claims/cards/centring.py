@@ -7,11 +7,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from pages.claims.cards.card import LEFT, TOLD, Card, Picture, bars, look_of, open_marker, percent, pick_score
-from pages.claims.cards.curves import list_points
+from pages.claims.cards.card import LEFT, TOLD, Card, Picture, look_of, open_marker, pick_score
+from pages.claims.cards.curves import left_of, list_points, tell_missed
 from pages.claims.records import real
 from ui.show.colours import Palette
-from ui.show.figures import LEGEND, finish
+from ui.show.figures import LEGEND, finish, whiskers
 
 SIDES = {"detox": "with centring", "uncentred": "without"}
 WIDE = 3.0
@@ -48,7 +48,7 @@ def make_card(record: Mapping[str, Any], wanted: str, colours: Palette) -> Card:
                 "At the strength at which both cost the same on neutral text; bars are 95 % intervals.",
             )
         )
-    return Card(pictures[0], tuple(pictures[1:]))
+    return Card(pictures[0], tuple(pictures[1:]), notes=tell_missed(list(matched.values())))
 
 
 def _by_rank(points: Sequence[Mapping[str, Any]], matched: bool) -> Points:
@@ -64,8 +64,7 @@ def _ranks(points: Points) -> list[int]:
 
 
 def _left(point: Mapping[str, Any], score: str) -> tuple[float, float, float]:
-    mean, low, high = (percent(point[f"{score}_{part}"], point[f"{score}_before"]) for part in ("mean", "low", "high"))
-    return mean, low, high
+    return left_of([point], score)
 
 
 def _tell(points: Points, score: str) -> str:
@@ -139,7 +138,7 @@ def matched_figure(points: Points, score: str, colours: Palette) -> go.Figure:
         figure.add_scatter(
             x=means,
             y=[place + aside for place in places],
-            error_x=bars(means, lows, highs, look.colour),
+            error_x=whiskers(means, lows, highs, look.colour),
             mode="markers+text",
             text=[called if place == 0 else "" for place in places],
             textposition="top center" if aside < 0 else "bottom center",

@@ -15,17 +15,17 @@ from pages.claims.cards.card import (
     WHOLE,
     Card,
     Picture,
-    bars,
     look_of,
     name_of,
     open_marker,
     percent,
     pick_score,
+    title_of,
 )
 from pages.claims.records import cell, real, words
 from ui.show.colours import Palette
 from ui.show.downloads import Table
-from ui.show.figures import LEGEND, finish
+from ui.show.figures import LEGEND, finish, whiskers
 
 FLAT = ("method", "pairs", "flipped", "draw", "rank", "matched", "strength", "kl", "perplexity", "reached")
 
@@ -67,7 +67,7 @@ def _make(record: Mapping[str, Any], wanted: str, colours: Palette, along: Along
             f"whiskers reach from the lowest to the highest of up to {draws} draws, and over the 95 % interval of a "
             "single fit"
         )
-    told = "; ".join(f"{name_of(method)} {_tell_ends(values, score, along)}" for method, values in curves.items())
+    told = "; ".join(f"{title_of(method)} {_tell_ends(values, score, along)}" for method, values in curves.items())
     picture = Picture(
         curve_figure(curves, score, along, colours),
         f"claims_{key}",
@@ -76,18 +76,22 @@ def _make(record: Mapping[str, Any], wanted: str, colours: Palette, along: Along
         list_points(points),
         f"Every fit at the strength at which it costs the same on neutral text; {spread}. Less is better.",
     )
+    return Card(picture, notes=tell_missed(points))
+
+
+def tell_missed(points: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """A note on fits that were to come to the cost of all and do not; none where all do."""
     missed = sum(not point["reached"] for point in points)
-    notes = (f"{missed:,} of {len(points):,} fits do not come to that cost at any strength: hollow marks.",)
-    return Card(picture, notes=notes if missed else ())
+    return (f"{missed:,} of {len(points):,} fits do not come to that cost at any strength: hollow marks.",)[:missed]
 
 
 def _tell_ends(values: Mapping[float, Sequence[Mapping[str, Any]]], score: str, along: Along) -> str:
     ends = list(values)[:: max(1, len(values) - 1)]
-    return " and ".join(f"{_left(values[at], score)[0]:.0f} % at {real(at) * along.factor:g}" for at in ends)
+    return " and ".join(f"{left_of(values[at], score)[0]:.0f} % at {real(at) * along.factor:g}" for at in ends)
 
 
-def _left(draws: Sequence[Mapping[str, Any]], score: str) -> tuple[float, float, float]:
-    """In % of the unedited model's: the mean of the draws, and what they spread over."""
+def left_of(draws: Sequence[Mapping[str, Any]], score: str) -> tuple[float, float, float]:
+    """In % of the unedited model's: the mean of the draws, and what they spread over; of one its interval."""
     from detox_engine.lab.verdicts import level
 
     mean, low, high = (percent(each, draws[0][f"{score}_before"]) for each in level(draws, score))
@@ -102,7 +106,7 @@ def curve_figure(
     places = sorted({real(at) for values in curves.values() for at in values})
     for number, (method, values) in enumerate(curves.items()):
         look = look_of(method, colours)
-        left = [_left(draws, score) for draws in values.values()]
+        left = [left_of(draws, score) for draws in values.values()]
         means, lows, highs = (list(each) for each in zip(*left, strict=True))
         reached = [all(draw["reached"] for draw in draws) for draws in values.values()]
         # Beside one another, or the whiskers of methods that leave as much hide one another.
@@ -111,7 +115,7 @@ def curve_figure(
         figure.add_scatter(
             x=x,
             y=means,
-            error_y=bars(means, lows, highs, look.colour, thickness=1.5),
+            error_y=whiskers(means, lows, highs, look.colour, thickness=1.5),
             mode="lines+markers",
             legendgroup=method,
             showlegend=False,
@@ -155,12 +159,7 @@ def curve_figure(
         )
     ticks = {"tickvals": [at * along.factor for at in places], "ticktext": [f"{at * along.factor:,g}" for at in places]}
     figure.update_xaxes(title=along.axis, **ticks, **({"type": "log"} if along.logarithmic else {"ticksuffix": " %"}))
-    highest = max(
-        up
-        for trace in figure.data
-        if trace.error_y.array
-        for up in map(sum, zip(trace.y, trace.error_y.array, strict=True))
-    )
+    highest = max(max(left_of(draws, score)) for values in curves.values() for draws in values.values())
     figure.update_yaxes(title=LEFT[score], ticksuffix=" %", range=[0, 1.1 * max(WHOLE, highest)])
     return finish(figure, 380, across="", up=colours.line, legend=LEGEND, showlegend=True)
 
@@ -177,7 +176,7 @@ def find_crossing(curves: Mapping[str, Mapping[float, Sequence[Mapping[str, Any]
     if not {"detox", "dpo"} <= set(curves):
         return None
     shared = sorted(curves["detox"].keys() & curves["dpo"].keys())
-    ahead = [_left(curves["detox"][at], score)[0] <= _left(curves["dpo"][at], score)[0] for at in shared]
+    ahead = [left_of(curves["detox"][at], score)[0] <= left_of(curves["dpo"][at], score)[0] for at in shared]
     if not ahead or not any(ahead) or ahead[-1]:
         return None
     last = max(place for place, first in enumerate(ahead) if first)

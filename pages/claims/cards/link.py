@@ -8,11 +8,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from pages.claims.cards.card import WHOLE, Card, Picture, bars
+from pages.claims.cards.card import WHOLE, Card, Picture
 from pages.claims.records import real
-from ui.show.colours import Palette
+from ui.show.colours import Palette, see_through
 from ui.show.downloads import Table
-from ui.show.figures import LEGEND, finish, tick
+from ui.show.figures import LEGEND, finish, tick, whiskers
 
 COSINES = {
     "plain": "as it is",
@@ -31,7 +31,13 @@ def make_card(record: Mapping[str, Any], wanted: str, colours: Palette) -> Card:
         beside.append(_draw_training(record, colours))
     if record["denoised"]:
         beside.append(_draw_cosines(record["denoised"], colours))
-    plural = "s" if rank > 1 else ""
+    plural, alone = "", ""
+    if rank > 1:
+        plural = "s"
+        alone = (
+            " The mean difference is one direction: a random one holds "
+            f"{_mean(layers, 'random_first'):.0f} %, mean over layers."
+        )
     first = Picture(
         layers_figure(layers, rank, colours),
         "claims_link",
@@ -40,7 +46,7 @@ def make_card(record: Mapping[str, Any], wanted: str, colours: Palette) -> Card:
         f"random subspaces {chance:.0f} %",
         list_layers(layers),
         f"How much of the norm of DPO's first step, layer by layer, lies inside the toxic subspace of {rank} "
-        f"direction{plural}; grey is where 95 % of random subspaces of that rank lie.",
+        f"direction{plural}; grey is where 95 % of random subspaces of that rank lie.{alone}",
     )
     return Card(first, tuple(beside))
 
@@ -58,7 +64,7 @@ def _add_band(figure: go.Figure, x: Sequence[Any], lows: list[float], means: lis
     """Where random subspaces lie."""
     for values, fill in ((lows, None), (highs, "tonexty")):
         figure.add_scatter(
-            x=x, y=values, mode="lines", line={"width": 0}, fill=fill, fillcolor=_wash(colours.quiet),
+            x=x, y=values, mode="lines", line={"width": 0}, fill=fill, fillcolor=see_through(colours.quiet, 0.18),
             hoverinfo="skip", showlegend=False,
         )  # fmt: skip
     figure.add_scatter(
@@ -71,11 +77,6 @@ def _add_band(figure: go.Figure, x: Sequence[Any], lows: list[float], means: lis
         hovertemplate="Random subspaces: %{y:.0f} %, 95 % of them from %{customdata[0]:.0f} to %{customdata[1]:.0f} %"
         "<extra></extra>",
     )
-
-
-def _wash(colour: str) -> str:
-    red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.18)"
 
 
 def layers_figure(layers: Sequence[Mapping[str, Any]], rank: int, colours: Palette) -> go.Figure:
@@ -151,7 +152,8 @@ def _draw_cosines(denoised: Sequence[Mapping[str, Any]], colours: Palette) -> Pi
     heads = ("pairs", "draw", *COSINES)
     rows = [(*(int(real(each[name])) for name in heads[:2]), *(real(each[name]) for name in COSINES)) for each in
             denoised]  # fmt: skip
-    few = min(row[0] for row in rows)
+    few, draws = min(row[0] for row in rows), len({row[1] for row in rows})
+    reach = f"Whiskers reach over all {draws} draws." if draws > 1 else "The few were drawn once."
     told = ", ".join(
         f"{called} {fmean(row[2 + place] for row in rows if row[0] == few):.2f}"
         for place, called in enumerate(COSINES.values())
@@ -163,7 +165,7 @@ def _draw_cosines(denoised: Sequence[Mapping[str, Any]], colours: Palette) -> Pi
         f"Cosine of the step of few pairs with that of all others; of {few} pairs {told}",
         (heads, rows),
         "The step of few pairs beside the step of all others: as it is, projected on the subspace that the few have "
-        "themselves, and both projected on it, or on a random one. Whiskers reach over all draws.",
+        f"themselves, and both projected on it, or on a random one. {reach}",
     )
 
 
@@ -183,7 +185,7 @@ def cosine_figure(rows: Sequence[tuple[Any, ...]], colours: Palette) -> go.Figur
         figure.add_scatter(
             x=[f"{count:,}" for count in counts],
             y=means,
-            error_y=bars(means, lows, highs, colour, thickness=1.5),
+            error_y=whiskers(means, lows, highs, colour, thickness=1.5),
             mode="lines+markers",
             name=called[:1].upper() + called[1:],
             line={"color": colour, "dash": dash},
