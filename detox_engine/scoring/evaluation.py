@@ -1,6 +1,6 @@
 """Is an edit good? Every scorer before it, after it, and under random subspaces, plain and matched in KL."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -13,7 +13,7 @@ from detox_engine.edit.control import draw_controls
 from detox_engine.edit.low_rank import LowRankEdit, make_edit
 from detox_engine.edit.proof import EditProof, prove_edit
 from detox_engine.errors import Progress, ignore_progress
-from detox_engine.estimates import Effect, Tally, estimate_effect, mean_of_numbers
+from detox_engine.estimates import Effect, Estimate, Tally, estimate_effect, mean_of_numbers
 from detox_engine.forward.compare import Comparison
 from detox_engine.forward.likelihood import Match, Span, cut_spans, match_controls
 from detox_engine.forward.write import encode_prompt
@@ -72,9 +72,8 @@ class Evaluation:
     edit: EditPlan
     plan: EvaluationPlan
     scores: tuple[Score, ...]
-    items: Mapping[str, NDArray[np.float64]]
-    """Scorer -> `[2 + kinds * draws, items]`: each item's own score before, after and under each random draw, see
-    `rows_of`; NaN where it has nothing to count."""
+    tallies: Mapping[str, Tally]
+    """Scorer -> what it counted, of which the edits are: before, after, and each random draw, see `rows_of`."""
     matches: tuple[Match, ...]
     """How each draw of the matched control was matched; empty without such a control."""
     off: tuple[int, ...]
@@ -92,6 +91,17 @@ class Evaluation:
 
     def __getitem__(self, name: str) -> Score:
         return next(score for score in self.scores if score.name == name)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Scorers of the plan that have not measured yet; none where the evaluation is whole."""
+        measured = {score.kind.name for score in self.scores}
+        return tuple(choice.name for choice in self.plan.scorers if choice.name not in measured)
+
+    @property
+    def items(self) -> Mapping[str, NDArray[np.float64]]:
+        """Scorer -> `[2 + kinds * draws, items]` each item's own score; NaN where it has nothing to count."""
+        return {name: tally.items for name, tally in self.tallies.items()}
 
     @property
     def empty(self) -> dict[str, int]:
@@ -152,8 +162,12 @@ def evaluate(
     edit_plan: EditPlan,
     plan: EvaluationPlan = EvaluationPlan(),  # noqa: B008
     progress: Progress = ignore_progress,
+    show: Callable[[Evaluation], None] = lambda evaluation: None,
 ) -> Evaluation:
     """Measure an edit of the study's model; before, after and control share one pass, prompts and luck.
+
+    Args:
+        show: given what is measured so far after each kind of scorer but the last.
 
     Raises:
         InputError: the edit changes nothing or does not fit the study, or a source or scorer cannot be used.
@@ -166,25 +180,36 @@ def evaluate(
     controls, matches = make_controls(model, study, edit, plan, materials, progress)
     edits = (None, edit, *controls)
     trial = Trial(model, edits, materials.prompts, plan.sampling, materials.texts, progress)
-    tallies = {scorer.name: scorer.measure(trial) for scorer in materials.scorers}
-    made, versions = stamp()
-    scored, prompts = _show_prompts(trial, materials.scorers)
-    return Evaluation(
-        model=identify(model),
-        edit=edit_plan,
-        plan=plan,
-        scores=tuple(judge(scorer, tallies[scorer.name], plan) for scorer in materials.scorers),
-        items={name: tally.items for name, tally in tallies.items()},
-        matches=matches,
-        off=study.massive_dimensions,
-        prompts=prompts,
-        prompts_scored=scored,
-        proof=proof,
-        sources=materials.sources,
-        seconds=perf_counter() - start,
-        made=made,
-        versions=versions,
-    )
+    tallies: dict[str, Tally] = {}
+    scores: list[Score] = []
+
+    def tell() -> Evaluation:
+        measured = [scorer for scorer in materials.scorers if scorer.name in tallies]
+        made, versions = stamp()
+        scored, prompts = _show_prompts(trial, measured)
+        return Evaluation(
+            model=identify(model),
+            edit=edit_plan,
+            plan=plan,
+            scores=tuple(scores),
+            tallies=dict(tallies),
+            matches=matches,
+            off=study.massive_dimensions,
+            prompts=prompts,
+            prompts_scored=scored,
+            proof=proof,
+            sources=materials.sources,
+            seconds=perf_counter() - start,
+            made=made,
+            versions=versions,
+        )
+
+    for scorer in materials.scorers:
+        if scores and scores[-1].kind is not scorer.kind:
+            show(tell())
+        tallies[scorer.name] = scorer.measure(trial)
+        scores.append(judge(scorer, tallies[scorer.name], plan))
+    return tell()
 
 
 def make_controls(
@@ -230,6 +255,24 @@ def judge(scorer: Scorer, tally: Tally, plan: EvaluationPlan) -> Score:
     """A scorer's verdict from its tally of: unedited, edited, the random draws of each kind."""
     effect = estimate_effect(tally, plan.resamples, plan.seed, plan.kinds)
     return Score(**describe(scorer), effect=effect)
+
+
+def compare_evaluations(first: Evaluation, second: Evaluation) -> dict[str, Estimate]:
+    """Scorer -> how much higher its score is after the second edit than after the first, paired item by item.
+
+    Only of evaluations of one model that measured with the same things; empty for others, which no pairing holds
+    together.
+    """
+    same = first.model.weights_hash == second.model.weights_hash and first.sources == second.sources
+    if not same or first.plan != second.plan:
+        return {}
+    found = {}
+    for name in first.tallies.keys() & second.tallies.keys():
+        one, other = (each.tallies[name] for each in (first, second))
+        rows = (np.stack([getattr(each, part)[1] for each in (one, other, one)]) for part in ("totals", "counts"))
+        tally = Tally(*rows, one.exponential)
+        found[name] = estimate_effect(tally, first.plan.resamples, first.plan.seed).difference
+    return found
 
 
 def check_suggestion(

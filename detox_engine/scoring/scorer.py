@@ -113,3 +113,8 @@ class Scorer(Described):
 def describe(scorer: Described) -> dict[str, Any]:
     """The fields of a description, for another one of the same score."""
     return {part.name: getattr(scorer, part.name) for part in fields(Described)}
+
+
+def describe_all(scorers: Sequence[Described]) -> tuple[Described, ...]:
+    """Their descriptions alone, without what measures them."""
+    return tuple(Described(**describe(scorer)) for scorer in scorers)

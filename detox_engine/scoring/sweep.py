@@ -16,7 +16,7 @@ from detox_engine.plans.evaluation import SweepPlan
 from detox_engine.plans.layers import check_layers
 from detox_engine.scoring.evaluation import Materials, judge, make_controls, prepare
 from detox_engine.scoring.results import SweepPoint, keep_points, load_points
-from detox_engine.scoring.scorer import Scorer
+from detox_engine.scoring.scorer import Described, describe_all
 from detox_engine.scoring.scorers import record_plan
 from detox_engine.scoring.trial import Trial
 from detox_engine.study.study import Study
@@ -37,7 +37,7 @@ class Sweep:
 
     points: tuple[SweepPoint, ...]
     """In the order of the grid: by rank, first layer, last layer, strength."""
-    scorers: tuple[Scorer, ...]
+    scorers: tuple[Described, ...]
     total: int
     """Settings in the whole grid."""
     computed: int
@@ -108,7 +108,7 @@ def run_sweep(
     def tell() -> Sweep:
         points = tuple(kept[keys[setting]] for setting in grid if keys[setting] in kept)
         computed = len(points) - (len(grid) - len(missing))
-        sweep = Sweep(points, materials.scorers, len(grid), computed)
+        sweep = Sweep(points, describe_all(materials.scorers), len(grid), computed)
         show(sweep)
         progress("Trying settings", len(points), len(grid))
         return sweep

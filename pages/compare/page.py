@@ -7,6 +7,7 @@ from functools import partial
 from math import inf, isnan
 from typing import TYPE_CHECKING
 
+import numpy as np
 import streamlit as st
 
 from detox_engine.disk import write_json
@@ -25,8 +26,10 @@ from ui.show import side_by_side
 from ui.show.chart import draw_chart
 from ui.show.downloads import draw_download, write_csv
 from ui.widgets.sampling import describe_sampling, pick_sampling
+from ui.words.numbers import number
 from ui.words.rude_words import mask
 from ui.words.text import chart_label, plain
+from ui.work.kept_runs import Shown, pick_runs
 from ui.work.tasks import draw_stale, draw_task
 
 if TYPE_CHECKING:
@@ -49,18 +52,25 @@ SHOWN = 20
 
 
 def draw(page: StudyPage[ComparePicks]) -> None:
-    # A run that was stopped or failed leaves the one before it in place.
-    _, written = WRITING.latest() or (None, None)
+    results = WRITING.results(page.study, page.fitted)
     asked = pick_asked(page)
+    # A run that was stopped or failed leaves the one before it in place.
+    latest = results[-1].asked if results else None
     draw_task(
         WRITING,
         asked,
         "write",
         "Write before and after",
         "Write a prompt first." if asked is None else f"With the edit plan: {describe_edit(asked.edit)}.",
-        "The run was stopped." + (" What was written before is still below." if written is not None else ""),
+        "The run was stopped." + (" What was written is below." if results else ""),
     )
+    shown = pick_runs(
+        WRITING, results, asked if asked in [each.asked for each in results] else latest, "text", describe
+    )
+    written = None if shown is None else work.write_down(shown.result, page.study)
     if written is not None:
+        if shown.beside is not None:
+            draw_beside(shown)
         st.subheader("Before and after", anchor=False)
         draw_provenance(page, written)
         draw_summary(page, written)
@@ -69,6 +79,32 @@ def draw(page: StudyPage[ComparePicks]) -> None:
         st.caption("Press the button, and what the model writes with and without the edit appears here side by side.")
     if written is not None or asked is not None:
         draw_command(written.asked if written is not None else asked)
+
+
+def describe(asked: Asked) -> str:
+    count = len(asked.prompts)
+    return f"{count:,} prompt{'s' if count != 1 else ''}, {describe_edit(asked.edit)}"
+
+
+def draw_beside(shown: Shown[Asked, tuple[Comparison, ...]]) -> None:
+    """What two edits make of the same prompts."""
+    st.subheader("The two edits side by side", anchor=False)
+    found = work.hold_together(shown.result.found, shown.beside.found)
+    if not found:
+        st.caption("They have no prompt in common.")
+        return
+    parted = sum(one.first_divergence is not None for one in found)
+    before, after = (
+        np.nanmean([getattr(one, side) for one in found]) for side in ("toxicity_before", "toxicity_after")
+    )
+    st.caption(
+        f"{len(found):,} continuations of the same prompts; {parted:,} differ. Mean toxicity "
+        f"{number(before, decimals=3)} and {number(after, decimals=3)}: "
+        f"{side_by_side.describe_difference(before, after)}. One draw of texts tells little by itself: Evaluate gives "
+        "the interval."
+    )
+    names = tuple(describe_edit(result.asked.edit) for result in (shown.result, shown.beside))
+    st.html(side_by_side.comparisons_html(found[:SHOWN], any(one.sample for one in found), names=names))
 
 
 def pick_asked(page: StudyPage[ComparePicks]) -> Asked | None:
@@ -96,12 +132,14 @@ def draw_provenance(page: StudyPage[ComparePicks], written: Written) -> None:
             f"{describe_sampling(asked.sampling)}."
         )
     )
-    if (asked.fitted, asked.edit) != (page.fitted, page.edit):
+    if not written.whole and not ((job := WRITING.job()) and job.running):
+        st.caption("It was stopped part-way: these are the prompts that it had reached.")
+    if asked.edit != page.edit:
         draw_stale(
             WRITING,
-            replace(asked, fitted=page.fitted, edit=page.edit),
+            replace(asked, edit=page.edit),
             "write_again",
-            f"{'The edit plan has' if asked.fitted == page.fitted else 'The study has'} changed",
+            "The edit plan has changed",
             "Write again as things are now",
             "The same prompts and draws, with the edit plan of now.",
         )
@@ -187,8 +225,8 @@ def draw_comparisons(written: Written) -> None:
         st.caption("No continuation is of this kind.")
         return
     # Others that are written begin with as few as at first.
-    of, count = st.session_state.get("written_shown", (written, SHOWN))
-    count = count if of is written else SHOWN
+    of, count = st.session_state.get("written_shown", (written.asked, SHOWN))
+    count = count if of == written.asked else SHOWN
     several = any(one.sample for one in written.comparisons)
     st.html(side_by_side.comparisons_html(found[:count], several))
     if len(found) > count:
@@ -196,7 +234,7 @@ def draw_comparisons(written: Written) -> None:
             f"Show {min(SHOWN, len(found) - count)} more of {len(found):,}",
             key="show_more",
             on_click=st.session_state.update,
-            kwargs={"written_shown": (written, count + SHOWN)},
+            kwargs={"written_shown": (written.asked, count + SHOWN)},
         )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.scoring.records import record_comparisons, record_plans, record_results
+from ui.session.kept_results import KeptResult, Shape
 from ui.session.view import Fitted
 from ui.show.downloads import Table
 from ui.work.tasks import Task, Tell
@@ -39,18 +40,64 @@ class Written:
     model: ModelIdentity
     comparisons: tuple[Comparison, ...]
 
+    @property
+    def whole(self) -> bool:
+        return len(self.comparisons) == len(self.asked.prompts) * self.asked.sampling.samples
 
-def answer(bench: Workbench, study: Study, asked: Asked, progress: Progress, tell: Tell) -> Written:
-    found = bench.compare(study, asked.edit, asked.prompts, asked.sampling, progress)
-    return Written(asked, study.model, found)
+
+AT_ONCE = 64
+"""Continuations of one side that are written before they are shown: fewer would fill no batch."""
 
 
-def words_of(written: Written) -> Iterator[str]:
-    for each in written.comparisons:
+def answer(bench: Workbench, study: Study, asked: Asked, progress: Progress, tell: Tell) -> tuple[Comparison, ...]:
+    """Every prompt before and after, told a few prompts at a time: a text does not depend on what else is written."""
+    written: list[Comparison] = []
+    count, several = len(asked.prompts), max(1, AT_ONCE // asked.sampling.samples)
+    for start in range(0, count, several):
+        prompts = asked.prompts[start : start + several]
+
+        def go_on(stage: str, done: int, total: int, begun: int = start) -> None:
+            progress(stage, begun + done, count)
+
+        written += bench.compare(study, asked.edit, prompts, asked.sampling, go_on)
+        if start + several < count:
+            tell(tuple(written))
+    return tuple(written)
+
+
+def words_of(comparisons: tuple[Comparison, ...]) -> Iterator[str]:
+    for each in comparisons:
         yield from each.texts
 
 
-WRITING = Task("writing", answer, keep=1, words=words_of, private=True)
+def find_shape() -> type:
+    from detox_engine.forward.compare import Comparison
+
+    return tuple[Comparison, ...]
+
+
+WRITING = Task("writing", answer, keep=4, words=words_of, shape=Shape("comparisons", Asked, find_shape))
+
+
+def write_down(result: KeptResult[Asked, tuple[Comparison, ...]], study: Study) -> Written:
+    return Written(result.asked, study.model, result.found)
+
+
+def hold_together(first: Sequence[Comparison], second: Sequence[Comparison]) -> list[Comparison]:
+    """What two edits made of the same prompts and samples, the first on the one side and the second on the other."""
+    others = {(one.prompt, one.sample): one for one in second}
+    pairs = [(one, others[one.prompt, one.sample]) for one in first if (one.prompt, one.sample) in others]
+    return [
+        replace(
+            one,
+            # What the other side made of a token was read against the unedited model.
+            before=replace(one.after, other_probabilities=()),
+            after=replace(other.after, other_probabilities=()),
+            toxicity_before=one.toxicity_after,
+            toxicity_after=other.toxicity_after,
+        )
+        for one, other in pairs
+    ]
 
 
 def record_written(written: Written) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from detox_engine.plans.auto import AutoPlan
 from ui.session.folders import folder_of
-from ui.session.shared_models import Kept
+from ui.session.kept import Kept
 from ui.session.view import Fitted
 from ui.work.tasks import Task, Tell
 

@@ -12,7 +12,8 @@ from plotly.subplots import make_subplots
 from detox_engine.scoring.toxicity import find_fates
 from ui.show.colours import Palette
 from ui.show.effects import OFFSETS, add_side, percent_of_before
-from ui.show.figures import finish
+from ui.show.figures import finish, whiskers
+from ui.words.numbers import interval
 from ui.words.verdicts import name_control
 
 if TYPE_CHECKING:
@@ -53,6 +54,32 @@ def suppression_figure(scores: Mapping[str, Mapping[str, Score]], colours: Palet
         showlegend=True,
         legend=legend,
     )
+
+
+def beside_figure(pairs: Sequence[tuple[Score, Score]], colours: Palette) -> go.Figure:
+    """A row for each score, on its own scale: before, after the first edit, and after the second."""
+    figure = make_subplots(len(pairs), 1, vertical_spacing=0.32 / len(pairs))
+    looks = (("Before", "circle", colours.quiet), ("The first edit", "diamond", colours.edited))
+    looks += (("The second edit", "square", colours.civil),)
+    for row, (one, other) in enumerate(pairs, start=1):
+        sides = (one.effect.before, one.effect.after, other.effect.after)
+        for place, ((name, symbol, colour), side) in enumerate(zip(looks, sides, strict=True)):
+            figure.add_scatter(
+                x=[side.mean],
+                y=[place],
+                error_x=whiskers([side.mean], [side.low], [side.high], colour),
+                mode="markers",
+                name=name,
+                marker={"color": colour, "symbol": symbol, "size": 11},
+                hovertemplate=f"{name}: {interval(side)}<extra>{one.title}</extra>",
+                row=row,
+                col=1,
+            )
+        figure.update_yaxes(
+            tickvals=[1], ticktext=[_wrap(one.title)], range=[2.6, -0.6], showgrid=False, row=row, col=1
+        )
+        figure.update_xaxes(title={"text": one.unit, "standoff": 2}, row=row, col=1)
+    return finish(figure, 60 + 96 * len(pairs), across=colours.line, up="", margin={"r": 14, "t": 8}, showlegend=False)
 
 
 def _wrap(label: str) -> str:

@@ -15,6 +15,7 @@ from detox_engine.plans.edit import describe_edit
 from detox_engine.plans.evaluation import RANDOM
 from detox_engine.plans.sources import name_model
 from detox_engine.scoring.scorer import SPARES_HARMLESS
+from detox_engine.scoring.scorers import scorers
 from pages.evaluate import figures, parts
 from pages.evaluate.picks import EvaluatePicks
 from ui.frame.command import draw_commands
@@ -28,10 +29,12 @@ from ui.words import numbers, verdicts
 from ui.words.rude_words import mask
 from ui.words.text import chart_label, plain
 from ui.work.evaluation import EVALUATION, Asked, find_evaluation
+from ui.work.kept_runs import Shown, pick_runs, tell_result
 from ui.work.tasks import draw_stale, draw_task
 
 if TYPE_CHECKING:
     from detox_engine.scoring.evaluation import Evaluation, PromptOutcome, Score
+    from ui.session.kept_results import KeptResult
 
 HEAD = Head("Evaluate", "Is this edit good?", picks="evaluate")
 HELP = Help(
@@ -62,16 +65,19 @@ MOST_MOVED = 5
 
 
 def draw(page: StudyPage[EvaluatePicks]) -> None:
-    kept = EVALUATION.answers()
-    measured = any(asked.fitted == page.fitted for asked in kept)
+    results = EVALUATION.results(page.study, page.fitted)
+    questions = [result.asked for result in results]
     pick = partial(pick_evaluation_plan, "evaluate.measures", "evaluate")
-    plan = pick_folded("What to measure with", ":material/checklist:", measured, pick)
+    plan = pick_folded("What to measure with", ":material/checklist:", bool(results), pick)
     asked = Asked(page.fitted, page.edit, plan) if plan is not None else None
-    draw_run(asked, asked in kept)
-    shown = find_evaluation(page.fitted, page.edit, asked, kept)
+    draw_run(asked, questions)
+    usual = find_evaluation(page.edit, asked, questions)
+    shown = pick_runs(EVALUATION, results, usual, "evaluation", describe_asked)
     if shown is not None:
-        found = kept[shown]
-        draw_provenance(shown, found, asked)
+        found = shown.result.found
+        draw_provenance(shown.result, asked)
+        if shown.beside is not None:
+            draw_beside(page, shown)
         draw_scores(page, found)
         draw_suppression(page, found)
         draw_prompts(page, found)
@@ -84,23 +90,30 @@ def draw(page: StudyPage[EvaluatePicks]) -> None:
             icon=":material/info:",
         )
     if shown is not None or asked is not None:
-        draw_command(shown if shown is not None else asked)
+        draw_command(shown.result.asked if shown is not None else asked)
 
 
-def draw_run(asked: Asked | None, measured: bool) -> None:
+def describe_asked(asked: Asked) -> str:
+    return describe_edit(asked.edit)
+
+
+def draw_run(asked: Asked | None, questions: Sequence[Asked]) -> None:
+    job = EVALUATION.job()
+    kept = job is not None and job.key in questions
     draw_task(
         EVALUATION,
         asked,
         "evaluate",
-        "Evaluate again" if measured else "Evaluate this edit",
+        "Evaluate again" if asked in questions else "Evaluate this edit",
         "Choose what to measure with first." if asked is None else f"The edit plan: {describe_edit(asked.edit)}.",
-        "The evaluation was stopped; nothing of it was kept.",
-        again=measured,
+        f"The evaluation was stopped; {'the scores that were there are' if kept else 'nothing of it was'} kept.",
+        again=asked in questions,
     )
 
 
-def draw_provenance(shown: Asked, found: Evaluation, asked: Asked | None) -> None:
+def draw_provenance(result: KeptResult[Asked, Evaluation], asked: Asked | None) -> None:
     """What the numbers are about, and whether that is still what the page asks for."""
+    shown, found = result.asked, result.found
     prompts = f" with {len(found.prompts):,} prompts" if found.prompts else ""
     st.caption(
         plain(
@@ -108,9 +121,35 @@ def draw_provenance(shown: Asked, found: Evaluation, asked: Asked | None) -> Non
             f"{found.seconds:.0f} s."
         )
     )
+    missing = found.missing
+    if missing:
+        st.caption(f"So far: {', '.join(scorers()[name].title.lower() for name in missing)} still to be measured.")
     if asked is not None and shown != asked:
         what = "The edit plan has" if shown.edit != asked.edit else "What to measure with has"
         draw_stale(EVALUATION, asked, "evaluate_now", f"{what} changed", "Evaluate what is chosen now")
+
+
+def draw_beside(page: StudyPage[EvaluatePicks], shown: Shown[Asked, Evaluation]) -> None:
+    """Two evaluations, score by score, and by how much they differ where they can be paired."""
+    from detox_engine.scoring.evaluation import compare_evaluations
+
+    names = [tell_result(result, describe_asked) for result in (shown.result, shown.beside)]
+    first, second = shown.result.found, shown.beside.found
+    pairs = parts.pair_scores(first, second)
+    st.subheader("The two side by side", anchor=False)
+    if not pairs:
+        st.caption("They have no score in common.")
+        return
+    differences = compare_evaluations(first, second)
+    st.html(parts.beside_html(pairs, differences, names))
+    draw_chart(
+        figures.beside_figure(pairs, page.colours),
+        "beside",
+        "Two evaluations side by side",
+        "; ".join(parts.describe_pairs(pairs)),
+        partial(parts.list_pairs, pairs, differences),
+        "side_by_side",
+    )
 
 
 def draw_scores(page: StudyPage[EvaluatePicks], found: Evaluation) -> None:

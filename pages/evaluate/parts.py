@@ -18,7 +18,7 @@ from ui.words.verdicts import CONTROLS, judge, name_draw, summarise_score, way
 
 if TYPE_CHECKING:
     from detox_engine.edit.proof import EditProof
-    from detox_engine.estimates import Effect
+    from detox_engine.estimates import Effect, Estimate
     from detox_engine.scoring.evaluation import Evaluation, Score
 
 PLAIN = "Plain text"
@@ -97,6 +97,59 @@ def describe_texts(board: Mapping[str, Mapping[str, Score]]) -> str:
         for kind, score in held.items()
     )
     return "; ".join(moves)
+
+
+def pair_scores(first: Evaluation, second: Evaluation) -> list[tuple[Score, Score]]:
+    """The scores that two evaluations have in common."""
+    names = {score.name: score for score in second.scores}
+    return [(score, names[score.name]) for score in first.scores if score.name in names]
+
+
+def beside_html(pairs: Sequence[tuple[Score, Score]], differences: Mapping[str, Estimate], names: Sequence[str]) -> str:
+    """Which two are held together, and score by score which is lower, by the paired difference where there is one."""
+    first, second = (f"<b>{escape(name)}</b>" for name in names)
+    told = (
+        f'<p class="legend"><span class="before">●</span> before <span class="after">◆</span> {first} '
+        f'<span class="second">■</span> {second} <span class="bar">├─┤</span> 95 % interval</p>'
+    )
+    if not differences:
+        return told + (
+            '<p class="aside">They were measured on other prompts or with other settings, so no difference can be '
+            "paired: where the intervals overlap, nothing is told apart.</p>"
+        )
+    rows = "".join(
+        f"<tr><td>{escape(score.title)}</td><td>{interval(differences[score.name], signed)}</td>"
+        f"<td>{_tell_lower(differences[score.name], score.lower_is_better)}</td></tr>"
+        for score, _ in pairs
+    )
+    heads = "".join(f"<th>{head}</th>" for head in ("Score", "■ − ◆, paired (95 %)", "Which is better"))
+    return f'{told}<table class="figures"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>'
+
+
+def _tell_lower(difference: Estimate, lower_is_better: bool) -> str:
+    if difference.low <= 0 <= difference.high:
+        return "cannot be told apart"
+    return "■ is better" if (difference.mean < 0) == lower_is_better else "◆ is better"
+
+
+def describe_pairs(pairs: Sequence[tuple[Score, Score]]) -> list[str]:
+    return [
+        f"{one.title}: {number(one.effect.before.mean)} before, {number(one.effect.after.mean)} after the first edit, "
+        f"{number(other.effect.after.mean)} after the second"
+        for one, other in pairs
+    ]
+
+
+def list_pairs(pairs: Sequence[tuple[Score, Score]], differences: Mapping[str, Estimate]) -> Table:
+    """Heads and rows: each score before and after both edits, and their paired difference where there is one."""
+    parts = ("mean", "low", "high")
+    heads = ("score", *(f"{side}_{part}" for side in ("before", "first", "second", "difference") for part in parts))
+    rows = []
+    for one, other in pairs:
+        sides = (one.effect.before, one.effect.after, other.effect.after, differences.get(one.name))
+        values = (None if side is None else getattr(side, part) for side in sides for part in parts)
+        rows.append((one.name, *values))
+    return heads, rows
 
 
 def count_fates(

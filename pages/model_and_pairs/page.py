@@ -10,6 +10,7 @@ from detox_engine.plans import commands
 from detox_engine.plans.sources import name_model, name_pairs
 from pages.model_and_pairs import choice
 from pages.model_and_pairs.strip import steps_of_job, steps_of_study, strip_html
+from pages.model_and_pairs.studies import draw_studies
 from ui.frame.command import draw_commands
 from ui.frame.page import Head, Help, Page, draw_help, show
 from ui.session import kept_study, state
@@ -42,6 +43,7 @@ def draw(page: Page) -> None:
     draw_strip(page.view, study)
     draw_help(HELP)
     draw_choice(page.view, study)
+    draw_studies(page, study)
     if study is not None:
         draw_pairs(page, study)
 
@@ -121,7 +123,7 @@ def draw_choice(view: View, study: Study | None) -> None:
         elif fitted:
             st.caption("This is the study in use on every page.")
         elif kept:
-            st.caption("It was fitted when the app was installed, so this only opens it.")
+            st.caption("It is kept on this machine, so this only opens it.")
     if ready:
         draw_commands(
             [commands.fit_command(key)],

@@ -19,7 +19,7 @@ from detox_engine.plans.edit import EditPlan
 from detox_engine.study.suggestion import Change
 from ui.session import kept_study
 from ui.session.folders import folder_of
-from ui.session.shared_models import Kept
+from ui.session.kept import Kept
 from ui.session.view import Fitted
 from ui.words import rude_words
 

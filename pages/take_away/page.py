@@ -19,6 +19,7 @@ from ui.frame.page import Head, Help, StudyPage, show
 from ui.show.chart import draw_chart
 from ui.show.notes import draw_error
 from ui.widgets.option import ask
+from ui.words.numbers import file_size
 from ui.words.text import plain
 from ui.work.tasks import draw_stale, draw_task
 
@@ -105,7 +106,7 @@ def draw_taken(page: StudyPage[TakeAwayPicks], shown: Asked, taken: Taken) -> No
     )
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
-            f"The adapter, {show_size(len(taken.content))}",
+            f"The adapter, {file_size(len(taken.content))}",
             taken.content,
             f"{NAME}.zip",
             "application/zip",
@@ -123,7 +124,7 @@ def draw_taken(page: StudyPage[TakeAwayPicks], shown: Asked, taken: Taken) -> No
 def draw_report(page: StudyPage[TakeAwayPicks]) -> None:
     """Everything that is known of the edit as one file."""
     st.subheader("The report", anchor=False)
-    asked = ask_to_tell(page.fitted, page.edit)
+    asked = ask_to_tell(page.study, page.fitted, page.edit)
     found = REPORT.find(asked)
     parts = ["the spectra", "what its directions mean", "the map of the texts"]
     parts += ["the evaluation of this edit"] * (asked.evaluation is not None)
@@ -141,7 +142,7 @@ def draw_report(page: StudyPage[TakeAwayPicks]) -> None:
     )
     if found is not None:
         st.download_button(
-            f"The report, {show_size(len(found.encode()))}",
+            f"The report, {file_size(len(found.encode()))}",
             found,
             "detox_report.html",
             "text/html",
@@ -159,10 +160,6 @@ def draw_proof(taken: Taken) -> None:
             st.markdown(f":material/check: {plain(claim.sentence)}")
         else:
             draw_error(claim.sentence)
-
-
-def show_size(size: int) -> str:
-    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{max(1, round(size / 1e3))} KB"
 
 
 show(draw, HEAD, HELP)

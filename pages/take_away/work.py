@@ -10,7 +10,7 @@ from detox_engine.disk import scratch_folder
 from detox_engine.plans.edit import EditPlan, ExportForm
 from ui.session.view import Fitted
 from ui.show.downloads import Table, zip_folder
-from ui.work.evaluation import EVALUATION, find_evaluation
+from ui.work.evaluation import EVALUATION
 from ui.work.sweep import SWEEP
 from ui.work.tasks import Task, Tell
 
@@ -73,12 +73,11 @@ class AskedToTell:
     """When what was measured was: what tells reports of the same edit apart."""
 
 
-def ask_to_tell(fitted: Fitted, edit: EditPlan) -> AskedToTell:
+def ask_to_tell(study: Study, fitted: Fitted, edit: EditPlan) -> AskedToTell:
     """The report with the latest evaluation of just this edit, and the latest sweep of this study."""
-    kept = EVALUATION.answers()
-    found = find_evaluation(fitted, edit, None, kept)
-    evaluation = kept[found] if found is not None and found.edit == edit else None
-    sweep = next((sweep for asked, sweep in reversed(SWEEP.answers().items()) if asked.fitted == fitted), None)
+    evaluations = [each.found for each in EVALUATION.results(study, fitted) if each.asked.edit == edit]
+    sweeps = [each.found for each in SWEEP.results(study, fitted)]
+    evaluation, sweep = (found[-1] if found else None for found in (evaluations, sweeps))
     made = "" if evaluation is None else evaluation.made
     return AskedToTell(fitted, edit, evaluation, sweep, (made, str(0 if sweep is None else len(sweep.points))))
 

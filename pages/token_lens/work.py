@@ -8,7 +8,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from detox_engine.plans.edit import EditPlan
-from ui.session.shared_models import Kept
+from ui.session.kept import Kept
 from ui.session.view import Fitted
 from ui.work.tasks import Task, Tell
 

@@ -53,6 +53,7 @@ class Axis:
 def trade_off_figure(
     points: Sequence[SweepPoint], x: Axis, y: Axis, shade: Shade, colours: Palette,
     limit: float | None = None, recommended: int | None = None, current: int | None = None,
+    others: Sequence[SweepPoint] = (),
 ) -> go.Figure:  # fmt: skip
     """Every setting by two scores, the frontier of them, the unedited model, and a cloud for each random control.
 
@@ -60,12 +61,14 @@ def trade_off_figure(
         limit: a bound on x, drawn as a line.
         recommended: index of the point that is recommended; None where none is.
         current: index of the point that is the edit plan; None where none is.
+        others: settings of another run, held beside these.
     """
     places = [(point.effects[x.name].after.mean, point.effects[y.name].after.mean) for point in points]
     figure = go.Figure()
     _add_controls(figure, points, x, y, colours)
     _add_frontier(figure, points, places, x, y, colours)
     _add_rings(figure, places, recommended, current, colours)
+    _add_others(figure, others, x, y, colours)
     _add_settings(figure, points, places, x, y, shade, colours)
     before = points[0].effects
     figure.add_scatter(
@@ -159,6 +162,19 @@ def _add_rings(
                 marker={"symbol": symbol, "size": size, "color": colour, "line": {"width": 3}},
                 hoverinfo="skip",
             )
+
+
+def _add_others(figure: go.Figure, others: Sequence[SweepPoint], x: Axis, y: Axis, colours: Palette) -> None:
+    if others:
+        figure.add_scatter(
+            x=[point.effects[x.name].after.mean for point in others],
+            y=[point.effects[y.name].after.mean for point in others],
+            text=["<br>".join(describe_scores(point, x, y)) for point in others],
+            name="The other run",
+            mode="markers",
+            marker={"symbol": "circle-open", "size": 10, "color": colours.civil, "line": {"width": 2}},
+            hovertemplate="%{text}<br>Of the run held beside<extra></extra>",
+        )
 
 
 def _add_settings(

@@ -15,6 +15,7 @@ from detox_engine.errors import InputError
 from detox_engine.plans import commands
 from detox_engine.plans.edit import EditPlan, describe_edit, effective
 from detox_engine.plans.evaluation import RANDOM, SweepPlan
+from detox_engine.plans.fit import PAPER
 from detox_engine.scoring.recommend import find_role
 from pages.trade_offs.figures import Axis, describe_scores, grid_figure, shade_of, trade_off_figure
 from pages.trade_offs.grid import pick_sweep_plan
@@ -30,14 +31,16 @@ from ui.widgets.option import ask
 from ui.words.numbers import interval, number
 from ui.words.text import plain
 from ui.words.verdicts import CONTROLS
+from ui.work.kept_runs import pick_runs, tell_result
 from ui.work.sweep import SWEEP, Asked, draw_progress
 from ui.work.tasks import draw_task
 
 if TYPE_CHECKING:
     from detox_engine.scoring.results import SweepPoint
-    from detox_engine.scoring.scorer import Scorer
+    from detox_engine.scoring.scorer import Described
     from detox_engine.scoring.sweep import Sweep
     from detox_engine.study.study import Study
+    from ui.session.kept_results import KeptResult
 
 HEAD = Head("Trade-offs", "Which rank and layers are worth it?", picks="trade_offs")
 HELP = Help(
@@ -56,18 +59,20 @@ _KEPT = {"persist_state": "session"}
 
 
 def draw(page: StudyPage[TradeOffsPicks]) -> None:
-    answered, sweep = SWEEP.latest() or (None, None)
-    if answered is not None and answered.fitted != page.fitted:
-        answered, sweep = None, None
+    results = SWEEP.results(page.study, page.fitted)
     pick = partial(pick_sweep_plan, page.study, page.edit)
-    plan = pick_folded("What to try", ":material/grid_on:", sweep is not None, pick)
+    plan = pick_folded("What to try", ":material/grid_on:", bool(results), pick)
     asked = Asked(page.fitted, plan) if plan is not None else None
-    draw_run(page, asked, answered, sweep)
+    latest = results[-1] if results else None
+    draw_run(page, asked, latest and latest.asked, latest and latest.found)
+    usual = asked if asked in [each.asked for each in results] else latest and latest.asked
+    shown = pick_runs(SWEEP, results, usual, "sweep", describe_asked)
+    answered, sweep = (None, None) if shown is None else (shown.result.asked, shown.result.found)
     limit = page.picks.most_cost
     if sweep is not None:
         if asked is not None and asked != answered:
             st.caption("What is chosen above has changed since; below is what was measured last.")
-        limit = draw_sweep(page, sweep)
+        limit = draw_sweep(page, sweep, shown.beside)
     elif SWEEP.job() is None:
         st.info(
             "Nothing is tried yet for this study. Press the button, and every setting appears here with its toxicity "
@@ -78,13 +83,20 @@ def draw(page: StudyPage[TradeOffsPicks]) -> None:
         draw_command(answered or asked, limit)
 
 
-def draw_sweep(page: StudyPage[TradeOffsPicks], sweep: Sweep) -> float:
+def describe_asked(asked: Asked) -> str:
+    plan = asked.plan
+    ranks = ", ".join(map(str, plan.ranks))
+    method = "" if plan.method == PAPER else f"{plan.method}, "
+    return f"{method}rank{'s' if len(plan.ranks) > 1 else ''} {ranks}"
+
+
+def draw_sweep(page: StudyPage[TradeOffsPicks], sweep: Sweep, beside: KeptResult[Asked, Sweep] | None) -> float:
     """What was measured of a grid; returns by how many percent the reader lets perplexity rise."""
     limit = ask("trade_offs.most_cost", "Perplexity may rise by at most, in %", "sweep_most_cost", width=280)
     recommended = draw_recommendation(sweep, find_current(sweep.points, page.edit), limit)
     draw_taken(page.edit)
     axes = pick_axes(sweep.scorers)
-    draw_trade_off(page, sweep, axes, recommended, limit)
+    draw_trade_off(page, sweep, axes, recommended, limit, beside)
     draw_grid(page, sweep, axes)
     draw_table(sweep)
     draw_download_of_all(sweep)
@@ -131,7 +143,7 @@ def count_settings(study: Study, plan: SweepPlan) -> int:
         return 0
 
 
-def pick_axes(scorers: Sequence[Scorer]) -> tuple[Axis, Axis]:
+def pick_axes(scorers: Sequence[Described]) -> tuple[Axis, Axis]:
     """Which two scores to hold against each other."""
     axes = {scorer.name: Axis(scorer.name, scorer.title, scorer.unit, scorer.lower_is_better) for scorer in scorers}
     names = list(axes)
@@ -216,8 +228,9 @@ def find_current(points: Sequence[SweepPoint], edit: EditPlan) -> int | None:
 
 
 def draw_trade_off(
-    page: StudyPage[TradeOffsPicks], sweep: Sweep, axes: tuple[Axis, Axis], recommended: int | None, limit: float
-) -> None:
+    page: StudyPage[TradeOffsPicks], sweep: Sweep, axes: tuple[Axis, Axis], recommended: int | None, limit: float,
+    beside: KeptResult[Asked, Sweep] | None,
+) -> None:  # fmt: skip
     """The main picture: a dot for each setting; a click makes one the edit plan."""
     (x, y), points = axes, sweep.points
     current = find_current(points, page.edit)
@@ -237,8 +250,10 @@ def draw_trade_off(
         )
     cost = find_role(sweep.scorers, "cost")
     bound = points[0].effects[x.name].before.mean * (1 + limit / 100) if cost and x.name == cost.name else None
+    others = () if beside is None else beside.found.points
+    others = [point for point in others if {x.name, y.name} <= point.effects.keys()]
     draw_chart(
-        trade_off_figure(points, x, y, shade, page.colours, bound, recommended, current),
+        trade_off_figure(points, x, y, shade, page.colours, bound, recommended, current, others),
         "trade_off",
         f"{y.title} against {x.title.lower()} for {len(points):,} edits",
         describe_trade_off(points, x, y, {"recommended": recommended, "the edit plan now": current}),
@@ -246,6 +261,9 @@ def draw_trade_off(
         "trade_offs",
         on_select=partial(take_point, points, "trade_off"),
     )
+    if beside is not None:
+        told = f"{tell_result(beside, describe_asked)}, its {len(others):,} settings" if others else "no such scores"
+        st.caption(plain(f"Held beside it, as blue rings: {told}."))
     unmatched = sum(point.unmatched > 0 for point in points)
     short = f" {unmatched:,} settings move neutral text further than their matched control can." if unmatched else ""
     st.caption(

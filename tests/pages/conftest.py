@@ -23,15 +23,21 @@ from detox_engine.scoring.evaluation import evaluate
 from detox_engine.scoring.records import record_evaluation
 from detox_engine.study.fit import fit_study
 from detox_engine.study.study import Study
+from pages.compare.work import WRITING
 from pages.navigation import PICKS
 from tests.models import SENTENCES, save_tiny_model
 from ui.session.view import hold
+from ui.work.evaluation import EVALUATION
+from ui.work.sweep import SWEEP
+from ui.work.tasks import Task
 
 hold(PICKS)
 # Each AppTest reads the metadata of every installed package for Streamlit components: half the time of these tests.
 manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_component_manifests)
 
 APP = Path(__file__).parents[2] / "pages" / "navigation.py"
+LASTING = (EVALUATION, SWEEP, WRITING)
+"""Tasks whose answers all sessions find."""
 LIMIT = 40
 """Pairs in a test's study."""
 EDIT = EditPlan((0, 1, 2), 1, method="mean-difference", strength=1.2)
@@ -89,6 +95,32 @@ def record(fitted, tmp_path_factory) -> dict:
 def own_cache(tmp_path, monkeypatch):
     """Uploads of a test stay in its own folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def own_results(request):
+    """What a test finds is gone after it; what a wider fixture found is there for the tests that ask for it."""
+    before = {task: task._shared.all() for task in LASTING}
+    if "measured" not in request.fixturenames:
+        forget_results()
+    yield
+    forget_results()
+    for task, kept in before.items():
+        for asked, found in kept.items():
+            task._shared.keep(asked, found)
+
+
+def forget_results() -> None:
+    """As a restart forgets what is in memory."""
+    for task in LASTING:
+        for asked in task._shared.all():
+            task._shared.drop(asked)
+
+
+def find_results(task: Task, session: AppTest) -> list:
+    """What was found with the study that a session looks at, the latest last."""
+    key = session.session_state["view"].study_key
+    return [(asked, found) for asked, (found, _) in task._shared.all().items() if asked.fitted.study == key]
 
 
 def open_app(page: str = "model_and_pairs", **link: object) -> AppTest:

@@ -17,8 +17,9 @@ from detox_engine.plans.edit import EditPlan, effective, record_edit
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.scoring.records import record_comparisons, summarise
 from pages.compare.figure import toxicity_figure
-from pages.compare.work import Written, list_written, record_written
-from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
+from pages.compare.work import WRITING, Asked, Written, list_written, record_written
+from tests.pages.conftest import LIMIT, find_results, fitted_app, open_app, run_until, texts
+from ui.session import shared_models
 from ui.show.colours import LIGHT
 from ui.show.downloads import write_csv
 from ui.show.side_by_side import chip_html, comparisons_html, describe_change, percent, summary_html
@@ -48,14 +49,13 @@ def write_own(folder: str, prompts: str, tokens: int = 6, **link: object):
     return write(session)
 
 
-def find_written(session) -> Written:
-    """The latest of this session."""
-    ((written, _),) = session.session_state["answers of writing"].all().values()
-    return written
+def find_written(session) -> tuple[Asked, tuple[Comparison, ...]]:
+    """The latest of the session's study."""
+    return find_results(WRITING, session)[-1]
 
 
 def results(session) -> tuple[Comparison, ...]:
-    return find_written(session).comparisons
+    return find_written(session)[1]
 
 
 def make_side(*tokens: str, own: float = 0.5, other: float = 0.25) -> Continuation:
@@ -158,7 +158,7 @@ def test_the_most_probable_token_leaves_no_room_for_luck(tiny_folder):
     assert session.number_input(key="compare_sampling_temperature").disabled
     session.number_input(key="prompts_count_everyday").set_value(1).run()
     write(session)
-    assert find_written(session).asked.sampling == SamplingPlan(greedy=True)
+    assert find_written(session)[0].sampling == SamplingPlan(greedy=True)
     assert "always the most probable one" in texts(session)
 
 
@@ -230,8 +230,8 @@ def test_the_sidebar_says_what_the_directions_are_removed_from(tiny_folder):
     session.segmented_control(key="edit_sites").set_value("both").run()
     assert session.query_params["sites"] == "both" and "attention too" in texts(session)
     again = find_written(write(session))
-    assert (first.asked.edit.sites, again.asked.edit.sites) == ("mlp", "both")
-    sides = [written.comparisons[0] for written in (first, again)]
+    assert (first[0].edit.sites, again[0].edit.sites) == ("mlp", "both")
+    sides = [comparisons[0] for _, comparisons in (first, again)]
     assert sides[0].before.text == sides[1].before.text
     assert sides[0].after.probabilities != sides[1].after.probabilities
 
@@ -248,7 +248,8 @@ def test_many_prompts_come_as_a_file_that_the_command_reads(tiny_folder):
 def test_the_downloads_hold_the_texts_the_edit_and_the_sampling(tiny_folder):
     session = write_own(tiny_folder, "The soup is\nThe train is", off="1.0")
     assert {"download_json", "download_csv"} <= {button.key for button in session.get("download_button")}
-    written = find_written(session)
+    asked, found = find_written(session)
+    written = Written(asked, shared_models.shelf().find_study(asked.fitted.study).model, found)
     whole = json.loads(write_json(record_written(written)))
     assert whole["edit"] == record_edit(EditPlan((0, 1, 2), 8)) | {"switched_off": [[1, 0]]}
     assert whole["sampling"]["max_new_tokens"] == 6

@@ -27,7 +27,7 @@ from detox_engine.scoring.scorers.capability import CapabilityOptions
 from detox_engine.scoring.scorers.classifier import ClassifierOptions
 from pages.evaluate.figures import find_fates, prompt_figure, suppression_figure
 from pages.evaluate.parts import list_prompts
-from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
+from tests.pages.conftest import LIMIT, find_results, fitted_app, open_app, run_until, texts
 from tests.plans.test_commands import read
 from tests.rounding import assert_alike
 from ui.session.view import StudyKey
@@ -35,6 +35,7 @@ from ui.show.colours import DARK, LIGHT
 from ui.show.effects import effect_figure
 from ui.words.numbers import interval, number, signed
 from ui.words.verdicts import judge, summarise_score
+from ui.work.evaluation import EVALUATION
 
 PAGE = "evaluate/page.py"
 FIELDS = ("selectbox", "text_input", "multiselect", "number_input")
@@ -81,8 +82,8 @@ def upload(session, what: str, name: str, content: bytes):
 
 
 def results(session):
-    """This session's evaluations, the latest last."""
-    return [found for found, _ in session.session_state["answers of evaluation"].all().values()]
+    """The evaluations of the session's study, the latest last."""
+    return [found for _, found in find_results(EVALUATION, session)]
 
 
 @pytest.fixture(scope="module")

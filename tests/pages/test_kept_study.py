@@ -70,8 +70,10 @@ def test_a_broken_kept_study_is_as_good_as_none_and_gives_way(at_hand, part):
     assert read_study(key).pairs_hash == study.pairs_hash
 
 
-def test_only_the_study_of_a_first_visit_to_a_model_at_hand_is_kept(at_hand, monkeypatch):
+def test_on_a_server_for_others_only_the_study_of_a_first_visit_is_kept(at_hand, monkeypatch):
     plain = StudyKey(at_hand[0].model)
+    assert is_to_be_kept(at_hand[0])
+    monkeypatch.setattr(kept_study, "keeps_results", lambda: False)
     assert is_to_be_kept(plain) and not has_study(plain)
     others = (at_hand[0], StudyKey(ModelSpec(plain.model.name, dtype="bfloat16")), StudyKey(ModelSpec("someone/model")))
     assert not any(map(is_to_be_kept, others))

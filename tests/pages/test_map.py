@@ -15,7 +15,7 @@ from pages.map.figures import Panel, map_figure, play_figure
 from pages.map.separability import histogram_figure, list_counts, list_probes, probe_figure
 from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
 from ui.session import shared_models
-from ui.session.shared_models import Kept
+from ui.session.kept import Kept
 from ui.session.view import Fitted
 from ui.show.colours import LIGHT
 from ui.work.tasks import Task

@@ -20,6 +20,7 @@ from pages.overview.verdict import describe_removal, judge_suggestion
 from tests.pages.conftest import HOSTILE, LIMIT, fitted_app, open_app, run_until, texts
 from tests.pages.test_map import charts, figure, has
 from ui.session import shared_models
+from ui.session.kept import Kept
 from ui.session.view import Fitted, StudyKey
 from ui.show.colours import LIGHT
 
@@ -306,13 +307,13 @@ def test_the_opening_of_a_kept_study_is_kept_and_a_broken_one_is_as_good_as_none
     told = []
     whole = work.open_up(Workbench(model), study, asked, ignore_progress, told.append)
     assert [one.cost is None for one in told] == [True] * 4 + [False] and None not in vars(whole).values()
-    monkeypatch.setattr(kept, "OPENINGS", shared_models.Kept(1))
+    monkeypatch.setattr(kept, "OPENINGS", Kept(1))
     again = kept.find_opening(asked, study)
     assert again == whole
     file = kept.find_file(asked, study)
     for broken in ("{", json.dumps({"written": 3}), "[]"):
         file.write_text(broken)
-        monkeypatch.setattr(kept, "OPENINGS", shared_models.Kept(1))
+        monkeypatch.setattr(kept, "OPENINGS", Kept(1))
         assert kept.find_opening(asked, study) is None
 
 

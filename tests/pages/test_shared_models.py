@@ -8,6 +8,7 @@ from detox_engine import workbench
 from detox_engine.errors import Cancelled, ignore_progress
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sources import BUNDLED, ModelSpec, PairSpec
+from ui.session import kept_study
 from ui.session.shared_models import STUDIES_KEPT, Shelf
 from ui.session.view import StudyKey
 
@@ -40,6 +41,7 @@ class FakeWorkbench:
 def fake(monkeypatch):
     FakeWorkbench.loads, FakeWorkbench.fits, FakeWorkbench.go_on = [], [], threading.Event()
     monkeypatch.setattr(workbench, "Workbench", FakeWorkbench)
+    monkeypatch.setattr(kept_study, "is_to_be_kept", lambda key: False)
     return FakeWorkbench
 
 

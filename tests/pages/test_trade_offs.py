@@ -19,14 +19,14 @@ from detox_engine.plans.sources import TextSpec
 from detox_engine.scoring.records import record_sweep
 from detox_engine.scoring.results import SweepPoint
 from pages.trade_offs.figures import Axis, grid_figure, trade_off_figure
-from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
+from tests.pages.conftest import LIMIT, find_results, fitted_app, open_app, run_until, texts
 from tests.plans.test_commands import read
-from tests.rounding import assert_alike
+from tests.rounding import ROUNDING, assert_alike
 from ui.session.links import write_link
 from ui.session.view import StudyKey
 from ui.show.colours import DARK, LIGHT
 from ui.work.jobs import Stage
-from ui.work.sweep import describe_seconds, estimate_remaining, find_results_file
+from ui.work.sweep import SWEEP, describe_seconds, estimate_remaining, find_results_file
 
 PAGE = "trade_offs/page.py"
 PERPLEXITY = Axis("perplexity", "Perplexity of neutral text", "perplexity", True)
@@ -58,8 +58,7 @@ def sweep(session):
 
 def tried(session):
     """The latest grid of this session, as far as it is measured."""
-    ((sweep, _),) = session.session_state["answers of sweep"].all().values()
-    return sweep
+    return find_results(SWEEP, session)[-1][1]
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +193,9 @@ def test_page_and_command_line_agree_to_the_digit(measured, tmp_path):
         command = [str(study) if part == STUDY else part for part in shlex.split(line)][1:]
         outcome = CliRunner().invoke(command_line, [*command, "--json"])
         assert outcome.exit_code == 0, outcome.output
-    assert_alike(json.loads(outcome.stdout), json.loads(json.dumps(record_sweep(tried(measured)))))
+    told = json.loads(json.dumps(record_sweep(tried(measured))))
+    # A change of perplexity is what two numbers of about 100 differ by, and rounds as they do.
+    assert_alike(json.loads(outcome.stdout), told, within=100 * ROUNDING)
 
 
 @pytest.mark.parametrize(

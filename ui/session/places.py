@@ -12,12 +12,19 @@ from detox_engine.errors import InputError
 from detox_engine.plans.sources import AT_HAND, is_path
 from ui.session.folders import PATHS, write_upload
 
+KEEP = "DETOX_KEEP_RESULTS"
+"""Set to `on`, it keeps what visitors of a server find on its disk, for all of them."""
 LOCAL = frozenset(("localhost", "127.0.0.1", "::1"))
 
 
 def allows_paths() -> bool:
     """Whether a visitor may name folders and files of this machine: where it is their own, or it was switched on."""
     return st.get_option("server.address") in LOCAL or os.environ.get(PATHS) == "on"
+
+
+def keeps_results() -> bool:
+    """Whether what is found stays on disk for all: where visitors sit at this machine, or it was switched on."""
+    return st.get_option("server.address") in LOCAL or os.environ.get(KEEP) == "on"
 
 
 def check_names(names: Iterable[str]) -> None:

@@ -7,59 +7,26 @@ Workers get the shelf as a value, so that no thread but the script's own ever ca
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from detox_engine.errors import Progress, ignore_progress
+from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.plans.sources import BUNDLED, ModelSpec, find_place
 from ui.session import kept_study
+from ui.session.kept import Kept
 from ui.session.places import check_opened
 from ui.session.view import StudyKey
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from detox_engine.study.study import Study
     from detox_engine.workbench import Workbench
 
 STUDIES_KEPT = 8
-K = TypeVar("K")
-V = TypeVar("V")
-
-
-class Kept(Generic[K, V]):
-    """The latest few results under their keys; threads may share it."""
-
-    def __init__(self, most: int) -> None:
-        self._lock = threading.Lock()
-        self._most = most
-        self._results: OrderedDict[K, V] = OrderedDict()
-
-    def find(self, key: K) -> V | None:
-        with self._lock:
-            if key in self._results:
-                self._results.move_to_end(key)
-            return self._results.get(key)
-
-    def keep(self, key: K, result: V) -> V:
-        with self._lock:
-            self._results[key] = result
-            self._results.move_to_end(key)
-            while len(self._results) > self._most:
-                self._results.popitem(last=False)
-        return result
-
-    def find_or_make(self, key: K, make: Callable[[], V]) -> V:
-        """The result under `key`, made and kept where there is none."""
-        found = self.find(key)
-        return self.keep(key, make()) if found is None else found
-
-    def all(self) -> dict[K, V]:
-        """Every result under its key, the latest last."""
-        with self._lock:
-            return dict(self._results)
 
 
 class Shelf:
@@ -97,11 +64,21 @@ class Shelf:
                     self._workbenches[spec] = found
         return found
 
-    def fit(self, key: StudyKey, progress: Progress = ignore_progress, afresh: bool = False) -> Study:
+    def fit(
+        self,
+        key: StudyKey,
+        progress: Progress = ignore_progress,
+        afresh: bool = False,
+        folder: Path | None = None,
+    ) -> Study:
         """The study of `key`, fitted if it is not here yet.
 
         Args:
             afresh: fit again, from the files as they are now, even if the study is here.
+            folder: of a kept study that is to stand in the place of what is here.
+
+        Raises:
+            InputError: it cannot be fitted, or the folder cannot be read.
         """
         if afresh and find_place(key.model) is not None:
             with self._lock:
@@ -109,6 +86,11 @@ class Shelf:
         check_opened((key.model.name, key.fit.pairs.source))
         to_be_kept = kept_study.is_to_be_kept(key)
         with self._turn(key, progress):
+            if folder is not None:
+                study = kept_study.read_study(key, folder)
+                if study is None:
+                    raise InputError("This study can be read no more: delete it, and fit it again.")
+                return self._studies.keep(key, study)
             study = None if afresh else self.find_study(key)
             if study is None:
                 study = kept_study.read_study(key) if to_be_kept and not afresh else None

@@ -18,31 +18,43 @@ NEARLY = 1.2
 MOST_TIMES = 1000
 
 
-def comparisons_html(comparisons: Sequence[Comparison], several: bool, prompts: bool = True) -> str:
-    """Comparisons one below the other; `several` says which sample each is, `prompts` shows what each begins with."""
-    return '<div class="compared">' + "".join(_comparison_html(one, several, prompts) for one in comparisons) + "</div>"
+SIDES = ("Before", "After")
 
 
-def _comparison_html(comparison: Comparison, several: bool, prompts: bool) -> str:
+def comparisons_html(
+    comparisons: Sequence[Comparison], several: bool, prompts: bool = True, names: tuple[str, str] = SIDES
+) -> str:
+    """Comparisons one below the other.
+
+    Args:
+        several: whether it says which sample each is.
+        prompts: whether it shows what each begins with.
+        names: what the sides are called; others than before and after an edit.
+    """
+    each = (_comparison_html(one, several, prompts, names) for one in comparisons)
+    return f'<div class="compared">{"".join(each)}</div>'
+
+
+def _comparison_html(comparison: Comparison, several: bool, prompts: bool, names: tuple[str, str]) -> str:
     notes = [f"sample {comparison.sample + 1}"] if several else []
     if comparison.cut:
         tokens = "1 token" if comparison.cut == 1 else f"{comparison.cut:,} tokens"
         notes.append(f"too long for the model: it read this without the first {tokens}")
     if comparison.first_divergence is None:
-        notes.append("the same before and after")
+        notes.append("the same before and after" if names == SIDES else "the same on both sides")
     aside = f'<span class="aside">{" · ".join(notes)}</span>' if notes else ""
     opening = f"{text_html(comparison.prompt) if prompts else ''}{aside}"
     return (
         f'<article>{f"""<div class="opening">{opening}</div>""" if opening else ""}<div class="sides">'
-        f"{_side_html('Before', comparison, comparison.before, comparison.toxicity_before)}"
-        f"{_side_html('After', comparison, comparison.after, comparison.toxicity_after)}"
+        f"{_side_html('Before', names[0], comparison, comparison.before, comparison.toxicity_before)}"
+        f"{_side_html('After', names[1], comparison, comparison.after, comparison.toxicity_after)}"
         f"</div>{_probabilities_html(comparison)}</article>"
     )
 
 
-def _side_html(name: str, comparison: Comparison, side: Continuation, toxicity: float) -> str:
+def _side_html(name: str, title: str, comparison: Comparison, side: Continuation, toxicity: float) -> str:
     return (
-        f'<section class="{name.lower()}"><h4>{name}{chip_html(toxicity)}</h4>'
+        f'<section class="{name.lower()}"><h4>{escape(title)}{chip_html(toxicity)}</h4>'
         f'<p class="written">{_written_html(name, comparison, side)}</p></section>'
     )
 

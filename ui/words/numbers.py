@@ -46,3 +46,10 @@ def interval(estimate: Estimate, write=number) -> str:
     widest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     mean, low, high = (write(value, widest) for value in values)
     return f"{mean} ({low} to {high})"
+
+
+def file_size(size: int) -> str:
+    """Bytes on disk, in the unit that suits them."""
+    if size >= 1e9:
+        return f"{size / 1e9:.1f} GB"
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{max(1, round(size / 1e3))} KB"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.evaluation import EvaluationPlan
+from ui.session.kept_results import Shape
 from ui.session.places import check_opened
 from ui.session.view import Fitted
 from ui.work.tasks import Task, Tell
@@ -32,7 +33,7 @@ def answer(bench: Workbench, study: Study, asked: Asked, progress: Progress, tel
     from detox_engine.scoring.evaluation import evaluate
 
     check_opened((asked.plan.prompts, asked.plan.neutral.source))
-    return evaluate(bench.model, study, asked.edit, asked.plan, progress)
+    return evaluate(bench.model, study, asked.edit, asked.plan, progress, tell)
 
 
 def words_of(evaluation: Evaluation) -> Iterator[str]:
@@ -41,13 +42,16 @@ def words_of(evaluation: Evaluation) -> Iterator[str]:
             yield from each.texts
 
 
-EVALUATION = Task("evaluation", answer, keep=6, words=words_of, private=True)
+def find_shape() -> type[Evaluation]:
+    from detox_engine.scoring.evaluation import Evaluation
+
+    return Evaluation
 
 
-def find_evaluation(
-    fitted: Fitted, edit: EditPlan, asked: Asked | None, kept: Mapping[Asked, Evaluation]
-) -> Asked | None:
-    """The evaluation of just this, else the latest of the same edit, else the latest of the same study, else None."""
-    of_study = [other for other in kept if other.fitted == fitted]
-    of_edit = [other for other in of_study if other.edit == edit]
-    return asked if asked in kept else next(iter([*of_edit[-1:], *of_study[-1:]]), None)
+EVALUATION = Task("evaluation", answer, keep=6, words=words_of, shape=Shape("evaluations", Asked, find_shape))
+
+
+def find_evaluation(edit: EditPlan, asked: Asked | None, kept: Collection[Asked]) -> Asked | None:
+    """The evaluation of just this, else the latest of the same edit, else the latest of the study, else None."""
+    of_edit = [other for other in kept if other.edit == edit]
+    return asked if asked in kept else next(iter([*of_edit[-1:], *list(kept)[-1:]]), None)

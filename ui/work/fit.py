@@ -21,11 +21,13 @@ from ui.words import rude_words
 from ui.work import jobs
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from detox_engine.study.study import Study
 
 
-def begin_fit(key: StudyKey, afresh: bool = False) -> None:
-    """Fit the study of `key` in a worker; the view moves to it once it is there."""
+def begin_fit(key: StudyKey, afresh: bool = False, folder: Path | None = None) -> None:
+    """Fit the study of `key` in a worker, or open the one kept in `folder`; the view moves to it once it is there."""
     shelf = shared_models.shelf()
 
     def work(progress):
@@ -38,7 +40,7 @@ def begin_fit(key: StudyKey, afresh: bool = False) -> None:
                 warming.start()
             progress(stage, done, total)
 
-        study = shelf.fit(key, watch, afresh)
+        study = shelf.fit(key, watch, afresh, folder)
         progress("Finding words to blur", 0, 0)
         if warming.ident is not None:
             warming.join()

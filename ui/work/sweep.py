@@ -11,6 +11,7 @@ import streamlit as st
 
 from detox_engine.plans.evaluation import SweepPlan
 from ui.session.folders import cache_folder
+from ui.session.kept_results import Shape
 from ui.session.places import check_opened
 from ui.session.view import Fitted
 from ui.work import jobs
@@ -48,7 +49,13 @@ def answer(bench: Workbench, study: Study, asked: Asked, progress: Progress, tel
     return run_sweep(bench.model, study, asked.plan, find_results_file(study.model.weights_hash), progress, grow)
 
 
-SWEEP = Task("sweep", answer, keep=1, private=True)
+def find_shape() -> type[Sweep]:
+    from detox_engine.scoring.sweep import Sweep
+
+    return Sweep
+
+
+SWEEP = Task("sweep", answer, keep=4, shape=Shape("sweeps", Asked, find_shape))
 
 
 def find_results_file(weights_hash: str) -> Path:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import streamlit as st
 
-from detox_engine.errors import Progress
-from ui.session import shared_models
-from ui.session.shared_models import Kept
+from detox_engine.errors import Cancelled, Progress
+from ui.session import kept_results, shared_models
+from ui.session.kept import Kept
+from ui.session.kept_results import KeptResult, Shape
+from ui.session.places import keeps_results
 from ui.show import notes
 from ui.words import rude_words
 from ui.work import jobs
@@ -51,6 +53,8 @@ class Task(Generic[A, R]):
             because a page asks word by word.
         each: what tells questions apart that do not stop each other; a part of their jobs' kind.
         private: whether only the session that asked finds the answer.
+        shape: of questions and answers, where these stay on disk with the study; on a server for others, which keeps
+            nothing of its visitors, only the session that asked finds them.
         patience: seconds for which `ask` waits, so that short work is drawn without a progress bar.
     """
 
@@ -60,6 +64,7 @@ class Task(Generic[A, R]):
     words: Callable[[R], Iterable[str]] | None = None
     each: Callable[[A], str] | None = None
     private: bool = False
+    shape: Shape[A, R] | None = None
     needs_model: bool = True
     patience: float = 0.8
     _shared: Kept[A, tuple[R, bool]] = field(init=False, repr=False)
@@ -73,13 +78,32 @@ class Task(Generic[A, R]):
         return self._find(asked)[0]
 
     def answers(self) -> dict[A, R]:
-        """All that is kept, the latest last."""
+        """All that is in memory, the latest last."""
         self._settle(None)
         return {asked: found for asked, (found, _) in self._kept().all().items()}
 
-    def latest(self) -> tuple[A, R] | None:
-        """The latest question that has an answer, and its answer."""
-        return next(reversed(self.answers().items()), None)
+    def results(self, study: Study, fitted: Fitted) -> list[KeptResult[A, R]]:
+        """All that was found with a study, the latest last; what is being found as far as it is.
+
+        Only of a task whose answers have a shape.
+        """
+        self._settle(None)
+        on_disk = kept_results.list_results(self.shape, study, fitted) if keeps_results() else []
+        kept = {each.asked: each for each in on_disk}
+        for asked, (found, whole) in self._kept().all().items():
+            if asked.fitted == fitted and not (whole and asked in kept):
+                before = kept.pop(asked, None)
+                kept[asked] = kept_results.hold_result(asked, found, whole, before)
+        return list(kept.values())
+
+    def delete(self, result: KeptResult[A, R]) -> None:
+        """Take an answer away, from memory and from the disk.
+
+        Raises:
+            InputError: it cannot be taken away.
+        """
+        self._kept().drop(result.asked)
+        kept_results.delete_result(result)
 
     def job(self, asked: A | None = None) -> jobs.Job | None:
         """This session's latest job of the kind; None before there is one, and once its answer has been looked up."""
@@ -87,7 +111,7 @@ class Task(Generic[A, R]):
 
     def begin(self, asked: A) -> jobs.Job:
         """Answer in a worker, anew where there is an answer; what that comes to stands in its place."""
-        shelf, kept = shared_models.shelf(), self._kept()
+        shelf, kept, stays = shared_models.shelf(), self._kept(), self.shape is not None and keeps_results()
 
         def work(progress: Progress) -> None:
             study = shelf.fit(asked.fitted.study, progress)
@@ -99,7 +123,14 @@ class Task(Generic[A, R]):
                     rude_words.find_rude_words(self.words(found))
                 kept.keep(asked, (found, whole))
 
-            tell(self.answer(model, study, asked, progress, tell), whole=True)
+            try:
+                found = self.answer(model, study, asked, progress, tell)
+            except Cancelled:
+                self._keep_part(kept, study, asked, stays)
+                raise
+            tell(found, whole=True)
+            if stays:
+                kept_results.keep_result(self.shape, study, asked, found, True, self._texts_of(found))
 
         return jobs.start_job(self._kind_of(asked), asked, work)
 
@@ -129,6 +160,17 @@ class Task(Generic[A, R]):
         """Drop what became of the latest job, so that the next `ask` begins anew."""
         jobs.forget_job(self._kind_of(asked))
 
+    def _keep_part(self, kept: Kept[A, tuple[R, bool]], study: Study, asked: A, stays: bool) -> None:
+        """Of work that was stopped what it told stays, unless it was answered whole before."""
+        found, whole = kept.find(asked) or (None, False)
+        if found is None or whole or not stays:
+            return
+        if kept_results.keep_result(self.shape, study, asked, found, False, self._texts_of(found)) is None:
+            kept.drop(asked)
+
+    def _texts_of(self, found: R) -> Iterable[str]:
+        return () if self.words is None else self.words(found)
+
     def _settle(self, asked: A | None) -> None:
         """Drop a job that is done; before its answer is looked up, which a worker may be about to keep."""
         job = self.job(asked)
@@ -142,7 +184,7 @@ class Task(Generic[A, R]):
         return self.kind if self.each is None or asked is None else f"{self.kind} {self.each(asked)}"
 
     def _kept(self) -> Kept[A, tuple[R, bool]]:
-        if not self.private:
+        if not (self.private or (self.shape is not None and not keeps_results())):
             return self._shared
         return st.session_state.setdefault(f"answers of {self.kind}", Kept(self.keep))
 
