@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -470,7 +471,13 @@ def identify(model: "OpenModel") -> ModelIdentity:
 
 def stamp() -> tuple[str, dict[str, str]]:
     """When (ISO 8601, UTC) and with which package versions."""
-    return datetime.now(UTC).isoformat(timespec="seconds"), {name: version(name) for name in PACKAGES}
+    return datetime.now(UTC).isoformat(timespec="seconds"), dict(_find_versions())
+
+
+@cache
+def _find_versions() -> dict[str, str]:
+    """Looked up once: a folder that a thread takes from the path meanwhile would hide the packages behind it."""
+    return {name: version(name) for name in PACKAGES}
 
 
 def _short(digest: str) -> str:

@@ -91,7 +91,7 @@ def run(
     return record_curve(points, bench.model, study, plan)
 
 
-LAB = Task("lab", answer, keep=10, each=lambda asked: asked.lab)
+LAB = Task("lab", answer, keep=10, each=lambda asked: asked.lab, title="A lab")
 
 
 def estimate(study: Study, plan: BenchPlan | CurvePlan | LinkPlan) -> float:

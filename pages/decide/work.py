@@ -78,4 +78,4 @@ def answer(bench: Workbench, study: Study, asked: Asked, progress: Progress, tel
         turn.release()
 
 
-RUN = Task("decide", answer, keep=4)
+RUN = Task("decide", answer, keep=4, title="The run to a verdict")

@@ -114,8 +114,14 @@ def tokens_of(found: CausalReading) -> Iterator[str]:
 
 CLEAN: Kept[tuple[Fitted, int], CleanRun] = Kept(8)
 CAUSAL = Task("causal reading", read_causally, keep=512, words=tokens_of)
-PAIRS = Task("pairs of", carry, keep=64, words=words_of, each=lambda asked: asked.place)
-EFFECT = Task("effect of", measure_effect, keep=512, each=lambda asked: f"{asked.place} {asked.fitted.made}")
+PAIRS = Task("pairs of", carry, keep=64, words=words_of, each=lambda asked: asked.place, title="Reading the pairs")
+EFFECT = Task(
+    "effect of",
+    measure_effect,
+    keep=512,
+    each=lambda asked: f"{asked.place} {asked.fitted.made}",
+    title="The effect of a direction",
+)
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)

@@ -332,7 +332,9 @@ def words_of(found: Outcome) -> Iterator[str]:
             yield from each.texts
 
 
-MEASURING = Task("lesson", answer, keep=64, words=words_of, each=lambda asked: asked.step, patience=2.0)
+MEASURING = Task(
+    "lesson", answer, keep=64, words=words_of, each=lambda asked: asked.step, patience=2.0, title="What the lesson asks"
+)
 
 
 # 8. Labels

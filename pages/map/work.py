@@ -101,7 +101,7 @@ def run(bench: Workbench, study: Study, asked: Asked, progress: Progress, tell: 
     return Run(before, after, {BEFORE: known, **probes})
 
 
-RUN = Task("map run", run, keep=3)
+RUN = Task("map run", run, keep=3, title="Reading texts for the map")
 
 
 def find_states(asked: Asked, study: Study) -> dict[str, Embeddings]:

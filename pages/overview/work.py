@@ -194,9 +194,11 @@ def take_first_look(bench: Workbench, study: Study, asked: Asked, progress: Prog
     return measure(bench.model, study, asked.edit, FIRST_LOOK, progress)
 
 
-OPENING = Task("opening", open_up, keep=8, words=Opening.list_texts)
-WRITING = Task("writing the overview", go_on, keep=64, words=lambda written: written.texts, private=True)
-READING = Task("reading again", read_again, keep=128)
+OPENING = Task("opening", open_up, keep=8, words=Opening.list_texts, title="What the Overview opens with")
+WRITING = Task(
+    "writing the overview", go_on, keep=64, words=lambda written: written.texts, private=True, title="Writing"
+)
+READING = Task("reading again", read_again, keep=128, title="Reading texts again")
 FIRST_LOOKS = Task("first look", take_first_look, keep=64)
 
 

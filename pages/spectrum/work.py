@@ -47,7 +47,7 @@ def analyse(
     return draw_null_spectra(study.embeddings, study.subspaces, progress=progress)
 
 
-PARALLEL_ANALYSIS = Task("parallel_analysis", analyse, keep=8, needs_model=False)
+PARALLEL_ANALYSIS = Task("parallel_analysis", analyse, keep=8, needs_model=False, title="Parallel analysis")
 
 
 def find_null_spectra(study: Study, fitted: Fitted) -> tuple[NullSpectrum, ...] | None:

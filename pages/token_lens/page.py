@@ -35,7 +35,7 @@ HELP = Help(
 
 
 def draw(page: StudyPage[TokenLensPicks]) -> None:
-    texts = pick_texts(page.study)
+    texts = pick_texts(page.study, work.list_texts(page.study, page.fitted))
     with st.container(horizontal=True, vertical_alignment="top", gap="medium"):
         measure = pick_measure(page.study, page.edit.method)
         layer = pick_layer(page.study, "lens_layer", 260)
@@ -60,6 +60,8 @@ def draw_result(
     if found is None:
         draw_unfinished(LENS, asked, "lens_again", "Read it again", "The reading was stopped.")
         return
+    if page.picks.kind == "own" and found.complete:
+        work.keep_texts(page.study, page.fitted, asked.texts)
     lit = {name: picture.light(one, found.scale, measure) for name, one in zip(texts, found.texts, strict=True)}
     st.html(picture.scale_html(measure.signed, picture.ends_of(found.scale, measure)[layer]))
     for name, one in zip(texts, found.texts, strict=True):

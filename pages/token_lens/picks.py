@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from detox_engine.study.study import Study
 
 LONGEST_FIELD = 200_000
+MOST_SHOWN = 160
+"""Characters of a text in a list."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,20 @@ class Measure:
         return f"along direction {self.number + 1}" if self.signed else f"length on {self.number} directions"
 
 
-def pick_texts(study: Study) -> dict[str, str]:
-    """One or two texts, by what they are called; none where nothing is written yet."""
+def pick_texts(study: Study, written: Sequence[tuple[str, ...]]) -> dict[str, str]:
+    """One or two texts, by what they are called; none where nothing is written yet.
+
+    Args:
+        written: what was written and read before, the latest last.
+    """
     kind = ask("token_lens.kind", "Kind of text", "lens_kind", label_visibility="collapsed")
-    return {"pair": _pick_pair, "prompt": _pick_prompt, "own": _pick_own}[kind](study)
+    if kind == "own":
+        return _pick_own(written)
+    return _pick_pair(study) if kind == "pair" else _pick_prompt(study)
 
 
-def _pick_own(study: Study) -> dict[str, str]:
+def _pick_own(written: Sequence[tuple[str, ...]]) -> dict[str, str]:
+    _offer_written(written)
     example = "What a day, you utter genius."
     first = ask_words("token_lens.own", "Text", "lens_own", height=100, max_chars=LONGEST_FIELD, placeholder=example)
     label = "A second text to compare it with, if you like"
@@ -84,6 +94,21 @@ def _pick_own(study: Study) -> dict[str, str]:
     if not second.strip():
         return {"The text": first} if first.strip() else {}
     return {"The first text": first, "The second text": second}
+
+
+def _offer_written(written: Sequence[tuple[str, ...]]) -> None:
+    """What was read before, to be read again."""
+    if not written:
+        return
+    st.selectbox(
+        "Texts that were read before",
+        list(reversed(written)),
+        index=None,
+        format_func=lambda texts: mask(" │ ".join(texts), state.shows_words())[:MOST_SHOWN],
+        key="lens_written",
+        placeholder="Choose one to read it again",
+        on_change=lambda: _take_words(*(st.session_state.lens_written or ("",))),
+    )
 
 
 def _pick_pair(study: Study) -> dict[str, str]:

@@ -22,7 +22,7 @@ from detox_engine.plans.sources import ModelSpec, PairSpec, TextSpec
 from detox_engine.scoring.evaluation import evaluate
 from detox_engine.scoring.records import record_evaluation
 from detox_engine.study.fit import fit_study
-from detox_engine.study.study import Study
+from detox_engine.study.study import Study, stamp
 from pages.compare.work import WRITING
 from pages.navigation import PICKS
 from tests.models import SENTENCES, save_tiny_model
@@ -32,6 +32,7 @@ from ui.work.sweep import SWEEP
 from ui.work.tasks import Task
 
 hold(PICKS)
+stamp()  # looks versions up before an AppTest takes folders from the path in one thread that another looks along
 # Each AppTest reads the metadata of every installed package for Streamlit components: half the time of these tests.
 manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_component_manifests)
 

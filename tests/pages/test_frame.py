@@ -1,12 +1,15 @@
 """What is the same on every page: the content note, the link to share, and what a link cannot restore."""
 
 import html
+import threading
 from dataclasses import replace
 
 import pytest
 
 from tests.pages.conftest import LIMIT, fitted_app, open_app, texts
 from ui.session import shared_models
+from ui.work import jobs
+from ui.work.jobs import Job, Snapshot, Stage, describe_time
 
 NOTE = "Before you go on"
 
@@ -81,3 +84,37 @@ def test_the_sidebar_says_where_an_edit_meets_what_attention_sinks_hold(tiny_fol
         assert any("written or cancelled at 2 of these" in caption.value for caption in session.sidebar.caption)
     finally:
         shelf._studies.keep(key, study)
+
+
+def test_long_work_is_in_the_sidebar_of_every_page_and_is_stopped_there(tiny_folder, monkeypatch):
+    session = fitted_app(tiny_folder)
+    told, go_on = threading.Event(), threading.Event()
+
+    def work(progress):
+        progress("Reading <b>", 1, 4)
+        told.set()
+        go_on.wait(30)
+        progress("Reading <b>", 2, 4)
+
+    job = Job("map run", None, work, "Reading texts for the map")
+    job.start()
+    assert told.wait(30)
+    session.session_state["jobs"] = {job.kind: job}
+    session.switch_page("spectrum/page.py").run()
+    assert "stop_here_map run" not in [button.key for button in session.sidebar.button]
+    monkeypatch.setattr(jobs, "LONG", 0.0)
+    session.run()
+    assert "Reading texts for the map" in texts(session)
+    session.sidebar.button(key="stop_here_map run").click().run()
+    go_on.set()
+    while job.running:
+        pass
+    assert job.snapshot.state == "stopped"
+
+
+def test_how_long_work_takes_is_told_once_it_is_long():
+    stages = (Stage("one", 4, 4, 0.0, 50.0), Stage("two", 1, 4, 50.0))
+    snapshot = Snapshot(stages=stages)
+    assert describe_time(snapshot, 80.0) == ["80 s so far", "about 2 min left of this step"]
+    assert describe_time(Snapshot(stages=stages[1:]), 51.0) == []
+    assert describe_time(Snapshot(stages=(Stage("two", 0, 0, 0.0),)), 700.0) == ["12 min so far"]

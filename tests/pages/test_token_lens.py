@@ -219,6 +219,17 @@ def test_the_same_number_has_the_same_colour_in_every_text(tiny_folder):
     assert len(seen) > 8
 
 
+def test_a_text_of_ones_own_is_found_again_in_another_session_with_its_rude_words_masked(tiny_folder):
+    link = {"lens": "own", "text": "What an idiot he was"}
+    session = fitted_app(tiny_folder, **link).switch_page(PAGE).run()
+    run_until(session, lambda session: "token lens" not in session.session_state["jobs"])
+    again = fitted_app(tiny_folder, lens="own").switch_page(PAGE).run()
+    written = again.selectbox(key="lens_written")
+    assert written.options == ["What an i•••• he was"]
+    written.select_index(0).run()
+    assert not again.exception and again.query_params["text"] == "What an idiot he was"
+
+
 def test_a_text_that_was_read_is_not_read_again(tiny_folder, monkeypatch):
     session = open_page(tiny_folder, layers="0-2", rank=1)
     monkeypatch.setattr(Task, "begin", lambda *_: pytest.fail("read again"))

@@ -30,11 +30,11 @@ SCRIPT = ASSETS / "link.js"
 
 
 def draw_sidebar() -> None:
+    _draw_running()
     _draw_sources()
     _draw_edit_plan()
     _draw_switches()
     _draw_link()
-    _draw_running_fit()
     st.html(f"<script>{SCRIPT.read_text(encoding='utf-8')}</script>", unsafe_allow_javascript=True)
 
 
@@ -161,16 +161,32 @@ def _draw_link() -> None:
             st.caption("The pairs are an upload: whoever has the link can look at it, as long as this server keeps it.")
 
 
-def _draw_running_fit() -> None:
-    job = jobs.find_job("fit")
-    if job is not None and job.running:
-        st.html('<hr class="thin">')
-        st.caption(plain(f"Fitting {name_model(job.key.model)} on {name_pairs(job.key.fit.pairs)}"))
-        _watch_quietly(job)
+def _draw_running() -> None:
+    """What is worked on, wherever it was begun: how far it is, and a button that stops it."""
+    running = jobs.list_running()
+    if running:
+        with st.container(key="running"):
+            _watch_quietly(running)
 
 
 @st.fragment(run_every=2 * jobs.POLL_SECONDS)
-def _watch_quietly(job: jobs.Job) -> None:
-    if not job.running:
+def _watch_quietly(running: list[jobs.Job]) -> None:
+    if not all(job.running for job in running):
         st.rerun()
-    jobs.draw_progress(job.snapshot)
+    for job in running:
+        if job.is_short:
+            continue
+        told = job.title
+        if job.kind == "fit":
+            told = f"Fitting {name_model(job.key.model)} on {name_pairs(job.key.fit.pairs)}"
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            st.caption(plain(told), width="stretch")
+            st.button(
+                "",
+                key=f"stop_here_{job.kind}",
+                icon=":material/stop_circle:",
+                help="Stop it; what is done is kept.",
+                on_click=job.stop,
+                disabled=job.stopping,
+            )
+        jobs.draw_progress(job.snapshot)

@@ -67,9 +67,12 @@ class Job:
     key: Any
     """The frozen specs that the work answers; tells a page whether the result is for what it shows."""
     work: Callable[[Progress], Any]
+    title: str = ""
+    """What it is called where it is one of several."""
     snapshot: Snapshot = Snapshot()
     is_watched: Callable[[], bool] = lambda: True
     """Whether somebody is there who asked for it."""
+    _begun: float = field(default_factory=time.monotonic)
     _stop: Event = field(default_factory=Event)
     _left: float | None = None
     """When that was first seen to be not so."""
@@ -84,6 +87,11 @@ class Job:
     @property
     def running(self) -> bool:
         return self.snapshot.state == "running"
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it has hardly begun, so that it may be over before anybody wants to stop it."""
+        return time.monotonic() - self._begun < LONG
 
     @property
     def stopping(self) -> bool:
@@ -138,12 +146,12 @@ def _closed(stages: tuple[Stage, ...], now: float) -> tuple[Stage, ...]:
     return (*stages[:-1], replace(stages[-1], seconds=now - stages[-1].started))
 
 
-def start_job(kind: str, key: Any, work: Callable[[Progress], Any]) -> Job:
+def start_job(kind: str, key: Any, work: Callable[[Progress], Any], title: str = "") -> Job:
     """Start `work` as this session's job of `kind`; an earlier one of that kind is told to stop."""
     jobs = st.session_state.setdefault(_JOBS, {})
     if kind in jobs:
         jobs[kind].stop()
-    jobs[kind] = Job(kind, key, work, is_watched=_watch_session())
+    jobs[kind] = Job(kind, key, work, title or kind.capitalize(), is_watched=_watch_session())
     jobs[kind].start()
     return jobs[kind]
 
@@ -160,6 +168,11 @@ def _watch_session() -> Callable[[], bool]:
 def find_job(kind: str) -> Job | None:
     """This session's latest job of `kind`."""
     return st.session_state.get(_JOBS, {}).get(kind)
+
+
+def list_running() -> list[Job]:
+    """This session's jobs that run."""
+    return [job for job in st.session_state.get(_JOBS, {}).values() if job.running]
 
 
 def forget_job(kind: str) -> None:
@@ -183,10 +196,36 @@ def watch_job(job: Job, draw: Callable[[Snapshot], None], stop_label: str = "Sto
 
 
 def draw_progress(snapshot: Snapshot) -> None:
-    """A bar for the stage that runs now."""
+    """A bar for the stage that runs now: how far it is, how long the work has taken, and how long the stage may."""
     stage = snapshot.stage
     if stage is None:
         st.progress(0.0, "Getting ready…")
         return
-    count = f" · {stage.done:,} of {stage.total:,}" if stage.total > 1 else ""
-    st.progress(stage.share, f"{stage.name[:1].upper()}{stage.name[1:]}{count}")
+    words = [f"{stage.name[:1].upper()}{stage.name[1:]}"]
+    if stage.total > 1:
+        words.append(f"{stage.done:,} of {stage.total:,}")
+    words += describe_time(snapshot, time.monotonic())
+    st.progress(stage.share, " · ".join(words))
+
+
+LONG = 3.0
+"""Seconds from which on a person wants to know how long it takes."""
+
+
+def describe_time(snapshot: Snapshot, now: float) -> list[str]:
+    """How long the work has taken, and how long its stage may still take; nothing of what is short."""
+    stage, taken = snapshot.stage, now - snapshot.stages[0].started
+    words = [f"{describe_seconds(taken)} so far"] if taken >= LONG else []
+    spent = now - stage.started
+    if spent >= LONG and 0 < stage.share < 1:
+        left = spent / stage.share * (1 - stage.share)
+        if left >= LONG:
+            words.append(f"about {describe_seconds(left)} left of this step")
+    return words
+
+
+def describe_seconds(seconds: float) -> str:
+    """A time in a few words."""
+    if seconds < 90:
+        return f"{round(seconds)} s" if seconds < 10 else f"{round(seconds / 5) * 5} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

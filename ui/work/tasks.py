@@ -45,6 +45,7 @@ class Task(Generic[A, R]):
     """One kind of work; a page's `work.py` has it as a constant, so that all sessions share its answers.
 
     Attributes:
+        title: what its jobs are called in the sidebar, where not as their kind.
         kind: names its jobs; a session has one at a time of a kind, and a new one stops it.
         answer: finds the answer in a worker, without a call of Streamlit; it may tell it in part on the way.
             It is given no model where none is needed.
@@ -65,6 +66,7 @@ class Task(Generic[A, R]):
     each: Callable[[A], str] | None = None
     private: bool = False
     shape: Shape[A, R] | None = None
+    title: str = ""
     needs_model: bool = True
     patience: float = 0.8
     _shared: Kept[A, tuple[R, bool]] = field(init=False, repr=False)
@@ -132,7 +134,7 @@ class Task(Generic[A, R]):
             if stays:
                 kept_results.keep_result(self.shape, study, asked, found, True, self._texts_of(found))
 
-        return jobs.start_job(self._kind_of(asked), asked, work)
+        return jobs.start_job(self._kind_of(asked), asked, work, self.title)
 
     def ask(self, asked: A, patience: float | None = None) -> R | None:
         """The answer, as far as it is found; begins the work where nothing has, and waits a moment for it.
