@@ -100,14 +100,20 @@ def _offer_written(written: Sequence[tuple[str, ...]]) -> None:
     """What was read before, to be read again."""
     if not written:
         return
+    latest = list(reversed(written))
+
+    def take() -> None:
+        if st.session_state.lens_written is not None:
+            _take_words(*latest[st.session_state.lens_written])
+
     st.selectbox(
         "Texts that were read before",
-        list(reversed(written)),
+        range(len(latest)),
         index=None,
-        format_func=lambda texts: mask(" │ ".join(texts), state.shows_words())[:MOST_SHOWN],
+        format_func=lambda place: mask(" │ ".join(latest[place]), state.shows_words())[:MOST_SHOWN],
         key="lens_written",
         placeholder="Choose one to read it again",
-        on_change=lambda: _take_words(*(st.session_state.lens_written or ("",))),
+        on_change=take,
     )
 
 
@@ -147,7 +153,7 @@ def _offer_editing(first: str, second: str = "") -> None:
     st.button("Change the words", key="lens_edit", icon=":material/edit:", on_click=_take_words, args=(first, second))
 
 
-def _take_words(first: str, second: str) -> None:
+def _take_words(first: str, second: str = "") -> None:
     for path, value in (("token_lens.own", first), ("token_lens.second", second), ("token_lens.kind", "own")):
         state.put(path, value)
 
