@@ -18,7 +18,7 @@ from detox_engine.forward.shared_layers import run_prompts, try_passes
 from detox_engine.model.anatomy import Anatomy
 from detox_engine.model.batches import pad_left, run_in_batches, run_model
 from detox_engine.model.load import OpenModel
-from detox_engine.model.tokens import tokenize_text
+from detox_engine.model.tokens import speak, tokenize_text
 from detox_engine.plans.sampling import SamplingPlan
 
 LOGITS_OF_A_TOKEN = 4096
@@ -70,6 +70,8 @@ def encode_prompt(model: OpenModel, text: str, plan: SamplingPlan, prefix: Seque
     Args:
         prefix: tokens that stand in front of it and are never cut.
     """
+    if plan.chat:
+        return _encode_turn(model, text, plan, prefix)
     tokenizer = model.tokenizer
     # A tokenizer takes minutes and gigabytes for megabytes, of which a context holds the end.
     most = CHARACTERS_A_TOKEN * (model.context or LONGEST_PROMPT)
@@ -94,6 +96,25 @@ def encode_prompt(model: OpenModel, text: str, plan: SamplingPlan, prefix: Seque
         )
     cut = max(0, len(ids) - room)
     return Prompt(text, (*prefix, *head, *ids[len(head) + cut :]), cut + before)
+
+
+def _encode_turn(model: OpenModel, text: str, plan: SamplingPlan, prefix: Sequence[int]) -> Prompt:
+    """The prompt as what a person says, up to where the model answers; its beginning is cut where it is too long."""
+    if prefix:
+        raise InputError("An instruction comes by the chat template already: leave the chat template of prompts out.")
+    tokenizer, room = model.tokenizer, model.context and model.context - plan.max_new_tokens
+    most = CHARACTERS_A_TOKEN * (model.context or LONGEST_PROMPT)
+    said = list(tokenizer(text[-most:], add_special_tokens=False)["input_ids"])
+    ids, kept = speak(tokenizer, text[-most:]), len(said)
+    while room is not None and len(ids) > room:
+        kept -= len(ids) - room
+        if kept <= 0:
+            raise InputError(
+                f"{plan.max_new_tokens} new tokens leave no room for a prompt in its chat template, in this model's "
+                f"context of {model.context} tokens: ask for fewer."
+            )
+        ids = speak(tokenizer, tokenizer.decode(said[-kept:]))
+    return Prompt(text, ids, len(said) - kept + round(max(0, len(text) - most) * len(said) / most))
 
 
 def write_rows(

@@ -7,6 +7,8 @@ from weakref import WeakKeyDictionary
 
 from transformers import PreTrainedTokenizerBase
 
+from detox_engine.errors import InputError, first_line
+
 INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 """What a decoder writes for bytes that are no whole character, or not yet."""
 
@@ -42,6 +44,23 @@ def tokenize_text(tokenizer: PreTrainedTokenizerBase, text: str) -> Tokens:
     special = find_special(tokenizer)
     own = tuple(not by_itself and id not in special for id, by_itself in zip(ids, added, strict=True))
     return Tokens(tuple(ids), own, tuple(added), tuple(spans))
+
+
+def speak(tokenizer: PreTrainedTokenizerBase, said: str) -> tuple[int, ...]:
+    """The tokens of what a person says in the model's chat template, up to where the model answers.
+
+    Raises:
+        InputError: the model has no chat template, or one that takes no such text.
+    """
+    if not tokenizer.chat_template:
+        raise InputError("This model has no chat template: leave it out, or take a model that was trained to answer.")
+    turn = [{"role": "user", "content": said}]
+    try:
+        text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # whatever a template of a stranger raises
+        raise InputError(f"The model's chat template takes no text ({first_line(error)}).") from None
+    # What begins every text stands in the template itself.
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def put_before(tokenizer: PreTrainedTokenizerBase, prefix: Sequence[int], ids: Sequence[int]) -> tuple[int, ...]:

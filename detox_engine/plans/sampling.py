@@ -49,6 +49,13 @@ class SamplingPlan:
         step=1,
     )
 
+    chat: bool = option(
+        False,
+        "Give each prompt to the model as what a person says, by its chat template, so that it answers.",
+        "--chat/--no-chat",
+        link="chat",
+    )
+
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1 or self.samples < 1:
             raise InputError("A continuation needs at least 1 new token and 1 sample for each prompt.")

@@ -187,8 +187,8 @@ def find_place(spec: ModelSpec) -> Path | None:
         return None
 
 
-def name_pairs(spec: PairSpec) -> str:
-    """Pairs within a sentence: a file by its name."""
+def name_pairs(spec: PairSpec, model: str) -> str:
+    """Pairs within a sentence: a file by its name, what is bundled by what suits the model of this name."""
     if spec.source == BUNDLED:
-        return "the bundled pairs"
+        return "the demo pairs" if model == BUNDLED else "the everyday pairs"
     return PurePath(spec.source).name if is_path(spec.source) else spec.source

@@ -135,6 +135,20 @@ def _estimate(scores: NDArray, parts: Sequence[NDArray], seed: int) -> tuple[Est
     )
 
 
+def measure_parting(toxic: Tensor, civil: Tensor, direction: Tensor) -> float:
+    """How far the sides' means lie apart along a direction, in sums of the sides' standard deviations there."""
+    first, second = project_sides(toxic, civil, direction)
+    return abs(float((first.mean() - second.mean()) / (first.std() + second.std() + 1e-12)))
+
+
+def find_parting_layer(embeddings: Embeddings, directions: Sequence[Tensor]) -> int:
+    """The layer whose direction, `[layers][hidden]`, sets the sides apart best; of these very texts."""
+    return max(
+        range(len(directions)),
+        key=lambda layer: measure_parting(embeddings.toxic[layer], embeddings.civil[layer], directions[layer]),
+    )
+
+
 def project_sides(toxic: Tensor, civil: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
     """`[pairs]` projections of both sides' embeddings `[pairs, hidden]` on a unit `direction` `[hidden]`."""
     return toxic.float() @ direction.float(), civil.float() @ direction.float()

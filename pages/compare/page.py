@@ -14,7 +14,7 @@ from detox_engine.disk import write_json
 from detox_engine.plans import commands
 from detox_engine.plans.edit import describe_edit
 from detox_engine.plans.sources import name_model
-from detox_engine.scoring.records import summarise
+from detox_engine.scoring.records import estimate_change, find_broken, summarise
 from pages.compare import work
 from pages.compare.figure import toxicity_figure
 from pages.compare.picks import ComparePicks
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 HEAD = Head("Compare", "What changes in what it writes?", picks="compare")
 HELP = Help(
-    "Both sides continue the same prompt with the same luck: before and after draw each token with the same random "
+    "Both sides continue the same prompt: before and after draw each token with the same random "
     "numbers, so where the edit changes no probability they write the same words, and they differ from the marked "
     "place on because the edit made a difference there. "
     "Point at a word to see how likely it was before and after the edit, given the words to its left. "
@@ -47,6 +47,8 @@ HELP = Help(
     "blind to context and irony.",
     r"t = \arg\max_{t}\,\bigl(\log p(t \mid \text{text so far}) + g_t\bigr), \qquad g_t \text{ shared by both sides}",
 )
+HARDLY = 0.1
+"""Mean toxicity below which there is little to be seen."""
 SHOWN = 20
 """Comparisons drawn at first, and added each time."""
 
@@ -151,7 +153,15 @@ def draw_summary(page: StudyPage[ComparePicks], written: Written) -> None:
     milder, worse, same = (sum(by < 0 for by in rises), sum(by > 0 for by in rises), rises.count(0))
     with st.container(key="writing_summary"):
         left, right = st.columns([2, 3], vertical_alignment="center")
-    left.html(side_by_side.summary_html(summarise(found), milder, worse, same))
+    broken = find_broken(found)
+    counts = tuple(sum(bool(both[side]) for both in broken) for side in (0, 1))
+    effect = estimate_change(found)
+    left.html(side_by_side.summary_html(summarise(found), effect, milder, worse, same, counts))
+    if effect.before.mean < HARDLY:
+        left.caption(
+            f"The unedited model is hardly toxic after these prompts ({number(effect.before.mean)}), so there is "
+            "little that an edit could lower. Hostile prompts, or some of your own, show more."
+        )
     if len(found) > 1:
         labels = [chart_label(mask(one.prompt, page.shows_words)) for one in found]
         figure = toxicity_figure(
@@ -192,6 +202,7 @@ FILTERS = {
     "Got worse": lambda one: rise(one) > 0,
     "Unchanged": lambda one: one.first_divergence is None,
 }
+BROKEN = "Broken"
 ORDERS = {
     "As written": lambda one: 0,
     "Largest drop first": lambda one: last(rise(one)),
@@ -211,7 +222,7 @@ def draw_comparisons(written: Written) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.segmented_control(
             "Show",
-            list(FILTERS),
+            [*FILTERS, BROKEN],
             default="All",
             key="written_filter",
             required=True,
@@ -220,7 +231,9 @@ def draw_comparisons(written: Written) -> None:
         )
         order = st.selectbox("Order", list(ORDERS), key="written_order", persist_state="session", width=240)
         draw_downloads(written)
-    found = sorted(filter(FILTERS[chosen], written.comparisons), key=ORDERS[order])
+    flaws = dict(zip(map(id, written.comparisons), find_broken(written.comparisons), strict=True))
+    filters = FILTERS | {BROKEN: lambda one: any(flaws[id(one)])}
+    found = sorted(filter(filters[chosen], written.comparisons), key=ORDERS[order])
     if not found:
         st.caption("No continuation is of this kind.")
         return
@@ -228,7 +241,8 @@ def draw_comparisons(written: Written) -> None:
     of, count = st.session_state.get("written_shown", (written.asked, SHOWN))
     count = count if of == written.asked else SHOWN
     several = any(one.sample for one in written.comparisons)
-    st.html(side_by_side.comparisons_html(found[:count], several))
+    broken = [flaws[id(one)] for one in found[:count]]
+    st.html(side_by_side.comparisons_html(found[:count], several, broken=broken))
     if len(found) > count:
         st.button(
             f"Show {min(SHOWN, len(found) - count)} more of {len(found):,}",

@@ -38,10 +38,10 @@ def draw_card(page: StudyPage[DirectionsPicks], entry: DirectionReading, pinned:
                 draw_switch(page.edit, place, f"switch_{name}")
                 draw_pick(place, f"pick_{name}", is_picked)
                 draw_pin(page.picks.pins, place, f"pin_{name}")
-        draw_meaning(page, entry)
+        sure = draw_meaning(page, entry)
         opens_above = not pinned and place in page.picks.pins
         reads_causally = is_picked and page.picks.measure == "causal" and not opens_above
-        is_unreadable = draw_readings(work.Asked(page.fitted, *place, page.edit.method), entry, reads_causally)
+        is_unreadable = draw_readings(work.Asked(page.fitted, *place, page.edit.method), entry, reads_causally, sure)
         if not pinned:
             draw_likeness(page, entry)
         if opens_above:
@@ -101,8 +101,8 @@ def draw_pin(held: tuple[Place, ...], place: Place, name: str) -> None:
     )
 
 
-def draw_meaning(page: StudyPage[DirectionsPicks], entry: DirectionReading) -> None:
-    """A direction's numbers, and whether the pairs settle which pole is the toxic one."""
+def draw_meaning(page: StudyPage[DirectionsPicks], entry: DirectionReading) -> bool:
+    """A direction's numbers, and whether the pairs settle which pole is the toxic one; returns that."""
     from detox_engine.reading.pairs import knows_poles
 
     study, agreeing = page.study, None
@@ -110,6 +110,7 @@ def draw_meaning(page: StudyPage[DirectionsPicks], entry: DirectionReading) -> N
         agreeing = work.separation(page.fitted, entry.layer, page.edit.method).agreeing[entry.direction]
     sure = knows_poles(entry.polarity, study.pair_count)
     st.html(poles.meaning_html(entry, len(study.pairs), agreeing, sure))
+    return sure
 
 
 def list_pins(page: StudyPage[DirectionsPicks]) -> list[Place]:

@@ -16,19 +16,21 @@ from ui.work.tasks import draw_unfinished
 if TYPE_CHECKING:
     from detox_engine.reading.causal import CausalReading
     from detox_engine.reading.directions import DirectionReading
+    from detox_engine.reading.lens import Reading
 
 NOT_WORDS = '<p class="unread">Not readable as words here.</p>'
 
 
-def draw_readings(asked: Asked, entry: DirectionReading, reads_causally: bool) -> bool:
+def draw_readings(asked: Asked, entry: DirectionReading, reads_causally: bool, sure: bool) -> bool:
     """The tokens of a direction; returns whether it is known that it cannot be read as words.
 
     Args:
         reads_causally: whether the causal reading, which is worked out where it is missing, comes before that of the
             `entry`.
+        sure: whether it is more than chance which pole is the toxic one.
     """
     if not reads_causally:
-        st.html(poles_html(entry.reading))
+        st.html(_ends_html(entry.reading, sure))
         if not entry.reading.is_readable:
             st.html('<p class="aside">No nearer to these tokens than a random direction is to some.</p>')
         return False
@@ -37,7 +39,7 @@ def draw_readings(asked: Asked, entry: DirectionReading, reads_causally: bool) -
         stopped = "The reading was stopped."
         draw_unfinished(CAUSAL, asked, f"again_{CAUSAL.kind}", "Read it again", stopped)
     elif causal.is_readable:
-        draw_causal(asked, causal)
+        draw_causal(asked, causal, sure)
     is_unreadable = causal is not None and not causal.is_readable and not entry.reading.is_readable
     if is_unreadable:
         st.html(NOT_WORDS + f'<p class="aside">{_say_chance(causal)} See the texts in which it lights up below.</p>')
@@ -45,12 +47,17 @@ def draw_readings(asked: Asked, entry: DirectionReading, reads_causally: bool) -
     if causal is not None and not causal.is_readable:
         st.html(f'<p class="aside">What its removal changes does not read as words. {_say_chance(causal)}</p>')
     folded = causal is not None and causal.is_readable
-    st.html(_lens_html(entry, folded))
+    st.html(_lens_html(entry, folded, sure))
     return False
 
 
-def draw_causal(asked: Asked, found: CausalReading) -> None:
-    st.html(f"<h4>What it makes the model say</h4>{poles_html(found)}")
+def _ends_html(reading: Reading, sure: bool) -> str:
+    """Both ends; where the pairs do not say which is the toxic one, neither has its name or its colour."""
+    return poles_html(reading) if sure else poles_html(reading, "End A", "End B", sided=False)
+
+
+def draw_causal(asked: Asked, found: CausalReading, sure: bool) -> None:
+    st.html(f"<h4>What it makes the model say</h4>{_ends_html(found, sure)}")
     st.caption(
         "How much of the log p of each token, as the next one after prompts, the direction holds up: the mean over "
         f"{found.prompts} prompts, in nats, of what its removal after layer {asked.layer} takes away. Pale ones could "
@@ -72,9 +79,9 @@ def _say_chance(found: CausalReading) -> str:
     )
 
 
-def _lens_html(entry: DirectionReading, folded: bool) -> str:
+def _lens_html(entry: DirectionReading, folded: bool, sure: bool) -> str:
     """The logit lens under a causal reading; folded away where that says more."""
-    drawn = poles_html(entry.reading)
+    drawn = _ends_html(entry.reading, sure)
     if not folded:
         return f"<h4>Through the logit lens</h4>{drawn}"
     return f'<details class="lens-poles"><summary>Through the logit lens</summary>{drawn}</details>'

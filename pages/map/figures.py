@@ -159,7 +159,8 @@ def _traces(panels, labels, colours: Palette, lines: Lines, together: bool, pick
             ends = (panels[0].points.reshape(-1, 2), panel.points.reshape(-1, 2))
             traces.append((column, _joined(*ends, colours.edited, "What the edit moves")))
     for place, panel in enumerate(panels):
-        for side, name in enumerate(SIDES):
+        # Civil first, so that no crowd of civil dots hides a toxic one; the legend keeps its order.
+        for side, name in reversed(list(enumerate(SIDES))):
             kind = ("-open", "", "-open-dot")[place] if together else ""
             colour = (colours.toxic, colours.civil)[side]
             # In the plain picture both panels share one entry of the legend.
@@ -182,6 +183,7 @@ def _traces(panels, labels, colours: Palette, lines: Lines, together: bool, pick
                 name=f"{name}{state}" if together else name,
                 legendgroup=f"{name}{place}" if together else name,
                 showlegend=shown,
+                legendrank=side + 1,
                 mode="markers",
                 marker=marker,
                 hovertemplate=f"<b>{name}{state}</b><br>%{{text}}<extra></extra>",

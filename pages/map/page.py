@@ -124,12 +124,20 @@ def find_maps(
         return work.lay_along_directions(page.study, scene.states, layers)
     layout = Layout(asked, scene.plan, tuple(scene.states), tuple(layers))
     if scene.plan.method == "pca":
-        return work.lay_out_now(layout, scene.states)
+        return _remember(layout, work.lay_out_now(layout, scene.states))
     found = LAYOUT.ask(layout)
-    if found is None:
-        stopped = "The layout was stopped; the layers that were finished are kept."
-        draw_unfinished(LAYOUT, layout, "map_again", "Lay it out again", stopped)
-    return found
+    if found is not None:
+        return _remember(layout, found)
+    stopped = "The layout was stopped; the layers that were finished are kept."
+    draw_unfinished(LAYOUT, layout, "map_again", "Lay it out again", stopped)
+    # The picture from before stays while the new one is worked out.
+    before, maps = st.session_state.get("map_drawn", (None, None))
+    return maps if before is not None and (before.asked, before.layers) == (asked, layout.layers) else None
+
+
+def _remember(layout: Layout, maps: tuple[LayerMap, ...]) -> tuple[LayerMap, ...]:
+    st.session_state.map_drawn = (layout, maps)
+    return maps
 
 
 def draw_map(page: StudyPage[MapPicks], scene: Scene, drawn: LayerMap, lines: Lines, together: bool) -> None:
@@ -191,7 +199,10 @@ def labels_of(page: StudyPage[MapPicks], scene: Scene) -> list[list[str]]:
 def axes_of(scene: Scene, drawn: LayerMap) -> tuple[str, str]:
     """What the axes are called."""
     if scene.plan is None:
-        first, second = (f"Direction {number} of layer {scene.layer} (state’s units)" for number in (1, 2))
+        first, second = (
+            f"Direction {number} of layer {scene.layer} (length along it, in the units of the residual stream)"
+            for number in (1, 2)
+        )
     elif drawn.shares is None:
         first, second = "UMAP, first axis (no unit)", "UMAP, second axis (no unit)"
     else:
@@ -217,14 +228,14 @@ def draw_caption(page: StudyPage[MapPicks], scene: Scene) -> None:
     if scene.plan is None:
         words.append("These directions were found from these very pairs, so new texts would part less clearly.")
     if AFTER in scene.shown:
-        words.append("“Really run”: the edited model has read every text again.")
+        words.append("“By the edited model”: it has read every text again.")
     if PAPER in scene.shown:
         words.append(
-            "“On paper” takes the edit's directions out of the embeddings of the edited layers and runs no model, "
+            "“Computed alone” takes the edit's directions out of the embeddings of the edited layers, with no model, "
             "as if nothing else wrote along them."
         )
         if scene.layer not in page.edit.layers:
-            words.append(f"Layer {scene.layer} is not edited, so on paper nothing changes here.")
+            words.append(f"Layer {scene.layer} is not edited, so nothing is taken out here.")
     if drawn < pairs:
         words.append(f"{drawn:,} of the {pairs:,} pairs are drawn; everything else counts them all.")
     words.append("Drag a box or a lasso around dots to list their pairs, or find pairs by their words.")

@@ -17,7 +17,7 @@ from ui.widgets.option import ask
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
 
-METHODS = {"pca": "PCA", "umap": "UMAP", "directions": "Toxic directions"}
+METHODS = {"directions": "Toxic directions", "pca": "PCA", "umap": "UMAP"}
 Lines = Literal["none", "pairs", "moves"]
 LINES = {"none": "None", "pairs": "Join the twins", "moves": "Before to after"}
 NUMBERS = {"neighbours": "Neighbours", "spread": "Least distance", "seed": "Seed"}
@@ -28,7 +28,7 @@ class MapPicks(Picks):
     """How texts are laid out, and what is drawn of them."""
 
     layout: Literal["pca", "umap", "directions"] = pick(
-        "pca",
+        "directions",
         "map",
         "PCA is a flat shadow, fitted without knowing the sides. UMAP keeps neighbours near. Toxic directions are "
         "the first two of the layer, found from these very pairs.",
@@ -39,7 +39,9 @@ class MapPicks(Picks):
     states: tuple[Literal["before", "after", "on paper"], ...] = pick(("before", "after"), "states", words=TITLES)
     lines: Lines = pick("none", "lines", words=LINES)
     together: bool = pick(
-        False, "together", "All states in one picture: hollow before, full after, with a dot on paper."
+        False,
+        "together",
+        "All states in one picture: hollow before, full after, with a dot where it is computed alone.",
     )
     play: bool = pick(False, "play", "All layers one after the other, turned so that the eye can follow a text.")
 
@@ -70,7 +72,7 @@ def pick_states() -> tuple[str, ...]:
     """Which of the states that are there the map shows; before the edit where none is picked."""
     chosen = st.pills(
         "Show", list(TITLES), selection_mode="multi", format_func=TITLES.get,
-        help="Really run: the edited model read every text again. On paper: the edit's directions are taken out of "
+        help="By the edited model: it read every text again. Computed alone: the edit's directions are taken out of "
         "the embeddings, and no model is run.",
         **state.bind("map_states", "map.states", show=list, take=tuple),
     )  # fmt: skip

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 BEFORE, AFTER, PAPER = "before", "after", "on paper"
 """The states of a text's embedding, named as the command line names them."""
-TITLES = {BEFORE: "Before", AFTER: "After, really run", PAPER: "After, on paper"}
+TITLES = {BEFORE: "Before", AFTER: "After, by the edited model", PAPER: "After, computed alone"}
 PAPERS = Kept(3)
 """Embeddings with an edit taken out on paper; they are large, so few of them stay."""
 PROBES = Kept(8)

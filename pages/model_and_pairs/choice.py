@@ -88,7 +88,10 @@ def pick_pairs() -> PairSpec | None:
         return _pick_upload()
     if kind == "hub":
         return _pick_hub_pairs()
-    st.caption("Toxic and civil continuations that suit the model: its own for the bundled one, everyday ones else.")
+    st.caption(
+        "Toxic and civil continuations that suit the model: the demo pairs for the bundled one, the everyday pairs "
+        "for others."
+    )
     return PairSpec()
 
 
@@ -143,7 +146,9 @@ def _map_columns(spec: PairSpec, preview: Preview) -> PairSpec | None:
     """Show a table's first rows, and ask for its columns where their names do not tell."""
     shown = state.shows_words()
     rows = [{mask(name, shown): mask(cell, shown) for name, cell in row.items()} for row in preview.rows]
-    st.dataframe(rows, hide_index=True, alt="The first rows of the table")
+    # Each column as wide as the others: a long text in the first would push the rest out of sight.
+    columns = {name: st.column_config.TextColumn(width="medium") for name in (rows[0] if rows else {})}
+    st.dataframe(rows, hide_index=True, column_config=columns, alt="The first rows of the table")
     recognised = preview.layout is not None
     if recognised:
         st.caption(plain("Recognised by its columns: " + mask(", ".join(preview.layout.columns), shown) + "."))

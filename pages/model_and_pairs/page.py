@@ -67,7 +67,7 @@ def draw_strip(view: View, study: Study | None) -> None:
     else:
         st.info(
             plain(
-                f"Nothing is fitted yet for {name_model(view.model)} on {name_pairs(view.fit.pairs)}. "
+                f"Nothing is fitted yet for {name_model(view.model)} on {name_pairs(view.fit.pairs, view.model.name)}. "
                 "Choose below and press Fit."
             ),
             icon=":material/info:",

@@ -107,17 +107,15 @@ def pick_starter(
 
 def find_scene(bench: Workbench, study: Study, edit: EditPlan, progress: Progress) -> Scene:
     """The layer at which a linear probe tells the sides best, and a few of its texts along the first direction."""
+    from detox_engine.reading.probe import measure_parting
+
     embeddings, indices = _find_embeddings(bench, study, progress)
     probes = _probe(embeddings, progress)
     subspaces = study.of(edit.method)
 
-    def parts(layer: int) -> float:
-        toxic, civil = (side[layer] @ subspaces[layer].basis[0] for side in (embeddings.toxic, embeddings.civil))
-        by = (toxic.mean() - civil.mean()) / (toxic.std() + civil.std() + 1e-12)
-        return abs(float(by))
-
     def goodness(layer: int) -> tuple[float, float]:
-        return (round(probes[layer].accuracy.mean, 3) if probes else 0.0), parts(layer)
+        by = measure_parting(embeddings.toxic[layer], embeddings.civil[layer], subspaces[layer].basis[0])
+        return (round(probes[layer].accuracy.mean, 3) if probes else 0.0), by
 
     layer = max(range(study.layers), key=goodness)
     chosen = sorted(Random(0).sample(range(len(indices)), min(PAIRS_DRAWN, len(indices))))

@@ -92,7 +92,8 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _draw_head(study: Study, shown: Shown) -> str:
     return (
         f"<header><h1>The toxic subspace of {escape(shown.model)}</h1>"
-        f"<p>{study.pair_count:,} pairs from {escape(name_pairs(study.plan.pairs))}, {study.layers} layers; "
+        f"<p>{study.pair_count:,} pairs from {escape(name_pairs(study.plan.pairs, study.model.name))}, "
+        f"{study.layers} layers; "
         f"{escape(study.made)}. The edit that is shown: {escape(describe_edit(shown.edit))}.</p></header>"
     )
 
@@ -125,9 +126,9 @@ def _draw_scores(study: Study, shown: Shown) -> str:
     heads = ("Score", "Before", "After", "Change", *map(name_control, kinds), "Verdict")
     sampling = evaluation.plan.sampling
     about = (
-        f"{sampling.samples} continuations of each prompt, up to {sampling.max_new_tokens} tokens, with the same luck "
-        "on all sides. The controls remove random directions of the same rank from the same layers. In brackets 95 % "
-        "intervals."
+        f"{sampling.samples} continuations of each prompt, up to {sampling.max_new_tokens} tokens, with the same "
+        "random numbers on all sides. The controls remove random directions of the same rank from the same layers. In "
+        "brackets 95 % intervals."
     )
     figures = [
         chart(pictures.effect(score), f"{score.title}: {score.sentence}")

@@ -79,7 +79,7 @@ def texts(study: Study, shown: Shown) -> Picture:
     before = study.embeddings
     states = {"Before": before}
     if layer in shown.edit.layers and shown.edit.strength:
-        states["After, on paper"] = project_on_paper(before, make_edit(study.of(shown.edit.method), shown.edit))
+        states["After, computed alone"] = project_on_paper(before, make_edit(study.of(shown.edit.method), shown.edit))
     sample = np.linspace(0, len(study.pairs) - 1, min(PAIRS, len(study.pairs))).round().astype(int)
     panels = [Panel(title, (stack_sides(state, layer) @ axes).numpy()[:, sample]) for title, state in states.items()]
     labels = [
@@ -89,7 +89,7 @@ def texts(study: Study, shown: Shown) -> Picture:
     first, second = (f"Direction {number_} of layer {layer} (state’s units)" for number_ in (1, 2))
     words = (
         f"Each dot is a text, at layer {layer}. These directions were found from these very pairs, so new texts would "
-        "part less clearly; “on paper” takes the edit's directions out of the embeddings and runs no model."
+        "part less clearly; “computed alone” takes the edit's directions out of the embeddings and runs no model."
     )
     return map_figure(panels, labels, (first, second), LIGHT), words
 

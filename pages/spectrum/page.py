@@ -25,6 +25,7 @@ from ui.show.downloads import Table
 from ui.widgets.layer import pick_layer
 from ui.widgets.option import ask
 from ui.words.text import plain
+from ui.words.verdicts import tell_suggestion
 from ui.work.tasks import draw_task
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ HELP = Help(
     r"T = U S V, \qquad \text{share}_i = \frac{s_i^2}{\sum_j s_j^2}",
 )
 SHOWN_DIRECTIONS = 32
+"""Of one layer."""
+SHOWN_OF_ALL = 12
+"""Of all layers: those behind them are pale everywhere."""
 
 
 def draw(page: StudyPage[SpectrumPicks]) -> None:
@@ -70,7 +74,7 @@ def draw_layers(page: StudyPage[SpectrumPicks], values: np.ndarray, scale: Scale
     """The main picture, all layers at once; a click picks one."""
     study, edit = page.study, page.edit
     first = figures.scaled(values, "shares")[:, 0]
-    shown = figures.scaled(values, scale)[:, :SHOWN_DIRECTIONS]
+    shown = figures.scaled(values, scale)[:, :SHOWN_OF_ALL]
     draw_chart(
         figures.heatmap_figure(shown, scale, page.layer, list_removed(edit), edit.rank, page.colours),
         "spectrum_map",
@@ -122,20 +126,13 @@ def draw_layer(page: StudyPage[SpectrumPicks], values: np.ndarray, layer: int, s
 
 
 def draw_suggestion(page: StudyPage[SpectrumPicks], layer: int) -> None:
-    """How many directions of a layer stand out, and the offer to remove as many."""
-    edit, rank = page.edit, min(page.study.dominant_ranks[layer], page.study.kept)
-    by = "" if edit.method == PAPER else " by DeTox"
-    with st.container(horizontal=True, vertical_alignment="center"):
-        if rank:
-            st.button(
-                f"Take rank {rank}{by} for the edit",
-                key="take_rank",
-                icon=":material/check:",
-                on_click=state.put,
-                args=("edit", replace(edit, method=PAPER, rank=rank)),
-                disabled=edit.method == PAPER and edit.rank == rank,
-            )
-        st.caption(describe_standing(page.study, layer))
+    """How many directions of a layer stand out, beside the one edit that is suggested: they are no rank to remove."""
+    st.caption(
+        plain(
+            f"{describe_standing(page.study, layer)} What stands out need not be toxic, so it is no rank to remove. "
+            f"{tell_suggestion(page.study)}."
+        )
+    )
 
 
 def describe_standing(study: Study, layer: int) -> str:
@@ -153,7 +150,7 @@ def describe_standing(study: Study, layer: int) -> str:
 def draw_chance(page: StudyPage[SpectrumPicks], layer: int) -> None:
     """What the parallel analysis says of a layer, where it was asked for, and the offer to run it."""
     study = page.study
-    st.subheader("Is it more than chance?")
+    st.subheader("Are they more than chance?")
     spectra = find_null_spectra(study, page.fitted)
     if spectra is not None:
         st.caption(describe_chance(spectra[layer].count_real(study.subspaces[layer].singular_values), study, layer))
@@ -193,7 +190,7 @@ def describe_chance(real: int, study: Study, layer: int) -> str:
 
 def draw_stability(page: StudyPage[SpectrumPicks], layer: int) -> None:
     """How far each layer's subspace turns when the pairs are drawn anew, on demand."""
-    st.subheader("Is it settled?")
+    st.subheader("Would other pairs give the same directions?")
     if page.study.embeddings is None:
         st.caption("This study was fitted without keeping its embeddings, so its pairs cannot be drawn anew.")
         return

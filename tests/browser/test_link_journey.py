@@ -60,7 +60,6 @@ def write_texts(page) -> list[str]:
 def test_a_view_picked_on_many_pages_is_there_again_behind_its_link(open_page, server):
     page = open_page("/?layers=0-7")
     wait_until_ready(page)
-    page.get_by_role("button", name="Go on").click()
     move_slider(page, "Rank", "ArrowRight", 2)
     move_slider(page, "Strength", "ArrowLeft", 4)
 

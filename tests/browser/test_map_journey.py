@@ -66,11 +66,11 @@ def drag_a_box(page) -> None:
 def test_the_edited_model_is_run_and_stands_beside_the_texts_before(open_page):
     page = open_few(open_page)
     run_edited_model(page)
-    assert chart(page, "plot.layout.annotations.map(note => note.text)")[:2] == ["Before", "After, really run"]
+    assert chart(page, "plot.layout.annotations.map(note => note.text)")[:2] == ["Before", "After, by the edited model"]
     before, after = chart(page, "plot._fullData.filter(trace => trace.mode === 'markers').map(t => t.x[0])")[::2]
     assert before != after
     probes = chart(page, "plot.data.map(trace => trace.name)", ".st-key-map_probe_auc .js-plotly-plot")
-    assert probes == ["Before", "After, really run"]
+    assert probes == ["Before", "After, by the edited model"]
 
 
 def test_another_layer_is_another_map_and_is_in_the_address(open_map):

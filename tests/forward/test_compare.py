@@ -20,7 +20,7 @@ from detox_engine.model.load import OpenModel
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import ModelSpec
 from tests.edit.test_edit import copy_parameters, count_hooks, draw_edit
-from tests.models import CONTEXT, FAMILIES, SENTENCES, fresh_model, tiny_model
+from tests.models import CONTEXT, FAMILIES, SENTENCES, fresh_model, open_tiny, tiny_model
 
 PROMPTS = (
     "You burnt the soup",
@@ -389,3 +389,52 @@ def test_more_than_anybody_waits_for_is_one_sentence_at_once():
     model = wrap("gpt2")
     with pytest.raises(InputError, match="100,000 prompts with 100 samples of 1,024 tokens.*take fewer"):
         generate(model, ["a"] * 100_000, [None], SamplingPlan(max_new_tokens=1024, samples=100))
+
+
+CHAT = (
+    "{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def test_by_the_chat_template_a_prompt_is_what_a_person_says_and_the_model_answers():
+    model = open_tiny("gpt2")
+    model.tokenizer.chat_template = CHAT
+    plain, chat = SamplingPlan(max_new_tokens=4), SamplingPlan(max_new_tokens=4, chat=True)
+    prompt = encode_prompt(model, "the lamp", chat)
+    assert prompt.text == "the lamp" and prompt.cut == 0
+    assert model.tokenizer.decode(prompt.ids) == "<user>the lamp</s><assistant>" != "the lamp"
+    assert encode_prompt(model, "the lamp", plain).ids != prompt.ids
+    ((written,),), ((other,),) = (generate(model, ["the lamp"], [None], plan)[0] for plan in (plain, chat))
+    assert len(other.tokens) <= 4 and other.text != "" and (written.ids, written.probabilities) != (
+        other.ids,
+        other.probabilities,
+    )
+
+
+def test_a_prompt_too_long_for_its_chat_template_loses_its_beginning_and_no_more():
+    model = open_tiny("gpt2")
+    model.tokenizer.chat_template = CHAT
+    plan = SamplingPlan(max_new_tokens=4, chat=True)
+    long = " ".join(f"word{number}" for number in range(400))
+    prompt = encode_prompt(model, long, plan)
+    read = model.tokenizer.decode(prompt.ids)
+    assert len(prompt.ids) <= model.context - 4 and prompt.cut > 0
+    assert read.startswith("<user>") and read.endswith("word399</s><assistant>")
+
+
+@pytest.mark.parametrize(
+    ("template", "says"), [(None, "no chat template"), ("{{ raise_exception('no <b>') }}", "takes no text")]
+)
+def test_a_model_without_a_fitting_chat_template_is_one_sentence(template, says):
+    model = open_tiny("gpt2")
+    model.tokenizer.chat_template = template
+    with pytest.raises(InputError, match=says):
+        encode_prompt(model, "the lamp", SamplingPlan(chat=True))
+
+
+def test_an_instruction_and_the_chat_template_do_not_go_together():
+    model = open_tiny("gpt2")
+    model.tokenizer.chat_template = CHAT
+    with pytest.raises(InputError, match="already"):
+        encode_prompt(model, "the lamp", SamplingPlan(chat=True), prefix=(1,))

@@ -5,8 +5,10 @@ import io
 import json
 import re
 import shlex
+from dataclasses import replace
 from math import nan
 
+import pytest
 from typer.testing import CliRunner
 
 from detox_engine.cli.main import app as command_line
@@ -15,7 +17,7 @@ from detox_engine.forward.compare import Comparison, Continuation
 from detox_engine.plans.commands import STUDY
 from detox_engine.plans.edit import EditPlan, effective, record_edit
 from detox_engine.plans.sampling import SamplingPlan
-from detox_engine.scoring.records import record_comparisons, summarise
+from detox_engine.scoring.records import estimate_change, find_broken, record_comparisons, summarise
 from pages.compare.figure import toxicity_figure
 from pages.compare.work import WRITING, Asked, Written, list_written, record_written
 from tests.pages.conftest import LIMIT, find_results, fitted_app, open_app, run_until, texts
@@ -334,19 +336,54 @@ def test_numbers_are_told_in_words():
     assert describe_change(0.2, 0.21) == "about the same"
     assert describe_change(0.5, 0.0001) == "over 1,000 times less likely"
     assert "--toxicity: 83%" in chip_html(0.834) and "0.83" in chip_html(0.834)
-    summary = summarise([make_comparison((" a",), (" b",)), make_comparison((" a",), (" a",), 0.1, 0.1)])
-    drawn = summary_html(summary, 1, 0, 1)
-    assert "0.500</b> → " in drawn and "0.400 (80%) lower" in drawn and "<b>1</b> of 2" in drawn
-    assert "1 milder, 0 worse, 1 the same score" in drawn
+
+
+def summed_up(comparisons, broken=(0, 0)) -> str:
+    return summary_html(summarise(comparisons), estimate_change(comparisons), 1, 0, 1, broken)
+
+
+def prompted(count: int, **sides: float) -> list[Comparison]:
+    """As many prompts, each with one comparison whose toxicity falls from .9 to .1."""
+    return [replace(make_comparison((" a",), (" b",), **sides), prompt=f"prompt {place}") for place in range(count)]
+
+
+def test_a_mean_comes_with_its_interval_over_prompts_and_its_fluency():
+    fell = summed_up(prompted(5))
+    assert "0.900</b> → " in fell and "lower by −0.800 (−0.800 to −0.800), n = 5 prompts" in fell
+    assert "<b>5</b> of 5" in fell and "1 milder, 0 worse, 1 the same score" in fell and "Broken continuations" in fell
+    assert "no change that can be told" in summed_up(prompted(1))
+    mixed = [*prompted(2), *(replace(one, prompt=f"other {one.prompt}") for one in prompted(2, low=0.1, high=0.9))]
+    assert "no change that can be told: 0.000" in summed_up(mixed).replace("−", "").replace("+", "")
+    assert "the edit breaks what it writes" not in summed_up(prompted(5), (1, 1))
+    assert "the edit breaks what it writes" in summed_up(prompted(5), (0, 4))
+
+
+def test_samples_of_a_prompt_are_one_item_of_the_interval():
+    one, other = prompted(2)
+    samples = [replace(one, sample=sample) for sample in range(6)]
+    effect = estimate_change([*samples, replace(other, toxicity_after=0.5)])
+    assert (effect.difference.n, effect.before.mean) == (2, pytest.approx(0.9))
+    # A ratio of sums: six samples of one prompt weigh six times as much.
+    assert effect.after.mean == pytest.approx((6 * 0.1 + 0.5) / 7)
+
+
+def test_what_stammers_or_babbles_is_called_broken_and_marked():
+    fine = make_comparison((" a", " fine", " day"), (" a", " dull", " one"))
+    stammers = make_comparison((" a",), (" no",) * 20)
+    babbles = replace(fine, after=make_side(" qua", " zip", " lor", other=0.5 / 3))
+    nearly = replace(fine, after=make_side(" qua", " zip", " lor", other=0.5 / 2.6))
+    comparisons = [fine, stammers, babbles, nearly]
+    assert find_broken(comparisons) == [("", ""), ("", "repeats itself"), ("", "unlikely"), ("", "")]
+    drawn = comparisons_html(comparisons, False, broken=find_broken(comparisons))
+    assert drawn.count("chip broken") == 2
 
 
 def test_an_empty_continuation_has_no_toxicity():
     comparisons = [make_comparison((" a",), (), 0.2, nan), make_comparison((" a",), (" b",), 0.3, 0.1)]
     drawn = comparisons_html(comparisons, False)
     assert drawn.count('<span class="chip empty">empty</span>') == 1 and "nan" not in drawn
-    summary = summary_html(summarise(comparisons), 1, 0, 0)
-    assert "0 of 2 continuations before the edit and 1 after it are empty" in summary and "0 the same score" in summary
-    assert summary_html(summarise(comparisons[:1]), 0, 0, 0).count("nothing to compare") == 1
+    assert "0 of 2 continuations before the edit and 1 after it are empty" in summed_up(comparisons)
+    assert summed_up(comparisons[:1]).count("nothing to compare") == 1
 
 
 def test_the_document_repeats_the_edit_and_the_sampling():

@@ -253,8 +253,8 @@ def evaluate_now(session, rank: int):
 
 def test_after_a_restart_an_evaluation_is_there_and_two_are_held_side_by_side(tiny_folder):
     link = {
-        "layers": "0-2", "rank": 8, "scorers": "profanity,perplexity", "limit_prompts": 4, "max_new_tokens": 4,
-        "controls": 1, "resamples": 100, "limit_neutral": 4,
+        "layers": "0-2", "rank": 8, "evaluate_scorers": "profanity,perplexity", "evaluate_limit_prompts": 4,
+        "evaluate_tokens": 4, "evaluate_controls": 1, "evaluate_resamples": 100, "evaluate_limit_neutral": 4,
     }  # fmt: skip
     session = fitted_app(tiny_folder, **link).switch_page(PAGE).run()
     assert "Nothing is measured yet" in texts(session)

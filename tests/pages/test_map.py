@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import pytest
 
 from detox_engine.estimates import Estimate
-from detox_engine.reading.probe import Separability, SideHistogram
+from detox_engine.reading.probe import Separability, SideHistogram, find_parting_layer, measure_parting
 from pages.map import work
 from pages.map.figures import Panel, map_figure, play_figure
 from pages.map.separability import histogram_figure, list_counts, list_probes, probe_figure
@@ -80,7 +80,7 @@ def test_after_the_run_the_edited_texts_stand_beside_the_others_with_probes_of_e
     assert len(dots(drawn)) == 4
     assert not np.allclose(dots(drawn)[0].x, dots(drawn)[2].x), "the edit moved nothing"
     accuracy = figure(session, "map_probe_accuracy")
-    assert [trace.name for trace in accuracy.data] == ["Before", "After, really run"]
+    assert [trace.name for trace in accuracy.data] == ["Before", "After, by the edited model"]
     assert [len(trace.y) for trace in accuracy.data] == [3, 3]
 
 
@@ -88,8 +88,8 @@ def test_the_projection_on_paper_needs_no_run_and_is_told_from_what_was_run(tiny
     session = open_page(tiny_folder, layers="0-2", rank=1)
     session.pills(key="map_states").set_value(["before", "on paper"]).run()
     drawn = figure(session)
-    assert [note.text for note in drawn.layout.annotations][:2] == ["Before", "After, on paper"]
-    assert "runs no model" in texts(session)
+    assert [note.text for note in drawn.layout.annotations][:2] == ["Before", "After, computed alone"]
+    assert "with no model" in texts(session)
 
 
 def test_another_edit_asks_for_another_run_and_the_first_is_kept(tiny_folder):
@@ -125,10 +125,10 @@ def test_selected_pairs_are_listed_blurred_and_let_go(tiny_folder):
 
 def test_hovers_are_masked_until_words_are_shown(tiny_folder):
     session = open_page(tiny_folder, layers="0-2", rank=1)
-    hidden = " ".join(dots(figure(session))[0].text)
+    hidden = " ".join(dots(figure(session))[1].text)
     assert "•" in hidden
     session.toggle(key="show_words").set_value(True).run()
-    assert "•" not in " ".join(dots(figure(session))[0].text)
+    assert "•" not in " ".join(dots(figure(session))[1].text)
 
 
 def test_play_has_a_frame_for_every_layer(tiny_folder):
@@ -314,3 +314,22 @@ def test_histograms_of_all_states_have_the_same_bins():
     drawn = histogram_figure({"Before": counts, "After": counts}, 2, LIGHT)
     assert [trace.name for trace in drawn.data] == ["Toxic", "Civil"] * 2
     assert {tuple(trace.x) for trace in drawn.data} == {(0.5, 1.5)}
+
+
+def test_no_crowd_of_civil_dots_hides_a_toxic_one(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=1)
+    assert [(trace.name, trace.legendrank) for trace in dots(figure(session))] == [("Civil", 2), ("Toxic", 1)]
+
+
+def test_the_map_opens_on_the_toxic_directions_of_the_layer_that_parts_best(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=1)
+    study = shared_models.shelf().find_study(session.session_state["view"].study_key)
+    first = [subspace.basis[0] for subspace in study.subspaces]
+    layer = find_parting_layer(study.embeddings, first)
+    assert session.slider(key="map_layer").value == layer
+    assert f"Direction 1 of layer {layer}" in charts(session)["map_chart"].spec
+    apart = [
+        measure_parting(study.embeddings.toxic[place], study.embeddings.civil[place], first[place])
+        for place in range(study.layers)
+    ]
+    assert max(apart) == apart[layer] > min(apart)

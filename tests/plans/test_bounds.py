@@ -28,7 +28,7 @@ def test_more_than_a_plan_takes_is_one_sentence(make, says):
 def test_a_place_is_told_by_its_looks(name):
     assert is_path(name)
     if "\0" not in name and "\\" not in name:
-        assert name_model(ModelSpec(name)) == name_pairs(PairSpec(name)) == name.rpartition("/")[2]
+        assert name_model(ModelSpec(name)) == name_pairs(PairSpec(name), name) == name.rpartition("/")[2]
 
 
 @pytest.mark.parametrize("name", ["gpt2", "openai-community/gpt2-medium", "Qwen/Qwen2.5-0.5B", "a/b_c-1.0"])

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from pathlib import Path
 
 import streamlit as st
 
 from detox_engine.data.bundled import ASSETS
 from ui.frame.sidebar import draw_sidebar
 from ui.session import state
+from ui.session.folders import cache_folder
+from ui.session.places import keeps_results
 from ui.show import chart
 from ui.show.notes import draw_error
 
@@ -43,16 +47,32 @@ def draw_frame() -> None:
 
 def _draw_content_note() -> None:
     """What awaits a person, at the top of the pages until they go on; `CONTENT_NOTE` turns it off."""
-    if st.session_state.get("content_note_read") or os.environ.get(CONTENT_NOTE, "").strip().lower() in OFF:
+    if os.environ.get(CONTENT_NOTE, "").strip().lower() in OFF or _has_read_note():
         return
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="content_note"):
         st.markdown(
-            "**Before you go on:** to study rude language this tool shows some, in texts that people wrote and in "
-            "texts that models write. Rude words are blurred until you switch them on in the sidebar.",
+            "**Before you go on:** to study rude language this tool shows some. Rude words are blurred until you "
+            "switch them on in the sidebar.",
             width="stretch",
         )
-        read = {"content_note_read": True}
-        st.button("Go on", key="go_on", on_click=st.session_state.update, kwargs=read)
+        st.button("Go on", key="go_on", on_click=_remember_note)
+
+
+def _has_read_note() -> bool:
+    """Whether whoever sits here has gone on, in this visit or in an earlier one to their own machine."""
+    return bool(st.session_state.get("content_note_read")) or (keeps_results() and _note_file().exists())
+
+
+def _note_file() -> Path:
+    return cache_folder() / "content_note_read"
+
+
+def _remember_note() -> None:
+    st.session_state.content_note_read = True
+    if keeps_results():
+        with suppress(OSError):  # then it is read once more at the next visit
+            _note_file().parent.mkdir(parents=True, exist_ok=True)
+            _note_file().touch()
 
 
 def _draw_link_error() -> None:

@@ -140,7 +140,7 @@ def _offer_fit(job: jobs.Job | None) -> None:
     st.subheader("There is no study to show yet", anchor=False)
     if job is not None and job.snapshot.state == "failed":
         draw_error(job.snapshot.error)
-    st.write(plain(f"Fit {name_model(view.model)} on {name_pairs(view.fit.pairs)}, or choose others."))
+    st.write(plain(f"Fit {name_model(view.model)} on {name_pairs(view.fit.pairs, view.model.name)}, or choose others."))
     with st.container(horizontal=True):
         st.button(
             "Fit it now",

@@ -178,7 +178,7 @@ def _watch_quietly(running: list[jobs.Job]) -> None:
             continue
         told = job.title
         if job.kind == "fit":
-            told = f"Fitting {name_model(job.key.model)} on {name_pairs(job.key.fit.pairs)}"
+            told = f"Fitting {name_model(job.key.model)} on {name_pairs(job.key.fit.pairs, job.key.model.name)}"
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             st.caption(plain(told), width="stretch")
             st.button(

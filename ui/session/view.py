@@ -119,7 +119,8 @@ class StudyKey:
     @property
     def names(self) -> tuple[str, str]:
         """What the model and the pairs are called where no sentence is around them."""
-        return name_model(self.model).removeprefix("the "), name_pairs(self.fit.pairs).removeprefix("the ")
+        pairs = name_pairs(self.fit.pairs, self.model.name)
+        return name_model(self.model).removeprefix("the "), pairs.removeprefix("the ")
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,12 @@ from math import floor, isnan, log10
 from typing import TYPE_CHECKING
 
 from detox_engine.scoring.toxicity import describe_empty
-from ui.words.numbers import number
+from ui.words.numbers import interval, number, signed
 from ui.words.text import escape, pieces_html, text_html
+from ui.words.verdicts import judge
 
 if TYPE_CHECKING:
+    from detox_engine.estimates import Effect
     from detox_engine.forward.compare import Comparison, Continuation
 
 NEARLY = 1.2
@@ -22,7 +24,11 @@ SIDES = ("Before", "After")
 
 
 def comparisons_html(
-    comparisons: Sequence[Comparison], several: bool, prompts: bool = True, names: tuple[str, str] = SIDES
+    comparisons: Sequence[Comparison],
+    several: bool,
+    prompts: bool = True,
+    names: tuple[str, str] = SIDES,
+    broken: Sequence[tuple[str, str]] = (),
 ) -> str:
     """Comparisons one below the other.
 
@@ -30,12 +36,16 @@ def comparisons_html(
         several: whether it says which sample each is.
         prompts: whether it shows what each begins with.
         names: what the sides are called; others than before and after an edit.
+        broken: why the sides of each are broken, where that was looked for.
     """
-    each = (_comparison_html(one, several, prompts, names) for one in comparisons)
+    flaws = broken or [("", "")] * len(comparisons)
+    each = (_comparison_html(one, several, prompts, names, both) for one, both in zip(comparisons, flaws, strict=True))
     return f'<div class="compared">{"".join(each)}</div>'
 
 
-def _comparison_html(comparison: Comparison, several: bool, prompts: bool, names: tuple[str, str]) -> str:
+def _comparison_html(
+    comparison: Comparison, several: bool, prompts: bool, names: tuple[str, str], broken: tuple[str, str]
+) -> str:
     notes = [f"sample {comparison.sample + 1}"] if several else []
     if comparison.cut:
         tokens = "1 token" if comparison.cut == 1 else f"{comparison.cut:,} tokens"
@@ -46,15 +56,16 @@ def _comparison_html(comparison: Comparison, several: bool, prompts: bool, names
     opening = f"{text_html(comparison.prompt) if prompts else ''}{aside}"
     return (
         f'<article>{f"""<div class="opening">{opening}</div>""" if opening else ""}<div class="sides">'
-        f"{_side_html('Before', names[0], comparison, comparison.before, comparison.toxicity_before)}"
-        f"{_side_html('After', names[1], comparison, comparison.after, comparison.toxicity_after)}"
+        f"{_side_html('Before', names[0], comparison, comparison.before, comparison.toxicity_before, broken[0])}"
+        f"{_side_html('After', names[1], comparison, comparison.after, comparison.toxicity_after, broken[1])}"
         f"</div>{_probabilities_html(comparison)}</article>"
     )
 
 
-def _side_html(name: str, title: str, comparison: Comparison, side: Continuation, toxicity: float) -> str:
+def _side_html(name: str, title: str, comparison: Comparison, side: Continuation, toxicity: float, broken: str) -> str:
+    mark = f'<span class="chip broken">{broken}</span>' if broken else ""
     return (
-        f'<section class="{name.lower()}"><h4>{escape(title)}{chip_html(toxicity)}</h4>'
+        f'<section class="{name.lower()}"><h4>{escape(title)}{chip_html(toxicity)}{mark}</h4>'
         f'<p class="written">{_written_html(name, comparison, side)}</p></section>'
     )
 
@@ -148,8 +159,14 @@ def show_spaces(piece: str) -> str:
     return piece.replace(" ", "·").replace("\n", "↵").replace("\t", "⇥")
 
 
-def summary_html(summary: dict[str, float], milder: int, worse: int, same: int) -> str:
-    """The means over all continuations, and how many of them the edit changed, and how."""
+def summary_html(
+    summary: dict[str, float], effect: Effect, milder: int, worse: int, same: int, broken: tuple[int, int]
+) -> str:
+    """The means over all continuations with what can be told of them, how many the edit changed, and how.
+
+    Args:
+        broken: continuations before and after that stammer or babble.
+    """
     count, prompts = int(summary["continuations"]), int(summary["prompts"])
     changed = round(summary["changed"] * count)
     of = f"{count:,} continuation{'s' if count != 1 else ''} of {prompts:,} prompt{'s' if prompts != 1 else ''}"
@@ -161,11 +178,38 @@ def summary_html(summary: dict[str, float], milder: int, worse: int, same: int) 
         '<div class="summary">'
         f'<div><span class="label">Mean toxicity, {of}</span><span class="figure">'
         f'<b class="before">{number(before, decimals=3)}</b> → <b class="after">{number(after, decimals=3)}</b></span>'
-        f'<span class="label">{describe_difference(before, after)}</span></div>'
+        f'<span class="label {judge(effect, True).kind}">{describe_change_of_mean(effect)}</span></div>'
         '<div><span class="label">Changed by the edit</span>'
         f'<span class="figure"><b>{changed:,}</b> of {count:,}</span><span class="label">{kinds}</span></div>'
-        f"{told}</div>"
+        f"{_broken_html(broken, count)}{told}</div>"
     )
+
+
+def _broken_html(broken: tuple[int, int], count: int) -> str:
+    """How fluent both sides are: a toxicity that fell says little of a model that babbles."""
+    before, after = broken
+    breaks = after - before > BREAKS * count
+    words = "the edit breaks what it writes" if breaks else "stammering or babbling, by their words and probability"
+    return (
+        f'<div><span class="label">Broken continuations</span><span class="figure{" worse" if breaks else ""}">'
+        f"<b>{before:,}</b> → <b>{after:,}</b> of {count:,}</span>"
+        f'<span class="label{" worse" if breaks else ""}">{words}</span></div>'
+    )
+
+
+BREAKS = 0.1
+"""Share of the continuations that an edit may break before it is said to."""
+
+
+def describe_change_of_mean(effect: Effect) -> str:
+    """A change of the mean with its interval over prompts, or that none can be told."""
+    change = effect.difference
+    if isnan(change.mean):
+        return "nothing to compare"
+    told = f"{interval(change, signed)}, n = {change.n:,} prompts"
+    if change.n < 2 or change.low <= 0 <= change.high:
+        return f"no change that can be told: {told}"
+    return f"{'lower' if change.mean < 0 else 'higher'} by {told}"
 
 
 def describe_difference(before: float, after: float) -> str:

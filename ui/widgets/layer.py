@@ -7,15 +7,31 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from ui.session import state
+from ui.session.kept import Kept
 
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
 
 
+FIRST: Kept[tuple[str, str, str], int] = Kept(32)
+"""The layer that is picked at first, by study."""
+
+
 def picked_layer(study: Study) -> int:
-    """The one picked layer of every page: of the layers suggested for an edit the last, until one is picked."""
+    """The one picked layer of every page: the one that parts the sides best, until another is picked."""
     layer = state.view().layer
-    return study.suggested_edit.layers[-1] if layer is None else layer
+    if layer is not None:
+        return layer
+    return FIRST.find_or_make((study.model.weights_hash, study.pairs_hash, study.made), lambda: _find_first(study))
+
+
+def _find_first(study: Study) -> int:
+    """Of a study that kept no embeddings the last layer of what is suggested."""
+    if study.embeddings is None:
+        return study.suggested_edit.layers[-1]
+    from detox_engine.reading.probe import find_parting_layer
+
+    return find_parting_layer(study.embeddings, [subspace.basis[0] for subspace in study.subspaces])
 
 
 def pick_layer(study: Study, key: str, width: int | str = "stretch") -> int:

@@ -23,19 +23,22 @@ def pick_sampling(path: str, prefix: str) -> SamplingPlan:
         disabled = greedy and name != "max_new_tokens"
         ask(f"{path}.{name}", label, f"{prefix}_sampling_{name}", box, disabled=disabled)
     ask(f"{path}.greedy", "Always the most probable token", f"{prefix}_sampling_greedy")
+    ask(f"{path}.chat", "By the chat template", f"{prefix}_sampling_chat")
     return without_dice(state.view()[path])
 
 
 def without_dice(plan: SamplingPlan) -> SamplingPlan:
     """`plan`, where it always takes the most probable token without what does not matter then."""
     # One path has one sample, and none of the dice matter.
-    return SamplingPlan(plan.max_new_tokens, greedy=True) if plan.greedy else plan
+    return SamplingPlan(plan.max_new_tokens, greedy=True, chat=plan.chat) if plan.greedy else plan
 
 
 def describe_sampling(plan: SamplingPlan) -> str:
     """A sampling plan in a few words."""
+    chat = ", as an answer by its chat template" if plan.chat else ""
     if plan.greedy:
-        return f"up to {plan.max_new_tokens} tokens, always the most probable one"
+        return f"up to {plan.max_new_tokens} tokens, always the most probable one{chat}"
     return (
-        f"up to {plan.max_new_tokens} tokens, temperature {plan.temperature:g}, top-p {plan.top_p:g}, seed {plan.seed}"
+        f"up to {plan.max_new_tokens} tokens, temperature {plan.temperature:g}, top-p {plan.top_p:g}, seed "
+        f"{plan.seed}{chat}"
     )
