@@ -10,6 +10,7 @@ import streamlit as st
 from detox_engine.data.bundled import find_prompt_sets
 from detox_engine.data.texts import read_prompts
 from detox_engine.errors import InputError
+from detox_engine.plans.sources import BUNDLED
 from ui.session import state
 from ui.show import notes
 from ui.widgets.option import ask
@@ -39,6 +40,11 @@ def pick_prompts(model: str) -> tuple[str, ...]:
     if kind == OWN:
         example = "The driver who took my parking space is"
         given = ask_words("compare.own", "One prompt a line", "prompts_own", height=150, placeholder=example)
+        if model == BUNDLED:
+            st.caption(
+                "The bundled model knows a small world, of people, plans and soups: prompts from elsewhere lead it "
+                "astray. The bundled prompts show what it can go on with."
+            )
         return tuple(dict.fromkeys(line.strip() for line in given.splitlines() if line.strip()))
     st.caption(SETS_IN_WORDS[kind])
     try:

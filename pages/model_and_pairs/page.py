@@ -120,6 +120,8 @@ def draw_choice(view: View, study: Study | None) -> None:
         )
         if not ready:
             st.caption("Name the model and complete the pairs first.")
+        elif key.fit.pairs.limit is not None and not fitted:
+            st.caption(f"At most {key.fit.pairs.limit:,} pairs are drawn: that limit is set under Options of the fit.")
         elif fitted:
             st.caption("This is the study in use on every page.")
         elif kept:

@@ -17,6 +17,7 @@ from ui.session.kept import Kept
 from ui.session.library import LONGEST_NAME, Entry
 from ui.session.places import keeps_results
 from ui.show import notes
+from ui.show.downloads import zip_folder
 from ui.words.numbers import file_size
 from ui.words.text import escape
 from ui.work import fit, jobs
@@ -97,6 +98,16 @@ def _draw_more(entry: Entry, in_use: bool, identity: str) -> None:
         max_chars=LONGEST_NAME,
         placeholder=entry.title,
         on_change=lambda: _try(lambda: library.name_entry(entry, st.session_state[key])),
+    )
+    st.download_button(
+        "The study as a file",
+        partial(zip_folder, entry.folder, "study"),
+        "study.zip",
+        "application/zip",
+        key=f"download_{identity}",
+        icon=":material/download:",
+        on_click="ignore",
+        help="For another machine, where a link to uploads or folders of this one opens nothing: the commands read it.",
     )
     count = entry.results_kept
     results = f" and its {count:,} results" if count else ""

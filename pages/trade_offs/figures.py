@@ -80,18 +80,34 @@ def trade_off_figure(
         hovertemplate=f"Unedited model<br>{x.title}: {interval(before[x.name].before)}<br>"
         f"{y.title}: {interval(before[y.name].before)}<extra></extra>",
     )
+    for axis, update, side in ((x, figure.update_xaxes, 0), (y, figure.update_yaxes, 1)):
+        update(title=axis.label, **_scale([before[axis.name].before.mean, *(place[side] for place in places)]))
     if limit is not None:
-        figure.add_vline(
-            x=limit,
-            line={"color": colours.toxic, "dash": "dash", "width": 1.5},
-            annotation={"text": f"your limit: {number(limit)}", "font": {"color": colours.toxic, "size": 12}},
-            annotation_position="top right",
-        )
-    # No score is below 0, though the interval of a change can reach there.
-    figure.update_xaxes(title=x.label, rangemode="nonnegative")
-    figure.update_yaxes(title=y.label, rangemode="nonnegative")
+        _add_limit(figure, limit, colours)
     legend = {"orientation": "h", "y": 1.06, "yanchor": "bottom", "x": 0}
     return finish(figure, 480, across=colours.line, up=colours.line, margin={"t": 34}, legend=legend)
+
+
+def _add_limit(figure: go.Figure, limit: float, colours: Palette) -> None:
+    figure.add_vline(x=limit, line={"color": colours.toxic, "dash": "dash", "width": 1.5})
+    # A note on a logarithmic axis is placed by the logarithm, unlike a line.
+    place = math.log10(limit) if figure.layout.xaxis.type == "log" else limit
+    text, font = f"your limit: {number(limit)}", {"color": colours.toxic, "size": 12}
+    anchors = {"xanchor": "left", "yanchor": "top", "yref": "paper"}
+    figure.add_annotation(x=place, y=1, text=text, font=font, showarrow=False, **anchors)
+
+
+WIDE = 30
+"""How many times the least the greatest score is from which on one that broke the model would squeeze all others."""
+
+
+def _scale(scores: Sequence[float]) -> dict[str, str]:
+    """A logarithmic axis where scores are orders of magnitude apart, as the perplexity of a broken model is."""
+    there = [score for score in scores if math.isfinite(score)]
+    if there and min(there) > 0 and max(there) > WIDE * min(there):
+        return {"type": "log"}
+    # No score is below 0, though the interval of a change can reach there.
+    return {"rangemode": "nonnegative"}
 
 
 def _add_controls(figure: go.Figure, points: Sequence[SweepPoint], x: Axis, y: Axis, colours: Palette) -> None:

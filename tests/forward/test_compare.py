@@ -406,9 +406,14 @@ def test_by_the_chat_template_a_prompt_is_what_a_person_says_and_the_model_answe
     assert model.tokenizer.decode(prompt.ids) == "<user>the lamp</s><assistant>" != "the lamp"
     assert encode_prompt(model, "the lamp", plain).ids != prompt.ids
     ((written,),), ((other,),) = (generate(model, ["the lamp"], [None], plan)[0] for plan in (plain, chat))
-    assert len(other.tokens) <= 4 and other.text != "" and (written.ids, written.probabilities) != (
-        other.ids,
-        other.probabilities,
+    assert (
+        len(other.tokens) <= 4
+        and other.text != ""
+        and (written.ids, written.probabilities)
+        != (
+            other.ids,
+            other.probabilities,
+        )
     )
 
 

@@ -55,7 +55,7 @@ def test_nothing_is_worked_out_before_its_part_is_opened(tiny_folder, monkeypatc
         monkeypatch.setattr(module, name, lambda *args: pytest.fail("worked out unasked"))
     work.value_vectors.clear()
     session = open_page(tiny_folder, layers="0-2", rank=6)
-    assert len(heads(session)) == 6 and '<div class="pairs-apart">' not in texts(session) and not session.text_area
+    assert len(heads(session)) == 6 and '<div class="pairs-apart">' not in texts(session) and not session.main.text_area
 
 
 def test_what_is_open_stays_open_while_walking_through_the_layers(tiny_folder):
@@ -91,7 +91,7 @@ def test_a_pinned_direction_has_its_parts_on_its_pinned_card_alone(tiny_folder):
     part_keys = [group.key for group in session.button_group if group.key and group.key.startswith("part_")]
     assert sorted(part_keys) == ["part_1", "part_2", "part_3", "part_pinned_1_0"]
     open_part(session, "note", "pinned_1_0")
-    assert len(session.text_area) == 1
+    assert len(session.main.text_area) == 1
 
 
 def test_the_same_from_the_command_line_names_layer_and_reading(tiny_folder):
@@ -244,7 +244,7 @@ def write(session, words: str, layer: int = 2, direction: int = 0):
 
 
 def field(session, layer: int = 2, direction: int = 0):
-    return next(one for one in session.text_area if one.key.endswith(f"_{layer}_{direction}"))
+    return next(one for one in session.main.text_area if one.key.endswith(f"_{layer}_{direction}"))
 
 
 def test_a_note_is_there_in_another_session_and_on_its_own_card_alone(tiny_folder):
@@ -315,7 +315,7 @@ def test_a_note_with_toxic_words_is_blurred_until_its_field_is_asked_for(tiny_fo
     # Whoever typed it sees it; whoever comes later sees it blurred.
     assert field(session).value == "It says idiot"
     other = open_part(open_page(tiny_folder, layers="0-2", rank=2, layer=2), "note")
-    assert 'It says <span class="rude">idiot</span>' in texts(other) and not other.text_area
+    assert 'It says <span class="rude">idiot</span>' in texts(other) and not other.main.text_area
     next(button for button in other.button if button.label == "Change the note").click().run()
     assert field(other).value == "It says idiot"
     write(other, "")

@@ -8,6 +8,7 @@ import pytest
 
 from tests.pages.conftest import LIMIT, fitted_app, open_app, texts
 from ui.session import shared_models
+from ui.words import rude_words
 from ui.work import jobs
 from ui.work.jobs import Job, Snapshot, Stage, describe_time
 
@@ -118,3 +119,30 @@ def test_how_long_work_takes_is_told_once_it_is_long():
     assert describe_time(snapshot, 80.0) == ["80 s so far", "about 2 min left of this step"]
     assert describe_time(Snapshot(stages=stages[1:]), 51.0) == []
     assert describe_time(Snapshot(stages=(Stage("two", 0, 0, 0.0),)), 700.0) == ["12 min so far"]
+
+
+def test_words_that_a_person_adds_are_blurred_whole_and_stay(tiny_folder):
+    assert not rude_words.is_rude_token("lamp")
+    session = open_app(model=tiny_folder, limit=LIMIT - 1)
+    session.sidebar.text_area(key="words_to_blur").set_value("Lamp, <b>").run()
+    assert not session.exception and rude_words.mask("A LAMP, lamplight", shown=False) == "A L•••, lamplight"
+    assert rude_words.is_rude_token("lamp")
+    rude_words.add_words("")
+    assert not rude_words.is_rude_token("lamp")
+    again = open_app(model=tiny_folder, limit=LIMIT - 1)
+    assert again.sidebar.text_area(key="words_to_blur").value == "Lamp, <b>" and rude_words.is_rude_token("lamp")
+    again.sidebar.text_area(key="words_to_blur").set_value("").run()
+    assert not rude_words.is_rude_token("lamp")
+
+
+def test_on_a_server_for_others_no_words_are_added(tiny_folder, monkeypatch):
+    monkeypatch.setattr("ui.frame.sidebar.keeps_results", lambda: False)
+    session = open_app(model=tiny_folder, limit=LIMIT - 1)
+    assert not session.sidebar.text_area
+
+
+def test_the_content_note_is_remembered_on_ones_own_machine_alone(tiny_folder, monkeypatch):
+    open_app(model=tiny_folder, limit=LIMIT - 1).button(key="go_on").click().run()
+    assert NOTE not in texts(open_app(model=tiny_folder, limit=LIMIT - 1))
+    monkeypatch.setattr("ui.frame.frame.keeps_results", lambda: False)
+    assert NOTE in texts(open_app(model=tiny_folder, limit=LIMIT - 1))

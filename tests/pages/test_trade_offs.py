@@ -273,6 +273,23 @@ def test_the_frontier_turns_with_which_way_is_better():
     assert list(trace(figure, "Frontier: no setting beats these in both").y) == [0.4, 0.45]
 
 
+def test_one_setting_that_breaks_the_model_squeezes_no_other():
+    usual = trade_off_figure(POINTS, PERPLEXITY, TOXICITY, "first layer", LIGHT, limit=11.0)
+    broken = trade_off_figure(
+        [*POINTS, make_point(8, 0, 1_300_000, 0.0)], PERPLEXITY, TOXICITY, "first layer", LIGHT, limit=11.0
+    )
+    assert usual.layout.xaxis.type is None and broken.layout.xaxis.type == "log"
+    assert broken.layout.yaxis.type is None, "a toxicity of 0 has no logarithm"
+    notes = [next(note.x for note in one.layout.annotations if "limit" in note.text) for one in (usual, broken)]
+    assert notes == [11.0, pytest.approx(1.0414, abs=1e-3)]
+
+
+def test_a_run_held_beside_is_drawn_as_rings_of_its_own():
+    figure = trade_off_figure(POINTS, PERPLEXITY, TOXICITY, "first layer", LIGHT, others=[make_point(3, 1, 12, 0.3)])
+    rings = trace(figure, "The other run")
+    assert (list(rings.x), list(rings.y), rings.marker.color) == ([12], [0.3], LIGHT.civil)
+
+
 def test_the_grid_shows_edit_and_control_on_one_scale():
     figure = grid_figure(POINTS, range(4), TOXICITY, LIGHT, current=2)
     edit, control, cells = figure.data

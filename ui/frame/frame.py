@@ -11,10 +11,11 @@ import streamlit as st
 from detox_engine.data.bundled import ASSETS
 from ui.frame.sidebar import draw_sidebar
 from ui.session import state
-from ui.session.folders import cache_folder
+from ui.session.folders import cache_folder, read_words
 from ui.session.places import keeps_results
 from ui.show import chart
 from ui.show.notes import draw_error
+from ui.words import rude_words
 
 ABOUT = """
 **DeTox Explorer** finds the directions in a language model along which toxic text parts from civil text, shows
@@ -33,6 +34,8 @@ _BLUR = "<style>.rude { filter: blur(0.32em); user-select: none; }</style>"
 
 def draw_frame() -> None:
     """The style and the sidebar."""
+    if keeps_results():
+        rude_words.add_words(read_words())
     st.logo(LOGO, size="large")
     st.html(STYLE)
     chart.listen_for_saves()

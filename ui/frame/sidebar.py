@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from detox_engine.data.bundled import ASSETS
+from detox_engine.errors import InputError
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.layers import format_layers
 from detox_engine.plans.option import sentence
 from detox_engine.plans.sources import is_path, name_model, name_pairs
 from detox_engine.study.methods import methods, title_of
 from ui.session import state
-from ui.session.folders import write_upload
+from ui.session.folders import MOST_WORDS, read_words, write_upload, write_words
 from ui.session.links import leaves_files_out, left_out, list_texts, write_address
+from ui.session.places import keeps_results
 from ui.session.view import fitting_edit
+from ui.show.notes import draw_error
 from ui.widgets.option import ask
+from ui.words import rude_words
 from ui.words.rude_words import mask
 from ui.words.text import escape, plain
 from ui.words.verdicts import tell_suggestion
@@ -34,6 +38,7 @@ def draw_sidebar() -> None:
     _draw_sources()
     _draw_edit_plan()
     _draw_switches()
+    _draw_words()
     _draw_link()
     st.html(f"<script>{SCRIPT.read_text(encoding='utf-8')}</script>", unsafe_allow_javascript=True)
 
@@ -137,6 +142,32 @@ def _draw_switches() -> None:
         persist_state="session",
         help="Toxic words are blurred until you ask for them; charts and tables show only their first letter.",
     )
+
+
+def _draw_words() -> None:
+    """Words that are blurred too, as whoever sits at this machine wants; on a server for others they are nobody's."""
+    if not keeps_results():
+        return
+    with st.popover("Words to blur", icon=":material/blur_on:", width="stretch"):
+        st.text_area(
+            "Blur these words too",
+            read_words(),
+            key="words_to_blur",
+            max_chars=MOST_WORDS,
+            placeholder="Words with spaces between them",
+            on_change=lambda: _try_words(st.session_state.words_to_blur),
+        )
+        st.caption("Whole words, in capital or small letters. They are kept on this machine, for every visit.")
+        if error := st.session_state.pop("words_error", ""):
+            draw_error(error)
+
+
+def _try_words(text: str) -> None:
+    try:
+        write_words(text)
+    except InputError as error:
+        st.session_state.words_error = str(error)
+    rude_words.add_words(text)
 
 
 def _draw_link() -> None:

@@ -5,6 +5,9 @@ import os
 import re
 from pathlib import Path
 
+from detox_engine.disk import write_whole
+from detox_engine.errors import InputError
+
 _STORED = re.compile(r"\S*[\\/]uploads[\\/][0-9a-f]{64}[\\/]")
 _UPLOAD = re.compile(r"upload:([0-9a-f]{64})/([\w\- ][\w.\- ]{0,99})")
 PATHS = "DETOX_SERVER_PATHS"
@@ -20,6 +23,37 @@ def cache_folder() -> Path:
 def folder_of(kind: str, *answers: object) -> Path:
     """Where what rests on all of these `answers`, and on nothing else, is kept."""
     return cache_folder() / kind / hashlib.sha256(repr(answers).encode()).hexdigest()[:32]
+
+
+MOST_WORDS = 4000
+"""Characters of the words that are blurred too."""
+
+
+def _words_file() -> Path:
+    return cache_folder() / "words_to_blur.txt"
+
+
+def read_words() -> str:
+    """The words that whoever sits at this machine wants blurred too."""
+    try:
+        return _words_file().read_text(encoding="utf-8")[:MOST_WORDS]
+    except (OSError, ValueError):
+        return ""
+
+
+def write_words(text: str) -> None:
+    """Keep the words that are blurred too.
+
+    Raises:
+        InputError: the disk takes nothing.
+    """
+    try:
+        _words_file().parent.mkdir(parents=True, exist_ok=True)
+        write_whole(_words_file(), text[:MOST_WORDS])
+    except OSError as error:
+        raise InputError(
+            f"The words to blur hold for this visit alone: they cannot be kept ({error.strerror})."
+        ) from None
 
 
 def uploads_folder() -> Path:

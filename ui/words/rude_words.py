@@ -10,6 +10,8 @@ _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _MOST_KNOWN = 200_000
 
 _known: dict[str, bool] = {}
+_added: set[str] = set()
+"""Words that a person wants blurred too."""
 
 
 def list_words(text: str) -> list[str]:
@@ -19,7 +21,16 @@ def list_words(text: str) -> list[str]:
 
 def find_rude_words(texts: Iterable[str]) -> frozenset[str]:
     """The words of `texts`, in small letters, that are to be blurred."""
-    return frozenset(word for word, rude in rate_words(texts).items() if rude)
+    return frozenset(word for word, rude in rate_words(texts).items() if rude or word in _added)
+
+
+def add_words(text: str) -> None:
+    """Blur the words of `text` too, in place of those that were added before."""
+    words = set(list_words(text))
+    if words != _added:
+        _added.clear()
+        _added.update(words)
+        is_rude_token.cache_clear()
 
 
 def learn_words(rated: Mapping[str, bool]) -> None:

@@ -118,6 +118,10 @@ class Verdict:
     words: str
 
 
+NEGLIGIBLE = 0.005
+"""Share of what a score was below which nobody would call its change better or worse, however sure it is."""
+
+
 def judge(effect: Effect, lower_is_better: bool) -> Verdict:
     """Whether a score changed beyond its interval, for better or worse, and further than in every random draw."""
     change = effect.difference
@@ -125,6 +129,8 @@ def judge(effect: Effect, lower_is_better: bool) -> Verdict:
         return Verdict("unclear", "Nothing could be counted")
     if change.low <= 0 <= change.high:
         return Verdict("unclear", "No change" if change.low == change.high == 0 else "No clear change")
+    if abs(change.mean) < NEGLIGIBLE * abs(effect.before.mean):
+        return Verdict("unclear", "A negligible change")
     falls = change.mean < 0
     better = falls == lower_is_better
 
