@@ -340,17 +340,19 @@ def test_no_scorer_gives_one_sentence_and_no_button(tiny_folder):
     ("changes", "kind", "words"),
     [
         ({}, "better", "Better, more than under any of the 2 random subspaces"),
-        ({"control": 0.25}, "better", "Better, but no more than under random subspaces"),
+        ({"control": 0.25}, "unclear", "Better, but no more than under random subspaces"),
         (
             {"matched": 0.4},
             "better",
             "Better, more than under any of the 2 random subspaces and any of the 2 random subspaces matched in KL",
         ),
-        ({"matched": 0.25}, "better", "Better, but no more than under random subspaces matched in KL"),
+        ({"matched": 0.25}, "unclear", "Better, but no more than under random subspaces matched in KL"),
         ({"after": 0.7}, "worse", "Worse, more than under any"),
         ({"after": 0.7, "lower_is_better": False}, "better", "Better, more"),
         ({"after": 0.52}, "unclear", "No clear change"),
         ({"after": 0.5, "half": 0}, "unclear", "No change"),
+        ({"after": 0.4976, "half": 1e-5}, "unclear", "A negligible change"),
+        ({"after": 0.4974, "half": 1e-5, "control": 0.51}, "better", "Better"),
         ({"after": math.nan}, "unclear", "Nothing could be counted"),
     ],
 )

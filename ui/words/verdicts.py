@@ -122,6 +122,13 @@ NEGLIGIBLE = 0.005
 """Share of what a score was below which nobody would call its change better or worse, however sure it is."""
 
 
+def moves(effect: Effect) -> bool:
+    """Whether a score changed by more than chance and by enough to be told."""
+    change = effect.difference
+    is_clear = not change.low <= 0 <= change.high
+    return is_clear and abs(change.mean) >= NEGLIGIBLE * abs(effect.before.mean)
+
+
 def judge(effect: Effect, lower_is_better: bool) -> Verdict:
     """Whether a score changed beyond its interval, for better or worse, and further than in every random draw."""
     change = effect.difference
@@ -129,7 +136,7 @@ def judge(effect: Effect, lower_is_better: bool) -> Verdict:
         return Verdict("unclear", "Nothing could be counted")
     if change.low <= 0 <= change.high:
         return Verdict("unclear", "No change" if change.low == change.high == 0 else "No clear change")
-    if abs(change.mean) < NEGLIGIBLE * abs(effect.before.mean):
+    if not moves(effect):
         return Verdict("unclear", "A negligible change")
     falls = change.mean < 0
     better = falls == lower_is_better
@@ -142,7 +149,9 @@ def judge(effect: Effect, lower_is_better: bool) -> Verdict:
         against = f"but no more than under {' and '.join(failed)}"
     else:
         against = f"more than under {' and '.join(map(_count_draws, effect.controls))}"
-    return Verdict("better" if better else "worse", f"{'Better' if better else 'Worse'}, {against}")
+    # What random subspaces do as well is no merit of the edit; a harm is one whoever else does it.
+    kind = "worse" if not better else "unclear" if failed else "better"
+    return Verdict(kind, f"{'Better' if better else 'Worse'}, {against}")
 
 
 def _count_draws(control: Control) -> str:
@@ -152,10 +161,10 @@ def _count_draws(control: Control) -> str:
 
 def summarise_score(score: Score) -> str:
     """One sentence on a score that its kind has words for: before, after, and what random subspaces do."""
-    effect, verdict = score.effect, judge(score.effect, score.lower_is_better)
-    moves = "stays about the same" if verdict.kind == "unclear" else "falls" if effect.difference.mean < 0 else "rises"
+    effect = score.effect
+    way = "stays about the same" if not moves(effect) else "falls" if effect.difference.mean < 0 else "rises"
     return (
-        f"{score.kind.called} {moves}, from {number(effect.before.mean)} to {number(effect.after.mean)} (change "
+        f"{score.kind.called} {way}, from {number(effect.before.mean)} to {number(effect.after.mean)} (change "
         f"{signed(effect.difference.mean)}, 95 % interval {signed(effect.difference.low)} to "
         f"{signed(effect.difference.high)}); "
         + ", ".join(
