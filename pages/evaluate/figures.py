@@ -75,11 +75,9 @@ def beside_figure(pairs: Sequence[tuple[Score, Score]], colours: Palette) -> go.
                 row=row,
                 col=1,
             )
-        figure.update_yaxes(
-            tickvals=[1], ticktext=[_wrap(one.title)], range=[2.6, -0.6], showgrid=False, row=row, col=1
-        )
-        figure.update_xaxes(title={"text": one.unit, "standoff": 2}, row=row, col=1)
-    return finish(figure, 60 + 96 * len(pairs), across=colours.line, up="", margin={"r": 14, "t": 8}, showlegend=False)
+        label = f"{_wrap(one.title)}<br>({one.unit})"
+        figure.update_yaxes(tickvals=[1], ticktext=[label], range=[2.6, -0.6], showgrid=False, row=row, col=1)
+    return finish(figure, 50 + 92 * len(pairs), across=colours.line, up="", margin={"r": 14, "t": 8}, showlegend=False)
 
 
 def _wrap(label: str) -> str:

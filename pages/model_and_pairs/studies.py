@@ -60,7 +60,8 @@ def draw_studies(page: Page, study: Study | None) -> None:
         if other is None:
             notes.draw_error("The study that was to be held beside this one can be read no more: delete it.")
         else:
-            beside.draw_beside(page, (study, other), (" × ".join(page.view.study_key.names), held.title))
+            own = next((entry.title for entry in entries if _is_in_use(page, study, entry)), "The study in use")
+            beside.draw_beside(page, (study, other), (own, held.title))
 
 
 def _draw_entry(page: Page, study: Study | None, entry: Entry) -> None:
@@ -133,7 +134,8 @@ def entry_html(entry: Entry, in_use: bool) -> str:
         file_size(entry.size),
         f"{count:,} result{'s' if count != 1 else ''}" if count else "no results yet",
     ]
-    named = f'<span class="aside"> {escape(model)} × {escape(pairs)}</span>' if entry.name else ""
+    more = f", {escape(entry.fitted_with)}" if entry.fitted_with else ""
+    named = f'<span class="aside"> {escape(model)} × {escape(pairs)}{more}</span>' if entry.name else ""
     mark = ' <span class="chip empty">in use</span>' if in_use else ""
     return (
         f'<div class="study"><b>{escape(entry.title)}</b>{named}{mark}'

@@ -103,6 +103,14 @@ def test_an_entry_leads_to_no_folder_outside(study, tiny_folder):
     assert entry.results.parent.name == kept_results.ROOM
 
 
+def test_titles_tell_studies_of_the_same_model_and_pairs_apart(study, tiny_folder):
+    plain = key_of(tiny_folder)
+    for key in (plain, replace(plain, fit=replace(plain.fit, pooling="last"))):
+        keep_study(key, study)
+    titles = [entry.title for entry in library.list_entries(ROOM)]
+    assert len(set(titles)) == 2 and any("pooling last" in title for title in titles)
+
+
 def test_two_studies_of_one_model_share_what_they_share(study):
     assert measure_overlap((study, study), 2) == pytest.approx([1.0] * study.layers, abs=1e-5)
     others = tuple(replace(each, basis=each.basis[[2, 1, 0]]) for each in study.subspaces)

@@ -25,6 +25,8 @@ ENTRY = "entry.json"
 LARGEST = 100_000
 """Bytes of an entry."""
 LONGEST_NAME = 60
+NAMED = ("model", "pairs", "device", "dtype")
+"""Parts of a link that a title says already, or that change nothing of what is found."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,15 @@ class Entry:
     """What its pairs or its suggestion came to, in a few words."""
     results: Path
     """The folder with what was found with it."""
+    fitted_with: str = ""
+    """What of the fit is not as usual, as a link says it."""
     name: str = ""
     """What a person calls it; empty where nobody gave it a name."""
 
     @property
     def title(self) -> str:
-        return self.name or " × ".join(self.key.names)
+        more = f", {self.fitted_with}" if self.fitted_with else ""
+        return self.name or " × ".join(self.key.names) + more
 
     @property
     def size(self) -> int:
@@ -155,6 +160,7 @@ def _read(folder: Path) -> Entry | None:
             *(int(record[name]) for name in ("pairs", "layers", "hidden")),
             str(record["told"]),
             cache_folder() / kept_results.ROOM / results,
+            ", ".join(f"{name} {value}" for name, value in link.items() if name not in NAMED)[:LONGEST_NAME],
             str(record["name"])[:LONGEST_NAME],
         )
     except (InputError, LookupError, TypeError, ValueError, AttributeError):

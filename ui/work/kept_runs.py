@@ -69,7 +69,7 @@ def _pick_shown(
         questions,
         format_func=lambda asked: tell_result(kept[asked], describe),
         key=key,
-        width=420,
+        width=360,
         help="They lie on this machine with the study: they are here after a reload, and whoever opens the study."
         if keeps_results()
         else "They stay for this visit.",
@@ -90,7 +90,7 @@ def _pick_beside(
         [NOTHING, *others],
         format_func=lambda asked: asked if asked == NOTHING else tell_result(kept[asked], describe),
         key=key,
-        width=420,
+        width=360,
         persist_state="session",
     )
 
