@@ -50,15 +50,19 @@ FIRST = PAGES["See"][0][0]
 
 
 def declare_page(folder: str, title: str, icon: str, _: type[Picks]) -> st.Page:
-    return st.Page(
-        f"{folder}/page.py", title=title, icon=f":material/{icon}:", url_path=folder, default=folder == FIRST
-    )
+    is_first = folder == FIRST
+    path = None if is_first else folder
+    return st.Page(f"{folder}/page.py", title=title, icon=f":material/{icon}:", url_path=path, default=is_first)
 
 
 def main() -> None:
     hold(PICKS)
     st.set_page_config("DeTox Explorer", frame.ICON, "wide", menu_items={"About": frame.ABOUT})
     groups = {group: [declare_page(*page) for page in pages] for group, pages in PAGES.items()}
+    # The first page is at /; whoever types its name finds it too, rather than “Page not found”.
+    folder, title, icon, _ = PAGES["See"][0]
+    named = st.Page(f"{folder}/page.py", title=title, icon=f":material/{icon}:", url_path=folder, visibility="hidden")
+    groups["See"].append(named)
     run_page(st.navigation(groups, expanded=True))
 
 

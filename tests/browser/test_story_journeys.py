@@ -34,7 +34,8 @@ def open_tiny(open_page, folder: str, name: str, **link: object):
 
 
 def test_a_first_visitor_with_a_phone_sees_the_story_and_goes_on_with_words_of_their_own(open_page):
-    page = open_page("/", width=390, height=844)
+    page = open_page("/overview", width=390, height=844)
+    assert page.get_by_role("dialog").count() == 0, "the address is not found"
     page.locator(".st-key-overview .compared article").wait_for()
     page.locator(".st-key-overview .js-plotly-plot").nth(1).wait_for()
     wait_until_still(page)

@@ -55,7 +55,7 @@ from ui.widgets.evaluation import MeasurePicks
 from ui.widgets.uploads import store_upload
 
 WORDS = "Say «50% & more»\nto your #1 friend? \u05e9\u05dc\u05d5\u05dd \U0001f600 <b>"
-SAMPLING = SamplingPlan(7, 3, True, 0.65, 0.9, 11)
+SAMPLING = SamplingPlan(7, 3, True, 0.65, 0.9, 11, True)
 NEUTRAL = TextSpec("a/b", "raw", "train", "body", "text", 64, 32, 9)
 MEASURES = MeasurePicks(
     EvaluationPlan(("drift",), "c/d", 12, SAMPLING, NEUTRAL, "matched", 4, 3, 300),
