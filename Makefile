@@ -2,12 +2,13 @@
 # make test  installs what the tests need and runs them all
 # make fuzz  tries 100,000 strangers' files, studies, models and links on it, and kills it: a quarter of an hour
 # make audit holds every installed version against known flaws
+# make docs  writes the documentation as a site to build/site
 # make claims computes anew what the Claims page ships with: an hour or so for each of the two models
 # make bench times the tool side by side with what it is measured against: make bench BENCH=--quick for a look
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: app test bench claims fuzz audit
+.PHONY: app test docs bench claims fuzz audit
 
 app: .venv/.app .venv/.smollm2_study
 	$(BIN)/streamlit run app.py
@@ -25,6 +26,11 @@ fuzz: .venv/.tests
 audit:
 	$(PYTHON) -m venv build/audit && build/audit/bin/pip install --quiet pip-audit==2.10.1
 	build/audit/bin/python -m tools.audit_dependencies
+
+docs: .venv/.tests
+	$(BIN)/python -m tools.write_reference
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "The documentation is in build/site; look at it with: $(BIN)/python -m http.server -d build/site"
 
 bench: .venv/.tests
 	@sh .ci/chromium

@@ -55,14 +55,18 @@ def declare_page(folder: str, title: str, icon: str, _: type[Picks]) -> st.Page:
     return st.Page(f"{folder}/page.py", title=title, icon=f":material/{icon}:", url_path=path, default=is_first)
 
 
+def declare_named(folder: str, title: str, icon: str, _: type[Picks]) -> st.Page:
+    """A page once more, at the address that is its name, and not in the sidebar."""
+    return st.Page(f"{folder}/page.py", title=title, icon=f":material/{icon}:", url_path=folder, visibility="hidden")
+
+
 def main() -> None:
     hold(PICKS)
     st.set_page_config("DeTox Explorer", frame.ICON, "wide", menu_items={"About": frame.ABOUT})
     groups = {group: [declare_page(*page) for page in pages] for group, pages in PAGES.items()}
     # The first page is at /; whoever types its name finds it too, rather than “Page not found”.
-    folder, title, icon, _ = PAGES["See"][0]
-    named = st.Page(f"{folder}/page.py", title=title, icon=f":material/{icon}:", url_path=folder, visibility="hidden")
-    groups["See"].append(named)
+    for group, pages in PAGES.items():
+        groups[group] += [declare_named(*page) for page in pages if page[0] == FIRST]
     run_page(st.navigation(groups, expanded=True))
 
 

@@ -1,7 +1,7 @@
 """Equations of the documentation as MathML, which browsers draw by themselves: a hook of mkdocs (see mkdocs.yml).
 
-In the pages' sources they stand as LaTeX between dollar signs, as code hosts draw them. Set while the site is built, they
-need no script, and nothing of another machine.
+In the pages' sources they stand as LaTeX between dollar signs, as code hosts draw them. Set while the site is built,
+they need no script, and nothing of another machine.
 """
 
 import html

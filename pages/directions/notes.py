@@ -11,6 +11,7 @@ from detox_engine.errors import InputError
 from detox_engine.plans.fit import PAPER
 from detox_engine.study.notes import LONGEST, find_note, write_note
 from ui.session.folders import folder_of
+from ui.session.places import keeps_results
 from ui.show import notes
 from ui.words.rude_words import find_rude_words
 from ui.words.text import text_html
@@ -29,6 +30,8 @@ def find_folder(study: Study, method: str = PAPER) -> Path:
 
 def draw_glance(study: Study, layer: int, direction: int, method: str) -> None:
     """What was noted, on the card itself; nothing where there is no note, or none that can be read."""
+    if not keeps_results():
+        return
     try:
         note = find_note(find_folder(study, method), layer, direction)
     except InputError:
@@ -39,6 +42,9 @@ def draw_glance(study: Study, layer: int, direction: int, method: str) -> None:
 
 def draw_field(study: Study, layer: int, direction: int, method: str, shows_words: bool) -> None:
     """The field to write in. What is typed is kept as soon as the field is left, by a click anywhere."""
+    if not keeps_results():
+        st.caption("On a server for others no notes are kept: everybody would read them.")
+        return
     folder = find_folder(study, method)
     key = f"note_{folder.name[:8]}_{layer}_{direction}"
     seen, start = _kept("seen"), _kept("start")

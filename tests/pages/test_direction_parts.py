@@ -378,3 +378,11 @@ def test_the_angle_chart_writes_its_cells_and_frames_the_picked_layer(colours):
     )
     wide = np.zeros((40, 40, 1))
     assert len(figures.angles_figure(wide, wide[..., 0], 0, "Angle", colours).data) == 1
+
+
+def test_on_a_server_for_others_no_note_is_kept_or_shown(tiny_folder, monkeypatch):
+    session = open_part(open_page(tiny_folder, layers="0-2", rank=2, layer=2), "note")
+    write(session, "Mine alone")
+    monkeypatch.setattr(notes, "keeps_results", lambda: False)
+    other = open_part(open_page(tiny_folder, layers="0-2", rank=2, layer=2), "note")
+    assert "Mine alone" not in texts(other) and "no notes are kept" in texts(other) and not other.main.text_area
