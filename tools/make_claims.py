@@ -36,7 +36,10 @@ LABORATORIES = {
         "bench": ("bench", "--dpo-steps", "25", "--cost", "kl", "--limit-prompts", "30", "--controls", "2"),
         "sample-size": ("lab", "sample-size", *FEW, "--draws", "2", "--sizes", "10,50,200"),
         "label-noise": ("lab", "label-noise", *FEW, "--draws", "1", "--flipped", "0.25,0.5"),
-        "dpo-link": ("lab", "dpo-link", "--at-steps", "0", "--few", "5,20", "--draws", "2"),
+        "dpo-link": (
+            *("lab", "dpo-link", "--at-steps", "0,10,50", "--few", "5,20", "--draws", "2"),
+            *("--learning-rates", "1e-3"),
+        ),
         "centring": ("lab", "centring", "--ranks", "1,4", "--limit-prompts", "30"),
     },
 }
