@@ -81,7 +81,8 @@ def heatmap_figure(
     )
     ends = [-0.5, layers - 0.5]
     figure.update_yaxes(title="Layer", showgrid=False, zeroline=False, dtick=tick(layers), range=ends)
-    return finish(figure, max(260, 22 * layers + 110))
+    # Wherever a cell is clicked, its dot is the nearest.
+    return finish(figure, max(260, 22 * layers + 110), hoverdistance=-1)
 
 
 def spectrum_figure(

@@ -229,6 +229,16 @@ def settle(page: Page) -> None:
     wait_until_still(page)
 
 
+def write_texts(page: Page) -> None:
+    """Write before and after on Compare, and wait until that is done: what others wrote may be there already."""
+    button = page.get_by_role("button", name="Write before and after")
+    button.click()
+    page.wait_for_timeout(500)
+    page.locator(".st-key-stop_writing").wait_for(state="detached")
+    page.locator(".compared article").first.wait_for()
+    settle(page)
+
+
 def move_slider(page: Page, label: str, key: str, times: int = 1, thumb: int = 0) -> None:
     """Move a slider of the sidebar by the keyboard, as many steps as `times`."""
     handle = page.get_by_test_id("stSidebar").get_by_role("group", name=label).locator("input").nth(thumb)

@@ -4,15 +4,13 @@ import re
 
 from playwright.sync_api import expect
 
-from tests.browser.conftest import go_to, hangs_over, move_slider, wait_until_ready, wait_until_still
+from tests.browser.conftest import go_to, hangs_over, move_slider, wait_until_ready, wait_until_still, write_texts
 from tests.models import save_tiny_model
 
 
 def write_before_and_after(page) -> tuple[float, float]:
     """Press the button on the Compare page; the mean toxicity before and after."""
-    page.get_by_role("button", name="Write before and after").click()
-    page.locator(".compared article").first.wait_for()
-    wait_until_still(page)
+    write_texts(page)
     return tuple(float(page.locator(f".summary b.{side}").inner_text()) for side in ("before", "after"))
 
 
@@ -82,7 +80,7 @@ def test_a_llama_from_a_folder_with_an_uploaded_csv_goes_the_same_way(open_page,
 
 
 def test_a_click_on_the_map_of_layers_picks_the_layer(open_page):
-    page = open_page()
+    page = open_page("/?layer=7")
     wait_until_ready(page)
     go_to(page, "Spectrum")
     page.locator(".js-plotly-plot .heatmaplayer image").first.wait_for(state="attached")
@@ -151,10 +149,7 @@ def test_two_sessions_with_different_edits_leave_each_other_alone(open_page):
     for page in (strong, none):
         wait_until_ready(page)
     for page in (strong, none):
-        page.get_by_role("button", name="Write before and after").click()
-    for page in (strong, none):
-        page.locator(".compared article").first.wait_for()
-        wait_until_still(page)
+        write_texts(page)
     assert written(none, "before") == written(none, "after")
     assert written(strong, "before") == written(none, "before")
     assert written(strong, "before") != written(strong, "after")

@@ -64,7 +64,7 @@ def test_a_typed_text_lights_up_before_and_after_the_edit(open_lens):
 
 
 def test_layer_direction_and_measure_change_the_numbers_and_the_address(open_lens):
-    page = open_lens("?layers=0-7&lens=own&lens_rank=3&text=What+a+day%2C+you+utter+genius.")
+    page = open_lens("?layers=0-7&layer=7&lens=own&lens_rank=3&text=What+a+day%2C+you+utter+genius.")
     said = [tips(page)]
     settle(page)
     page.locator(".st-key-lens_layer input").first.focus()

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import go_to, move_slider, wait_until_ready, wait_until_still
+from tests.browser.conftest import go_to, move_slider, wait_until_ready, wait_until_still, write_texts
 
 TEXT = "You <b>kind</b> friend, 50% & more?\nשלום 😀 #1"
 PROMPTS = "The driver in front of me is\nMy neighbour's dog & cat are"
@@ -51,14 +51,12 @@ def copy_link(page) -> str:
 
 
 def write_texts(page) -> list[str]:
-    page.get_by_role("button", name="Write before and after").click()
-    page.locator(".compared article").first.wait_for()
-    wait_until_still(page)
+    write_texts(page)
     return page.locator(".compared .written").all_inner_texts()
 
 
 def test_a_view_picked_on_many_pages_is_there_again_behind_its_link(open_page, server):
-    page = open_page("/?layers=0-7")
+    page = open_page("/?layers=0-7&layer=7")
     wait_until_ready(page)
     move_slider(page, "Rank", "ArrowRight", 2)
     move_slider(page, "Strength", "ArrowLeft", 4)

@@ -74,7 +74,7 @@ def test_the_edited_model_is_run_and_stands_beside_the_texts_before(open_page):
 
 
 def test_another_layer_is_another_map_and_is_in_the_address(open_map):
-    page = open_map()
+    page = open_map("?layer=7")
     first = chart(page, "plot._fullData[0].x[0]")
     step_layer(page, "ArrowLeft")
     assert "layer=6" in page.url
@@ -154,7 +154,7 @@ def test_the_layers_play_one_after_the_other(open_map):
 
 
 def test_the_map_is_saved_as_a_picture_and_as_numbers(open_map):
-    page = open_map("?states=before")
+    page = open_map("?states=before&layer=7")
     chart(page, "1")
     with page.expect_download() as download:
         page.locator(".st-key-save_map_chart button[data-picture=svg]").click()

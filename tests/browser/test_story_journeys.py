@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from pages.learn.questions import QUESTIONS
 from pages.learn.steps import STEPS
-from tests.browser.conftest import go_to, hangs_over, settle, wait_until_ready, wait_until_still
+from tests.browser.conftest import go_to, hangs_over, settle, wait_until_ready, wait_until_still, write_texts
 from tests.models import save_tiny_model
 
 OWN = "The new neighbour is"
@@ -52,9 +52,8 @@ def test_a_first_visitor_with_a_phone_sees_the_story_and_goes_on_with_words_of_t
 
 def test_what_was_written_is_there_after_a_reload_and_in_another_session(open_page, tiny_folder):
     page = open_tiny(open_page, tiny_folder, "compare", prompts="own", own=f"{OWN}\nHello", tokens=6)
-    page.get_by_role("button", name="Write before and after").click()
+    write_texts(page)
     page.locator(".compared article").nth(1).wait_for()
-    wait_until_still(page)
     written = page.locator(".compared .written").all_inner_texts()
     page.reload()
     page.locator(".compared article").nth(1).wait_for()

@@ -274,6 +274,7 @@ OPTIONS = {
     "--max-new-tokens": (SamplingPlan, "max_new_tokens"),
     "--samples": (SamplingPlan, "samples"),
     "--greedy": (SamplingPlan, "greedy"),
+    "--chat": (SamplingPlan, "chat"),
     "--temperature": (SamplingPlan, "temperature"),
     "--top-p": (SamplingPlan, "top_p"),
     "--seed": (SamplingPlan, "seed"),

@@ -10,7 +10,7 @@ import torch
 from detox_engine.data.columns import Pair
 from detox_engine.forward.embedded_pairs import Embeddings
 from detox_engine.forward.tokens import LensText
-from detox_engine.reading import causal, lens
+from detox_engine.reading import causal, lens, pairs
 from detox_engine.reading.causal import CausalReading, TokenEffect
 from detox_engine.reading.directions import DirectionReading
 from detox_engine.reading.lens import Reading, TokenScore
@@ -50,7 +50,15 @@ def test_without_a_study_the_page_offers_to_fit_one(tiny_folder):
     assert not heads(session)
 
 
-def test_each_direction_of_the_rank_has_a_card_with_both_poles_and_its_meaning(tiny_folder):
+def test_where_the_pairs_do_not_settle_the_poles_the_ends_have_no_side(tiny_folder, monkeypatch):
+    monkeypatch.setattr(pairs, "knows_poles", lambda polarity, count: False)
+    shown = texts(open_page(tiny_folder, layers="0-2", rank=2))
+    assert shown.count("<h4>End A</h4>") == shown.count("<h4>End B</h4>") >= 2
+    assert '<section class="toxic">' not in shown and "Which pole is the toxic one is uncertain" in shown
+
+
+def test_each_direction_of_the_rank_has_a_card_with_both_poles_and_its_meaning(tiny_folder, monkeypatch):
+    monkeypatch.setattr(pairs, "knows_poles", lambda polarity, count: True)
     session = open_page(tiny_folder, layers="0-2", rank=6)
     shown = texts(session)
     assert heads(session) == [f"Direction {number}" for number in range(1, 7)]
@@ -63,7 +71,7 @@ def test_each_direction_of_the_rank_has_a_card_with_both_poles_and_its_meaning(t
 
 
 def test_a_change_of_rank_or_layers_in_the_sidebar_changes_the_cards(tiny_folder):
-    session = open_page(tiny_folder, layers="0-2", rank=5)
+    session = open_page(tiny_folder, layers="0-2", rank=5, layer=2)
     assert len(heads(session)) == len(keys(session, "switch_card_")) == 5
     rank = next(slider for slider in session.sidebar.slider if slider.label == "Rank")
     rank.set_value(7).run()
@@ -125,6 +133,7 @@ def unread(session) -> bool:
 
 
 def test_the_picked_direction_is_read_by_what_its_removal_changes(tiny_folder, monkeypatch):
+    monkeypatch.setattr(pairs, "knows_poles", lambda polarity, count: True)
     session = open_page(tiny_folder, layers="0-2", rank=2, layer=1)
     assert "Pick a direction" in texts(session) and "What it makes the model say" not in texts(session)
     # So that any direction of the tiny model is readable.
@@ -263,7 +272,7 @@ def test_a_pinned_direction_is_drawn_across_all_layers(tiny_folder):
 
 
 def test_switching_a_direction_off_takes_it_out_of_the_plan_of_every_page(tiny_folder):
-    session = open_page(tiny_folder, layers="0-2", rank=2)
+    session = open_page(tiny_folder, layers="0-2", rank=2, layer=2)
     session.toggle(key="switch_card_2_1").set_value(False).run()
     assert session.session_state["view"].edit.switched_off == {(2, 1)}
     assert "1 direction is switched off" in texts(session)
@@ -276,7 +285,7 @@ def test_switching_a_direction_off_takes_it_out_of_the_plan_of_every_page(tiny_f
 
 
 def test_a_plan_with_every_direction_switched_off_is_said_to_remove_nothing(tiny_folder):
-    session = open_page(tiny_folder, layers="2", rank=1)
+    session = open_page(tiny_folder, layers="2", rank=1, layer=2)
     assert "removes nothing" not in texts(session)
     session.toggle(key="switch_card_2_0").set_value(False).run()
     assert "removes nothing" in texts(session)
