@@ -50,7 +50,7 @@ def copy_link(page) -> str:
     return page.evaluate("navigator.clipboard.readText()")
 
 
-def write_texts(page) -> list[str]:
+def read_written(page) -> list[str]:
     write_texts(page)
     return page.locator(".compared .written").all_inner_texts()
 
@@ -89,7 +89,7 @@ def test_a_view_picked_on_many_pages_is_there_again_behind_its_link(open_page, s
     fill(page, "One prompt a line", PROMPTS)
     fill(page, "Temperature", "0.7")
     fill(page, "Seed of the draws", "5")
-    written = write_texts(page)
+    written = read_written(page)
     link = copy_link(page)
     assert link == page.url and link.startswith(f"{server}/compare?")
 
@@ -100,7 +100,7 @@ def test_a_view_picked_on_many_pages_is_there_again_behind_its_link(open_page, s
     for label, value in (("Temperature", "0.70"), ("Top-p", "1.00")):
         # A number field shows its lowest value until its own arrives.
         expect(field(other, label)).to_have_value(value)
-    assert write_texts(other) == written
+    assert read_written(other) == written
     sidebar = other.get_by_test_id("stSidebar")
     expect(sidebar.get_by_role("group", name="Rank").locator("input")).to_have_value("3")
     assert float(sidebar.get_by_role("group", name="Strength").locator("input").input_value()) == pytest.approx(0.8)
