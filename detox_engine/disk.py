@@ -186,6 +186,21 @@ def write_json(record: Any) -> str:
     return json.dumps(without_nan(record), ensure_ascii=False, allow_nan=False, indent=2)
 
 
+def read_record(file: Path, largest: int, format: int) -> dict[str, Any] | None:
+    """The JSON object of a file that may be anybody's; None where there is none of this format.
+
+    Args:
+        largest: bytes that are read at most.
+    """
+    try:
+        if file.stat().st_size > largest:
+            return None
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) and record.get("format") == format else None
+
+
 def without_nan(value: Any) -> Any:
     """The value with None for NaN and infinity."""
     if isinstance(value, dict):

@@ -135,20 +135,15 @@ def tell_time(seconds: float) -> str:
 
 
 def draw_progress(seconds: float, snapshot: jobs.Snapshot) -> None:
-    """How far a run is, how long it has taken, and how long it may still take.
+    """How far a run is, and how long it may still take, where it does not count what is left itself.
 
     Args:
         seconds: that the run was told to take; 0 where nobody knows.
     """
-    from detox_engine.lab.effort import describe_time
-
     now = time.monotonic()
     sweep.draw_progress(snapshot, now)
-    if not snapshot.stages:
-        return
-    ran = now - snapshot.stages[0].started
-    words = [f"{describe_time(ran)} so far" if ran >= 10 else "Just begun"]
+    ran = now - snapshot.stages[0].started if snapshot.stages else 0.0
     counted = any(stage.name == sweep.COUNTED for stage in snapshot.stages)
     if not counted and seconds > ran:
-        words.append(f"about {describe_time(seconds - ran)} left, going by how fast the pairs were read")
-    st.caption(" · ".join(words))
+        left = jobs.describe_seconds(seconds - ran)
+        st.caption(f"About {left} left of the whole, going by how fast the pairs were read.")

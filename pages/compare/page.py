@@ -14,7 +14,7 @@ from detox_engine.disk import write_json
 from detox_engine.plans import commands
 from detox_engine.plans.edit import describe_edit
 from detox_engine.plans.sources import name_model
-from detox_engine.scoring.records import estimate_change, find_broken, summarise
+from detox_engine.scoring.records import estimate_change, summarise
 from pages.compare import work
 from pages.compare.figure import toxicity_figure
 from pages.compare.picks import ComparePicks
@@ -153,8 +153,7 @@ def draw_summary(page: StudyPage[ComparePicks], written: Written) -> None:
     milder, worse, same = (sum(by < 0 for by in rises), sum(by > 0 for by in rises), rises.count(0))
     with st.container(key="writing_summary"):
         left, right = st.columns([2, 3], vertical_alignment="center")
-    broken = find_broken(found)
-    counts = tuple(sum(bool(both[side]) for both in broken) for side in (0, 1))
+    counts = tuple(sum(bool(both[side]) for both in written.broken) for side in (0, 1))
     effect = estimate_change(found)
     left.html(side_by_side.summary_html(summarise(found), effect, milder, worse, same, counts))
     if effect.before.mean < HARDLY:
@@ -231,9 +230,9 @@ def draw_comparisons(written: Written) -> None:
         )
         order = st.selectbox("Order", list(ORDERS), key="written_order", persist_state="session", width=240)
         draw_downloads(written)
-    flaws = dict(zip(map(id, written.comparisons), find_broken(written.comparisons), strict=True))
-    filters = FILTERS | {BROKEN: lambda one: any(flaws[id(one)])}
-    found = sorted(filter(filters[chosen], written.comparisons), key=ORDERS[order])
+    judged = zip(written.comparisons, written.broken, strict=True)
+    kept = [(one, flaws) for one, flaws in judged if (any(flaws) if chosen == BROKEN else FILTERS[chosen](one))]
+    found = sorted(kept, key=lambda pair: ORDERS[order](pair[0]))
     if not found:
         st.caption("No continuation is of this kind.")
         return
@@ -241,8 +240,8 @@ def draw_comparisons(written: Written) -> None:
     of, count = st.session_state.get("written_shown", (written.asked, SHOWN))
     count = count if of == written.asked else SHOWN
     several = any(one.sample for one in written.comparisons)
-    broken = [flaws[id(one)] for one in found[:count]]
-    st.html(side_by_side.comparisons_html(found[:count], several, broken=broken))
+    shown, broken = zip(*found[:count], strict=True)
+    st.html(side_by_side.comparisons_html(shown, several, broken=broken))
     if len(found) > count:
         st.button(
             f"Show {min(SHOWN, len(found) - count)} more of {len(found):,}",

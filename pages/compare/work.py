@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.sampling import SamplingPlan
-from detox_engine.scoring.records import record_comparisons, record_plans, record_results
+from detox_engine.scoring.records import find_broken, record_comparisons, record_plans, record_results
 from ui.session.kept_results import KeptResult, Shape
 from ui.session.view import Fitted
 from ui.show.downloads import Table
@@ -39,6 +40,11 @@ class Written:
     asked: Asked
     model: ModelIdentity
     comparisons: tuple[Comparison, ...]
+
+    @cached_property
+    def broken(self) -> list[tuple[str, str]]:
+        """Why the sides of each comparison are broken; see `find_broken`."""
+        return find_broken(self.comparisons)
 
     @property
     def whole(self) -> bool:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from detox_engine.errors import InputError
 from pages.model_and_pairs import beside
 from ui.frame.page import Page
 from ui.session import kept_study, library
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
 
     from detox_engine.study.study import Study
 
+LIST = "studies"
 SHOWN = 6
 """Studies listed at first."""
 HELD: Kept[tuple[Path, str], Study] = Kept(4)
@@ -42,8 +41,7 @@ def draw_studies(page: Page, study: Study | None) -> None:
     size = file_size(sum(entry.size for entry in entries))
     told = "they stay until you delete them" if keeps_results() else "those of a first visit"
     st.caption(f"{len(entries):,} studies, {size}: {told}.")
-    if error := st.session_state.pop("library_error", ""):
-        notes.draw_error(error)
+    notes.draw_failure(LIST)
     shown = st.session_state.get("studies_shown", SHOWN)
     for entry in entries[:shown]:
         _draw_entry(page, study, entry)
@@ -98,7 +96,7 @@ def _draw_more(entry: Entry, in_use: bool, identity: str) -> None:
         key=key,
         max_chars=LONGEST_NAME,
         placeholder=entry.title,
-        on_change=lambda: _try(lambda: library.name_entry(entry, st.session_state[key])),
+        on_change=lambda: notes.attempt(lambda: library.name_entry(entry, st.session_state[key]), LIST),
     )
     st.download_button(
         "The study as a file",
@@ -118,7 +116,7 @@ def _draw_more(entry: Entry, in_use: bool, identity: str) -> None:
         icon=":material/delete:",
         disabled=in_use,
         help="It is in use: open another one first." if in_use else None,
-        on_click=lambda: _try(lambda: library.delete_entry(entry, kept_study.ROOM)),
+        on_click=lambda: notes.attempt(lambda: library.delete_entry(entry, kept_study.ROOM), LIST),
     )
 
 
@@ -159,10 +157,3 @@ def _read(entry: Entry) -> Study | None:
         if found is not None:
             HELD.keep(place, found)
     return found
-
-
-def _try(change: Callable[[], None]) -> None:
-    try:
-        change()
-    except InputError as error:
-        st.session_state.library_error = str(error)

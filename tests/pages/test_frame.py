@@ -5,9 +5,12 @@ import threading
 from dataclasses import replace
 
 import pytest
+import streamlit as st
 
+from detox_engine.plans.edit import EditPlan
 from tests.pages.conftest import LIMIT, fitted_app, open_app, texts
-from ui.session import shared_models
+from ui.session import shared_models, state
+from ui.session.view import View
 from ui.words import rude_words
 from ui.work import jobs
 from ui.work.jobs import Job, Snapshot, Stage, describe_time
@@ -146,3 +149,31 @@ def test_the_content_note_is_remembered_on_ones_own_machine_alone(tiny_folder, m
     assert NOTE not in texts(open_app(model=tiny_folder, limit=LIMIT - 1))
     monkeypatch.setattr("ui.frame.frame.keeps_results", lambda: False)
     assert NOTE in texts(open_app(model=tiny_folder, limit=LIMIT - 1))
+
+
+class Session(dict):
+    """Streamlit's state of a session, without Streamlit."""
+
+    __getattr__, __setattr__ = dict.__getitem__, dict.__setitem__
+
+
+def test_what_a_widget_held_before_the_view_changed_it_is_no_change_of_a_person(monkeypatch):
+    session = Session(view=View(edit=EditPlan((0,), 1)))
+    monkeypatch.setattr(st, "session_state", session)
+    (first, second) = (state.bind(key, "edit.strength") for key in ("beside", "own"))
+
+    def take(bound: dict, value: float) -> float:
+        """A browser says that a widget holds `value`; the strength of the edit plan after it."""
+        session[bound["key"]] = value
+        bound["on_change"]()
+        return session.view.edit.strength
+
+    assert take(first, 0.8) == 0.8
+    second = state.bind("own", "edit.strength")
+    assert session["own"] == 0.8
+    # Asked for another page, a browser may send what the second widget held until a moment ago.
+    assert take(second, 1.0) == 0.8
+    second = state.bind("own", "edit.strength")
+    assert session["own"] == 0.8 and take(second, 0.5) == 0.5
+    monkeypatch.setattr(state, "ECHO_SECONDS", 0.0)
+    assert take(second, 1.0) == 1.0, "whoever moves it back later is obeyed"

@@ -126,6 +126,9 @@ def draw_help(help: Help) -> None:
 
 def _draw_empty_state() -> None:
     job = jobs.find_job("fit")
+    if job is not None and job.snapshot.state == "done":
+        # It ended since this run began, and the next run begins with its study.
+        st.rerun()
     with st.container(border=True):
         if job is not None and job.running:
             st.subheader("The study is being fitted", anchor=False)

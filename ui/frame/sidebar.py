@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from detox_engine.data.bundled import ASSETS
-from detox_engine.errors import InputError
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.layers import format_layers
 from detox_engine.plans.option import sentence
@@ -19,7 +18,7 @@ from ui.session.folders import MOST_WORDS, read_words, write_upload, write_words
 from ui.session.links import leaves_files_out, left_out, list_texts, write_address
 from ui.session.places import keeps_results
 from ui.session.view import fitting_edit
-from ui.show.notes import draw_error
+from ui.show import notes
 from ui.widgets.option import ask
 from ui.words import rude_words
 from ui.words.rude_words import mask
@@ -155,18 +154,15 @@ def _draw_words() -> None:
             key="words_to_blur",
             max_chars=MOST_WORDS,
             placeholder="Words with spaces between them",
-            on_change=lambda: _try_words(st.session_state.words_to_blur),
+            on_change=_take_words,
         )
         st.caption("Whole words, in capital or small letters. They are kept on this machine, for every visit.")
-        if error := st.session_state.pop("words_error", ""):
-            draw_error(error)
+        notes.draw_failure("words_to_blur")
 
 
-def _try_words(text: str) -> None:
-    try:
-        write_words(text)
-    except InputError as error:
-        st.session_state.words_error = str(error)
+def _take_words() -> None:
+    text = st.session_state.words_to_blur
+    notes.attempt(lambda: write_words(text), "words_to_blur")
     rude_words.add_words(text)
 
 

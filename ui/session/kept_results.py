@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_origin
 
-from detox_engine.disk import write_whole
+from detox_engine.disk import read_record, write_whole
 from detox_engine.errors import InputError
 from ui.session.folders import folder_of
 from ui.session.kept import Kept
@@ -107,7 +107,7 @@ def keep_result(
     """
     question = json.dumps(_converter(None).unstructure(asked, shape.asked), sort_keys=True)
     file = find_folder(study) / shape.kind / f"{hashlib.sha256(question.encode()).hexdigest()[:32]}.json"
-    earlier = _read_record(file)
+    earlier = read_record(file, LARGEST, FORMAT)
     if not whole and earlier is not None and earlier["whole"]:
         return None
     result = KeptResult(
@@ -131,14 +131,19 @@ def hold_result(asked: A, found: R, whole: bool, before: KeptResult[A, R] | None
     return KeptResult(before and before.file, asked, found, made, whole, before.name if before else "")
 
 
+def tidy_name(name: str) -> str:
+    """What a person calls something, on one line and not too long."""
+    return " ".join(name.split())[:LONGEST_NAME]
+
+
 def name_result(result: KeptResult[Any, Any], name: str) -> None:
     """Give a result a name; an empty one takes it away.
 
     Raises:
         InputError: it is not there any more, or cannot be written.
     """
-    record = None if result.file is None else _read_record(result.file)
-    if record is None or not _write(result.file, record | {"name": " ".join(name.split())[:LONGEST_NAME]}):
+    record = None if result.file is None else read_record(result.file, LARGEST, FORMAT)
+    if record is None or not _write(result.file, record | {"name": tidy_name(name)}):
         raise InputError("The name could not be kept: the result is gone, or the disk takes nothing.")
 
 
@@ -156,19 +161,8 @@ def delete_result(result: KeptResult[Any, Any]) -> None:
         raise InputError(f"The result cannot be deleted ({error.strerror}).") from None
 
 
-def _read_record(file: Path) -> dict[str, Any] | None:
-    """The record of a file; None where there is none, or nothing that this version wrote."""
-    try:
-        if file.stat().st_size > LARGEST:
-            return None
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) and record.get("format") == FORMAT else None
-
-
 def _read(shape: Shape[A, R], file: Path, fitted: Fitted) -> KeptResult[A, R] | None:
-    record = _read_record(file)
+    record = read_record(file, LARGEST, FORMAT)
     try:
         words = {str(word): bool(rude) for word, rude in record["rude_words"].items()}
         converter = _converter(fitted)

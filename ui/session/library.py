@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detox_engine.disk import write_whole
+from detox_engine.disk import read_record, write_whole
 from detox_engine.errors import InputError
 from ui.session import kept_results
 from ui.session.folders import cache_folder
+from ui.session.kept_results import LONGEST_NAME
 from ui.session.links import read_link, write_link
 from ui.session.view import StudyKey, View
 from ui.words.verdicts import tell_suggestion
@@ -24,7 +25,6 @@ FORMAT = 1
 ENTRY = "entry.json"
 LARGEST = 100_000
 """Bytes of an entry."""
-LONGEST_NAME = 60
 NAMED = ("model", "pairs", "device", "dtype")
 """Parts of a link that a title says already, or that change nothing of what is found."""
 
@@ -114,7 +114,7 @@ def name_entry(entry: Entry, name: str) -> None:
     try:
         if record is None:
             raise OSError
-        record["name"] = " ".join(name.split())[:LONGEST_NAME]
+        record["name"] = kept_results.tidy_name(name)
         write_whole(entry.folder / ENTRY, json.dumps(record, ensure_ascii=False))
     except OSError:
         raise InputError("The name could not be kept: the study is gone, or the disk takes nothing.") from None
@@ -138,14 +138,7 @@ def delete_entry(entry: Entry, room: str) -> None:
 
 
 def _read_record(folder: Path) -> dict[str, Any] | None:
-    file = folder / ENTRY
-    try:
-        if file.stat().st_size > LARGEST:
-            return None
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) and record.get("format") == FORMAT else None
+    return read_record(folder / ENTRY, LARGEST, FORMAT)
 
 
 def _read(folder: Path) -> Entry | None:

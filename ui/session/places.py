@@ -19,12 +19,17 @@ LOCAL = frozenset(("localhost", "127.0.0.1", "::1"))
 
 def allows_paths() -> bool:
     """Whether a visitor may name folders and files of this machine: where it is their own, or it was switched on."""
-    return st.get_option("server.address") in LOCAL or os.environ.get(PATHS) == "on"
+    return _is_own_machine() or os.environ.get(PATHS) == "on"
 
 
 def keeps_results() -> bool:
     """Whether what is found stays on disk for all: where visitors sit at this machine, or it was switched on."""
-    return st.get_option("server.address") in LOCAL or os.environ.get(KEEP) == "on"
+    return _is_own_machine() or os.environ.get(KEEP) == "on"
+
+
+def _is_own_machine() -> bool:
+    """Whether nobody reaches the dashboard but who sits at this machine."""
+    return st.get_option("server.address") in LOCAL
 
 
 def check_names(names: Iterable[str]) -> None:

@@ -6,8 +6,10 @@ before it is drawn and writes back in its callback, so changing it anywhere chan
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -19,6 +21,11 @@ from ui.session.view import View
 
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
+
+
+ECHO_SECONDS = 1.0
+"""For how long a browser that is asked for something else, such as another page, may still send what a widget held
+before the view gave it another value; no hand moves it back as fast."""
 
 
 def view() -> View:
@@ -60,8 +67,23 @@ def bind(
         shown = options[0]
     # Left alone where it shows this, so that a slider in motion never jumps.
     if st.session_state.get(key) != shown:
+        if key in st.session_state:
+            _replaced()[key] = st.session_state[key], time.monotonic()
         st.session_state[key] = shown
-    return {"key": key, "on_change": lambda: put(path, take(st.session_state[key]))}
+    return {"key": key, "on_change": lambda: _take(key, path, take)}
+
+
+def _take(key: str, path: str, take: Callable[[Any], Any]) -> None:
+    """What a person did to a widget; what it held before the view gave it another value comes from no person."""
+    value = st.session_state[key]
+    before, when = _replaced().get(key, (None, -inf))
+    if value != before or time.monotonic() - when > ECHO_SECONDS:
+        put(path, take(value))
+
+
+def _replaced() -> dict[str, tuple[Any, float]]:
+    """By a widget's key, what it held when the view gave it another value, and when that was."""
+    return st.session_state.setdefault("replaced", {})
 
 
 def put(path: str, value: Any) -> None:

@@ -214,14 +214,19 @@ LONG = 3.0
 
 def describe_time(snapshot: Snapshot, now: float) -> list[str]:
     """How long the work has taken, and how long its stage may still take; nothing of what is short."""
-    stage, taken = snapshot.stage, now - snapshot.stages[0].started
-    words = [f"{describe_seconds(taken)} so far"] if taken >= LONG else []
+    words, stage = describe_taken(snapshot, now), snapshot.stage
     spent = now - stage.started
     if spent >= LONG and 0 < stage.share < 1:
         left = spent / stage.share * (1 - stage.share)
         if left >= LONG:
             words.append(f"about {describe_seconds(left)} left of this step")
     return words
+
+
+def describe_taken(snapshot: Snapshot, now: float) -> list[str]:
+    """How long the work has taken; nothing while that is short."""
+    taken = now - snapshot.stages[0].started
+    return [f"{describe_seconds(taken)} so far"] if taken >= LONG else []
 
 
 def describe_seconds(seconds: float) -> str:

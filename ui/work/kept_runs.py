@@ -9,7 +9,6 @@ from typing import Any, Generic, TypeVar
 
 import streamlit as st
 
-from detox_engine.errors import InputError
 from ui.session import kept_results
 from ui.session.kept_results import LONGEST_NAME, KeptResult
 from ui.session.places import keeps_results
@@ -105,23 +104,15 @@ def _draw_name(task: Task[Any, Any], result: KeptResult[Any, Any], what: str) ->
             result.name,
             key=key,
             max_chars=LONGEST_NAME,
-            on_change=lambda: _try(lambda: kept_results.name_result(result, st.session_state[key])),
+            on_change=lambda: notes.attempt(lambda: kept_results.name_result(result, st.session_state[key]), task.kind),
         )
     st.button(
         f"Delete this {what}",
         key=f"{task.kind}_delete",
         icon=":material/delete:",
-        on_click=lambda: _try(lambda: task.delete(result)),
+        on_click=lambda: notes.attempt(lambda: task.delete(result), task.kind),
     )
-    if error := st.session_state.pop("kept_error", ""):
-        notes.draw_error(error)
-
-
-def _try(change: Callable[[], None]) -> None:
-    try:
-        change()
-    except InputError as error:
-        st.session_state.kept_error = str(error)
+    notes.draw_failure(task.kind)
 
 
 def tell_result(result: KeptResult[A, Any], describe: Callable[[A], str]) -> str:

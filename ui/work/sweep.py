@@ -75,13 +75,7 @@ def estimate_remaining(stages: Sequence[Stage], now: float) -> float | None:
 
 def describe_seconds(seconds: float) -> str:
     """A time that is left, in a few words."""
-    if seconds < 10:
-        return "a few seconds left"
-    if seconds < 90:
-        return f"about {round(seconds / 10) * 10} s left"
-    if seconds < 5400:
-        return f"about {round(seconds / 60)} min left"
-    return f"about {seconds / 3600:.1f} h left"
+    return "a few seconds left" if seconds < 10 else f"about {jobs.describe_seconds(seconds)} left"
 
 
 def draw_progress(snapshot: Snapshot, now: float) -> None:
@@ -92,7 +86,7 @@ def draw_progress(snapshot: Snapshot, now: float) -> None:
         return
     last, stage = counted[-1], snapshot.stage
     remaining = estimate_remaining(snapshot.stages, now)
-    words = [f"{last.done:,} of {last.total:,} settings"]
+    words = [f"{last.done:,} of {last.total:,} settings", *jobs.describe_taken(snapshot, now)]
     if remaining is not None:
         words.append(describe_seconds(remaining))
     if stage.name != COUNTED:
