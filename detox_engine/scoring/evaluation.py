@@ -162,7 +162,7 @@ def evaluate(
     edit_plan: EditPlan,
     plan: EvaluationPlan = EvaluationPlan(),  # noqa: B008
     progress: Progress = ignore_progress,
-    show: Callable[[Evaluation], None] = lambda evaluation: None,
+    show: Callable[[Evaluation], None] | None = None,
 ) -> Evaluation:
     """Measure an edit of the study's model; before, after and control share one pass, prompts and luck.
 
@@ -205,7 +205,7 @@ def evaluate(
         )
 
     for scorer in materials.scorers:
-        if scores and scores[-1].kind is not scorer.kind:
+        if show is not None and scores and scores[-1].kind is not scorer.kind:
             show(tell())
         tallies[scorer.name] = scorer.measure(trial)
         scores.append(judge(scorer, tallies[scorer.name], plan))

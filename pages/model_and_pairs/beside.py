@@ -17,7 +17,7 @@ from ui.show.colours import Palette
 from ui.show.downloads import Table
 from ui.show.figures import LEGEND, finish
 from ui.words.numbers import interval
-from ui.words.text import escape
+from ui.words.text import chart_label, escape
 from ui.words.verdicts import SCORES, tell_suggestion
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def strength_figure(studies: Two, names: Sequence[str], colours: Palette) -> go.
             y=find_strengths(study),
             customdata=list(range(study.layers)),
             mode="lines+markers",
-            name=name.replace("<", "&lt;"),
+            name=chart_label(name),
             line={"color": colour, "dash": dash},
             marker={"color": colour, "symbol": symbol, "size": 7},
             hovertemplate="Layer %{customdata}: %{y:.2f} times what noise reaches<extra></extra>",

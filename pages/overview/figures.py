@@ -10,9 +10,10 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from pages.overview.verdict import NEGLIGIBLE, SCORES
+from pages.overview.verdict import SCORES
 from ui.show.colours import SYMBOLS, Palette, see_through
 from ui.show.figures import finish, whiskers
+from ui.words.verdicts import NEGLIGIBLE
 
 if TYPE_CHECKING:
     from detox_engine.study.suggestion import Change

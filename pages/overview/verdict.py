@@ -11,15 +11,13 @@ from detox_engine.plans.layers import format_layers
 from detox_engine.study.methods import title_of
 from ui.show.side_by_side import percent
 from ui.words.numbers import number, signed
+from ui.words.verdicts import NEGLIGIBLE
 
 if TYPE_CHECKING:
     from detox_engine.estimates import Estimate
     from detox_engine.plans.edit import EditPlan
     from detox_engine.study.study import Study
     from detox_engine.study.suggestion import Change, Check, Suggestion
-
-NEGLIGIBLE = 0.005
-"""Of perplexity: a change below half a percent is called none, whatever its interval."""
 
 
 @dataclass(frozen=True)

@@ -212,6 +212,35 @@ def test_work_that_is_stopped_leaves_what_it_told(opened, monkeypatch):
     assert (result.found, result.whole) == (0.25, False)
 
 
+@pytest.mark.parametrize(("keeps", "error"), [(True, Cancelled), (False, Cancelled), (True, InputError("no"))])
+def test_what_was_found_whole_outlasts_a_run_that_was_stopped_or_failed(opened, monkeypatch, keeps, error):
+    _, study, fitted = opened
+
+    class Shelf:
+        def fit(self, key, progress):
+            return study
+
+    runs = iter((None, error))
+
+    def answer(model, study, asked, progress, tell):
+        ends = next(runs)
+        if ends is None:
+            return 1.0
+        tell(0.25)
+        raise ends
+
+    monkeypatch.setattr(shared_models, "shelf", Shelf)
+    monkeypatch.setattr("ui.work.tasks.keeps_results", lambda: keeps)
+    task, asked = Task("numbering again", answer, keep=2, needs_model=False, shape=NUMBERS), Asked(fitted, 1)
+    for state in ("done", "stopped" if error is Cancelled else "failed"):
+        job = task.begin(asked)
+        while job.running:
+            pass
+        assert job.snapshot.state == state
+        (result,) = task.results(study, fitted)
+        assert (result.found, result.whole) == (1.0, True)
+
+
 def test_on_a_server_for_others_nothing_is_kept_of_them(opened, monkeypatch):
     _, study, fitted = opened
     assert places.keeps_results()

@@ -212,7 +212,7 @@ def _watch_quietly(running: list[jobs.Job]) -> None:
                 "",
                 key=f"stop_here_{job.kind}",
                 icon=":material/stop_circle:",
-                help="Stop it; what is done is kept.",
+                help="Stop this work",
                 on_click=job.stop,
                 disabled=job.stopping,
             )

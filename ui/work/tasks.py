@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import streamlit as st
 
-from detox_engine.errors import Cancelled, Progress
+from detox_engine.errors import Progress
 from ui.session import kept_results, shared_models
 from ui.session.kept import Kept
 from ui.session.kept_results import KeptResult, Shape
@@ -125,10 +125,11 @@ class Task(Generic[A, R]):
                     rude_words.find_rude_words(self.words(found))
                 kept.keep(asked, (found, whole))
 
+            earlier = kept.find(asked)
             try:
                 found = self.answer(model, study, asked, progress, tell)
-            except Cancelled:
-                self._keep_part(kept, study, asked, stays)
+            except Exception:
+                self._keep_part(kept, study, asked, earlier, stays)
                 raise
             tell(found, whole=True)
             if stays:
@@ -162,13 +163,18 @@ class Task(Generic[A, R]):
         """Drop what became of the latest job, so that the next `ask` begins anew."""
         jobs.forget_job(self._kind_of(asked))
 
-    def _keep_part(self, kept: Kept[A, tuple[R, bool]], study: Study, asked: A, stays: bool) -> None:
-        """Of work that was stopped what it told stays, unless it was answered whole before."""
-        found, whole = kept.find(asked) or (None, False)
-        if found is None or whole or not stays:
-            return
-        if kept_results.keep_result(self.shape, study, asked, found, False, self._texts_of(found)) is None:
-            kept.drop(asked)
+    def _keep_part(
+        self, kept: Kept[A, tuple[R, bool]], study: Study, asked: A, earlier: tuple[R, bool] | None, stays: bool
+    ) -> None:
+        """Of work that was stopped or failed what it told stays, unless it was answered whole before."""
+        found, _ = kept.find(asked) or (None, False)
+        if earlier is not None and earlier[1]:
+            kept.keep(asked, earlier)
+        elif found is not None and stays:
+            part = kept_results.keep_result(self.shape, study, asked, found, False, self._texts_of(found))
+            if part is None:
+                # The whole is on disk, from before this process.
+                kept.drop(asked)
 
     def _texts_of(self, found: R) -> Iterable[str]:
         return () if self.words is None else self.words(found)
