@@ -90,6 +90,9 @@ def take(page: Page, address: str, picture: Picture) -> None:
     page.mouse.move(0, 0)
     top = page.locator(picture.top).first if picture.top else page.get_by_test_id("stMain")
     top.evaluate("element => { element.scrollTo(0, 0); element.scrollIntoView(); }")
+    if picture.top:
+        # The bar at the top of the window lies over what begins there.
+        page.get_by_test_id("stMain").evaluate("main => main.scrollBy(0, -80)")
     page.wait_for_timeout(CALM)
     picture.file.parent.mkdir(exist_ok=True)
     page.screenshot(path=picture.file)

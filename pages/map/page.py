@@ -200,7 +200,7 @@ def axes_of(scene: Scene, drawn: LayerMap) -> tuple[str, str]:
     """What the axes are called."""
     if scene.plan is None:
         first, second = (
-            f"Direction {number} of layer {scene.layer} (length along it, in the units of the residual stream)"
+            f"Direction {number} of layer {scene.layer} (length along it)"
             for number in (1, 2)
         )
     elif drawn.shares is None:
