@@ -48,8 +48,19 @@ def open_page(folder: str, **link: object):
 
 
 def is_whole(session) -> bool:
-    jobs = session.session_state["jobs"].values() if "jobs" in session.session_state else ()
-    return not any(job.running for job in jobs) and 'class="said"' in texts(session)
+    """Whether a run begins with no work going on and begins none: what it drew has every answer.
+
+    Work that has ended by now may have ended after the page was drawn, which then asks for more.
+    """
+    before = list_jobs(session)
+    if any(job.running for job in before):
+        return False
+    session.run()
+    return list_jobs(session) == before and 'class="said"' in texts(session)
+
+
+def list_jobs(session) -> list:
+    return list(session.session_state["jobs"].values()) if "jobs" in session.session_state else []
 
 
 def written(session) -> str:
