@@ -16,8 +16,10 @@ class Change:
 
     strength: float
     """How much of it is done: 0 nothing."""
-    tried: ClassVar[tuple[float, ...]] = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-    """The strengths among which one of a certain cost is looked for; none where it cannot be done by halves."""
+    usual: ClassVar[float] = 1.0
+    """The strength with which one of a certain cost begins to be looked for."""
+    strongest: ClassVar[float] = 8.0
+    """The strongest at which it is looked for; the usual one where it cannot be done by halves."""
     prefix: tuple[int, ...] = ()
     """Tokens that stand in front of every text."""
 
@@ -42,7 +44,8 @@ class Adapter(Change):
     """Layer -> a module's name within its block -> A `[rank, in]` and B `[out, rank]`; B holds the LoRA's scale."""
     strength: float = 1.0
 
-    tried: ClassVar[tuple[float, ...]] = (0.0625, 0.25, 1.0, 4.0)
+    usual: ClassVar[float] = 0.25
+    strongest: ClassVar[float] = 4.0
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -59,7 +62,7 @@ class Penalty(Change):
     tokens: tuple[int, ...]
     strength: float = 1.0
 
-    tried: ClassVar[tuple[float, ...]] = (0.125, 0.5, 2.0, 8.0)
+    usual: ClassVar[float] = 0.5
     NATS: ClassVar[float] = 10.0
 
     def lower(self, logits: Tensor) -> Tensor:
@@ -76,7 +79,7 @@ class Instruction(Change):
     prefix: tuple[int, ...]
     strength: float = 1.0
 
-    tried: ClassVar[tuple[float, ...]] = ()
+    strongest: ClassVar[float] = 1.0
 
 
 def adjust_logits(logits: Tensor, changes: Sequence[Change | None]) -> Tensor:

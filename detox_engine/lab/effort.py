@@ -30,7 +30,7 @@ WRITTEN = 6.0
 """What one written token of one row costs: rows are written together, but token by token."""
 TRAINED = 5.0
 """What a token of a pair costs in a step of DPO: forward with the adapter and without, and back."""
-STRENGTHS = 4 + ROUNDS / 2
+STRENGTHS = 1 + ROUNDS / 2
 """Strengths at which a contestant is read to match its cost."""
 PROMPT = 40
 """Tokens of a prompt with what is written after it."""

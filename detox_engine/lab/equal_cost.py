@@ -3,7 +3,8 @@
 Methods compared at one strength are compared at different costs: a direction that the model uses much costs more.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +15,8 @@ from detox_engine.forward.likelihood import Span, match_divergence, read_likelih
 from detox_engine.model.load import OpenModel
 from detox_engine.plans.lab.experiments import Cost
 
-ROUNDS = 4
-"""How often a strength is read where the last one puts it."""
+ROUNDS = 6
+"""How often a strength is read where those before put it."""
 WITHIN = 0.05
 """Two costs whose ratio is as near to 1 are the same."""
 STAGE = "Matching costs"
@@ -46,9 +47,9 @@ def match_costs(
 ) -> tuple[Priced, ...]:
     """For each edit the strength at which it costs `wanted`, within 5 %, on these texts.
 
-    Each is read at the strengths that it names (`Change.tried`), then where a power law between the two around the
-    wanted cost puts it, again and again, and never stronger than these. All edits and strengths share a pass; what
-    cannot be done by halves is read as it is.
+    Each is read as strong as it is usually (`Change.usual`), then where a power law puts the wanted cost, again and
+    again: through the two strengths around it, or of a square through the one that there is. Never stronger than
+    `Change.strongest`. All edits share a pass; what cannot be done by halves is read as it is.
 
     Args:
         wanted: in nats a token for `kl`; for `perplexity` the share by which it rises.
@@ -66,11 +67,11 @@ def match_costs(
     def nearest(place: int) -> float:
         return min(costs(place).items(), key=lambda each: abs(each[1] / wanted - 1))[0]
 
-    scaling = [place for place, edit in enumerate(edits) if edit.tried]
-    ask([(place, strength) for place, edit in enumerate(edits) for strength in edit.tried or (1.0,)])
+    scaling = [place for place, edit in enumerate(edits) if edit.strongest > edit.usual]
+    ask([(place, edit.usual) for place, edit in enumerate(edits)])
     for _ in range(ROUNDS):
         far = [place for place in scaling if abs(costs(place)[nearest(place)] / wanted - 1) > WITHIN]
-        guesses = [(place, match_divergence(costs(place), wanted)[0]) for place in far]
+        guesses = [(place, guess_strength(costs(place), wanted, edits[place].strongest)) for place in far]
         new = [(place, guess) for place, guess in guesses if guess > 0 and guess not in read[place]]
         if not new:
             break
@@ -83,6 +84,17 @@ def match_costs(
         return Priced(strength, divergence, 1 + rise, reached)
 
     return tuple(map(tell, range(len(edits))))
+
+
+def guess_strength(costs: Mapping[float, float], wanted: float, strongest: float) -> float:
+    """Where the wanted cost lies by what is known: strength -> its cost there; at most `strongest`."""
+    known, most = max(costs.items())
+    if most >= wanted:
+        return match_divergence(costs, wanted)[0]
+    if most <= 0:
+        return strongest
+    # A little further than a square puts it, so that the wanted cost soon lies between two strengths.
+    return min(strongest, 1.1 * known * math.sqrt(wanted / most))
 
 
 def price_edits(
