@@ -145,7 +145,7 @@ def draw_prompt(page: StudyPage[OverviewPicks], prompt: str) -> None:
     words, starters = "Your own prompt", work.list_starters(model)
     st.text_area(
         words,
-        height=68,
+        height=92,
         label_visibility="collapsed",
         placeholder=words,
         **state.bind("overview_own", "overview.prompt", show=lambda own: own or prompt, take=str.strip),
@@ -235,24 +235,20 @@ def draw_map(page: StudyPage[OverviewPicks], asked: Asked, opening: Opening) -> 
 
 def tell_parting(rows: Sequence[figures.Row], scene: Scene, after: Places | None) -> str:
     """How well the sides part at the layer, and along the direction, before and after."""
-    words = ""
-    if scene.probe is not None:
-        probe = scene.probe
-        words = (
-            f"A linear probe tells {probe.mean:.0%} of unseen texts at layer {scene.layer}, at no other more (95 %: "
-            f"{probe.low:.0%} to {probe.high:.0%}, n = {probe.n:,} pairs). "
-        )
     count = len(rows[0].toxic) + len(rows[0].civil)
-    words += f"Of {count} texts, {rows[0].right} lie on their side of the line before"
-    if after is None:
-        return f"{words}."
-    words += f", {rows[1].right} after ({count // 2} by chance)"
-    if after.probe is not None and scene.before.probe is not None:
+    words = f"Tall marks are means. {rows[0].right} of {count} texts lie on their own side of the dotted line before"
+    words += "." if after is None else f", {rows[1].right} after; guessing gets {count // 2}."
+    if after is not None and after.probe is not None and scene.before.probe is not None:
         words += (
-            f"; in all dimensions a probe tells {tell_share(scene.before.probe)} before, {tell_share(after.probe)} "
-            "after"
+            f" A probe with all dimensions of the layer tells {tell_share(scene.before.probe)} of them before, "
+            f"{tell_share(after.probe)} after."
         )
-    return f"{words}."
+    if scene.probe is not None:
+        words += (
+            f" Layer {scene.layer} tells unseen texts best: {tell_share(scene.probe)}, n = {scene.probe.n:,} pairs; "
+            "intervals are of 95 %."
+        )
+    return words
 
 
 def tell_share(share: Estimate) -> str:

@@ -85,7 +85,7 @@ def _judge_check(suggestion: Suggestion, cost: Change | None) -> Verdict:
     if risen:
         kind, head = "worse", "It does harm."
     elif check.confirmed:
-        kind, head = "better", "Confirmed."
+        kind, head = "better", "Confirmed beside random directions."
     words = f"{describe_removal(suggestion.edit)} {_tell_change(told)} {_tell_cost(suggestion, cost)}"
     return Verdict(kind, head, words)
 

@@ -77,7 +77,7 @@ def test_it_opens_with_a_text_a_map_numbers_and_words_all_of_them_hedged(tiny_fo
     session = open_page(tiny_folder)
     shown = texts(session)
     assert all(sign in shown for sign in "①②③") and "Of 3 starter prompts" in shown
-    assert "A linear probe tells" in shown and f"n = {LIMIT} pairs" in shown and "by chance" in shown
+    assert "tells unseen texts best" in shown and f"n = {LIMIT} pairs" in shown and "guessing gets" in shown
     assert "95 % intervals" in shown
     assert {"overview_ridges", "overview_dumbbells"} <= charts(session).keys()
     assert "own side of the middle" in charts(session)["overview_ridges"].alt
@@ -197,7 +197,7 @@ def test_that_nothing_is_suggested_is_said_with_the_reason_and_nothing_can_be_ch
 def test_the_numbers_are_those_of_the_check_at_its_own_strength(suggesting):
     session = suggesting(Suggestion(EDIT, "gentle", "Because.", check=CHECK))
     run_until(session, is_whole)
-    assert "<b>Confirmed.</b>" in texts(session) and "of each of 64 prompts" in texts(session)
+    assert "<b>Confirmed beside random directions.</b>" in texts(session) and "of each of 64 prompts" in texts(session)
     assert "8.3 % before, 1.7 % after, 8.1 %" in charts(session)["overview_dumbbells"].alt
 
 
@@ -228,7 +228,7 @@ def cost(mean: float, by: float) -> Change:
 
 def test_the_verdict_says_what_fell_from_where_to_where_beside_chance_and_at_what_cost():
     verdict = judge_suggestion(Suggesting(*CHECK.changes), cost(0.013, 0.004))
-    assert (verdict.kind, verdict.head) == ("better", "Confirmed.")
+    assert (verdict.kind, verdict.head) == ("better", "Confirmed beside random directions.")
     assert verdict.words == (
         "Removing one direction in each of layers 0–2 (DeTox) lowers the probability of rude words from 8.3 % (95 %: "
         "7.8 to 8.8) to 1.7 % (1.2 to 2.2), n = 64 prompts; with random directions it is 8.1 % (7.6 to 8.6). "
