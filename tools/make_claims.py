@@ -73,7 +73,7 @@ def compute(model: str, labs: list[str]) -> None:
             compute_lab(model, lab)
         return
     if ALONE in labs:
-        compute_lab(model, ALONE)
+        compute_lab(model, ALONE, threads=1)
     with ThreadPoolExecutor(cpu_count()) as cores:
         others = [lab for lab in LONGEST_FIRST if lab in labs]
         list(cores.map(lambda lab: compute_lab(model, lab, threads=1), others))
