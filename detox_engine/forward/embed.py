@@ -93,7 +93,7 @@ def _run_batch(model: OpenModel, texts: Sequence[TokenizedText], pool: _Pool, co
     Args:
         counted: which of the texts are counted into the moments; none where it is empty.
     """
-    device = model.network.device
+    device = model.device
     weights = torch.zeros((len(texts), max(len(text.ids) for text in texts)))
     for row, text in enumerate(texts):
         weights[row, : len(text.ids)] = torch.tensor(text.weights)
@@ -172,11 +172,11 @@ def embed_pairs(
             yield
 
     progress("Embedding texts", 0, len(texts))
-    pool, device, done = _Pool(), model.network.device.type, 0
+    pool, device, done = _Pool(), model.device.type, 0
     most, states, overhead = (limits.get(device, limits["cpu"]) for limits in (TOKEN_BUDGET, STATE_BUDGET, OVERHEAD))
     budget = min(most, max(LEAST_BUDGET, states // model.anatomy.hidden))
     batches = pack_batches([len(text.ids) for text in texts], budget, overhead)
-    workers = count_workers(model.network.device)
+    workers = count_workers(model.device)
     try:
         for batch, (states, sink_tokens) in run_beside(batches, run, workers, turn, lambda: model.turns.wanted):
             pooled[:, batch] = states

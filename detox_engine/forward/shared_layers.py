@@ -49,7 +49,7 @@ def try_passes(model: OpenModel) -> Holds:
 
 
 def _can_fork(model: OpenModel) -> bool:
-    direction = torch.ones(1, model.anatomy.hidden, device=model.network.device) / model.anatomy.hidden**0.5
+    direction = torch.ones(1, model.anatomy.hidden, device=model.device) / model.anatomy.hidden**0.5
     edits = [None, *(LowRankEdit({layer: direction}) for layer in sorted({0, model.anatomy.layers // 2}))]
     rows = [(text, edit) for text in range(2) for edit in edits]
     texts = [[2, 3, 4], [3, 4, 2]]
@@ -61,13 +61,13 @@ def _can_fork(model: OpenModel) -> bool:
 
 
 def _can_pad(model: OpenModel) -> bool:
-    ids, mask = pad_left([[2, 3, 4], [4]], 0, model.network.device)
+    ids, mask = pad_left([[2, 3, 4], [4]], 0, model.device)
     alone = run_model(model.network, ids[1:, -1:], mask[1:, -1:])
     return _near(run_model(model.network, ids, mask)[1:], alone)
 
 
 def _can_cache(model: OpenModel) -> bool:
-    ids = torch.tensor([[2, 3, 4, 2], [3, 4, 2, 3]], device=model.network.device)
+    ids = torch.tensor([[2, 3, 4, 2], [3, 4, 2, 3]], device=model.device)
     mask = torch.ones_like(ids)
     past = DynamicCache(config=model.network.config)
     try:
@@ -92,7 +92,7 @@ def run_edits(model: OpenModel, texts: Sequence[Sequence[int]], rows: Sequence[t
 
 
 def _run_forked(model: OpenModel, texts: Sequence[Sequence[int]], rows: Sequence[tuple[int, Change | None]]) -> Tensor:
-    with forked(model.anatomy, len(texts), rows, model.network.device) as places:
+    with forked(model.anatomy, len(texts), rows, model.device) as places:
         states = run_trunk(model, texts)
     return states[places[-1]]
 

@@ -81,7 +81,7 @@ def project_rows(
     Args:
         read: is given what else passes by: the row, the layer, and its states `[tokens, hidden]`.
     """
-    device = model.network.device
+    device = model.device
     check_layers(bases, model.anatomy.layers)
     blocks = {layer: model.anatomy.blocks[layer] for layer in bases}
     placed = {layer: basis.to(device).float().T for layer, basis in bases.items()}

@@ -171,7 +171,7 @@ def _train(
             report_to="none",
             save_strategy="no",
             disable_tqdm=True,
-            use_cpu=model.network.device.type == "cpu",
+            use_cpu=model.device.type == "cpu",
             bf16=False,
             gradient_checkpointing=False,
             dataloader_pin_memory=False,

@@ -26,7 +26,7 @@ def find_scale(model: OpenModel) -> float:
 @torch.inference_mode()
 def check_head(model: OpenModel) -> None:
     """Refuse a model whose head does more than `read_head` knows: its logits are compared over three tokens."""
-    ids = torch.tensor([[2, 3, 4]], device=model.network.device)
+    ids = torch.tensor([[2, 3, 4]], device=model.device)
     states = model.anatomy.trunk(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)[0]
     own = model.network(input_ids=ids, use_cache=False).logits
     if not torch.allclose(read_head(model, states).float(), own.float(), rtol=1e-3, atol=1e-3, equal_nan=True):

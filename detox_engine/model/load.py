@@ -20,6 +20,7 @@ from detox_engine.model.adapter import add_adapter, find_adapter
 from detox_engine.model.anatomy import Anatomy, find_anatomy
 from detox_engine.model.checkpoint import WAYS_OUT, Checkpoint, open_folder
 from detox_engine.model.hub import download_model
+from detox_engine.model.placement import find_device
 from detox_engine.model.threads import Turns, settle_threads
 from detox_engine.plans.sources import BUNDLED, SMOLLM2, ModelSpec
 
@@ -67,6 +68,11 @@ class OpenModel:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "anatomy", find_anatomy(self.network))
+
+    @property
+    def device(self) -> torch.device:
+        """Where texts go in; a split model's later blocks may be elsewhere."""
+        return find_device(self.network)
 
 
 def load_model(spec: ModelSpec, progress: Progress = ignore_progress) -> OpenModel:

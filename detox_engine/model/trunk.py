@@ -24,7 +24,7 @@ def record_trunk(model: OpenModel, texts: Sequence[Sequence[int]]) -> Tensor:
     add token types to the embeddings. What a gradient needs is recorded where the caller's hooks ask for one. The
     caller holds the model's turn.
     """
-    device, longest = model.network.device, max(map(len, texts))
+    device, longest = model.device, max(map(len, texts))
     ids = torch.full((len(texts), longest), model.tokenizer.pad_token_id or 0)
     mask = torch.zeros((len(texts), longest), dtype=torch.long)
     for row, text in enumerate(texts):

@@ -210,7 +210,7 @@ def read_causally(
 
     Progress counts prompts under a direction or a control. Raises like `run_clean`.
     """
-    device = model.network.device
+    device = model.device
     vectors = directions.to(device).float()
     random = _draw_control(layer, vectors.shape[1], off).to(device).expand_as(vectors)
     removed = _read_without(model, clean, layer, vectors.repeat(2, 1), torch.cat([vectors, random]), progress)
@@ -310,10 +310,10 @@ def _run_rows(
     progress: Progress,
 ) -> Iterator[tuple[Sequence[Row], Result]]:
     """Rows of so many tokens in batches of nearly one width, with what `run` finds; progress counts rows."""
-    device = model.network.device.type
+    device = model.device.type
     budget, overhead = (limits.get(device, limits["cpu"]) for limits in (TOKEN_BUDGET, OVERHEAD))
     batches = [[rows[index] for index in batch] for batch in pack_batches([*map(width, rows)], budget, overhead)]
-    workers = count_workers(model.network.device)
+    workers = count_workers(model.device)
     progress(stage, 0, len(rows))
     done = 0
     try:

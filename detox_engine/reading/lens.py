@@ -180,7 +180,7 @@ def read_predictions(model: OpenModel, states: Tensor, top: int = 5) -> tuple[tu
     found: list[tuple[list[int], list[float]]] = []
     for part in states.split(TOKENS_READ_AT_ONCE):
         with model.turns:
-            logits = read_head(model, model.anatomy.final_norm(part.to(model.network.device))).float()
+            logits = read_head(model, model.anatomy.final_norm(part.to(model.device))).float()
         best = logits.softmax(-1)[:, : len(model.tokenizer)].topk(min(top, len(model.tokenizer)))
         found += zip(best.indices.tolist(), best.values.tolist(), strict=True)
     shown = {id: show_token(model.tokenizer, id) for ids, _ in found for id in ids}
