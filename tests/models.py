@@ -157,7 +157,7 @@ MIXTURES = {
     "olmoe": (OlmoeConfig, _EXPERTS | {"num_experts": EXPERTS}),
     "gpt_oss": (GptOssConfig, _EXPERTS | {"num_local_experts": EXPERTS, "head_dim": 8, "sliding_window": 64}),
 }
-"""Mixtures of experts: with a shared expert and a dense first layer (Qwen), with biases and the other layout (gpt-oss)."""
+"""Mixtures of experts: with a shared expert and a dense first layer (Qwen), with biases the other way round (gpt-oss)."""
 
 
 @cache

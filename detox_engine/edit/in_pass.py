@@ -83,9 +83,7 @@ def _projection(
             offset[..., span] = biases @ reader.T
     weights = weights[carried][:, None] if len(set(carried)) > 1 else weights[carried[0]]
 
-    def project(
-        module: nn.Module, inputs: tuple, named: Mapping[str, Any], output: Tensor | tuple
-    ) -> Tensor | tuple:
+    def project(module: nn.Module, inputs: tuple, named: Mapping[str, Any], output: Tensor | tuple) -> Tensor | tuple:
         if isinstance(output, tuple):
             return (project(module, inputs, named, output[0]), *output[1:])
         # Some families flatten batch and tokens before the MLP: [batch * tokens, hidden], row by row.

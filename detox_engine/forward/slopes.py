@@ -219,9 +219,7 @@ class _Kept(local):
     """`[rows, tokens, directions]` (out − bias) · v."""
 
 
-def _place_bases(
-    anatomy: Anatomy, bases: Bases
-) -> dict[tuple[int, Site], tuple[OutputProjection, Tensor]]:
+def _place_bases(anatomy: Anatomy, bases: Bases) -> dict[tuple[int, Site], tuple[OutputProjection, Tensor]]:
     """Every output projection with the directions of all methods in the space of its output, `[directions, hidden]`."""
     placed: dict[tuple[int, Site], tuple[OutputProjection, Tensor]] = {}
     for layer, site in _list_projections(anatomy):

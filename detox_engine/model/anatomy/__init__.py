@@ -357,5 +357,3 @@ def read_gain(norm: nn.Module, hidden: int) -> Tensor:
     signs = torch.ones(hidden, device=device)
     signs[1::2] = -1
     return (probe(64 * signs) - probe(-64 * signs)) / 2 * signs
-
-

@@ -109,10 +109,11 @@ def find_mixture(
             )
         layouts[layout] = fitting[0]
     found = options[layouts[layout]]
-    if any(each.bias for each in found) and (len(found) > 1 or found[0].module is not whole.module):
+    biased = [each.name for each in found if each.bias is not None and each.module is not whole.module]
+    if biased:
         raise InputError(
-            f"{shown} whose biases are weighted in a way that is not known here ({found[0].name}): that is not "
-            f"supported; {ADVICE}."
+            f"{shown} whose biases, such as that of {biased[0]}, are weighted in a way that is not known here: that is "
+            f"not supported; {ADVICE}."
         )
     return whole, found
 
@@ -153,24 +154,30 @@ def _list_options(
 @torch.no_grad()
 def _removes(whole: Call, option: Option) -> bool:
     """Whether the sum has nothing along its first token once that direction is removed from these tensors."""
-    written = whole.returned[0].float()
-    size = written.norm()
-    if not size > 0 or whole.arguments is None:
+    if whole.arguments is None:
         return False
-    direction = written / size
-    own = option[0]
-    biased = own.bias is not None and own.experts > 1
-    bias = _sum_bias(whole, own.module, own.bias) if biased else torch.zeros_like(written)
     if any(each.packed for each in option):
         return len(option) == 1  # they cannot be rewritten to see what becomes of the sum
-    with restored((each.module, each.part) for each in option):
+    own = option[0]
+    known = own.bias is not None and own.module is whole.module
+    # Biases that are weighted nobody knows how are out of the way while this is looked at.
+    others = [] if known else [(each.module, each.bias) for each in option if each.bias is not None]
+    with restored([*((each.module, each.part) for each in option), *others]):
+        for module, bias in others:
+            close_weight(module, bias, open_weight(module, bias).zero_())
+        written = _run_again(whole)
+        size = written.norm()
+        if not size > 0:
+            return False
+        direction = written / size
         for each in option:
             tensor = open_weight(each.module, each.part)
             for rows in each.split(tensor):
                 _remove(rows, direction)
             close_weight(each.module, each.part, tensor)
         left = _run_again(whole)
-    return bool((left - (bias @ direction) * direction).norm() <= LEFT * size)
+    kept = _sum_bias(whole, own.module, own.bias) @ direction if known else 0.0
+    return bool((left - kept * direction).norm() <= LEFT * size)
 
 
 @torch.no_grad()
