@@ -157,7 +157,8 @@ MIXTURES = {
     "olmoe": (OlmoeConfig, _EXPERTS | {"num_experts": EXPERTS}),
     "gpt_oss": (GptOssConfig, _EXPERTS | {"num_local_experts": EXPERTS, "head_dim": 8, "sliding_window": 64}),
 }
-"""Mixtures of experts: with a shared expert and a dense first layer (Qwen), with biases the other way round (gpt-oss)."""
+"""Mixtures of experts: Qwen's has a shared expert and a dense first layer, gpt-oss biases and matrices that lie the
+other way round."""
 
 
 @cache

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from detox_engine.edit.in_weights import LayerChange, edited_weights, measure_edit
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.model.load import OpenModel
+from detox_engine.model.placement import read_weight
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,19 @@ def prove_edit(model: OpenModel, edit: LowRankEdit) -> EditProof:
 
 def hash_parameters(model: nn.Module) -> str:
     """`sha256:…` over names and bytes of a model's parameters and buffers, as they are in memory."""
-    entries = [*model.named_parameters(), *model.named_buffers()]
+    places = {
+        f"{name}.{part}" if name else part: (module, part)
+        for name, module in model.named_modules()
+        for part, _ in module.named_parameters(recurse=False)
+    }
+    names = [name for name, _ in model.named_parameters()]
+    read = [lambda place=places[name]: read_weight(*place) for name in names]
+    buffers = [*model.named_buffers()]
+    read += [lambda buffer=buffer: buffer for _, buffer in buffers]
+    names += [name for name, _ in buffers]
     with ThreadPoolExecutor(max_workers=4) as pool:
-        digests = pool.map(lambda entry: _digest(entry[1]), entries)
-        summary = "".join(f"{name} {digest}\n" for (name, _), digest in zip(entries, digests, strict=True))
+        digests = pool.map(lambda get: _digest(get()), read)
+        summary = "".join(f"{name} {digest}\n" for name, digest in zip(names, digests, strict=True))
     return "sha256:" + hashlib.sha256(summary.encode()).hexdigest()
 
 

@@ -151,7 +151,8 @@ def embed_pairs(
         return states.cpu(), pool.left_out.cpu()
 
     def pool_layer(layer: int, states: Tensor) -> None:
-        wide, weights, counted = states.float(), pool.weights, pool.counted
+        wide = states.float()
+        weights, counted = pool.weights.to(wide.device), pool.counted.to(wide.device)
         if sinks is not None:
             spare = sinks.spare(layer, wide)
             pool.left_out[layer] = ((weights > 0) & ~spare).sum()
@@ -176,7 +177,7 @@ def embed_pairs(
     most, states, overhead = (limits.get(device, limits["cpu"]) for limits in (TOKEN_BUDGET, STATE_BUDGET, OVERHEAD))
     budget = min(most, max(LEAST_BUDGET, states // model.anatomy.hidden))
     batches = pack_batches([len(text.ids) for text in texts], budget, overhead)
-    workers = count_workers(model.device)
+    workers = count_workers(model.device, model.is_split)
     try:
         for batch, (states, sink_tokens) in run_beside(batches, run, workers, turn, lambda: model.turns.wanted):
             pooled[:, batch] = states

@@ -189,7 +189,7 @@ def _differentiate(
             kept.leaves, kept.products = {}, {}
 
     found = np.zeros((draws, len(spans), sum(len(basis) for _, basis in projections.values())))
-    workers = count_workers(device)
+    workers = count_workers(device, model.is_split)
     budget = _tokens_at_once(model.anatomy, device.type) // workers
     batches = pack_batches(
         [len(span.ids) for span in spans], max(LEAST_TOKENS, budget), OVERHEAD.get(device.type, OVERHEAD["cpu"])

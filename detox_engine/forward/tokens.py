@@ -93,7 +93,7 @@ def project_rows(
         found: dict[int, Tensor] = {}
 
         def project(layer: int, states: Tensor) -> None:
-            found[layer] = states.float() @ placed[layer]
+            found[layer] = (states.float() @ placed[layer].to(states.device)).to(device)
             if read is not None:
                 for place, row in enumerate(batch):
                     read(row, layer, states[place, : width(row)])

@@ -123,6 +123,7 @@ def train_dpo(
             text.
     """
     require_trl()
+    model.require_whole("DPO's training")
     if len(pairs) < FEWEST:
         raise InputError(f"DPO needs {FEWEST} pairs or more, some of them held out, not {len(pairs)}: take more pairs.")
     if model.tokenizer.eos_token is None:

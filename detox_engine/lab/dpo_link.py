@@ -146,6 +146,7 @@ def first_gradient(
 
     The mean over pairs whose both sides have something to score. Progress counts pairs.
     """
+    model.require_whole("The link to DPO")
     sides = cut_continuations(model, pairs, LONGEST)
     if not sides:
         raise InputError("No pair has a token to score on both its sides: take longer texts.")

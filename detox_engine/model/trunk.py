@@ -65,6 +65,8 @@ def resumed(
         return (states,) if as_tuple else states
 
     passed = blocks[: layer + 1]
+    # A split model's blocks have one of their own that brings their weights.
+    own = {block: block.__dict__["forward"] for block in passed if "forward" in block.__dict__}
     try:
         for block in passed:
             block.forward = forward
@@ -72,3 +74,5 @@ def resumed(
     finally:
         for block in passed:
             block.__dict__.pop("forward", None)
+        for block, kept in own.items():
+            block.forward = kept

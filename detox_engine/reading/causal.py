@@ -242,8 +242,9 @@ def _read_without(
     def remove(row: tuple[int, int]) -> Tensor:
         removal, prompt = row
         wide = states[prompt].float()
-        coefficients = (wide @ along[removal]).where(norms[prompt] <= limit, 0.0)
-        return (wide - torch.outer(coefficients, removed[removal])).to(states[prompt].dtype)
+        read, taken = (each[removal].to(wide.device) for each in (along, removed))
+        coefficients = (wide @ read).where(norms[prompt] <= limit, 0.0)
+        return (wide - torch.outer(coefficients, taken)).to(states[prompt].dtype)
 
     def run(batch: Sequence[tuple[int, int]]) -> Tensor:
         place.states = {layer: pad_sequence([remove(row) for row in batch], batch_first=True)}
@@ -313,7 +314,7 @@ def _run_rows(
     device = model.device.type
     budget, overhead = (limits.get(device, limits["cpu"]) for limits in (TOKEN_BUDGET, OVERHEAD))
     batches = [[rows[index] for index in batch] for batch in pack_batches([*map(width, rows)], budget, overhead)]
-    workers = count_workers(model.device)
+    workers = count_workers(model.device, model.is_split)
     progress(stage, 0, len(rows))
     done = 0
     try:

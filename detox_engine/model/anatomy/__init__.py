@@ -125,7 +125,7 @@ def check_placed(model: PreTrainedModel) -> None:
         if empty and find_hook(part) is None:
             raise InputError(
                 f"The weights of {name}, such as {empty[0]}, were left empty (on the device “meta”) and nothing brings "
-                "them before they are used: load the model with --split auto, or whole on one device."
+                "them before they are used: load the model with --device-map auto, or whole on one device."
             )
 
 
