@@ -102,6 +102,8 @@ def _projection(
         else:
             coefficients = functional.linear(wide, own_reads, -own_offset) * own_weights
         flat, coefficients = wide.flatten(0, 1), coefficients.flatten(0, 1)
-        return flat.addmm_(coefficients, own_basis, alpha=-1).view(output.shape).to(output.dtype)
+        # What a quantised layer gives may not be changed in place where a gradient is asked for.
+        subtract = flat.addmm if torch.is_grad_enabled() else flat.addmm_
+        return subtract(coefficients, own_basis, alpha=-1).view(output.shape).to(output.dtype)
 
     return project

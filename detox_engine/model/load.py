@@ -21,7 +21,7 @@ from detox_engine.data.bundled import BUNDLED_MODEL, find_smollm2
 from detox_engine.errors import Cancelled, InputError, Progress, first_line, ignore_progress
 from detox_engine.model.adapter import add_adapter, find_adapter
 from detox_engine.model.anatomy import Anatomy, find_anatomy
-from detox_engine.model.checkpoint import WAYS_OUT, Checkpoint, open_folder
+from detox_engine.model.checkpoint import WAYS_OUT, Checkpoint, find_quantisation, open_folder
 from detox_engine.model.hub import download_model
 from detox_engine.model.placement import find_device
 from detox_engine.model.threads import Turns, settle_threads
@@ -83,7 +83,12 @@ class OpenModel:
         return any(hasattr(part, "_hf_hook") for part in self.network.modules())
 
     def require_whole(self, what: str) -> None:
-        """Raise an InputError where the model is split: `what`, such as "DPO", trains or keeps all weights."""
+        """Raise an InputError where the model is split or quantised: `what`, such as "DPO", trains its weights."""
+        if any(value.packed for value in self.anatomy.values):
+            raise InputError(
+                f"{what} needs plain weights, and those of this model are quantised: load the model that it was made "
+                "from."
+            )
         if self.is_split:
             raise InputError(
                 f"{what} needs all weights on one device, and this model is split: load it with --device-map off, or "
@@ -121,11 +126,18 @@ def load_model(spec: ModelSpec, progress: Progress = ignore_progress) -> OpenMod
     settle_threads()
     with ThreadPoolExecutor(max_workers=1) as reader, loading_alone(progress):
         hashed = reader.submit(checkpoint.hash_weights)
-        model = read_model(checkpoint, pick_dtype(spec.dtype, device, checkpoint.config), progress, split)
+        packed = find_quantisation(checkpoint.config.to_dict())
+        if packed and adapter is not None:
+            raise InputError(
+                f"{shown} is an adapter for quantised weights ({packed}), into which it cannot be put: give its base, "
+                "or merge it into plain weights."
+            )
+        place_at = {"": device} if packed and split is None else None
+        model = read_model(checkpoint, pick_dtype(spec.dtype, device, checkpoint.config), progress, split, place_at)
         tokenizer = read_tokenizer(checkpoint, model)
         if adapter is not None:
             model = add_adapter(model, adapter)
-        if split is None:
+        if split is None and not packed:
             model = move(model, device, shown)
     weights_hash = hashed.result() if adapter is None else adapter.hash_weights(hashed.result())
     progress("Loading the model", 1, 1)
@@ -170,12 +182,17 @@ def open_checkpoint(place: Path, shown: str) -> Checkpoint:
 
 
 def read_model(
-    checkpoint: Checkpoint, dtype: torch.dtype, progress: Progress, split: dict[str | int, int] | None = None
+    checkpoint: Checkpoint,
+    dtype: torch.dtype,
+    progress: Progress,
+    split: dict[str | int, int] | None = None,
+    place_at: dict[str, torch.device] | None = None,
 ) -> PreTrainedModel:
     """Read the weights in `dtype`; every weight of the causal model must be among them.
 
     Args:
         split: bytes that each device may hold, empty for all that is free; None reads the model as a whole.
+        place_at: where quantised weights, which cannot be moved afterwards, go.
     """
     shown, offload, model = checkpoint.shown, None, None
     try:
@@ -183,6 +200,8 @@ def read_model(
             if split is not None:
                 offload = tempfile.mkdtemp(prefix="detox-offload-")
                 source = {**source, "device_map": "auto", "max_memory": split or None, "offload_folder": offload}
+            elif place_at is not None:
+                source = {**source, "device_map": place_at}
             model, found = AutoModelForCausalLM.from_pretrained(
                 **source,
                 config=checkpoint.config,
@@ -199,6 +218,11 @@ def read_model(
             f"{shown} does not fit into this machine's memory: use a smaller model, or split it (--device-map auto)."
         ) from error
     except Exception as error:  # transformers raises OSError, ValueError, RuntimeError, ImportError, … as it happens
+        if how := find_quantisation(checkpoint.config.to_dict()):
+            raise InputError(
+                f"{shown} is quantised ({how}), and what reads that is missing here ({first_line(error)}): install it, "
+                "use the model that it was made from, or a GGUF file of it, which is read as plain weights."
+            ) from error
         raise InputError(f"{shown} could not be loaded: {first_line(error)}") from error
     finally:
         if offload is not None and model is None:
