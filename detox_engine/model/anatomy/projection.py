@@ -47,7 +47,7 @@ class WrittenTensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        if self.packed:
+        if self.packed and isinstance(getattr(self.module, "in_features", None), int):
             return (self.module.out_features, self.module.in_features)
         return tuple(getattr(self.module, self.part).shape)
 
