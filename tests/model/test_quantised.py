@@ -14,6 +14,7 @@ from torch import nn
 from detox_engine.edit.in_pass import edited
 from detox_engine.edit.in_weights import apply_to_weights, edited_weights, measure_edit
 from detox_engine.edit.low_rank import LowRankEdit
+from detox_engine.edit.proof import prove_edit
 from detox_engine.errors import InputError
 from detox_engine.export.adapter import make_factors
 from detox_engine.export.checkpoint import list_edited, open_base
@@ -91,6 +92,10 @@ def test_an_edit_is_made_in_the_pass_and_as_an_adapter():
 
 def test_an_edit_of_the_weights_is_refused_with_the_way_out():
     model, edit = packed_model(), make_edit()
+    proof = prove_edit(model, edit)
+    assert proof.in_pass_alone and proof.undone == proof.before and proof.changes[0].change > 0.01
+    with pytest.raises(InputError, match="This edit changes nothing"):
+        prove_edit(model, make_edit(strength=0.0))
     way_out = r"down_proj are quantised, .* take the adapter \(--as adapter\).* forward pass"
     with pytest.raises(InputError, match=way_out):
         apply_to_weights(model.anatomy, edit)
