@@ -1,5 +1,6 @@
 """A model spec -> a causal language model with its tokenizer and its anatomy, ready to run: safetensors or GGUF."""
 
+import logging
 import os
 import re
 import shutil
@@ -347,12 +348,16 @@ def loading_alone(progress: Progress) -> Iterator[None]:
         progress("Waiting for another model to be loaded", 0, 0)
     log = transformers.utils.logging
     verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    splitting = logging.getLogger("accelerate")
+    told = splitting.level
+    splitting.setLevel(logging.CRITICAL)
     log.set_verbosity(log.CRITICAL)
     log.disable_progress_bar()
     try:
         yield
     finally:
         log.set_verbosity(verbosity)
+        splitting.setLevel(told)
         if bars:
             log.enable_progress_bar()
         _LOADING.release()
