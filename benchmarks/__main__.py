@@ -10,7 +10,7 @@ import typer
 
 from benchmarks.side_by_side import describe_machine, show
 
-NAMES = ("fit", "precision", "compare", "grid", "dashboard", "sessions", "memory", "real")
+NAMES = ("fit", "precision", "compare", "grid", "dashboard", "sessions", "memory", "large", "cluster", "real")
 
 
 def run(

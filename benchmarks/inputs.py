@@ -2,12 +2,27 @@
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedConfig, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    LlamaConfig,
+    MixtralConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+)
 
 from detox_engine.data.columns import Pair
 from detox_engine.model.load import OpenModel
 from detox_engine.plans.sources import ModelSpec
 
+_SMALL = {
+    "vocab_size": 32000,
+    "hidden_size": 512,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 2048,
+}
 SHAPES: dict[str, PreTrainedConfig] = {
     "gpt2": GPT2Config(n_layer=12, n_embd=768, n_head=12),
     "gpt2-medium": GPT2Config(n_layer=24, n_embd=1024, n_head=16),
@@ -20,8 +35,10 @@ SHAPES: dict[str, PreTrainedConfig] = {
         num_key_value_heads=3,
         max_position_embeddings=2048,
     ),
+    "dense": LlamaConfig(**_SMALL, intermediate_size=1536),
+    "mixture": MixtralConfig(**_SMALL, intermediate_size=768, num_local_experts=8, num_experts_per_tok=2),
 }
-"""GPT-2, GPT-2 medium, and a Llama of SmolLM-135M's shape."""
+"""GPT-2, GPT-2 medium, a Llama of SmolLM-135M's shape; a Llama and a Mixtral in which as many weights see a token."""
 
 WORDS = 20_000
 """The tokenizer knows this many words `w0`, `w1`, …, one token each, so a text's length in tokens is exact."""

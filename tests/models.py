@@ -24,15 +24,19 @@ from transformers import (
     GPTJConfig,
     GPTNeoConfig,
     GPTNeoXConfig,
+    GptOssConfig,
     Lfm2Config,
     LlamaConfig,
     MistralConfig,
+    MixtralConfig,
+    OlmoeConfig,
     OPTConfig,
     PhiConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen2MoeConfig,
     Qwen3_5TextConfig,
     Qwen3Config,
 )
@@ -140,6 +144,22 @@ UNUSUAL = {
 """Families whose blocks differ among each other, or whose code allows no rows that leave a pass (GPT-BigCode), no
 padding on the left (Blenderbot's decoder, which counts positions without a look at the mask)."""
 
+EXPERTS, CHOSEN, EXPERT_INNER = 4, 2, 24
+_EXPERTS = _GROUPED | {"intermediate_size": EXPERT_INNER, "num_experts_per_tok": CHOSEN}
+MIXTURES = {
+    "mixtral": (MixtralConfig, _EXPERTS | {"num_local_experts": EXPERTS}),
+    "qwen2_moe": (
+        Qwen2MoeConfig,
+        _EXPERTS
+        | {"num_experts": EXPERTS, "moe_intermediate_size": EXPERT_INNER, "shared_expert_intermediate_size": 40}
+        | {"intermediate_size": INNER, "mlp_only_layers": [0]},
+    ),
+    "olmoe": (OlmoeConfig, _EXPERTS | {"num_experts": EXPERTS}),
+    "gpt_oss": (GptOssConfig, _EXPERTS | {"num_local_experts": EXPERTS, "head_dim": 8, "sliding_window": 64}),
+}
+"""Mixtures of experts: Qwen's has a shared expert and a dense first layer, gpt-oss biases and matrices that lie the
+other way round."""
+
 
 @cache
 def tiny_tokenizer() -> PreTrainedTokenizerBase:
@@ -161,7 +181,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerBase:
 
 def fresh_model(family: str, seed: int = 0, **changes) -> PreTrainedModel:
     """A new tiny model in float32, evaluation mode; `changes` go to its configuration."""
-    kind, sizes = (CONFIGS | UNUSUAL)[family]
+    kind, sizes = (CONFIGS | UNUSUAL | MIXTURES)[family]
     tokenizer = tiny_tokenizer()
     special = dict.fromkeys(("bos_token_id", "eos_token_id"), tokenizer.eos_token_id)
     config = kind(vocab_size=len(tokenizer), **(special | sizes | changes))

@@ -1,7 +1,8 @@
 """An edit in the forward pass: rows of a batch carry it, and no weight is touched."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +36,7 @@ def edited(anatomy: Anatomy, rows: Sequence[Change | None]) -> Iterator[None]:
             asked = {edit.sites for edit in edits if layer in edit.bases}
             for written in dict.fromkeys(each for sites in asked for each in anatomy.written_at(layer, sites)):
                 hook = _projection(written, layer, edits, carried)
-                hooks.enter_context(written.module.register_forward_hook(hook))
+                hooks.enter_context(written.module.register_forward_hook(hook, with_kwargs=True))
         yield
 
 
@@ -56,7 +57,7 @@ def _addition(
 
 def _projection(
     written: OutputProjection, layer: int, edits: Sequence[LowRankEdit], carried: Sequence[int]
-) -> Callable[[nn.Module, tuple, Tensor], Tensor]:
+) -> Callable[[nn.Module, tuple, Mapping[str, Any], Tensor | tuple], Tensor | tuple]:
     """The forward hook of one output projection; row i carries `edits[carried[i]]`, or none where that is past the end.
 
     All edits' directions form one basis, and each row weighs those of its own edit with its strength and the
@@ -69,27 +70,40 @@ def _projection(
     readers = [edit.reads_at(layer, written) if own else None for edit, own in zip(edits, there, strict=True)]
     basis, reads = (torch.cat([rows for rows in each if rows is not None]) for each in (bases, readers))
     weights = basis.new_zeros(len(edits) + 1, len(basis))
-    offset = basis.new_zeros(len(basis))
+    biases = None if written.bias is None or all(edit.edit_bias for edit in edits) else written.bias.to(basis)
+    # Of a mixture `[experts, rank]`: what a token's bias is depends on where it is sent.
+    offset = basis.new_zeros(len(basis)) if biases is None else basis.new_zeros(*biases.shape[:-1], len(basis))
     start = 0
     for index, (edit, reader) in enumerate(zip(edits, readers, strict=True)):
         if reader is None:
             continue
         span = slice(start, start := start + len(reader))
         weights[index, span] = edit.strength
-        if written.bias is not None and not edit.edit_bias:
-            offset[span] = reader @ written.bias.detach().to(basis.dtype)
+        if biases is not None and not edit.edit_bias:
+            offset[..., span] = biases @ reader.T
     weights = weights[carried][:, None] if len(set(carried)) > 1 else weights[carried[0]]
 
-    def project(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+    def project(module: nn.Module, inputs: tuple, named: Mapping[str, Any], output: Tensor | tuple) -> Tensor | tuple:
+        if isinstance(output, tuple):
+            return (project(module, inputs, named, output[0]), *output[1:])
         # Some families flatten batch and tokens before the MLP: [batch * tokens, hidden], row by row.
         rows = len(carried)
         if rows > 1 and (output.dim() == 3 and len(output) != rows or output.numel() % (rows * basis.shape[1])):
             raise ValueError(f"A batch of {tuple(output.shape)} does not hold the {rows} rows of the edit.")
         states = output.reshape(rows, -1, basis.shape[1])
         wide = states if states.dtype.itemsize >= 4 else states.float()
-        directions = basis.to(wide.dtype)
-        coefficients = functional.linear(wide, reads.to(wide.dtype), -offset.to(wide.dtype)) * weights.to(wide.dtype)
+        own_basis, own_reads, own_offset, own_weights = (
+            each.to(wide.device, wide.dtype) for each in (basis, reads, offset, weights)
+        )
+        if offset.dim() > 1:
+            shares = written.weigh_bias(inputs, named).to(wide.dtype)
+            known = (shares @ own_offset).reshape(rows, -1, len(own_basis))
+            coefficients = (functional.linear(wide, own_reads) - known) * own_weights
+        else:
+            coefficients = functional.linear(wide, own_reads, -own_offset) * own_weights
         flat, coefficients = wide.flatten(0, 1), coefficients.flatten(0, 1)
-        return flat.addmm_(coefficients, directions, alpha=-1).view(output.shape).to(output.dtype)
+        # What a quantised layer gives may not be changed in place where a gradient is asked for.
+        subtract = flat.addmm if torch.is_grad_enabled() else flat.addmm_
+        return subtract(coefficients, own_basis, alpha=-1).view(output.shape).to(output.dtype)
 
     return project

@@ -10,7 +10,9 @@ from torch.nn import functional
 
 from detox_engine.edit.low_rank import ROUNDING, LowRankEdit
 from detox_engine.errors import InputError
-from detox_engine.model.anatomy import Anatomy, OutputProjection
+from detox_engine.model.anatomy import Anatomy
+from detox_engine.model.anatomy.projection import OutputProjection, WrittenTensor
+from detox_engine.model.placement import close_weight, open_weight, restored
 from detox_engine.plans.edit import Site
 from detox_engine.plans.layers import format_layers
 
@@ -21,19 +23,16 @@ def edited_weights(anatomy: Anatomy, edit: LowRankEdit) -> Iterator[None]:
 
     Holds copies of the edited matrices meanwhile. Raises like `apply_to_weights`.
     """
-    saved: list[tuple[Tensor, Tensor]] = []
-    try:
-        for _, written in list_written(anatomy, edit):
-            held = [written.module.weight]
-            if edit.edit_bias and written.bias is not None:
-                held.append(written.bias)
-            saved.extend((tensor, tensor.detach().clone()) for tensor in held)
+    require_plain(anatomy, edit)
+    parts = [
+        (each.module, part)
+        for _, written in list_written(anatomy, edit)
+        for each in written.tensors
+        for part in list_parts(edit, each)
+    ]
+    with restored(parts):
         apply_to_weights(anatomy, edit)
         yield
-    finally:
-        with torch.no_grad():
-            for tensor, copy in saved:
-                tensor.copy_(copy)
 
 
 @torch.no_grad()
@@ -44,19 +43,22 @@ def apply_to_weights(anatomy: Anatomy, edit: LowRankEdit) -> None:
 
     Raises:
         InputError: nothing would change, because the strength is 0 or the matrices hold nothing along the
-            directions, or a site was not found; the model is then as it was.
+            directions, a site was not found, or the weights are quantised; the model is then as it was.
     """
+    require_plain(anatomy, edit)
     changed = False
     for layer, written in list_written(anatomy, edit):
         basis, reads = edit.basis_at(layer, written), edit.reads_at(layer, written)
-        matrices = [written.rows]
-        if edit.edit_bias and written.bias is not None:
-            matrices.append(written.bias[None])
-        for matrix in matrices:
-            projected = project_rows(matrix, basis, reads, edit.strength)
-            if projected is not matrix:
-                matrix.copy_(projected)
-                changed = True
+        for each in written.tensors:
+            for part in list_parts(edit, each):
+                whole = open_weight(each.module, part)
+                rows = each.split(whole) if part == each.part else (whole.view(-1, written.hidden),)
+                for matrix in rows:
+                    projected = project_rows(matrix, basis, reads, edit.strength)
+                    if projected is not matrix:
+                        matrix.copy_(projected)
+                        changed = True
+                close_weight(each.module, part, whole)
     if not changed:
         raise InputError(describe_no_change(edit))
 
@@ -68,6 +70,22 @@ def describe_no_change(edit: LowRankEdit) -> str:
         "hold nothing along its directions that would be removed; raise the strength, or choose other layers or "
         "directions."
     )
+
+
+def list_parts(edit: LowRankEdit, each: WrittenTensor) -> tuple[str, ...]:
+    """What of a module the edit changes: its matrices, and its bias where that is edited too."""
+    return (each.part, each.bias) if edit.edit_bias and each.bias is not None else (each.part,)
+
+
+def require_plain(anatomy: Anatomy, edit: LowRankEdit) -> None:
+    """Raise an InputError that names the way out, where the weights are quantised and cannot be rewritten."""
+    packed = [written.name for _, written in list_written(anatomy, edit) if written.packed]
+    if packed:
+        raise InputError(
+            f"The weights of {packed[0]} are quantised, and an edit of them would be lost in the rounding: take the "
+            "adapter (--as adapter), which is put beside them, use the edit in the forward pass, as every evaluation "
+            "does, or load the model that it was made from."
+        )
 
 
 def list_written(anatomy: Anatomy, edit: LowRankEdit) -> list[tuple[int, OutputProjection]]:
@@ -90,7 +108,7 @@ def project_rows(matrix: Tensor, basis: Tensor, reads: Tensor, strength: float) 
         reads: R `[rank, hidden]`, what reads it: `basis` itself, or of an oblique edit others, of any length.
     """
     wide = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
-    directions, readers = basis.to(wide.dtype), reads.to(wide.dtype)
+    directions, readers = (rows.to(wide.device, wide.dtype) for rows in (basis, reads))
     along = wide @ readers.T
     # Long rows magnify what they read, its rounding too.
     seen = along if reads is basis else along / readers.norm(dim=1)
@@ -102,7 +120,10 @@ def project_rows(matrix: Tensor, basis: Tensor, reads: Tensor, strength: float) 
 
 @dataclass(frozen=True)
 class LayerChange:
-    """What an edit does to the matrix W of one output projection; norms are Frobenius, as shares of W's own."""
+    """What an edit does to the matrix W of one output projection, of a mixture to those of all its experts together.
+
+    Norms are Frobenius, as shares of W's own.
+    """
 
     layer: int
     site: Site
@@ -120,11 +141,15 @@ def measure_edit(anatomy: Anatomy, edit: LowRankEdit) -> tuple[LayerChange, ...]
     """What the edit does to the weights, place by place in their own dtype, while the model stays as it is."""
     changes = []
     for layer, written in list_written(anatomy, edit):
-        before = written.rows
         basis, reads = edit.basis_at(layer, written), edit.reads_at(layer, written)
-        after = project_rows(before, basis, reads, edit.strength)
-        before, after = (each.to(torch.promote_types(each.dtype, torch.float32)) for each in (before, after))
-        directions = (basis if reads is basis else functional.normalize(reads, dim=1)).to(before.dtype)
-        norms = torch.stack([(after - before).norm(), (before @ directions.T).norm(), (after @ directions.T).norm()])
-        changes.append(LayerChange(layer, written.site, *(norms / before.norm()).tolist()))
+        directions = basis if reads is basis else functional.normalize(reads, dim=1)
+        squares = torch.zeros(4, dtype=torch.float64)
+        for matrix in written.matrices():
+            projected = project_rows(matrix, basis, reads, edit.strength)
+            before, after = (each.to(torch.promote_types(each.dtype, torch.float32)) for each in (matrix, projected))
+            along = directions.to(before.device, before.dtype).T
+            norms = [(after - before).norm(), (before @ along).norm(), (after @ along).norm(), before.norm()]
+            squares += torch.stack(norms).double().cpu().square()
+        shares = squares.sqrt()[:3] / squares[3].sqrt()
+        changes.append(LayerChange(layer, written.site, *shares.tolist()))
     return tuple(changes)

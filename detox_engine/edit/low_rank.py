@@ -111,10 +111,10 @@ class LowRankEdit(Change):
         return self._prepare(layer, written)[0]
 
     def _prepare(self, layer: int, written: "OutputProjection") -> tuple[Tensor, Tensor]:
-        device = written.module.weight.device
+        device = written.device
         prepared = self._prepared.get(written.module)
         if prepared is None or prepared[1].device != device:
-            basis, hidden = self.bases[layer], written.rows.shape[1]
+            basis, hidden = self.bases[layer], written.hidden
             if layer in self.reads:
                 reads, joined = _join_oblique(self.reads[layer], basis, written.gain, hidden)
                 prepared = reads.to(device), joined.to(device)

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import functional
 
 from detox_engine.edit.as_adapter import lora_factors
 from detox_engine.edit.in_weights import list_written
@@ -32,8 +33,10 @@ def write_adapter(anatomy: Anatomy, edit: LowRankEdit, base: str, revision: str 
     """
     require_adapter(anatomy, edit)
     factors = make_factors(anatomy, edit)
-    ranks = {name: len(a) for name, (a, _) in factors.items()}
+    ranks = {name: a.shape[-2] for name, (a, _) in factors.items()}
     rank = max(ranks.values())
+    tensors = [each for _, written in list_written(anatomy, edit) for each in written.tensors if each.name in factors]
+    parts = {each.name: f"{each.name}.{each.part}" for each in tensors if each.experts > 1}
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -46,8 +49,9 @@ def write_adapter(anatomy: Anatomy, edit: LowRankEdit, base: str, revision: str 
         "bias": "none",
         "use_rslora": False,
         "use_dora": False,
-        "fan_in_fan_out": not any(written.transposed for _, written in list_written(anatomy, edit)),
-        "target_modules": sorted(factors),
+        "fan_in_fan_out": not any(each.transposed or each.experts > 1 for each in tensors),
+        "target_modules": sorted(factors.keys() - parts.keys()),
+        **({"target_parameters": sorted(parts.values())} if parts else {}),
         "rank_pattern": {name: own for name, own in sorted(ranks.items()) if own != rank},
         "alpha_pattern": {},
         "modules_to_save": None,
@@ -66,25 +70,45 @@ def require_adapter(anatomy: Anatomy, edit: LowRankEdit) -> None:
             f"An adapter carries no change of a bias, and this edit changes that of {biased[0]}: leave the biases "
             "alone (--no-edit-bias), or take the whole model (--as model) where it is a folder of safetensors."
         )
+    for _, written in list_written(anatomy, edit):
+        for each in written.tensors:
+            # PEFT reads from the module which way round its experts lie.
+            if each.experts > 1 and getattr(each.module, "is_transposed", False) is each.transposed:
+                raise InputError(
+                    f"PEFT does not know how the experts lie in {each.name}, so that an adapter would be put on them "
+                    "the wrong way round: take the whole model (--as model)."
+                )
 
 
 @torch.no_grad()
 def make_factors(anatomy: Anatomy, edit: LowRankEdit) -> dict[str, tuple[Tensor, Tensor]]:
     """Module -> A `[rank, inner]` and B `[hidden, rank]`, float32, for a `lora_alpha` that is the largest rank of all.
 
+    Where experts lie in one tensor, A is theirs, `[experts, rank, inner]`, and B the same for all.
+
     PEFT multiplies B A by `lora_alpha` over the module's own rank; where that is lower, B is smaller by as much, so
     that one number dials the strength of all modules.
     """
     found = {name: pair for layer in edit.layers for name, pair in lora_factors(anatomy, edit, layer).items()}
-    found = {name: (a, b) for name, (a, b) in found.items() if len(a)}
-    largest = max(len(a) for a, _ in found.values())
-    return {name: (a, b * (len(a) / largest)) for name, (a, b) in found.items()}
+    found = {name: (a, b) for name, (a, b) in found.items() if a.shape[-2]}
+    largest = max(a.shape[-2] for a, _ in found.values())
+    # Of experts in one tensor PEFT takes the largest rank alone: they are filled with zeros.
+    return {
+        name: (functional.pad(a, (0, 0, 0, largest - len(b.T))), functional.pad(b, (0, largest - len(b.T))))
+        if a.dim() == 3
+        else (a, b * (len(a) / largest))
+        for name, (a, b) in found.items()
+    }
 
 
 def name_factors(factors: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
     """The factors under the names that PEFT gives them in a file."""
     tensors = {}
     for name, (a, b) in factors.items():
+        if a.dim() == 3:
+            # Of all experts in one: A expert by expert, B with the expert as the innermost of (rank, expert).
+            b = b[..., None].expand(-1, -1, len(a)).flatten(1)
+            a = a.flatten(0, 1)
         tensors[f"base_model.model.{name}.lora_A.weight"] = a.cpu().contiguous()
         tensors[f"base_model.model.{name}.lora_B.weight"] = b.cpu().contiguous()
     return tensors

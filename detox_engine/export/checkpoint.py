@@ -15,13 +15,14 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from detox_engine.edit.in_weights import list_written, project_rows
+from detox_engine.edit.in_weights import list_parts, list_written, project_rows, require_plain
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.model.adapter import find_adapter
-from detox_engine.model.anatomy import OutputProjection
+from detox_engine.model.anatomy.projection import OutputProjection, WrittenTensor
 from detox_engine.model.checkpoint import find_weights, hash_weights
-from detox_engine.model.load import OpenModel, find_model
+from detox_engine.model.load import BLOCK, OpenModel, find_model
+from detox_engine.model.placement import read_weight
 
 COMPANIONS = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 """Endings of the small files that belong to a model: configuration, tokenizer, chat template, how it generates."""
@@ -37,8 +38,17 @@ class Edited(NamedTuple):
     file: Path
     layer: int
     written: OutputProjection
+    tensor: WrittenTensor
     part: str
-    """`weight` or `bias`."""
+    """The matrices or the bias, as the module calls them."""
+    expert: int | None = None
+    """Which of the tensor's matrices, where the checkpoint keeps each on its own."""
+
+    @property
+    def own(self) -> Tensor:
+        """What the loaded model has there."""
+        whole = self.tensor.value if self.part == self.tensor.part else read_weight(self.tensor.module, self.part)
+        return whole if self.expert is None else whole[self.expert]
 
 
 @dataclass(frozen=True)
@@ -112,18 +122,43 @@ def list_edited(model: OpenModel, edit: LowRankEdit, base: Base) -> tuple[Edited
     Raises:
         InputError: the checkpoint keeps one of them in another form than the loaded model.
     """
+    require_plain(model.anatomy, edit)
     found = []
     for layer, written in list_written(model.anatomy, edit):
-        parts = ["weight"] + (["bias"] if edit.edit_bias and written.bias is not None else [])
-        for part in parts:
-            key = find_key(base.keys, f"{written.name}.{part}", model.network.base_model_prefix)
-            if key is None:
-                raise InputError(
-                    f"The checkpoint of “{model.spec.name}” keeps {written.name} under another name or fused with "
-                    "others, so that it cannot be rewritten file by file: take the adapter instead (--as adapter)."
-                )
-            found.append(Edited(key, base.keys[key], layer, written, part))
+        for tensor in written.tensors:
+            for part in list_parts(edit, tensor):
+                key = find_key(base.keys, f"{tensor.name}.{part}", model.network.base_model_prefix)
+                keys = [key] if key is not None else find_expert_keys(base, layer, tensor, part)
+                if not keys:
+                    raise InputError(
+                        f"The checkpoint of “{model.spec.name}” keeps {tensor.name} under another name or fused with "
+                        "others, so that it cannot be rewritten file by file: take the adapter instead (--as adapter)."
+                    )
+                for number, own in enumerate(keys):
+                    expert = None if key is not None else number
+                    found.append(Edited(own, base.keys[own], layer, written, tensor, part, expert))
     return tuple(found)
+
+
+def find_expert_keys(base: Base, layer: int, tensor: WrittenTensor, part: str) -> list[str]:
+    """The checkpoint's key of each expert's matrix, where it keeps them apart and the loaded model in one tensor.
+
+    They are known by what they hold: families call them by names of their own. Empty where one is missing.
+    """
+    if tensor.experts == 1 or part != tensor.part:
+        return []
+    whole = tensor.value
+    found: dict[int, str] = {}
+    numbered = [key for key in base.keys if str(layer) in BLOCK.findall(key)]
+    for key in sorted(numbered):
+        with safe_open(base.keys[key], framework="pt") as opened:
+            if tuple(opened.get_slice(key).get_shape()) != tuple(whole.shape[1:]):
+                continue
+            stored = opened.get_tensor(key).to(whole.device, whole.dtype)
+        fitting = [e for e in range(len(whole)) if e not in found and torch.equal(stored, whole[e])]
+        if fitting:
+            found[fitting[0]] = key
+    return [found[expert] for expert in range(len(whole))] if len(found) == len(whole) else []
 
 
 def find_key(keys: Mapping[str, Path], name: str, prefix: str) -> str | None:
@@ -169,7 +204,7 @@ def edit_tensor(edit: LowRankEdit, each: Edited) -> Tensor:
     """
     with safe_open(each.file, framework="pt") as opened:
         stored = opened.get_tensor(each.key)
-    own = getattr(each.written.module, each.part)
+    own = each.own
     if stored.shape != own.shape or not torch.equal(stored.to(own.dtype), own.cpu()):
         raise InputError(
             f"{each.key} in {each.file.name} is not what the loaded model has there: it was changed since, or is kept "
@@ -178,11 +213,12 @@ def edit_tensor(edit: LowRankEdit, each: Edited) -> Tensor:
     basis, reads = edit.basis_at(each.layer, each.written), edit.reads_at(each.layer, each.written)
     whole = basis.cpu()
     rows_read = whole if reads is basis else reads.cpu()
-    if each.part == "bias":
-        return project_rows(stored[None], whole, rows_read, edit.strength)[0]
-    rows = stored.T if each.written.transposed else stored
-    projected = project_rows(rows, whole, rows_read, edit.strength)
-    return projected.T if each.written.transposed else projected
+    matrices = each.tensor.split(stored) if each.part == each.tensor.part else (stored.view(-1, each.written.hidden),)
+    for rows in matrices:
+        projected = project_rows(rows, whole, rows_read, edit.strength)
+        if projected is not rows:
+            rows.copy_(projected)
+    return stored
 
 
 def overwrite(file: Path, key: str, tensor: Tensor) -> None:

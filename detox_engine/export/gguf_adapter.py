@@ -73,7 +73,7 @@ def name_factors(model: OpenModel, edit: LowRankEdit) -> dict[str, NDArray[np.fl
     tensors = {}
     for module, (a, b) in make_factors(model.anatomy, edit).items():
         name = names.get_name(module)
-        if name is None:
+        if name is None or a.dim() == 3:
             raise InputError(
                 f"llama.cpp's name of {module} is not known here: take the adapter for PEFT (--as adapter)."
             )

@@ -80,7 +80,7 @@ def tell_machine(model: OpenModel) -> dict[str, str]:
     import torch
 
     return {
-        "device": str(model.network.device),
+        "device": str(model.device),
         "dtype": str(model.network.dtype).removeprefix("torch."),
         "threads": str(torch.get_num_threads()),
         "processor": platform.machine(),

@@ -84,6 +84,8 @@ class _Pool(local):
     """`[batch, tokens]` bool, the tokens whose states are counted into the moments."""
     left_out: Tensor
     """`[layers]` int64, tokens that were left out as sinks."""
+    batch: Sequence[int]
+    """Which texts these are."""
 
 
 @torch.inference_mode()
@@ -93,7 +95,7 @@ def _run_batch(model: OpenModel, texts: Sequence[TokenizedText], pool: _Pool, co
     Args:
         counted: which of the texts are counted into the moments; none where it is empty.
     """
-    device = model.network.device
+    device = model.device
     weights = torch.zeros((len(texts), max(len(text.ids) for text in texts)))
     for row, text in enumerate(texts):
         weights[row, : len(text.ids)] = torch.tensor(text.weights)
@@ -141,17 +143,21 @@ def embed_pairs(
     pooled = torch.empty((model.anatomy.layers, len(texts), model.anatomy.hidden))
     left_out = torch.zeros(model.anatomy.layers, dtype=torch.int64)
     massive = list(sinks.dimensions) if sinks is not None else []
+    # A pass that runs out of memory has counted its lower layers, and its texts run again in smaller batches.
+    in_moments = torch.zeros(model.anatomy.layers, len(texts), dtype=torch.bool)
 
     def counts(index: int) -> bool:
         return moments is not None and index % 2 == 1 and index // 2 not in held_out
 
     def run(batch: Sequence[int]) -> tuple[Tensor, Tensor]:
+        pool.batch = list(batch)
         states = _run_batch(model, [texts[index] for index in batch], pool, [counts(index) for index in batch])
         _check_finite(states, batch, sides)
         return states.cpu(), pool.left_out.cpu()
 
     def pool_layer(layer: int, states: Tensor) -> None:
-        wide, weights, counted = states.float(), pool.weights, pool.counted
+        wide = states.float()
+        weights, counted = pool.weights.to(wide.device), pool.counted.to(wide.device)
         if sinks is not None:
             spare = sinks.spare(layer, wide)
             pool.left_out[layer] = ((weights > 0) & ~spare).sum()
@@ -160,10 +166,15 @@ def embed_pairs(
             weights, counted = torch.where(rest > 0, kept / rest, weights), counted & spare
         pool.states[layer] = torch.bmm(weights[:, None], wide)[:, 0]
         pool.states[layer][:, massive] = 0
-        if moments is not None and counted.any():
-            tokens = wide[counted]
-            tokens[:, massive] = moments.centres[layer, massive].to(tokens.device)
-            moments.add(layer, tokens)
+        if moments is not None:
+            again = in_moments[layer, pool.batch]
+            if again.any():
+                counted = counted & ~again.to(wide.device)[:, None]
+            if counted.any():
+                tokens = wide[counted]
+                tokens[:, massive] = moments.centres[layer, massive].to(tokens.device)
+                moments.add(layer, tokens)
+            in_moments[layer, pool.batch] = True
 
     @contextmanager
     def turn() -> Iterator[None]:
@@ -172,11 +183,11 @@ def embed_pairs(
             yield
 
     progress("Embedding texts", 0, len(texts))
-    pool, device, done = _Pool(), model.network.device.type, 0
+    pool, device, done = _Pool(), model.device.type, 0
     most, states, overhead = (limits.get(device, limits["cpu"]) for limits in (TOKEN_BUDGET, STATE_BUDGET, OVERHEAD))
     budget = min(most, max(LEAST_BUDGET, states // model.anatomy.hidden))
     batches = pack_batches([len(text.ids) for text in texts], budget, overhead)
-    workers = count_workers(model.network.device)
+    workers = count_workers(model.device, model.is_split)
     try:
         for batch, (states, sink_tokens) in run_beside(batches, run, workers, turn, lambda: model.turns.wanted):
             pooled[:, batch] = states

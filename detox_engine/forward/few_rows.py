@@ -27,7 +27,9 @@ def few_rows_shared(model: nn.Module) -> Iterator[None]:
     layers = []
     if weights.device.type == "cpu" and weights.dtype == torch.float32 and torch.get_num_threads() < MANY_THREADS:
         layers = [
-            layer for layer in model.modules() if type(layer) in (nn.Linear, Conv1D) and layer.weight.numel() >= LARGE
+            layer
+            for layer in model.modules()
+            if type(layer) in (nn.Linear, Conv1D) and layer.weight.numel() >= LARGE and not hasattr(layer, "_hf_hook")
         ]
     try:
         for layer in layers:

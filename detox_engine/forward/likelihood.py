@@ -141,7 +141,7 @@ def read_likelihoods(
     try:
         width = len(edits)
         for index, sums in run_in_batches(
-            range(len(spans)), lambda index: width * len(spans[index].ids), run, model.network.device
+            range(len(spans)), lambda index: width * len(spans[index].ids), run, model.device
         ):
             for total, part in zip((surprise, divergence, misses, mass), sums, strict=True):
                 total[:, index] = part.numpy()
@@ -248,7 +248,7 @@ def _read_batch(
 
 def count_rows(model: OpenModel) -> int:
     """How many hidden states have their logits at one time, 1 or more."""
-    device, vocab = model.network.device.type, model.anatomy.vocab
+    device, vocab = model.device.type, model.anatomy.vocab
     usual = LOGITS_AT_ONCE.get(device, LOGITS_AT_ONCE["cpu"]) // vocab
     return max(1, usual, min(LEAST_ROWS, MOST_LOGITS // vocab))
 

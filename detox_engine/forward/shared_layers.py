@@ -49,7 +49,7 @@ def try_passes(model: OpenModel) -> Holds:
 
 
 def _can_fork(model: OpenModel) -> bool:
-    direction = torch.ones(1, model.anatomy.hidden, device=model.network.device) / model.anatomy.hidden**0.5
+    direction = torch.ones(1, model.anatomy.hidden, device=model.device) / model.anatomy.hidden**0.5
     edits = [None, *(LowRankEdit({layer: direction}) for layer in sorted({0, model.anatomy.layers // 2}))]
     rows = [(text, edit) for text in range(2) for edit in edits]
     texts = [[2, 3, 4], [3, 4, 2]]
@@ -61,13 +61,13 @@ def _can_fork(model: OpenModel) -> bool:
 
 
 def _can_pad(model: OpenModel) -> bool:
-    ids, mask = pad_left([[2, 3, 4], [4]], 0, model.network.device)
+    ids, mask = pad_left([[2, 3, 4], [4]], 0, model.device)
     alone = run_model(model.network, ids[1:, -1:], mask[1:, -1:])
     return _near(run_model(model.network, ids, mask)[1:], alone)
 
 
 def _can_cache(model: OpenModel) -> bool:
-    ids = torch.tensor([[2, 3, 4, 2], [3, 4, 2, 3]], device=model.network.device)
+    ids = torch.tensor([[2, 3, 4, 2], [3, 4, 2, 3]], device=model.device)
     mask = torch.ones_like(ids)
     past = DynamicCache(config=model.network.config)
     try:
@@ -92,9 +92,9 @@ def run_edits(model: OpenModel, texts: Sequence[Sequence[int]], rows: Sequence[t
 
 
 def _run_forked(model: OpenModel, texts: Sequence[Sequence[int]], rows: Sequence[tuple[int, Change | None]]) -> Tensor:
-    with forked(model.anatomy, len(texts), rows, model.network.device) as places:
+    with forked(model.anatomy, len(texts), rows, model.device) as places:
         states = run_trunk(model, texts)
-    return states[places[-1]]
+    return states[places[-1].to(states.device)]
 
 
 def _run_apart(model: OpenModel, texts: Sequence[Sequence[int]], rows: Sequence[tuple[int, Change | None]]) -> Tensor:
@@ -164,7 +164,7 @@ def run_prompts(
         logits = run_model(model.network, ids, mask, past)[:, -1]
     for layer, place in zip(past.layers, places, strict=True):
         layer.reorder_cache(place)
-    return logits[places[-1]], past
+    return logits[places[-1].to(logits.device)], past
 
 
 @contextmanager
@@ -184,10 +184,10 @@ def _grown(block: nn.Module, texts: int, before: int, sources: Tensor) -> Iterat
             return part
         if name == "alibi" and part.shape[0] != texts:
             # Bloom's, [texts * heads, ...].
-            return part.unflatten(0, (texts, -1))[sources].flatten(0, 1)
+            return part.unflatten(0, (texts, -1))[sources.to(part.device)].flatten(0, 1)
         if part.shape[0] == texts:
-            return part[sources]
-        return part[growth] if part.shape[0] == before < count else part
+            return part[sources.to(part.device)]
+        return part[growth.to(part.device)] if part.shape[0] == before < count else part
 
     def hook(module: nn.Module, given: tuple, named: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         return grow(given), {name: grow(part, name) for name, part in named.items()}

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from threading import local
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -169,15 +169,16 @@ def _differentiate(
     Args:
         draws: how many measures of a span `measure` gives.
     """
-    device = model.network.device
-    projections = _place_bases(model.anatomy, bases, device)
+    device = model.device
+    projections = _place_bases(model.anatomy, bases)
     kept = _Kept()
 
     @contextmanager
     def turn() -> Iterator[None]:
         with model.turns, ExitStack() as hooks:
             for key, (projection, basis) in projections.items():
-                hooks.enter_context(projection.module.register_forward_hook(_tap(kept, key, projection, basis)))
+                tap = _tap(kept, key, projection, basis)
+                hooks.enter_context(projection.module.register_forward_hook(tap, with_kwargs=True))
             yield
 
     def run(batch: Sequence[int]) -> NDArray[np.float64]:
@@ -188,7 +189,7 @@ def _differentiate(
             kept.leaves, kept.products = {}, {}
 
     found = np.zeros((draws, len(spans), sum(len(basis) for _, basis in projections.values())))
-    workers = count_workers(device)
+    workers = count_workers(device, model.is_split)
     budget = _tokens_at_once(model.anatomy, device.type) // workers
     batches = pack_batches(
         [len(span.ids) for span in spans], max(LEAST_TOKENS, budget), OVERHEAD.get(device.type, OVERHEAD["cpu"])
@@ -218,15 +219,13 @@ class _Kept(local):
     """`[rows, tokens, directions]` (out − bias) · v."""
 
 
-def _place_bases(
-    anatomy: Anatomy, bases: Bases, device: torch.device
-) -> dict[tuple[int, Site], tuple[OutputProjection, Tensor]]:
+def _place_bases(anatomy: Anatomy, bases: Bases) -> dict[tuple[int, Site], tuple[OutputProjection, Tensor]]:
     """Every output projection with the directions of all methods in the space of its output, `[directions, hidden]`."""
     placed: dict[tuple[int, Site], tuple[OutputProjection, Tensor]] = {}
     for layer, site in _list_projections(anatomy):
         [projection] = anatomy.written_at(layer, site)
         rows = [_seen_through(method[layer], projection.gain) for method in bases.values()]
-        placed[layer, site] = projection, torch.cat(rows).to(device)
+        placed[layer, site] = projection, torch.cat(rows).to(projection.device)
     return placed
 
 
@@ -240,16 +239,20 @@ def _seen_through(basis: Tensor, gain: Tensor | None) -> Tensor:
 
 def _tap(
     kept: _Kept, key: tuple[int, Site], projection: OutputProjection, basis: Tensor
-) -> Callable[[nn.Module, tuple, Tensor], Tensor]:
+) -> Callable[[nn.Module, tuple, Mapping[str, Any], Tensor | tuple], Tensor | tuple]:
     """A forward hook that leaves the output as it is, takes its products with `basis`, and asks for its gradient."""
-    bias = projection.bias
-    offset = None if bias is None else -(basis @ bias.detach().to(basis.dtype))
+    known = None if projection.bias is None else projection.bias.to(basis) @ basis.T
 
-    def hook(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+    def hook(module: nn.Module, inputs: tuple, named: Mapping[str, Any], output: Tensor | tuple) -> Tensor | tuple:
+        if isinstance(output, tuple):
+            return (hook(module, inputs, named, output[0]), *output[1:])
         leaf = torch.zeros_like(output, requires_grad=True)
         # Some families flatten batch and tokens before the MLP.
-        wide = output.detach().reshape(kept.rows, -1, basis.shape[1]).float()
-        kept.products[key] = functional.linear(wide, basis, offset)
+        products = functional.linear(output.detach().reshape(kept.rows, -1, basis.shape[1]).float(), basis)
+        if known is not None:
+            shares = projection.weigh_bias(inputs, named)
+            products = products - (known if shares is None else (shares.detach() @ known).view(products.shape))
+        kept.products[key] = products
         kept.leaves[key] = leaf
         return output + leaf
 
@@ -276,7 +279,7 @@ def _run_batch(
             parts = []
             for (key, (_, basis)), own in zip(projections.items(), found, strict=True):
                 along = functional.linear(own.reshape(len(spans), -1, basis.shape[1]).float(), basis)
-                parts.append(-(along * kept.products[key]).sum(1))
+                parts.append(-(along * kept.products[key]).sum(1).to(states.device))
             slopes.append(torch.cat(parts, dim=1))
     return torch.stack(slopes).double().cpu().numpy()
 

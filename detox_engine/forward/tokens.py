@@ -81,7 +81,7 @@ def project_rows(
     Args:
         read: is given what else passes by: the row, the layer, and its states `[tokens, hidden]`.
     """
-    device = model.network.device
+    device = model.device
     check_layers(bases, model.anatomy.layers)
     blocks = {layer: model.anatomy.blocks[layer] for layer in bases}
     placed = {layer: basis.to(device).float().T for layer, basis in bases.items()}
@@ -93,7 +93,7 @@ def project_rows(
         found: dict[int, Tensor] = {}
 
         def project(layer: int, states: Tensor) -> None:
-            found[layer] = states.float() @ placed[layer]
+            found[layer] = (states.float() @ placed[layer].to(states.device)).to(device)
             if read is not None:
                 for place, row in enumerate(batch):
                     read(row, layer, states[place, : width(row)])

@@ -132,7 +132,7 @@ def write_rows(
 
     try:
         for together in _apart_by_length(model, rows, lambda row: len(row.prompt.ids)):
-            for row, result in run_in_batches(together, width, run, model.network.device):
+            for row, result in run_in_batches(together, width, run, model.device):
                 written[row] = result
     except MemoryError as error:
         longest = max(len(row.prompt.ids) for row in rows) + plan.max_new_tokens
@@ -157,7 +157,7 @@ def score_texts(
 
     try:
         for together in _apart_by_length(model, texts, lambda text: len(text.prompt.ids) + len(text.ids)):
-            for text, result in run_in_batches(together, width, run, model.network.device):
+            for text, result in run_in_batches(together, width, run, model.device):
                 scored[text] = result
     except MemoryError as error:
         longest = max(len(text.prompt.ids) + len(text.ids) for text in texts)
@@ -237,7 +237,7 @@ def _start(model: OpenModel, rows: Sequence[Row]) -> tuple[Tensor, DynamicCache 
     prompts = list(dict.fromkeys(row.prompt for row in rows))
     cells = list(dict.fromkeys((row.prompt, row.edit) for row in rows))
     slot = {prompt: place for place, prompt in enumerate(prompts)}
-    ids, mask = pad_left([prompt.ids for prompt in prompts], _pad(model), model.network.device)
+    ids, mask = pad_left([prompt.ids for prompt in prompts], _pad(model), model.device)
     logits, past = run_prompts(model, ids, mask, [(slot[prompt], edit) for prompt, edit in cells])
     if len(cells) < len(rows):
         place = {cell: index for index, cell in enumerate(cells)}
@@ -276,7 +276,7 @@ def _check_scores(probability: float, row: Row) -> None:
 @torch.inference_mode()
 def _score_batch(model: OpenModel, texts: Sequence[Scored]) -> list[tuple[float, ...]]:
     """Probabilities of each text's tokens from its start on, in one pass without a cache."""
-    ids, mask = pad_left([text.prompt.ids + text.ids[:-1] for text in texts], _pad(model), model.network.device)
+    ids, mask = pad_left([text.prompt.ids + text.ids[:-1] for text in texts], _pad(model), model.device)
     longest = max(len(text.ids) - text.start for text in texts)
     with edited(model.anatomy, [text.edit for text in texts]):
         logits = run_model(model.network, ids, mask, keep=longest)

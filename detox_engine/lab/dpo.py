@@ -123,6 +123,7 @@ def train_dpo(
             text.
     """
     require_trl()
+    model.require_whole("DPO's training")
     if len(pairs) < FEWEST:
         raise InputError(f"DPO needs {FEWEST} pairs or more, some of them held out, not {len(pairs)}: take more pairs.")
     if model.tokenizer.eos_token is None:
@@ -171,7 +172,7 @@ def _train(
             report_to="none",
             save_strategy="no",
             disable_tqdm=True,
-            use_cpu=model.network.device.type == "cpu",
+            use_cpu=model.device.type == "cpu",
             bf16=False,
             gradient_checkpointing=False,
             dataloader_pin_memory=False,

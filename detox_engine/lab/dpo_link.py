@@ -129,13 +129,14 @@ def measure_link(
 
 def value_matrix(model: OpenModel, layer: int) -> OutputProjection:
     """Where the MLP of a layer writes."""
-    written = model.anatomy.written_at(layer, "mlp")
-    if len(written) != 1:
+    written = model.anatomy.value_at(layer)
+    if written.is_mixture or written.packed:
+        told = f"writes through {len(written.list_names())} matrices" if written.is_mixture else "is quantised"
         raise InputError(
-            f"The MLP of layer {layer} writes through {len(written)} matrices, as a mixture of experts does; the link "
-            "to DPO is measured where there is one."
+            f"The MLP of layer {layer} {told}; the link to DPO is measured where there is one matrix of plain numbers: "
+            "take a dense model that is not quantised."
         )
-    return written[0]
+    return written
 
 
 def first_gradient(
@@ -145,6 +146,7 @@ def first_gradient(
 
     The mean over pairs whose both sides have something to score. Progress counts pairs.
     """
+    model.require_whole("The link to DPO")
     sides = cut_continuations(model, pairs, LONGEST)
     if not sides:
         raise InputError("No pair has a token to score on both its sides: take longer texts.")

@@ -102,9 +102,13 @@ def pack_batches(widths: Sequence[int], budget: int, overhead: int) -> list[list
     return batches
 
 
-def count_workers(device: torch.device) -> int:
-    """How many batches `run_beside` is to run at a time: one on each core, one alone on anything but a CPU."""
-    return torch.get_num_threads() if device.type == "cpu" else 1
+def count_workers(device: torch.device, split: bool = False) -> int:
+    """How many batches `run_beside` is to run at a time: one on each core, one alone on anything but a CPU.
+
+    Args:
+        split: the model's weights come and go with a pass, so that two would take them from one another.
+    """
+    return torch.get_num_threads() if device.type == "cpu" and not split else 1
 
 
 def run_beside(

@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedTokenizerBase,
 )
+from transformers.quantizers.auto import AutoQuantizationConfig
 
 from detox_engine.disk import hash_file
 from detox_engine.errors import InputError, Progress, first_line
@@ -114,13 +115,17 @@ def open_folder(folder: Path, shown: str) -> SafetensorsFolder:
 
 def read_config(folder: Path, shown: str) -> PreTrainedConfig:
     """The model's configuration, refused unless transformers itself knows it as a causal language model."""
-    config = read_any_config(folder, shown)
+    config = read_any_config(folder, shown, packed=True)
     check_causal(config, shown)
     return config
 
 
-def read_any_config(folder: Path, shown: str) -> PreTrainedConfig:
-    """The configuration of a model of any kind that transformers knows, with plain weights and possible sizes."""
+def read_any_config(folder: Path, shown: str, packed: bool = False) -> PreTrainedConfig:
+    """The configuration of a model of any kind that transformers knows, with possible sizes.
+
+    Args:
+        packed: its weights may be quantised in a way that transformers reads; else they must be plain.
+    """
     path = folder / "config.json"
     if not path.is_file():
         raise InputError(f"{shown} is no model: looked for config.json and found none; {WAYS_OUT}.")
@@ -141,7 +146,7 @@ def read_any_config(folder: Path, shown: str) -> PreTrainedConfig:
             f"{shown} is of an architecture (“{str(kind)[:80]}”) that transformers {transformers.__version__} does not "
             f"know: {WAYS_OUT}."
         )
-    if how := find_quantisation(raw):
+    if (how := find_quantisation(raw)) and not (packed and is_readable(raw)):
         raise InputError(
             f"{shown} is quantised ({how}), and plain weights are needed here: use the model that it was made from, or "
             "a GGUF file of it, which is read as plain weights."
@@ -165,6 +170,17 @@ def find_quantisation(record: dict[str, Any]) -> str:
     bits = told.get("bits") or told.get("w_bit") or eight or (4 if told.get("load_in_4bit") else None)
     name = QUANTISED.get(method, method)
     return f"{name}, {bits} bits" if isinstance(bits, int) else name
+
+
+def is_readable(record: dict[str, Any]) -> bool:
+    """Whether transformers knows how to read a model that is quantised as this config.json says."""
+    found = record.get("quantization_config")
+    if not isinstance(found, dict):
+        return False
+    try:
+        return AutoQuantizationConfig.from_dict(dict(found)) is not None
+    except Exception:  # a stranger's settings, checked by each way's own code
+        return False
 
 
 def check_sizes(config: PreTrainedConfig, shown: str) -> None:

@@ -26,10 +26,12 @@ def find_scale(model: OpenModel) -> float:
 @torch.inference_mode()
 def check_head(model: OpenModel) -> None:
     """Refuse a model whose head does more than `read_head` knows: its logits are compared over three tokens."""
-    ids = torch.tensor([[2, 3, 4]], device=model.network.device)
+    ids = torch.tensor([[2, 3, 4]], device=model.device)
     states = model.anatomy.trunk(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)[0]
     own = model.network(input_ids=ids, use_cache=False).logits
-    if not torch.allclose(read_head(model, states).float(), own.float(), rtol=1e-3, atol=1e-3, equal_nan=True):
+    if not torch.allclose(
+        read_head(model, states).float().to(own.device), own.float(), rtol=1e-3, atol=1e-3, equal_nan=True
+    ):
         raise InputError(
             f"The head of {type(model.network).__name__} does more to its scores than is known here, so that its "
             "perplexity would be wrong: choose another model, such as GPT-2, Llama, Qwen or Gemma."

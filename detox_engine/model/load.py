@@ -1,7 +1,11 @@
 """A model spec -> a causal language model with its tokenizer and its anatomy, ready to run: safetensors or GGUF."""
 
+import logging
 import os
 import re
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,10 +22,11 @@ from detox_engine.data.bundled import BUNDLED_MODEL, find_smollm2
 from detox_engine.errors import Cancelled, InputError, Progress, first_line, ignore_progress
 from detox_engine.model.adapter import add_adapter, find_adapter
 from detox_engine.model.anatomy import Anatomy, find_anatomy
-from detox_engine.model.checkpoint import WAYS_OUT, Checkpoint, open_folder
+from detox_engine.model.checkpoint import WAYS_OUT, Checkpoint, find_quantisation, open_folder
 from detox_engine.model.hub import download_model
+from detox_engine.model.placement import find_device
 from detox_engine.model.threads import Turns, settle_threads
-from detox_engine.plans.sources import BUNDLED, SMOLLM2, ModelSpec
+from detox_engine.plans.sources import BUNDLED, SMOLLM2, WHOLE, ModelSpec
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -68,6 +73,29 @@ class OpenModel:
     def __post_init__(self) -> None:
         object.__setattr__(self, "anatomy", find_anatomy(self.network))
 
+    @property
+    def device(self) -> torch.device:
+        """Where texts go in; a split model's later blocks may be elsewhere."""
+        return find_device(self.network)
+
+    @property
+    def is_split(self) -> bool:
+        """Whether weights are brought to the device where they are used, so that one pass at a time can run."""
+        return any(hasattr(part, "_hf_hook") for part in self.network.modules())
+
+    def require_whole(self, what: str) -> None:
+        """Raise an InputError where the model is split or quantised: `what`, such as "DPO", trains its weights."""
+        if any(value.packed for value in self.anatomy.values):
+            raise InputError(
+                f"{what} needs plain weights, and those of this model are quantised: load the model that it was made "
+                "from."
+            )
+        if self.is_split:
+            raise InputError(
+                f"{what} needs all weights on one device, and this model is split: load it with --device-map off, or "
+                "take a smaller model."
+            )
+
 
 def load_model(spec: ModelSpec, progress: Progress = ignore_progress) -> OpenModel:
     """Load the model that `spec` names.
@@ -77,7 +105,8 @@ def load_model(spec: ModelSpec, progress: Progress = ignore_progress) -> OpenMod
     """
     start = perf_counter()
     shown = "The bundled model" if spec.name == BUNDLED else f"“{spec.name}”"
-    device = pick_device(spec.device)
+    device = pick_device("auto" if spec.is_split else spec.device)
+    split = read_device_map(spec.device_map)
     check_dtype(spec.dtype)
     place, revision = find_model(spec, progress)
     progress("Loading the model", 0, 1)
@@ -90,14 +119,27 @@ def load_model(spec: ModelSpec, progress: Progress = ignore_progress) -> OpenMod
             checkpoint = open_checkpoint(find_model(base, progress)[0], adapter.shown_base)
         except InputError as error:
             raise InputError(f"{shown} is an adapter for “{adapter.base}”: {error}") from None
+    if split is not None and (adapter is not None or place.is_file()):
+        raise InputError(
+            f"{shown} is {'an adapter' if adapter is not None else 'a GGUF file'}, which is put together in the memory "
+            "of one device: load it with --device-map off, or give the folder of a whole model."
+        )
     settle_threads()
     with ThreadPoolExecutor(max_workers=1) as reader, loading_alone(progress):
         hashed = reader.submit(checkpoint.hash_weights)
-        model = read_model(checkpoint, pick_dtype(spec.dtype, device, checkpoint.config), progress)
+        packed = find_quantisation(checkpoint.config.to_dict())
+        if packed and adapter is not None:
+            raise InputError(
+                f"{shown} is an adapter for quantised weights ({packed}), into which it cannot be put: give its base, "
+                "or merge it into plain weights."
+            )
+        place_at = {"": device} if packed and split is None else None
+        model = read_model(checkpoint, pick_dtype(spec.dtype, device, checkpoint.config), progress, split, place_at)
         tokenizer = read_tokenizer(checkpoint, model)
         if adapter is not None:
             model = add_adapter(model, adapter)
-        model = move(model, device, shown)
+        if split is None and not packed:
+            model = move(model, device, shown)
     weights_hash = hashed.result() if adapter is None else adapter.hash_weights(hashed.result())
     progress("Loading the model", 1, 1)
     took = perf_counter() - start
@@ -140,11 +182,27 @@ def open_checkpoint(place: Path, shown: str) -> Checkpoint:
     return open_gguf(place, shown)
 
 
-def read_model(checkpoint: Checkpoint, dtype: torch.dtype, progress: Progress) -> PreTrainedModel:
-    """Read the weights in `dtype`; every weight of the causal model must be among them."""
-    shown = checkpoint.shown
+def read_model(
+    checkpoint: Checkpoint,
+    dtype: torch.dtype,
+    progress: Progress,
+    split: dict[str | int, int] | None = None,
+    place_at: dict[str, torch.device] | None = None,
+) -> PreTrainedModel:
+    """Read the weights in `dtype`; every weight of the causal model must be among them.
+
+    Args:
+        split: bytes that each device may hold, empty for all that is free; None reads the model as a whole.
+        place_at: where quantised weights, which cannot be moved afterwards, go.
+    """
+    shown, offload, model = checkpoint.shown, None, None
     try:
         with checkpoint.reading(progress) as source:
+            if split is not None:
+                offload = tempfile.mkdtemp(prefix="detox-offload-")
+                source = {**source, "device_map": "auto", "max_memory": split or None, "offload_folder": offload}
+            elif place_at is not None:
+                source = {**source, "device_map": place_at}
             model, found = AutoModelForCausalLM.from_pretrained(
                 **source,
                 config=checkpoint.config,
@@ -157,9 +215,21 @@ def read_model(checkpoint: Checkpoint, dtype: torch.dtype, progress: Progress) -
     except Cancelled:
         raise
     except MemoryError as error:
-        raise InputError(f"{shown} does not fit into this machine's memory: use a smaller model.") from error
+        raise InputError(
+            f"{shown} does not fit into this machine's memory: use a smaller model, or split it (--device-map auto)."
+        ) from error
     except Exception as error:  # transformers raises OSError, ValueError, RuntimeError, ImportError, … as it happens
+        if how := find_quantisation(checkpoint.config.to_dict()):
+            raise InputError(
+                f"{shown} is quantised ({how}), and what reads that is missing here ({first_line(error)}): install it, "
+                "use the model that it was made from, or a GGUF file of it, which is read as plain weights."
+            ) from error
         raise InputError(f"{shown} could not be loaded: {first_line(error)}") from error
+    finally:
+        if offload is not None and model is None:
+            shutil.rmtree(offload, ignore_errors=True)
+    if offload is not None:
+        weakref.finalize(model, shutil.rmtree, offload, ignore_errors=True)
     missing = sorted(found["missing_keys"]) + sorted(key for key, *_ in found["mismatched_keys"])
     if missing:
         raise InputError(
@@ -183,8 +253,8 @@ def move(model: PreTrainedModel, device: torch.device, shown: str) -> PreTrained
     except torch.OutOfMemoryError as error:
         size = model.get_memory_footprint() / 2**30
         raise InputError(
-            f"{shown} needs {size:.1f} GiB, which {device} does not have free: use bfloat16, the cpu, or a smaller "
-            "model."
+            f"{shown} needs {size:.1f} GiB, which {device} does not have free: use bfloat16, split it (--device-map "
+            "auto), use the cpu, or a smaller model."
         ) from error
 
 
@@ -238,6 +308,23 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def read_device_map(told: str) -> dict[str | int, int] | None:
+    """Bytes that each device may hold; empty for all that is free, None for a model that is not split."""
+    if told in (WHOLE, "auto"):
+        return {} if told == "auto" else None
+    found: dict[str | int, int] = {}
+    for part in told.split(","):
+        device, _, size = (piece.strip() for piece in part.partition("="))
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B", size)
+        if match is None or not (device in ("cpu", "mps") or device.isdecimal()) or len(device) > 4:
+            raise InputError(
+                f"“{told}” is no device map: write off, auto, or what each device may hold, such as 0=20GiB,cpu=60GiB."
+            )
+        number = int(device) if device.isdecimal() else device
+        found[number] = int(float(match[1]) * 1024 ** " KMGT".index(match[2] or " "))
+    return found
+
+
 def check_dtype(name: str) -> None:
     if name != "auto" and name not in DTYPES:
         raise InputError(f"“{name}” is no number format for weights: write auto, {', '.join(DTYPES)}.")
@@ -261,12 +348,16 @@ def loading_alone(progress: Progress) -> Iterator[None]:
         progress("Waiting for another model to be loaded", 0, 0)
     log = transformers.utils.logging
     verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    splitting = logging.getLogger("accelerate")
+    told = splitting.level
+    splitting.setLevel(logging.CRITICAL)
     log.set_verbosity(log.CRITICAL)
     log.disable_progress_bar()
     try:
         yield
     finally:
         log.set_verbosity(verbosity)
+        splitting.setLevel(told)
         if bars:
             log.enable_progress_bar()
         _LOADING.release()

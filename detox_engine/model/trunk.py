@@ -24,7 +24,7 @@ def record_trunk(model: OpenModel, texts: Sequence[Sequence[int]]) -> Tensor:
     add token types to the embeddings. What a gradient needs is recorded where the caller's hooks ask for one. The
     caller holds the model's turn.
     """
-    device, longest = model.network.device, max(map(len, texts))
+    device, longest = model.device, max(map(len, texts))
     ids = torch.full((len(texts), longest), model.tokenizer.pad_token_id or 0)
     mask = torch.zeros((len(texts), longest), dtype=torch.long)
     for row, text in enumerate(texts):
@@ -65,6 +65,8 @@ def resumed(
         return (states,) if as_tuple else states
 
     passed = blocks[: layer + 1]
+    # A split model's blocks have one of their own that brings their weights.
+    own = {block: block.__dict__["forward"] for block in passed if "forward" in block.__dict__}
     try:
         for block in passed:
             block.forward = forward
@@ -72,3 +74,5 @@ def resumed(
     finally:
         for block in passed:
             block.__dict__.pop("forward", None)
+        for block, kept in own.items():
+            block.forward = kept

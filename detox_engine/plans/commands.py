@@ -162,5 +162,5 @@ def _spell_beside(edit: EditPlan) -> list[str]:
 
 
 def _begin(command: str, key: StudyKey) -> list[str]:
-    model = StudyModel(device=key.model.device, dtype=key.model.dtype)
+    model = StudyModel(device=key.model.device, dtype=key.model.dtype, device_map=key.model.device_map)
     return ["detox", command, STUDY, *spell(model, StudyModel())]

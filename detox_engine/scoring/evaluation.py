@@ -153,7 +153,7 @@ def prepare(
         text = read_text(spec, bundled_neutral(name_of_model))
         texts[name] = cut_spans(model, text, spec.window, spec.stride)
         sources[name] = hash_texts(text.lines)
-    return Materials(make_scorers(plan, str(model.network.device), progress), prompts, texts, sources)
+    return Materials(make_scorers(plan, str(model.device), progress), prompts, texts, sources)
 
 
 def evaluate(

@@ -28,7 +28,7 @@ def neurons_html(found: ValueVectors) -> str:
 
 def _list_html(title: str, kind: str, vectors: Sequence[ValueVector]) -> str:
     rows = "".join(
-        f"<tr><td>{one.neuron}</td><td>{signed(one.cosine, decimals=2)}</td><td>{_tokens_html(one)}</td></tr>"
+        f"<tr><td>{one.label}</td><td>{signed(one.cosine, decimals=2)}</td><td>{_tokens_html(one)}</td></tr>"
         for one in vectors
     )
     return (
@@ -45,7 +45,7 @@ def _tokens_html(one: ValueVector) -> str:
 def list_neurons(found: ValueVectors) -> Table:
     """Every token at both ends of every neuron's row as a row."""
     rows = [
-        (way, one.neuron, one.cosine, one.length, end_name, end.token, end.score)
+        (way, one.label, one.cosine, one.length, end_name, end.token, end.score)
         for way, vectors in (("toward", found.toward), ("away", found.away))
         for one in vectors
         for end_name, ends in (("promoted", one.reading.toxic_pole), ("suppressed", one.reading.civil_pole))

@@ -222,7 +222,7 @@ def proof_html(proof: EditProof, rank: int, hidden: int, strength: float) -> str
         f'<dt>{name}</dt><dd><code title="{value}">{value[7:23]}…</code> {note}</dd>'
         for name, value, note in (
             ("Before", proof.before, ""),
-            ("Edited", proof.edited, "differs" if proof.edited != proof.before else "does not differ"),
+            ("Edited", proof.edited, "not touched: quantised" if proof.in_pass_alone else "differs"),
             ("After undoing", proof.undone, "the same, bit for bit" if undone else "NOT the same as before"),
         )
     )

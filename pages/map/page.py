@@ -199,10 +199,7 @@ def labels_of(page: StudyPage[MapPicks], scene: Scene) -> list[list[str]]:
 def axes_of(scene: Scene, drawn: LayerMap) -> tuple[str, str]:
     """What the axes are called."""
     if scene.plan is None:
-        first, second = (
-            f"Direction {number} of layer {scene.layer} (length along it)"
-            for number in (1, 2)
-        )
+        first, second = (f"Direction {number} of layer {scene.layer} (length along it)" for number in (1, 2))
     elif drawn.shares is None:
         first, second = "UMAP, first axis (no unit)", "UMAP, second axis (no unit)"
     else:

@@ -78,6 +78,7 @@ def pick_model() -> ModelSpec | None:
     with st.expander("Device and number format"):
         ask(f"{CHOICE}.model.device", "Device", "model_device")
         ask(f"{CHOICE}.model.dtype", "Number format", "model_dtype")
+        ask(f"{CHOICE}.model.device_map", "Split over devices", "model_device_map")
     return state.view()[CHOICE].chosen_model()
 
 

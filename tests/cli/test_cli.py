@@ -540,6 +540,7 @@ OPTIONS = {
         "--revision": (ModelSpec, "revision"),
         "--device": (ModelSpec, "device"),
         "--dtype": (ModelSpec, "dtype"),
+        "--device-map": (ModelSpec, "device_map"),
         "--pairs": (PairSpec, "source"),
         "--toxic-column": (PairSpec, "toxic"),
         "--civil-column": (PairSpec, "civil"),

@@ -38,7 +38,7 @@ from detox_engine.scoring.sweep import _hash_setting
 from detox_engine.study.fit import fit_study
 from detox_engine.study.study import Study
 from detox_engine.study.suggestion import Change, Check, Suggestion
-from tests.models import FAMILIES, LAYERS, SENTENCES, save_tiny_model
+from tests.models import FAMILIES, LAYERS, MIXTURES, SENTENCES, save_tiny_model
 
 ROOT = Path(__file__).parents[2]
 WHOLE = EditPlan(tuple(range(LAYERS)), rank=2, strength=1.5, sites="both")
@@ -82,7 +82,7 @@ def put_on(folder: Path, base: Path) -> PeftModel:
     return PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), str(folder))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *MIXTURES])
 def test_peft_and_transformers_give_the_logits_of_the_forward_edit(family, opened, tmp_path):
     base, model, study = opened(family)
     plain, ours = read_logits(model.network), read_edited(model, study, WHOLE)

@@ -15,6 +15,7 @@ from detox_engine.data.columns import Pair
 from detox_engine.errors import Cancelled, InputError
 from detox_engine.forward import embed as embeddings
 from detox_engine.forward.embed import TOKEN_BUDGET, _run_batch, embed_pairs
+from detox_engine.forward.embedded_pairs import TokenMoments
 from detox_engine.model.anatomy import block_output
 from detox_engine.model.tokens import tokenize_text
 from detox_engine.study.methods.detox import fit_subspace, fit_subspace_of
@@ -272,6 +273,38 @@ def test_a_batch_that_does_not_fit_is_halved_and_a_text_that_does_not_fit_is_an_
     monkeypatch.setattr(embeddings, "_run_batch", nothing_fits)
     with pytest.raises(InputError, match="not enough memory for one text of 36 tokens"):
         embed()
+
+
+def test_tokens_of_a_pass_that_ran_out_of_memory_are_counted_once():
+    model = replace(open_tiny("gpt2"), network=fresh_model("gpt2"))
+    centres, sizes = torch.zeros(3, 32), []
+    whole, halved = TokenMoments.empty(centres), TokenMoments.empty(centres)
+    expected = embed_pairs(model, PAIRS, moments=whole)
+
+    def scarce(block, given, returned):
+        sizes.append(len(block_output(returned)))
+        if sizes[-1] > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB.")
+
+    model.anatomy.blocks[2].register_forward_hook(scarce)
+    found = embed_pairs(model, PAIRS, moments=halved)
+    assert max(sizes) > 2
+    assert torch.equal(halved.count, whole.count) and whole.count.min() > 0
+    torch.testing.assert_close(halved.products, whole.products, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(found.civil, expected.civil, rtol=1e-4, atol=1e-5)
+
+
+def test_states_in_bfloat16_are_summed_in_float32():
+    model = replace(open_tiny("llama"), network=fresh_model("llama").bfloat16())
+    seen = []
+    handle = model.anatomy.blocks[1].register_forward_hook(lambda _block, _given, out: seen.append(block_output(out)))
+    found = embed_pairs(model, PAIRS[:1])
+    handle.remove()
+    assert found.toxic.dtype == torch.float32 and seen[0].dtype == torch.bfloat16
+    wide = [state.double().mean(0) for states in seen for state in states]
+    rounded = [state.mean(0).double() for states in seen for state in states]
+    own = found.toxic[1, 0].double()
+    assert min((own - each).norm() for each in wide) < 1e-6 * own.norm() < min((own - each).norm() for each in rounded)
 
 
 def published_subspace(model, tokenizer, texts_toxic, texts_civil, layer):

@@ -9,14 +9,14 @@ from detox_engine.edit.in_pass import edited
 from detox_engine.forward.shared_layers import forked, run_prompts
 from detox_engine.model.batches import pad_left, run_model
 from tests.edit.test_edit import count_hooks, draw_edit
-from tests.models import FAMILIES, LAYERS, open_tiny
+from tests.models import FAMILIES, LAYERS, MIXTURES, open_tiny
 
 TEXTS = ([5, 9, 33, 71, 12], [40, 8], [7, 19, 23])
 CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("texts", [TEXTS, TEXTS[:1]], ids=["three prompts", "one prompt"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *MIXTURES])
 @torch.inference_mode()
 def test_shared_prompts_give_what_separate_ones_give(family: str, texts: Sequence[list[int]]) -> None:
     model = open_tiny(family)

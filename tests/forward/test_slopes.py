@@ -13,7 +13,7 @@ from detox_engine.forward.likelihood import Span, cut_continuations, read_likeli
 from detox_engine.forward.slopes import Place, read_slopes
 from detox_engine.model.head import read_head
 from detox_engine.model.trunk import run_trunk
-from tests.models import FAMILIES, HIDDEN, LAYERS, SENTENCES, open_tiny
+from tests.models import FAMILIES, HIDDEN, LAYERS, MIXTURES, SENTENCES, open_tiny
 
 PAIRS = tuple(
     Pair(SENTENCES[number][:20], " you idiot, what a pathetic day", " my friend, what a lovely day it is")
@@ -47,7 +47,7 @@ def read_gap(model, pairs, edits):
     return (means[:, 0::2] - means[:, 1::2]).mean(1)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *MIXTURES])
 def test_the_slope_of_the_gap_equals_its_finite_difference_at_every_place(family: str):
     model, bases = open_tiny(family), random_bases()
     pairs = cut_continuations(model, PAIRS, 64)

@@ -25,7 +25,7 @@ FORMAT = 1
 ENTRY = "entry.json"
 LARGEST = 100_000
 """Bytes of an entry."""
-NAMED = ("model", "pairs", "device", "dtype")
+NAMED = ("model", "pairs", "device", "dtype", "device_map")
 """Parts of a link that a title says already, or that change nothing of what is found."""
 
 

@@ -169,7 +169,8 @@ def reproduce(
 
     base = read_recipe(file).base
     name = model.name if model.name is not None else name_here(base.name)
-    spec = ModelSpec(name, base.revision if model.name is None else model.revision, model.device, model.dtype)
+    revision = base.revision if model.name is None else model.revision
+    spec = ModelSpec(name, revision, model.device, model.dtype, model.device_map)
     with output.progress_bars() as progress, scratch_folder() as place:
         found = repeat(file, absolute(spec), _open, place, Sources(pairs, prompts, neutral), progress)
     if as_json:

@@ -153,12 +153,15 @@ def evaluation_table(evaluation: "Evaluation", source: str) -> RenderableType:
     proof = evaluation.proof
     change = max(entry.change for entry in proof.changes)
     left = max(entry.along_after for entry in proof.changes)
+    undone = f"was undone {'bit for bit' if proof.before == proof.undone else 'INCOMPLETELY'}"
+    if proof.in_pass_alone:
+        undone = "was made in the forward pass alone, since these weights are quantised"
     fates = [outcome.fate for outcome in evaluation.prompts]
     facts = [
         tell_edit(evaluation.edit, source),
         "In brackets 95 % intervals; controls are random subspaces of the same rank on the same layers.",
         f"The edit changes a layer's weights by up to {change:.2%} of their norm, leaves {left:.1e} of it along the "
-        f"removed directions, and was undone {'bit for bit' if proof.before == proof.undone else 'INCOMPLETELY'}.",
+        f"removed directions, and {undone}.",
     ]
     if evaluation.matches:
         facts.insert(2, describe_matches(evaluation))

@@ -68,7 +68,7 @@ def find_sinks(model: OpenModel, texts: Sequence[str], progress: Progress = igno
             yield
 
     progress(STAGE, 0, len(rows))
-    workers = count_workers(model.network.device)
+    workers = count_workers(model.device, model.is_split)
     batches = pack_batches([len(row) for row in rows], TOKENS_AT_ONCE, TOKENS_AT_ONCE)
     try:
         for _, layers in run_beside(batches, run, workers, turn, lambda: model.turns.wanted):

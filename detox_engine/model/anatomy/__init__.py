@@ -4,55 +4,24 @@ Found by structure and by watching one pass over three tokens, never by the name
 exactly one match, or an InputError says what was looked for.
 """
 
-import copy
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from detox_engine.errors import InputError, first_line
+from detox_engine.model.anatomy.calls import ADVICE, Call, copy_arguments, first_tensor, kind, last_call, same
+from detox_engine.model.anatomy.mixture import find_experts, find_mixture, make_mixture
+from detox_engine.model.anatomy.projection import OutputProjection, is_linear, make_dense
+from detox_engine.model.placement import copy_plainly, find_device, find_hook
 from detox_engine.plans.edit import Site, Sites
 from detox_engine.plans.layers import check_layers
 
-ADVICE = "use a decoder-only language model such as GPT-2, Llama, Qwen or Gemma, or the bundled model"
 TRACED = (2, 3)
 """Texts and tokens of the pass by which parts are found."""
-
-
-@dataclass(frozen=True, eq=False)
-class OutputProjection:
-    """What writes an MLP's or an attention's result into the residual stream of one block."""
-
-    name: str
-    """Full dotted name in the model, such as `transformer.h.3.mlp.c_proj`."""
-
-    site: Site
-    """Whose result it writes."""
-
-    module: nn.Module
-    """Linear or Conv1D."""
-
-    transposed: bool
-    """True: `module.weight` is `[hidden, inner]` (Linear); False: `[inner, hidden]` (Conv1D)."""
-
-    gain: Tensor | None
-    """`[hidden]` what a norm between this layer and the residual stream multiplies the output with elementwise
-    (Gemma 2 and 3), float32; None where the output joins the stream as it is."""
-
-    @property
-    def rows(self) -> Tensor:
-        """`[inner, hidden]` the matrix that writes, a view of the weight; an MLP's rows are its value vectors."""
-        return self.module.weight.T if self.transposed else self.module.weight
-
-    @property
-    def bias(self) -> Tensor | None:
-        """`[hidden]`, or None where the layer has none."""
-        return self.module.bias if isinstance(self.module, Conv1D | nn.Linear) else None
 
 
 @dataclass(frozen=True)
@@ -79,7 +48,7 @@ class Anatomy:
 
     hidden: int
     inner: int
-    """Width of the MLPs, of the widest where blocks differ."""
+    """Width of the MLPs, of the widest where blocks differ; of a mixture that of all experts together."""
     vocab: int
 
     @property
@@ -114,16 +83,6 @@ class Anatomy:
         return read_gain(self.final_norm, self.hidden)
 
 
-class Call(NamedTuple):
-    """One finished call of a module during the traced pass; tensors are copies, `[tokens, width]`."""
-
-    module: nn.Module
-    given: Tensor | None
-    returned: Tensor | None
-    shape: tuple[int, ...]
-    """What was returned had before it was flattened; empty where that is no tensor."""
-
-
 def block_output(output: Tensor | Sequence) -> Tensor:
     """The residual stream `[batch, tokens, hidden]` out of what a block's forward returns."""
     return output if isinstance(output, Tensor) else output[0]
@@ -137,17 +96,37 @@ def find_anatomy(model: PreTrainedModel) -> Anatomy:
     """
     unembedding = find_unembedding(model)
     trunk, blocks = find_blocks(model)
-    check_dense(model, blocks, unembedding.weight.shape[1])
-    calls, final = trace(model, trunk)
+    check_placed(model)
+    experts = {block: find_experts(block, unembedding.weight.shape[1]) for block in blocks}
+    calls, final = trace(model, trunk, {part for block in blocks if experts[block] for part in block.modules()})
     check_stream(model, blocks, calls)
     hidden = stream_width(model, blocks, calls, unembedding)
     final_norm = find_final_norm(model, blocks, calls, final)
     names = {module: name for name, module in model.named_modules()}
-    values = tuple(find_value_layer(names, block, calls, hidden) for block in blocks)
-    attention = tuple(find_attention_output(names, block, calls, hidden) for block in blocks)
-    inner = max(value.rows.shape[0] for value in values)
+    mixers = {block: find_mixer(block, experts[block]) for block in blocks}
+    layouts: dict[tuple, int] = {}
+    values = []
+    for block in blocks:
+        if experts[block]:
+            whole, tensors = find_mixture(names, block, calls, hidden, mixers[block], experts[block], layouts)
+            values.append(make_mixture(names, whole, tensors, find_gain(names, block, calls, whole)))
+        else:
+            values.append(find_value_layer(names, block, calls, hidden, mixers[block]))
+    attention = tuple(find_attention_output(names, block, calls, hidden, mixers[block]) for block in blocks)
+    inner = max(value.inner for value in values)
     vocab = unembedding.weight.shape[0]
-    return Anatomy(trunk, blocks, values, attention, final_norm, unembedding, hidden, inner, vocab)
+    return Anatomy(trunk, blocks, tuple(values), attention, final_norm, unembedding, hidden, inner, vocab)
+
+
+def check_placed(model: PreTrainedModel) -> None:
+    """Refuse a split model with weights that nothing brings before they are used."""
+    for name, part in model.named_modules():
+        empty = [own for own, weight in part.named_parameters(recurse=False) if weight.device.type == "meta"]
+        if empty and find_hook(part) is None:
+            raise InputError(
+                f"The weights of {name}, such as {empty[0]}, were left empty (on the device “meta”) and nothing brings "
+                "them before they are used: load the model with --device-map auto, or whole on one device."
+            )
 
 
 def find_unembedding(model: PreTrainedModel) -> nn.Module:
@@ -178,36 +157,16 @@ def find_blocks(model: PreTrainedModel) -> tuple[nn.Module, tuple[nn.Module, ...
     )
 
 
-def check_dense(model: PreTrainedModel, blocks: Sequence[nn.Module], hidden: int) -> None:
-    """Refuse mixtures of experts, recognised by what is inside a block, whatever the classes are called.
-
-    That is weights of three dimensions, the experts' number and twice a width, one of them the stream's; or a list of
-    several modules that each write into the stream.
-    """
-    for part in dict.fromkeys(part for block in blocks for part in block.modules()):
-        own = part.parameters(recurse=False)
-        fused = any(each.dim() == 3 and hidden in each.shape[1:] and min(each.shape) > 1 for each in own)
-        listed = isinstance(part, nn.ModuleList) and sum(writes(each, hidden) for each in part) > 1
-        if (fused and not isinstance(part, nn.modules.conv._ConvNd)) or listed:
-            raise InputError(
-                f"{kind(model)} is a mixture of experts (found {kind(part)} in a block), which is not supported yet: "
-                f"{ADVICE}."
-            )
-
-
-def writes(module: nn.Module, hidden: int) -> bool:
-    """Whether it has a linear layer that gives `hidden` numbers."""
-    layers = (part for part in module.modules() if isinstance(part, nn.Linear | Conv1D))
-    return any(layer.weight.shape[0 if isinstance(layer, nn.Linear) else 1] == hidden for layer in layers)
-
-
 @torch.no_grad()
-def trace(model: PreTrainedModel, trunk: nn.Module) -> tuple[list[Call], Tensor]:
+def trace(model: PreTrainedModel, trunk: nn.Module, repeated: set[nn.Module]) -> tuple[list[Call], Tensor]:
     """Run two texts of three tokens that differ in the last.
 
     Every module's call in the order of finishing, and the last hidden states `[6, hidden]`.
 
     Tensors are copied because some blocks go on to change them in place (Falcon adds into its MLP's output).
+
+    Args:
+        repeated: modules whose calls are kept such that they can be made again.
 
     Raises:
         InputError: the model cannot be run so.
@@ -217,19 +176,22 @@ def trace(model: PreTrainedModel, trunk: nn.Module) -> tuple[list[Call], Tensor]
     def flat(first: Tensor | None) -> Tensor | None:
         if first is None or first.dim() == 0 or not first.is_floating_point():
             return None
-        return first.detach().reshape(-1, first.shape[-1]).clone()
+        # Blocks of a split model lie on several devices.
+        return first.detach().reshape(-1, first.shape[-1]).to("cpu", copy=True)
 
-    def record(module: nn.Module, given: tuple, returned: object) -> None:
+    def record(module: nn.Module, given: tuple, named: dict, returned: object) -> None:
         out = first_tensor(returned)
-        calls.append(Call(module, flat(first_tensor(given)), flat(out), () if out is None else tuple(out.shape)))
+        again = copy_arguments(given, named) if module in repeated else None
+        shape = () if out is None else tuple(out.shape)
+        calls.append(Call(module, flat(first_tensor(given)), flat(out), shape, again))
 
-    tokens = torch.tensor([[2, 3, 4], [2, 3, 2]], device=model.device)
+    tokens = torch.tensor([[2, 3, 4], [2, 3, 2]], device=find_device(model))
     before = {id(each) for part in trunk.modules() for each in vars(part).values()}
     try:
         with ExitStack() as hooks:
             for part in trunk.modules():
                 if part is not trunk:
-                    hooks.enter_context(part.register_forward_hook(record))
+                    hooks.enter_context(part.register_forward_hook(record, with_kwargs=True))
             output = trunk(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False)
     except Exception as error:  # whatever a family's own code raises
         raise InputError(f"{kind(model)} cannot be run over three tokens ({first_line(error)}): {ADVICE}.") from error
@@ -240,13 +202,7 @@ def trace(model: PreTrainedModel, trunk: nn.Module) -> tuple[list[Call], Tensor]
                 f"{kind(model)} keeps in its {kind(part)} what it has read, so that texts that are read side by side "
                 f"would mix: {ADVICE}."
             )
-    return calls, output[0].reshape(-1, output[0].shape[-1])
-
-
-def first_tensor(value: object) -> Tensor | None:
-    """What a module is given or gives first; None where that is no tensor."""
-    first = value[0] if isinstance(value, tuple | list) and value else value
-    return first if isinstance(first, Tensor) else None
+    return calls, output[0].reshape(-1, output[0].shape[-1]).cpu()
 
 
 def check_stream(model: PreTrainedModel, blocks: Sequence[nn.Module], calls: Sequence[Call]) -> None:
@@ -302,10 +258,9 @@ def find_final_norm(
 
 
 def find_value_layer(
-    names: dict[nn.Module, str], block: nn.Module, calls: Sequence[Call], hidden: int
+    names: dict[nn.Module, str], block: nn.Module, calls: Sequence[Call], hidden: int, within: set[nn.Module]
 ) -> OutputProjection:
-    """The linear layer of `block` that writes the MLP's result, `hidden` wide, outside of any attention."""
-    within = find_mixer(block)
+    """The linear layer of `block` that writes the MLP's result, `hidden` wide, outside of its attention `within`."""
     found = [call for call in linear_calls(calls, set(block.modules()) - within) if call.returned.shape[1] == hidden]
     square = all(call.given.shape[1] == hidden for call in found)
     if not within or not found or (len(found) > 1 and not square):
@@ -319,16 +274,16 @@ def find_value_layer(
 
 
 def find_attention_output(
-    names: dict[nn.Module, str], block: nn.Module, calls: Sequence[Call], hidden: int
+    names: dict[nn.Module, str], block: nn.Module, calls: Sequence[Call], hidden: int, within: set[nn.Module]
 ) -> OutputProjection | None:
-    """The linear layer that writes the result of the attention of `block`, or of what mixes tokens in its place.
+    """The linear layer that writes the result of the attention `within` `block`, or of what mixes tokens in its place.
 
     It is the one that ends it, `hidden` wide.
 
     Queries, keys and values, which can be as wide, are projected before it. None where the last linear layer of the
     attention is of another width, or a norm behind it is not supported: the model can be edited at its MLPs still.
     """
-    found = linear_calls(calls, find_mixer(block))
+    found = linear_calls(calls, within)
     if not found or found[-1].returned.shape[1] != hidden:
         return None
     try:
@@ -337,35 +292,37 @@ def find_attention_output(
         return None
 
 
-def find_mixer(block: nn.Module) -> set[nn.Module]:
+def find_mixer(block: nn.Module, experts: Sequence[nn.Module] = ()) -> set[nn.Module]:
     """What mixes tokens in `block`, with every module within: its attention.
 
     In a block of a hybrid that has none it is the part with weights of another kind than those of linear layers and
     norms, such as a convolution's.
     """
     attention = {module for module in block.modules() if "Attention" in kind(module) and module is not block}
-    mixers = attention or {part for part in block.children() if any(has_own_weights(each) for each in part.modules())}
+    mixers = attention or {
+        part
+        for part in block.children()
+        if any(has_own_weights(each) for each in part.modules()) and not set(experts) & set(part.modules())
+    }
     return {part for module in mixers for part in module.modules()}
 
 
 def has_own_weights(module: nn.Module) -> bool:
     """Whether it has weights and is neither a linear layer nor a norm."""
-    known = isinstance(module, nn.Linear | Conv1D) or "Norm" in kind(module)
+    known = is_linear(module) or "Norm" in kind(module)
     return not known and next(module.parameters(recurse=False), None) is not None
 
 
 def linear_calls(calls: Sequence[Call], modules: set[nn.Module]) -> list[Call]:
     """The calls of those of `modules` that are linear, in the order of finishing."""
-    return [call for call in calls if call.module in modules and isinstance(call.module, nn.Linear | Conv1D)]
+    return [call for call in calls if call.module in modules and is_linear(call.module)]
 
 
 def make_projection(
     names: dict[nn.Module, str], site: Site, block: nn.Module, calls: Sequence[Call], written: Call
 ) -> OutputProjection:
     """The projection whose call in the traced pass is `written`; raises an InputError like `find_gain`."""
-    transposed = isinstance(written.module, nn.Linear)
-    gain = find_gain(names, block, calls, written)
-    return OutputProjection(names[written.module], site, written.module, transposed, gain)
+    return make_dense(names[written.module], site, written.module, find_gain(names, block, calls, written))
 
 
 def find_gain(names: dict[nn.Module, str], block: nn.Module, calls: Sequence[Call], written: Call) -> Tensor | None:
@@ -395,22 +352,8 @@ def read_gain(norm: nn.Module, hidden: int) -> Tensor:
     beside 64²), so half of norm(x) − norm(−x) is the gain times the signs, whatever the bias and however the weight
     is stored (Gemma keeps it minus one).
     """
-    probe = copy.deepcopy(norm).float()
+    probe = copy_plainly(norm)
     device = next((parameter.device for parameter in probe.parameters()), None)
     signs = torch.ones(hidden, device=device)
     signs[1::2] = -1
     return (probe(64 * signs) - probe(-64 * signs)) / 2 * signs
-
-
-def last_call(calls: Sequence[Call], module: nn.Module) -> Call:
-    return next(call for call in reversed(calls) if call.module is module)
-
-
-def same(one: Tensor | None, other: Tensor) -> bool:
-    # NaN equals NaN here: weights that are not finite get their own sentence when texts are embedded.
-    return one is not None and one.shape == other.shape and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
-
-
-def kind(module: nn.Module) -> str:
-    """The class of a module, by name."""
-    return type(module).__name__
