@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 
 from detox_engine.errors import InputError
@@ -25,6 +26,7 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_enable_metrics_collection": "0", "
 ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
 """Ray listens on every interface of a Linux machine unless it is told that this is no cluster of machines; and with a
 token of its own nobody else on this machine gets in."""
+TOKEN = secrets.token_hex(32)
 
 
 def require_cluster(plan: ClusterPlan) -> None:
@@ -49,36 +51,35 @@ def connected(plan: ClusterPlan) -> Iterator[ModuleType]:
         InputError: there is no Ray, or it does not answer.
     """
     require_cluster(plan)
+    # Read when Ray is imported, and never again.
     os.environ.update(QUIET)
+    if plan.cluster == LOCAL:
+        os.environ.update(ALONE, RAY_AUTH_TOKEN=TOKEN)
     import ray
 
     if ray.is_initialized():
         yield ray
         return
-    before = {name: os.environ.get(name) for name in (*ALONE, "RAY_AUTH_TOKEN")}
     # Paths of sockets are short, whatever the temporary folder.
-    folder = tempfile.mkdtemp(prefix="detox-", dir="/tmp" if os.path.isdir("/tmp") else None)  # noqa: PTH112
+    folder = tempfile.mkdtemp(prefix="detox-", dir="/tmp" if Path("/tmp").is_dir() else None)
     try:
         if plan.cluster == LOCAL:
             from joblib import cpu_count
 
-            os.environ |= ALONE | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
-            own = {"num_cpus": max(cpu_count(), plan.workers or 1), "include_dashboard": False, "_temp_dir": folder}
-            _start(ray, **own, _node_ip_address="127.0.0.1")
+            cores = max(cpu_count(), plan.workers or 1)
+            _start(ray, num_cpus=cores, include_dashboard=False, _temp_dir=folder, _node_ip_address="127.0.0.1")
         else:
             _join(ray, plan)
         yield ray
     finally:
         ray.shutdown()
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _start(ray: ModuleType, **options: object) -> None:
     ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
+    # What Ray says of a dead worker it prints on standard output, whatever it was told of logs; it has no other switch.
+    ray._private.worker._worker_logs_enabled = False
 
 
 def _join(ray: ModuleType, plan: ClusterPlan) -> None:

@@ -1,4 +1,4 @@
-"""One Ray for all tests of the room, since it takes seconds to start: two workers' worth of it, on this machine alone."""
+"""One Ray for all tests of the room, since it takes seconds to start, and two workers with a tiny model."""
 
 from pathlib import Path
 
