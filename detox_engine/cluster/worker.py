@@ -28,6 +28,7 @@ from detox_engine.scoring.evaluation import Materials
 from detox_engine.scoring.results import SweepPoint
 from detox_engine.scoring.scorers import make_scorers
 from detox_engine.scoring.sweep import measure_settings
+from detox_engine.study.fit import return_memory
 from detox_engine.study.shards import Counted, LayerSums, Shard, Sums, Work, add_layer_sums
 from detox_engine.study.study import Study
 
@@ -130,7 +131,9 @@ class Worker:
 
     @guarded
     def add(self, shard: Shard) -> Counted:
-        return self._sums.add(self._model, self._work, shard)
+        counted = self._sums.add(self._model, self._work, shard)
+        return_memory()
+        return counted
 
     @guarded
     def take(self, layer: int, places: Sequence[int]) -> LayerSums:

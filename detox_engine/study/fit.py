@@ -359,7 +359,7 @@ def _sum_here(
 
     while chunk := [pair for _, pair in islice(stream, CHUNK)]:
         take(chunk)
-        _return_memory()
+        return_memory()
     return moments, tokens
 
 
@@ -500,7 +500,7 @@ def _count_texts(progress: Progress, before: int, expected: int) -> Progress:
     return count
 
 
-def _return_memory() -> None:
+def return_memory() -> None:
     """Give freed memory back to the system: glibc keeps it, each thread's apart, and more of it chunk by chunk."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -5,12 +5,14 @@ import os
 import signal
 import socket
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
+from detox_engine import workbench
 from detox_engine.cli import main
 from detox_engine.cluster import connection
 from detox_engine.cluster import crew as crews
@@ -231,8 +233,16 @@ def test_ray_listens_to_this_machine_alone_and_wants_a_token(ray):
     assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
 
 
-def test_every_command_that_shares_its_work_gives_what_it_gives_alone(ray, folder, file, measured, tmp_path):
-    settings = {"COLUMNS": "120"}
+def test_a_command_that_shares_its_work_gives_what_it_gives_alone(crew, folder, file, measured, tmp_path, monkeypatch):
+    settings, asked = {"COLUMNS": "120"}, []
+
+    @contextmanager
+    def give(plan, model, progress):
+        asked.append(plan)
+        yield crew if plan.cluster else None
+
+    monkeypatch.setattr(crews, "open_crew", give)
+    monkeypatch.setattr(workbench, "open_crew", give)
 
     def run(*words: object):
         told = CliRunner(env=settings).invoke(main.app, [str(word) for word in (*words, "--json")])
@@ -247,8 +257,9 @@ def test_every_command_that_shares_its_work_gives_what_it_gives_alone(ray, folde
     assert_same(Study.load(tmp_path / "two"), Study.load(tmp_path / "one"))
     command = ("evaluate", tmp_path / "two", "--prompts", measured.prompts, "--max-new-tokens", 4, "--controls", 1)
     command += ("--scorers", "profanity", "--resamples", 100, "--layers", 1, "--rank", 1)
-    alone = run(*command)["scorers"]["profanity"]
-    assert run(*command, *shared)["scorers"]["profanity"] == alone
+    alone = run(*command)["profanity"]
+    assert run(*command, *shared)["profanity"] == alone
+    assert asked == [ClusterPlan(), ClusterPlan("local", 2)] * 2
 
 
 def test_a_command_refuses_a_cluster_in_one_sentence(tmp_path):
