@@ -10,7 +10,7 @@ import typer
 
 from benchmarks.side_by_side import describe_machine, show
 
-NAMES = ("fit", "precision", "compare", "grid", "dashboard", "memory", "real")
+NAMES = ("fit", "cluster", "precision", "compare", "grid", "dashboard", "memory", "real")
 
 
 def run(

@@ -13,11 +13,11 @@ from detox_engine.errors import Progress, ignore_progress
 from detox_engine.export.take_away import NOTHING, Claim, Enclosed, Export, export_edit, verify_export
 from detox_engine.forward.compare import Comparison, compare_prompts
 from detox_engine.model.load import OpenModel, load_model
-from detox_engine.plans.cluster import ClusterPlan
 from detox_engine.plans.edit import EditPlan, ExportForm
 from detox_engine.plans.fit import PAPER, FitPlan
 from detox_engine.plans.read import Measure
 from detox_engine.plans.sampling import SamplingPlan
+from detox_engine.plans.shared.cluster import ClusterPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec
 from detox_engine.reading.directions import DirectionReading, read_directions
 from detox_engine.reading.readability import judge_readability

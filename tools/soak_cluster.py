@@ -20,8 +20,8 @@ from benchmarks.inputs import make_text, make_tokenizer
 from detox_engine.cluster.crew import open_crew
 from detox_engine.data.stream import open_pairs
 from detox_engine.model.load import load_model
-from detox_engine.plans.cluster import LOCAL, ClusterPlan
 from detox_engine.plans.fit import FitPlan
+from detox_engine.plans.shared.cluster import LOCAL, ClusterPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec
 from detox_engine.study.fit import fit_study
 

@@ -26,10 +26,10 @@ from detox_engine.export.recipe import EVALUATION
 from detox_engine.export.report import Told, read_for_report, write_report
 from detox_engine.export.take_away import Enclosed, Export, export_edit, name_base, without_paths
 from detox_engine.plans.auto import AutoPlan
-from detox_engine.plans.cluster import ClusterPlan
 from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sampling import SamplingPlan
+from detox_engine.plans.shared.cluster import ClusterPlan
 from detox_engine.plans.sources import ModelSpec, TextSpec
 from detox_engine.scoring.evaluation import CHECK, CHECKED, check_suggestion, evaluate, prepare
 from detox_engine.scoring.records import KeptEvaluation, load_evaluation, read_evaluation, record_evaluation

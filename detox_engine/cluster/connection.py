@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 from detox_engine.errors import InputError
-from detox_engine.plans.cluster import LOCAL, ClusterPlan
+from detox_engine.plans.shared.cluster import LOCAL, ClusterPlan
 
 ANSWER = 5.0
 """Seconds in which the address of a cluster has to answer."""

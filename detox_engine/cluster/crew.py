@@ -19,9 +19,9 @@ from detox_engine.cluster.trial import SharedTrial
 from detox_engine.cluster.worker import Refused, Worker, name_project, place_of
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.model.load import OpenModel
-from detox_engine.plans.cluster import LOCAL, ClusterPlan
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.evaluation import SweepPlan
+from detox_engine.plans.shared.cluster import LOCAL, ClusterPlan
 from detox_engine.scoring.evaluation import Materials
 from detox_engine.scoring.results import SweepPoint
 from detox_engine.study.shards import Counted, LayerSums, Shard, Sums, Work

@@ -7,7 +7,7 @@ import pytest
 from detox_engine.cluster.connection import connected
 from detox_engine.cluster.crew import open_crew
 from detox_engine.model.load import load_model
-from detox_engine.plans.cluster import LOCAL, ClusterPlan
+from detox_engine.plans.shared.cluster import LOCAL, ClusterPlan
 from detox_engine.plans.sources import ModelSpec
 from tests.models import save_tiny_model
 

@@ -19,11 +19,11 @@ from detox_engine.cluster import crew as crews
 from detox_engine.cluster.connection import require_cluster
 from detox_engine.cluster.crew import Crew, tell_death
 from detox_engine.errors import Cancelled, InputError
-from detox_engine.plans.cluster import LOCAL, ClusterPlan
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.evaluation import EvaluationPlan, SweepPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sampling import SamplingPlan
+from detox_engine.plans.shared.cluster import LOCAL, ClusterPlan
 from detox_engine.plans.sources import PairSpec, TextSpec
 from detox_engine.scoring.evaluation import evaluate
 from detox_engine.scoring.sweep import run_sweep

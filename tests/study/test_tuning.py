@@ -17,7 +17,7 @@ from detox_engine.cli import main
 from detox_engine.errors import Cancelled, InputError
 from detox_engine.plans.edit import record_edit
 from detox_engine.plans.fit import BUDGETS, MOST_PERPLEXITY, FitPlan
-from detox_engine.plans.tune import TunePlan
+from detox_engine.plans.shared.tune import TunePlan
 from detox_engine.study.suggestion import search, tuning
 from detox_engine.study.suggestion.tuning import exceed, tune
 from detox_engine.workbench import Workbench

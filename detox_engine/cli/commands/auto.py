@@ -16,8 +16,8 @@ from detox_engine.cli.flags import Json, absolute, asks
 from detox_engine.cli.output import plain, show_estimate
 from detox_engine.disk import scratch_folder
 from detox_engine.plans.auto import AutoPlan, NamedModel
-from detox_engine.plans.cluster import ClusterPlan
 from detox_engine.plans.edit import describe_edit, record_edit
+from detox_engine.plans.shared.cluster import ClusterPlan
 from detox_engine.plans.sources import ModelSpec, StudyModel, name_model
 
 if TYPE_CHECKING:

@@ -27,10 +27,10 @@ from detox_engine.cli.output import plain, show_estimate, tell_edit
 from detox_engine.disk import write_json, write_whole
 from detox_engine.errors import InputError, Progress
 from detox_engine.plans.choice import list_in_words, usual_options
-from detox_engine.plans.cluster import ClusterPlan
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.fit import PAPER, FitPlan
+from detox_engine.plans.shared.cluster import ClusterPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec, StudyModel, TextSpec
 from detox_engine.scoring.scorers import choose, scorers
 

@@ -14,11 +14,11 @@ from detox_engine.cli import output
 from detox_engine.cli.flags import Json, Out, Said, StudyFolder, absolute, asks, load_study, load_workbench, model_of
 from detox_engine.cli.output import plain, show_estimate
 from detox_engine.plans.choice import list_in_words, usual_options
-from detox_engine.plans.cluster import ClusterPlan
 from detox_engine.plans.commands import as_text
 from detox_engine.plans.edit import describe_edit
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.layers import format_layers
+from detox_engine.plans.shared.cluster import ClusterPlan
 from detox_engine.plans.sources import ModelSpec, MorePairs, PairSpec, StudyModel
 from detox_engine.study.methods import methods
 from detox_engine.study.suggestion import record_suggested

@@ -25,11 +25,11 @@ from detox_engine.cli.flags import (
 )
 from detox_engine.cli.output import plain, show_estimate, show_number
 from detox_engine.plans.choice import list_in_words, usual_options
-from detox_engine.plans.cluster import ClusterPlan
 from detox_engine.plans.commands import PERPLEXITY_LIMIT
 from detox_engine.plans.edit import SITES
 from detox_engine.plans.evaluation import RANDOM, ControlKind, SweepPlan
 from detox_engine.plans.layers import format_layers
+from detox_engine.plans.shared.cluster import ClusterPlan
 from detox_engine.plans.sources import StudyModel
 from detox_engine.scoring.scorers import choose, scorers
 

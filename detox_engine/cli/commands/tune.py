@@ -12,8 +12,8 @@ from detox_engine.cli.flags import Json, Said, StudyFolder, asks, load_study, lo
 from detox_engine.cli.output import plain, show_estimate, show_number
 from detox_engine.plans.commands import as_text, spell
 from detox_engine.plans.edit import EditPlan, describe_edit, record_edit
+from detox_engine.plans.shared.tune import TunePlan
 from detox_engine.plans.sources import StudyModel
-from detox_engine.plans.tune import TunePlan
 
 if TYPE_CHECKING:
     from detox_engine.study.suggestion import Tried

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from detox_engine.forward.likelihood import Span
     from detox_engine.model.load import OpenModel
-    from detox_engine.plans.tune import TunePlan
+    from detox_engine.plans.shared.tune import TunePlan
     from detox_engine.study.study import Study
     from detox_engine.study.subspace import ToxicSubspace
 
@@ -194,9 +194,7 @@ def _open_journal(study: Study, plan: TunePlan, budget: Budget) -> optuna.Study:
         raise InputError(f"{file} has trials of another study, model or budget: name another file for these.")
     # Of the trials that are there, since a rerun would else begin with the draws of the first run.
     seed = plan.seed + len(trials.get_trials(deepcopy=False))
-    trials.sampler = optuna.samplers.TPESampler(
-        seed=seed, multivariate=True, constant_liar=True, constraints_func=_find_constraints
-    )
+    trials.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
     return trials
 
 
@@ -212,11 +210,6 @@ def exceed(found: Tried, budget: Budget) -> tuple[float, float]:
     """How far the divergence and the perplexity of an edit are above the budget, as shares of it; below 0 within it."""
     divergence = found.divergence / BUDGETS[budget] - 1
     return divergence, (found.perplexity - 1) / (MOST_PERPLEXITY[budget] - 1) - 1
-
-
-def _find_constraints(trial: optuna.trial.FrozenTrial) -> tuple[float, ...]:
-    """Above 0 where an edit costs more than the budget."""
-    return tuple(trial.user_attrs.get("over", (1.0,)))
 
 
 def _enqueue(trials: optuna.Study, study: Study) -> None:
@@ -285,7 +278,8 @@ def _try(
 
     found = bench.measure(edit, beat) if known is None else bench.read(known)
     trial.set_user_attr("found", {**asdict(found), "edit": record, "gap": asdict(found.gap)})
-    trial.set_user_attr("over", exceed(found, bench.budget))
+    for name, over in zip(("divergence", "perplexity"), exceed(found, bench.budget), strict=True):
+        trial.set_constraint(name, over)
     trials.tell(trial, found.gap.mean)
 
 
