@@ -189,8 +189,8 @@ the trunk, once. Memory is that of each worker, and once more of the process tha
 - **Passes**: one of each text. Sinks are looked for in 16 texts before, and a suggestion measures some tens after.
 - **Work**: 2 × parameters of the trunk × tokens; the head is not run.
 - **Time**: work at {share} of the {peak} TFLOP/s that an H100's data sheet has for dense bfloat16, and then Gram
-  matrices of pairs, 4 h² operations a pair and layer, in float64 at {cpu} TFLOP/s on the machine's processors, which all of its
-  workers share. **Both rates are assumed.**
+  matrices of pairs, 4 h² operations a pair and layer, in float64 at {cpu} TFLOP/s on the machine's processors, which
+  all of its workers share. **Both rates are assumed.**
 
 ## A million pairs on 70 billion parameters
 
@@ -225,8 +225,8 @@ ray start --address 10.0.0.1:6379                                               
 ```
 
 **Whoever reaches a Ray runs code on its machines.** Without a token there is no authentication, and nothing that is
-sent is encrypted unless Ray's TLS is set up: keep its ports in a private network of machines that you trust, never on the
-internet.
+sent is encrypted unless Ray's TLS is set up: keep its ports in a private network of machines that you trust, never
+on the internet.
 
 Each worker loads the model. Pairs are read by the command, once and in their order, and handed out as shards of texts;
 each worker sums up its own, and the sums are added in a tree, layer by layer. The sample is drawn where pairs are read,

@@ -103,7 +103,7 @@ def _check_health(plan: ClusterPlan) -> None:
 
     command = (sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", plan.cluster)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=12 * ANSWER)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=6 * ANSWER)
     except subprocess.TimeoutExpired:
         raise _refuse(plan, "what answers is no Ray") from None
     if done.returncode != 0:
@@ -112,7 +112,8 @@ def _check_health(plan: ClusterPlan) -> None:
 
 
 def _refuse(plan: ClusterPlan, reason: str) -> InputError:
+    told = reason.partition(". ")[0].rstrip(".")  # Ray has advice for many lines
     return InputError(
-        f"No Ray answers at {plan.cluster} ({reason.rstrip('.')}): start one with “ray start --head”, give the address "
+        f"No Ray answers at {plan.cluster} ({told}): start one with “ray start --head”, give the address "
         "that it prints, or use --cluster local."
     )

@@ -8,7 +8,7 @@ up. What a dead worker had is computed anew for the layers that are still missin
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from types import ModuleType
@@ -353,5 +353,6 @@ def open_crew(plan: ClusterPlan, model: OpenModel, progress: Progress = ignore_p
                 raise tell_death(error) from error
             yield crew
         finally:
-            for member in crew.members:
-                ray.kill(member.actor)
+            with suppress(Exception):  # whose cluster is gone has no workers left either
+                for member in crew.members:
+                    ray.kill(member.actor)
