@@ -26,6 +26,8 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_enable_metrics_collection": "0", "
 ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
 """Ray listens on every interface of a Linux machine unless it is told that this is no cluster of machines; and with a
 token of its own nobody else on this machine gets in."""
+WAITS = ("RAY_gcs_rpc_server_connect_timeout_s", "RAY_gcs_rpc_server_reconnect_timeout_s")
+"""What Ray calls the seconds in which an address has to answer."""
 TOKEN = secrets.token_hex(32)
 
 
@@ -83,10 +85,6 @@ def _start(ray: ModuleType, **options: object) -> None:
 
 
 def _join(ray: ModuleType, plan: ClusterPlan) -> None:
-    # What answers may be no Ray, which Ray itself finds out after a minute.
-    waits = {"RAY_gcs_rpc_server_connect_timeout_s": "5", "RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
-    for name, value in waits.items():
-        os.environ.setdefault(name, value)
     try:
         _check_health(plan)
         _start(ray, address=plan.cluster)
@@ -97,13 +95,14 @@ def _join(ray: ModuleType, plan: ClusterPlan) -> None:
 
 
 def _check_health(plan: ClusterPlan) -> None:
-    """Ask in a process of its own, since Ray ends the process in which it cannot connect."""
+    """Ask in a process of its own, since Ray ends the process in which it cannot connect, and that after a minute."""
     import subprocess
     import sys
 
     command = (sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", plan.cluster)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=6 * ANSWER)
+        environment = os.environ | dict.fromkeys(WAITS, f"{ANSWER:.0f}")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=6 * ANSWER, env=environment)
     except subprocess.TimeoutExpired:
         raise _refuse(plan, "what answers is no Ray") from None
     if done.returncode != 0:
