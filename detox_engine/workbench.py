@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from detox_engine.cluster.connection import require_cluster
+from detox_engine.cluster.crew import open_crew
 from detox_engine.data.bundled import bundled_pairs
 from detox_engine.data.stream import PairStream, open_pairs
 from detox_engine.edit.low_rank import LowRankEdit, make_edit
@@ -15,13 +17,14 @@ from detox_engine.plans.edit import EditPlan, ExportForm
 from detox_engine.plans.fit import PAPER, FitPlan
 from detox_engine.plans.read import Measure
 from detox_engine.plans.sampling import SamplingPlan
+from detox_engine.plans.shared.cluster import ClusterPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec
 from detox_engine.reading.directions import DirectionReading, read_directions
 from detox_engine.reading.readability import judge_readability
 from detox_engine.scoring.evaluation import check_suggestion
 from detox_engine.scoring.scorers.profanity import ProfanityScorer
 from detox_engine.scoring.trial import TextScorer, score_comparisons
-from detox_engine.study.fit import SAMPLE, extend_study, fit_study
+from detox_engine.study.fit import SAMPLE, Crew, extend_study, fit_study
 from detox_engine.study.methods import need_covariance
 from detox_engine.study.study import Study, require_new
 from detox_engine.study.suggestion.search import suggest_edit
@@ -123,27 +126,37 @@ def fit_and_suggest(
     progress: Progress = ignore_progress,
     pairs: PairStream | None = None,
     keep_moments: bool = True,
+    crew: Crew | None = None,
 ) -> Study:
     """As `fit_study`; and where the plan asks for a suggestion, whether the directions read as words, and an edit."""
     if not plan.suggest:
-        return fit_study(model, plan, progress, pairs, keep_moments)
+        return fit_study(model, plan, progress, pairs, keep_moments, crew)
     # The suggestion rests on embeddings and on token moments, whether or not they stay.
-    study = fit_study(model, replace(plan, keep_embeddings=True), progress, pairs)
+    study = fit_study(model, replace(plan, keep_embeddings=True), progress, pairs, crew=crew)
     study = suggest_edit(model, judge_readability(model, study, progress), plan.budget, progress)
     study = study if keep_moments else replace(study, moments=None, token_moments=None)
     return replace(study, plan=plan, embeddings=study.embeddings if plan.keep_embeddings else None)
 
 
-def fit_to_folder(spec: ModelSpec, plan: FitPlan, folder: Path, progress: Progress = ignore_progress) -> Study:
+def fit_to_folder(
+    spec: ModelSpec,
+    plan: FitPlan,
+    folder: Path,
+    progress: Progress = ignore_progress,
+    cluster: ClusterPlan = ClusterPlan(),  # noqa: B008
+) -> Study:
     """Fit a study and write it to a new folder; the folder and the pairs are checked before the model is loaded.
 
     Of more pairs than are held in memory the first are.
     """
     require_new(folder)
+    require_cluster(cluster)
     need_covariance(plan.methods)
     pairs = open_pairs(plan.pairs, bundled_pairs(spec.name))
     pairs.ahead(SAMPLE, progress)
-    study = fit_and_suggest(load_model(spec, progress), plan, progress, pairs)
+    model = load_model(spec, progress)
+    with open_crew(cluster, model, progress) as crew:
+        study = fit_and_suggest(model, plan, progress, pairs, crew=crew)
     study.save(folder)
     return study
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from detox_engine.auto.sets import Sets, divide
 from detox_engine.auto.verdict import SCREENED, Criterion, Verdict, judge, refuse
+from detox_engine.cluster.connection import require_cluster
+from detox_engine.cluster.crew import open_crew
 from detox_engine.disk import write_json, write_whole
 from detox_engine.errors import InputError, Progress, first_line, ignore_progress
 from detox_engine.estimates import Estimate, Tally, estimate_effect
@@ -27,6 +29,7 @@ from detox_engine.plans.auto import AutoPlan
 from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sampling import SamplingPlan
+from detox_engine.plans.shared.cluster import ClusterPlan
 from detox_engine.plans.sources import ModelSpec, TextSpec
 from detox_engine.scoring.evaluation import CHECK, CHECKED, check_suggestion, evaluate, prepare
 from detox_engine.scoring.records import KeptEvaluation, load_evaluation, read_evaluation, record_evaluation
@@ -36,6 +39,7 @@ from detox_engine.study.study import Study, record_fit, require_new, written_who
 from detox_engine.study.suggestion.search import suggest_edit
 
 if TYPE_CHECKING:
+    from detox_engine.cluster.crew import Crew
     from detox_engine.model.load import OpenModel
 
 FORMAT = 1
@@ -102,6 +106,7 @@ def run_auto(
     progress: Progress = ignore_progress,
     tell: Tell = lambda outcome: None,
     fit: FitPlan = FitPlan(),  # noqa: B008
+    cluster: ClusterPlan = ClusterPlan(),  # noqa: B008
 ) -> Outcome:
     """Run all steps, or those that an earlier run to the same folder has not done.
 
@@ -110,28 +115,32 @@ def run_auto(
         open_model: gives the model of a spec.
         tell: given the outcome before the first step and after each.
         fit: how embeddings are taken and by which methods; pairs and budget are the plan's.
+        cluster: who embeds, writes and reads; nothing that is found depends on it.
 
     Raises:
         InputError: the folder exists, an earlier run to it was another one, or anything that the steps raise.
     """
     require_new(folder)
+    require_cluster(cluster)
     check_licence(plan.licence)
     sets = divide(spec.name, plan, progress)
     place = run_folder(folder)
     fit = replace(fit, pairs=plan.pairs, budget=plan.cost, keep_embeddings=True)
     seconds = _begin(place, spec, plan, fit, sets)
-    run = _Run(place, folder, plan, fit, sets, open_model(spec, progress), progress)
+    model = open_model(spec, progress)
     outcome = Outcome(place, seconds, sets.record())
     tell(outcome)
-    for step in STEPS:
-        start = perf_counter()
-        outcome = getattr(run, step)(outcome)
-        spent = seconds.get(step, 0.0) or perf_counter() - start
-        seconds = seconds | {step: spent}
-        outcome = replace(outcome, seconds=dict(seconds))
-        if step != "write":  # after which nothing is left to go on with
-            _note(place, seconds)
-        tell(outcome)
+    with open_crew(cluster, model, progress) as crew:
+        run = _Run(place, folder, plan, fit, sets, model, progress, crew)
+        for step in STEPS:
+            start = perf_counter()
+            outcome = getattr(run, step)(outcome)
+            spent = seconds.get(step, 0.0) or perf_counter() - start
+            seconds = seconds | {step: spent}
+            outcome = replace(outcome, seconds=dict(seconds))
+            if step != "write":  # after which nothing is left to go on with
+                _note(place, seconds)
+            tell(outcome)
     return outcome
 
 
@@ -185,7 +194,9 @@ class _Run:
         sets: Sets,
         model: OpenModel,
         progress: Progress,
+        crew: Crew | None = None,
     ) -> None:
+        self.crew, self.begin_trial = crew, Trial if crew is None else crew.begin_trial
         self.place, self.folder, self.plan, self.fit_plan, self.sets = place, folder, plan, fit, sets
         self.model, self.progress = model, progress
 
@@ -198,7 +209,7 @@ class _Run:
         from detox_engine.reading.readability import judge_readability
 
         pairs = self.sets.open_fit(self.plan, self.model.spec.name)
-        study = fit_study(self.model, self.fit_plan, self.progress, pairs)
+        study = fit_study(self.model, self.fit_plan, self.progress, pairs, crew=self.crew)
         study = judge_readability(self.model, study, self.progress)
         study.save(folder)
         return replace(outcome, study=study)
@@ -209,7 +220,9 @@ class _Run:
         if kept is None:
             plan = replace(CHECK, prompts=str(self._choosing()), limit_prompts=None)
             materials = prepare(self.model, plan, self.progress)
-            trial = Trial(self.model, (None,), materials.prompts, plan.sampling, materials.texts, self.progress)
+            trial = self.begin_trial(
+                self.model, (None,), materials.prompts, plan.sampling, materials.texts, self.progress
+            )
             found = {
                 scorer.name: _estimate(scorer.measure(trial), plan)
                 for scorer in materials.scorers
@@ -235,7 +248,7 @@ class _Run:
         study = outcome.study
         if outcome.verdict is None and study.suggestion.check is None:
             plan = replace(CHECK, prompts=str(self._choosing()), limit_prompts=None)
-            study = check_suggestion(self.model, study, self.progress, plan)
+            study = check_suggestion(self.model, study, self.progress, plan, self.begin_trial)
             study.write_suggestion(self.place / "study")
         return replace(outcome, study=study)
 
@@ -246,7 +259,9 @@ class _Run:
         if record is None:
             plan = self._plan_evaluation(outcome)
             edit = outcome.study.require_suggestion()
-            record = record_evaluation(evaluate(self.model, outcome.study, edit, plan, self.progress))
+            record = record_evaluation(
+                evaluate(self.model, outcome.study, edit, plan, self.progress, begin_trial=self.begin_trial)
+            )
             self._keep(EVALUATION, record)
         evaluation = read_evaluation(record)
         return replace(outcome, evaluation=evaluation, verdict=judge(evaluation, self.plan.perplexity_limit))

@@ -19,6 +19,7 @@ from detox_engine.cli import output
 from detox_engine.cli.commands import auto, evaluate, export, fit, lab, lens, map, sweep
 from detox_engine.cli.commands.compare import compare
 from detox_engine.cli.commands.directions import directions
+from detox_engine.cli.commands.tune import tune
 from detox_engine.data.bundled import APP
 from detox_engine.errors import InputError
 
@@ -89,6 +90,7 @@ COMMANDS = (
     compare,
     evaluate.evaluate,
     sweep.sweep,
+    tune,
     lens.lens,
     export.export,
     export.verify,

@@ -163,11 +163,13 @@ def evaluate(
     plan: EvaluationPlan = EvaluationPlan(),  # noqa: B008
     progress: Progress = ignore_progress,
     show: Callable[[Evaluation], None] | None = None,
+    begin_trial: Callable[..., Trial] = Trial,
 ) -> Evaluation:
     """Measure an edit of the study's model; before, after and control share one pass, prompts and luck.
 
     Args:
         show: given what is measured so far after each kind of scorer but the last.
+        begin_trial: what makes a `Trial` of the same, such as one that workers share.
 
     Raises:
         InputError: the edit changes nothing or does not fit the study, or a source or scorer cannot be used.
@@ -179,7 +181,7 @@ def evaluate(
     proof = prove_edit(model, edit)
     controls, matches = make_controls(model, study, edit, plan, materials, progress)
     edits = (None, edit, *controls)
-    trial = Trial(model, edits, materials.prompts, plan.sampling, materials.texts, progress)
+    trial = begin_trial(model, edits, materials.prompts, plan.sampling, materials.texts, progress)
     tallies: dict[str, Tally] = {}
     scores: list[Score] = []
 
@@ -280,6 +282,7 @@ def check_suggestion(
     study: Study,
     progress: Progress = ignore_progress,
     plan: EvaluationPlan = CHECK,
+    begin_trial: Callable[..., Trial] = Trial,
 ) -> Study:
     """The study with its suggestion confirmed or refuted, by a short generation on prompts that provoke.
 
@@ -295,7 +298,7 @@ def check_suggestion(
     edit = make_edit(study.of(chosen.method), chosen)
     materials = prepare(model, plan, progress)
     rows = (None, edit, *draw_controls(edit, plan.controls, plan.seed, study.massive_dimensions))
-    trial = Trial(model, rows, materials.prompts, plan.sampling, materials.texts, progress)
+    trial = begin_trial(model, rows, materials.prompts, plan.sampling, materials.texts, progress)
     changes = tuple(
         _judge_change(scorer.name, scorer.measure(trial), plan)
         for scorer in materials.scorers

@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from detox_engine.edit.low_rank import make_edit
 from detox_engine.errors import InputError, Progress, ignore_progress
@@ -48,6 +48,21 @@ class Sweep:
         return len(self.points) == self.total
 
 
+class Crew(Protocol):
+    """Workers that each have the model, and share batches of settings."""
+
+    def measure(
+        self,
+        study: Study,
+        plan: SweepPlan,
+        materials: Materials,
+        batches: Sequence[Sequence[EditPlan]],
+        progress: Progress = ignore_progress,
+    ) -> Iterator[tuple[Sequence[EditPlan], list[SweepPoint]]]:
+        """The settings of each batch with their points, in any order."""
+        ...
+
+
 def make_grid(plan: SweepPlan, layers: int) -> tuple[EditPlan, ...]:
     """Every setting of the plan for a model of `layers` layers, by rank, first layer, last layer and strength.
 
@@ -84,6 +99,7 @@ def run_sweep(
     results: Path | None = None,
     progress: Progress = ignore_progress,
     show: Callable[[Sweep], None] = lambda sweep: None,
+    crew: Crew | None = None,
 ) -> Sweep:
     """Measure every setting of the grid that is not among the kept results.
 
@@ -93,6 +109,7 @@ def run_sweep(
     Args:
         results: a JSONL file, one line for each setting measured; None keeps nothing.
         show: given the part of the grid that is there, at the start and after every batch.
+        crew: who measures, if not this process.
 
     Raises:
         InputError: a rank or layer out of range, or a source, scorer or the results file cannot be used.
@@ -113,16 +130,20 @@ def run_sweep(
         progress("Trying settings", len(points), len(grid))
         return sweep
 
-    sweep = tell()
-    for batch in _batches(grid, plan.evaluation.controls * len(plan.evaluation.kinds), materials):
-        todo = [setting for setting in batch if setting in set(missing)]
-        if not todo:
-            continue
-        points = _measure(model, study, todo, plan, materials, progress)
-        measured = {keys[setting]: point for setting, point in zip(todo, points, strict=True)}
-        kept |= measured
+    sweep, wanted = tell(), set(missing)
+    batches = _batches(grid, plan.evaluation.controls * len(plan.evaluation.kinds), materials)
+    todo = [left for batch in batches if (left := [setting for setting in batch if setting in wanted])]
+
+    def measure_here() -> Iterator[tuple[Sequence[EditPlan], list[SweepPoint]]]:
+        for batch in todo:
+            yield batch, measure_settings(model, study, batch, plan, materials, progress)
+
+    measured = measure_here() if crew is None else crew.measure(study, plan, materials, todo, progress)
+    for batch, points in measured:
+        found = {keys[setting]: point for setting, point in zip(batch, points, strict=True)}
+        kept |= found
         if results is not None:
-            keep_points(results, measured)
+            keep_points(results, found)
         sweep = tell()
     return sweep
 
@@ -139,13 +160,13 @@ def _batches(grid: Sequence[EditPlan], controls: int, materials: Materials) -> l
     return [tuple(order[start : start + count]) for start in range(0, len(order), count)]
 
 
-def _measure(
+def measure_settings(
     model: OpenModel,
     study: Study,
     settings: Sequence[EditPlan],
     plan: SweepPlan,
     materials: Materials,
-    progress: Progress,
+    progress: Progress = ignore_progress,
 ) -> list[SweepPoint]:
     """The points of settings that share one trial: the unedited model, then each setting and its controls."""
     measure = plan.evaluation

@@ -76,10 +76,19 @@ class Trial:
     def read(self, name: str) -> Likelihoods:
         """How every edit predicts the text called `name`."""
         if name not in self._read:
-            self._read[name] = read_likelihoods(
-                self.model, self.texts[name], self.edits, self.progress, f"Reading {name} text"
-            )
+            self._read[name] = self.read_spans(self.texts[name], f"Reading {name} text")
         return self._read[name]
+
+    def read_spans(
+        self,
+        spans: Sequence[Span],
+        stage: str,
+        edits: Sequence[Change | None] | None = None,
+        listed: Sequence[int] = (),
+    ) -> Likelihoods:
+        """How these edits, all of the trial by default, predict spans; see `read_likelihoods`."""
+        under = self.edits if edits is None else edits
+        return read_likelihoods(self.model, spans, under, self.progress, stage, listed)
 
     def score(self, scorer: TextScorer) -> NDArray[np.float64]:
         """`[edits, prompts, samples]` the score of each continuation by itself; NaN of an empty one."""

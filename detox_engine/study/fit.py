@@ -6,11 +6,12 @@ texts and embeddings: the map, the cards, the probes.
 """
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import count, islice
 from time import perf_counter
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -28,7 +29,6 @@ from detox_engine.forward.sinks.search import find_sinks
 from detox_engine.model.anatomy import Anatomy
 from detox_engine.model.head import check_head
 from detox_engine.model.load import OpenModel
-from detox_engine.model.threads import run_side_by_side
 from detox_engine.plans.choice import Choice
 from detox_engine.plans.fit import PAPER, FitPlan
 from detox_engine.plans.sources import PairSpec, TextSpec
@@ -38,6 +38,7 @@ from detox_engine.study.moments import Moments
 from detox_engine.study.noise.null_spectra import NullSpectrum, draw_null_spectra
 from detox_engine.study.noise.null_spectra_streamed import draw_null_spectra_of
 from detox_engine.study.noise.threshold import count_dominant_directions, find_noise_thresholds
+from detox_engine.study.shards import Counted, Shard, Sums, Work, add_to_all
 from detox_engine.study.study import Study, identify, stamp
 from detox_engine.study.subspace import ToxicSubspace
 from detox_engine.study.suggest import suggest
@@ -48,6 +49,9 @@ of the memory that the moments take."""
 
 CHUNK = 256
 """Pairs of a stream that are embedded together: texts of nearly one length share a pass, as among all of them."""
+
+SHARD = 64
+"""Pairs of a shard where all pairs are kept: few, so that every worker has some."""
 
 HELD_OUT_SHARE, MOST_HELD_OUT = 0.2, 80
 """Pairs whose civil tokens are not counted into the covariance, so that what is measured on them fitted nothing."""
@@ -81,18 +85,34 @@ class Before:
     sinks: Sinks | None
 
 
+class Crew(Protocol):
+    """Workers that each have the model, and share shards."""
+
+    def sum_shards(
+        self, work: Work, shards: Iterable[Shard], total: Sums, progress: Progress
+    ) -> Iterator[tuple[int, Counted]]:
+        """Count every shard into `total` exactly once; each one's number and what was counted, in any order.
+
+        What is in `total` before the last of them was given is not whole. Progress is called again and again, with
+        texts that are done.
+        """
+        ...
+
+
 def fit_study(
     model: OpenModel,
     plan: FitPlan = FitPlan(),  # noqa: B008
     progress: Progress = ignore_progress,
     pairs: PairStream | None = None,
     keep_moments: bool = True,
+    crew: Crew | None = None,
 ) -> Study:
     """Steps 1–5 of the method: from pairs to the toxic subspace of every layer.
 
     Args:
         pairs: those that the plan names, where their reading has begun already.
         keep_moments: with a study of streamed pairs, so that more can be added to it.
+        crew: who embeds the pairs, if not this process.
 
     Raises:
         InputError: the pairs cannot be used, or the embeddings cannot be taken (see `PairStream`, `embed_pairs`).
@@ -101,7 +121,7 @@ def fit_study(
         pairs = open_pairs(plan.pairs, bundled_pairs(model.spec.name))
     with model.turns:
         check_head(model)  # what is suggested and measured later rests on it
-    study = fit_pairs(model, plan, pairs, progress)
+    study = fit_pairs(model, plan, pairs, progress, crew)
     return study if keep_moments else replace(study, moments=None, token_moments=None)
 
 
@@ -180,7 +200,13 @@ def _make_study(
     )
 
 
-def fit_pairs(model: OpenModel, plan: FitPlan, stream: PairStream, progress: Progress = ignore_progress) -> Study:
+def fit_pairs(
+    model: OpenModel,
+    plan: FitPlan,
+    stream: PairStream,
+    progress: Progress = ignore_progress,
+    crew: Crew | None = None,
+) -> Study:
     """Steps 1–5 of the method; how, depends on how many pairs there are.
 
     Raises:
@@ -190,21 +216,25 @@ def fit_pairs(model: OpenModel, plan: FitPlan, stream: PairStream, progress: Pro
     counts_tokens = need_covariance(plan.methods)  # before anything is embedded
     most = max(model.anatomy.hidden, SAMPLE)
     if len(stream.ahead(most + 1, progress)) > most:
-        return fit_stream(model, plan, stream, progress)
+        return fit_stream(model, plan, stream, progress, crew=crew)
     start = perf_counter()
     found = collect_pairs(stream)
     sinks = look_for_sinks(model, plan, progress)
-    tokens = start_token_moments(model, sinks) if counts_tokens else None
-    embeddings = embed_pairs(
-        model,
-        found.pairs,
-        plan.max_length,
-        plan.pooling,
-        progress=progress,
-        sinks=sinks,
-        moments=tokens,
-        held_out=hold_out(len(found.pairs)),
-    )
+    if crew is None:
+        tokens = start_token_moments(model, sinks) if counts_tokens else None
+        embeddings = embed_pairs(
+            model,
+            found.pairs,
+            plan.max_length,
+            plan.pooling,
+            progress=progress,
+            sinks=sinks,
+            moments=tokens,
+            held_out=hold_out(len(found.pairs)),
+        )
+    else:
+        work = Work(plan.max_length, plan.pooling, sinks, len(found.pairs), sums_pairs=False, sums_tokens=counts_tokens)
+        embeddings, tokens = _embed_with(crew, model.anatomy, work, found.pairs, progress)
     embedded = perf_counter()
 
     def fit(method: Choice) -> tuple[ToxicSubspace, ...]:
@@ -245,32 +275,51 @@ def hold_out(count: int) -> frozenset[int]:
     return frozenset(torch.randperm(count, generator=torch.Generator().manual_seed(0))[:held].tolist())
 
 
+def _embed_with(
+    crew: Crew, anatomy: Anatomy, work: Work, pairs: Sequence[Pair], progress: Progress
+) -> tuple[Embeddings, TokenMoments | None]:
+    """The embeddings of all pairs and the moments of their civil tokens, as the workers find them."""
+    held, total = hold_out(len(pairs)), Sums(anatomy.layers, anatomy.hidden, work)
+    counted: dict[int, Counted] = {}
+    starts = range(0, len(pairs), SHARD)
+
+    def cut() -> Iterator[Shard]:
+        for number, start in enumerate(starts):
+            part = pairs[start : start + SHARD]
+            placed = {start + index: index for index in range(len(part))}
+            yield Shard(number, tuple(part), placed, frozenset(row - start for row in held))
+
+    def watch(stage: str, done: int, _: int) -> None:
+        progress(stage, done, 2 * len(pairs))
+
+    for number, found in crew.sum_shards(work, cut(), total, watch):
+        counted[number] = found
+    every = [counted[number] for number in sorted(counted)]
+    cut_texts = (start + index for start, found in zip(starts, every, strict=True) for index in sorted(found.cut))
+    sinks = tuple(map(sum, zip(*(found.sinks for found in every), strict=True)))
+    toxic, civil = total.sides
+    tokens, special = (sum(getattr(found, name) for found in every) for name in ("tokens", "special"))
+    lengths = torch.cat([found.lengths for found in every], dim=1)
+    return Embeddings(toxic, civil, tokens, tuple(cut_texts), lengths, sinks, special), total.tokens
+
+
 def fit_stream(
     model: OpenModel,
     plan: FitPlan,
     stream: PairStream,
     progress: Progress = ignore_progress,
     before: Before | None = None,
+    crew: Crew | None = None,
 ) -> Study:
     """As `fit_pairs`, in memory that does not grow with the number of pairs."""
     require_streamed(plan.methods)  # before anything is embedded
     start = perf_counter()
-    moments = [Moments.empty(model.anatomy.hidden) for _ in range(model.anatomy.layers)]
     gathered = _Gathering(model.anatomy, plan, before.sample if before else None)
     sinks = before.sinks if before else look_for_sinks(model, plan, progress)
-    tokens = start_token_moments(model, sinks) if need_covariance(plan.methods) else None
-
-    def take(chunk: Sequence[Pair]) -> None:
-        watch = _count_texts(progress, 2 * (stream.given - len(chunk)), 2 * stream.expected)
-        embeddings = embed_pairs(
-            model, chunk, plan.max_length, plan.pooling, progress=watch, sinks=sinks, moments=tokens
-        )
-        _add_to_all(moments, embeddings)
-        gathered.add(chunk, embeddings)
-
-    while chunk := [pair for _, pair in islice(stream, CHUNK)]:
-        take(chunk)
-        _return_memory()
+    if crew is None:
+        moments, tokens = _sum_here(model, plan, stream, gathered, sinks, progress)
+    else:
+        moments, tokens = _sum_with(crew, model.anatomy, plan, stream, gathered, sinks, progress)
     if before:
         moments = [earlier + new for earlier, new in zip(before.moments, moments, strict=True)]
         tokens = tokens and before.token_moments + tokens
@@ -288,16 +337,70 @@ def fit_stream(
     return _make_study(model, plan, sample, directions, nulls, seconds, sinks, tokens, tuple(moments))
 
 
+def _sum_here(
+    model: OpenModel,
+    plan: FitPlan,
+    stream: PairStream,
+    gathered: "_Gathering",
+    sinks: Sinks | None,
+    progress: Progress,
+) -> tuple[list[Moments], TokenMoments | None]:
+    """The moments of the stream's pairs and of their civil tokens; the sample goes into what is gathered."""
+    moments = [Moments.empty(model.anatomy.hidden) for _ in range(model.anatomy.layers)]
+    tokens = start_token_moments(model, sinks) if need_covariance(plan.methods) else None
+
+    def take(chunk: Sequence[Pair]) -> None:
+        watch = _count_texts(progress, 2 * (stream.given - len(chunk)), 2 * stream.expected)
+        embeddings = embed_pairs(
+            model, chunk, plan.max_length, plan.pooling, progress=watch, sinks=sinks, moments=tokens
+        )
+        add_to_all(moments, embeddings)
+        gathered.add(chunk, embeddings)
+
+    while chunk := [pair for _, pair in islice(stream, CHUNK)]:
+        take(chunk)
+        return_memory()
+    return moments, tokens
+
+
+def _sum_with(
+    crew: Crew,
+    anatomy: Anatomy,
+    plan: FitPlan,
+    stream: PairStream,
+    gathered: "_Gathering",
+    sinks: Sinks | None,
+    progress: Progress,
+) -> tuple[list[Moments], TokenMoments | None]:
+    """As `_sum_here`, by workers, each of which has the sums of its own shards until they are added up."""
+    work = Work(plan.max_length, plan.pooling, sinks, SAMPLE, sums_tokens=need_covariance(plan.methods))
+    total = Sums(anatomy.layers, anatomy.hidden, work, mapped=True)
+    waiting: dict[int, tuple[int, Mapping[int, int]]] = {}
+
+    def cut() -> Iterator[Shard]:
+        for number in count():
+            chunk = tuple(pair for _, pair in islice(stream, CHUNK))
+            if not chunk:
+                return
+            first, placed = gathered.choose(chunk)
+            waiting[number] = first, placed
+            yield Shard(number, chunk, placed)
+
+    def watch(stage: str, done: int, _: int) -> None:
+        progress(stage, done, 2 * max(stream.given, stream.expected))
+
+    for number, found in crew.sum_shards(work, cut(), total, watch):
+        gathered.count(found, *waiting.pop(number))
+    gathered.take_over(total.sides)
+    return total.moments, total.tokens
+
+
 def sum_moments(embeddings: Embeddings) -> tuple[Moments, ...]:
     """The moments of every layer of embeddings that are all there."""
     layers, _, hidden = embeddings.toxic.shape
     moments = tuple(Moments.empty(hidden) for _ in range(layers))
-    _add_to_all(moments, embeddings)
+    add_to_all(moments, embeddings)
     return moments
-
-
-def _add_to_all(moments: Sequence[Moments], embeddings: Embeddings) -> None:
-    run_side_by_side(lambda layer: moments[layer].add(embeddings.toxic[layer], embeddings.civil[layer]), len(moments))
 
 
 class _Gathering:
@@ -321,23 +424,39 @@ class _Gathering:
             self._reservoir.seen = before.count
 
     def add(self, pairs: Sequence[Pair], embeddings: Embeddings) -> None:
-        first = self._reservoir.seen
-        placed = {self._reservoir.place(): index for index in range(len(pairs))}
-        placed.pop(None, None)
-        cut = set(embeddings.cut)
-        for place, index in placed.items():
-            self._kept[place] = (first + index, pairs[index], index in cut)
+        first, placed = self.choose(pairs)
         if placed:
             places, indices = list(placed), list(placed.values())
             for side, states in zip(self._sides, (embeddings.toxic, embeddings.civil), strict=True):
                 side[:, places] = states[:, indices]
-            if embeddings.lengths is not None:
-                self._lengths[:, places] = embeddings.lengths[:, indices]
-        self._left_out += torch.tensor(embeddings.sinks or [0] * len(self._left_out))
+        self.count(Counted.of(embeddings), first, placed)
+
+    def choose(self, pairs: Sequence[Pair]) -> tuple[int, dict[int, int]]:
+        """Take pairs in as they come: the number of the first, and at which place of the sample which of them goes."""
+        first = self._reservoir.seen
+        placed = {self._reservoir.place(): index for index in range(len(pairs))}
+        placed.pop(None, None)
+        for place, index in placed.items():
+            self._kept[place] = (first + index, pairs[index], False)
         self._hash = hash_pairs(pairs, self._hash)
-        self._tokens += embeddings.tokens
-        self._cut += len(cut)
-        self._special += embeddings.special
+        return first, placed
+
+    def count(self, found: Counted, first: int, placed: Mapping[int, int]) -> None:
+        """Count what was found of pairs that were chosen from; in any order."""
+        for place, index in placed.items():
+            number, pair, _ = self._kept[place]
+            if number == first + index:  # else a later pair has taken the place
+                self._kept[place] = (number, pair, index in found.cut)
+                if found.lengths is not None:
+                    self._lengths[:, place] = found.lengths[:, index]
+        self._left_out += torch.tensor(found.sinks or [0] * len(self._left_out))
+        self._tokens += found.tokens
+        self._cut += len(found.cut)
+        self._special += found.special
+
+    def take_over(self, sides: Tensor) -> None:
+        """The sample's embeddings, `[2, layers, places, hidden]`, as others placed them."""
+        self._sides = tuple(sides)
 
     def finish(self, stream: PairStream) -> PairSample:
         """The sample in the order of the stream."""
@@ -381,7 +500,7 @@ def _count_texts(progress: Progress, before: int, expected: int) -> Progress:
     return count
 
 
-def _return_memory() -> None:
+def return_memory() -> None:
     """Give freed memory back to the system: glibc keeps it, each thread's apart, and more of it chunk by chunk."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -55,15 +55,16 @@ class Moments:
         self.civil_sum += wide.sum(0)
         self.differences.addmm_(differences.T, differences)
         self.differences_sum += differences.sum(0)
-        self.loudest = _find_loudest(torch.cat([self.loudest, differences.float()]))
+        self.loudest = find_loudest(torch.cat([self.loudest, differences.float()]))
 
     def __add__(self, other: "Moments") -> "Moments":
         """The moments of both ones' pairs."""
         sums = {field.name: getattr(self, field.name) + getattr(other, field.name) for field in fields(self)[:-1]}
-        return Moments(**sums, loudest=_find_loudest(torch.cat([self.loudest, other.loudest])))
+        return Moments(**sums, loudest=find_loudest(torch.cat([self.loudest, other.loudest])))
 
 
-def _find_loudest(differences: Tensor) -> Tensor:
+def find_loudest(differences: Tensor) -> Tensor:
+    """The largest half as many as they are wide, at most, of differences `[pairs, hidden]`; largest first."""
     room = min(differences.shape[1] // 2, len(differences))
     return differences[differences.norm(dim=1).topk(room).indices]
 

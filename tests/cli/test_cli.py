@@ -26,6 +26,7 @@ from detox_engine.plans.edit import EditPlan, record_edit
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.option import sentence
 from detox_engine.plans.sampling import SamplingPlan
+from detox_engine.plans.shared.cluster import ClusterPlan
 from detox_engine.plans.sources import BUNDLED, ModelSpec, PairSpec
 from detox_engine.study.study import Study
 from detox_engine.study.suggestion import Suggestion, Tried
@@ -559,6 +560,8 @@ OPTIONS = {
         "--parallel-analysis": (FitPlan, "parallel_analysis"),
         "--suggest": (FitPlan, "suggest"),
         "--budget": (FitPlan, "budget"),
+        "--cluster": (ClusterPlan, "cluster"),
+        "--workers": (ClusterPlan, "workers"),
     },
     "directions": {"--device": (ModelSpec, "device"), "--dtype": (ModelSpec, "dtype")},
     "compare": {
@@ -598,7 +601,7 @@ def test_options_have_the_sentence_and_default_of_their_plan(command: str):
 
 
 def test_fit_and_compare_offer_every_option_of_their_plans():
-    for command, plans in (("fit", (ModelSpec, PairSpec, FitPlan)), ("compare", (SamplingPlan,))):
+    for command, plans in (("fit", (ModelSpec, PairSpec, FitPlan, ClusterPlan)), ("compare", (SamplingPlan,))):
         offered = set(OPTIONS[command].values())
         assert all((plan, field.name) in offered for plan in plans for field in fields(plan) if field.name != "pairs")
 

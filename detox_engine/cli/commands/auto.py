@@ -17,6 +17,7 @@ from detox_engine.cli.output import plain, show_estimate
 from detox_engine.disk import scratch_folder
 from detox_engine.plans.auto import AutoPlan, NamedModel
 from detox_engine.plans.edit import describe_edit, record_edit
+from detox_engine.plans.shared.cluster import ClusterPlan
 from detox_engine.plans.sources import ModelSpec, StudyModel, name_model
 
 if TYPE_CHECKING:
@@ -46,12 +47,13 @@ def _open(spec: ModelSpec, progress: "Progress") -> "OpenModel":
     return Workbench.load(spec, progress).model
 
 
-@asks(plan=AutoPlan(), where=NamedModel())
+@asks(plan=AutoPlan(), where=NamedModel(), cluster=ClusterPlan())
 def auto(
     model: Model,
     out: OutFolder,
     plan: AutoPlan,
     where: NamedModel,
+    cluster: ClusterPlan,
     push: To = None,
     private: Annotated[bool, typer.Option("--private", help="Make the repository a private one.")] = False,
     upload: Upload = False,
@@ -63,7 +65,7 @@ def auto(
     from detox_engine.auto.run import run_auto
 
     with output.progress_bars() as progress:
-        outcome = run_auto(spec, plan, out, _open, progress, _note_steps(as_json))
+        outcome = run_auto(spec, plan, out, _open, progress, _note_steps(as_json), cluster=cluster)
     pushed = None
     if push is not None and outcome.verdict.kind == "ship":
         from detox_engine.export.push import push_export

@@ -30,6 +30,7 @@ from detox_engine.plans.choice import list_in_words, usual_options
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.fit import PAPER, FitPlan
+from detox_engine.plans.shared.cluster import ClusterPlan
 from detox_engine.plans.sources import ModelSpec, PairSpec, StudyModel, TextSpec
 from detox_engine.scoring.scorers import choose, scorers
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     plan=EvaluationPlan(),
     options=usual_options(scorers()),
     model=StudyModel(),
+    cluster=ClusterPlan(),
 )
 def evaluate(
     study: StudyFolder,
@@ -51,6 +53,7 @@ def evaluate(
     plan: Said[EvaluationPlan],
     options: Mapping[str, Any],
     model: Said[StudyModel],
+    cluster: ClusterPlan,
     preset: Annotated[
         Literal["paper"] | None,
         typer.Option("--preset", help="paper: the published layers, rank and evaluation, where nothing else is said."),
@@ -77,11 +80,17 @@ def evaluate(
             fit_paper_study(study, model, pairs, progress)
         fitted = load_study(study)
         change = check_edit(fitted, edit.over(usual_edit(fitted, model, preset)))
+        from detox_engine.cluster.connection import require_cluster
+        from detox_engine.cluster.crew import open_crew
         from detox_engine.scoring.evaluation import evaluate as evaluate_edit
         from detox_engine.scoring.records import record_evaluation, record_scores
+        from detox_engine.scoring.trial import Trial
 
+        require_cluster(cluster)
         bench = load_workbench(fitted, model, progress)
-        evaluation = evaluate_edit(bench.model, fitted, change, measure, progress)
+        with open_crew(cluster, bench.model, progress) as crew:
+            begin_trial = Trial if crew is None else crew.begin_trial
+            evaluation = evaluate_edit(bench.model, fitted, change, measure, progress, begin_trial=begin_trial)
     source = tell_source(fitted, edit) if preset is None else ""
     cut = sum(any(each.cut for each in outcome.comparisons) for outcome in evaluation.prompts)
     if cut:

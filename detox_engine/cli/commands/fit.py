@@ -18,6 +18,7 @@ from detox_engine.plans.commands import as_text
 from detox_engine.plans.edit import describe_edit
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.layers import format_layers
+from detox_engine.plans.shared.cluster import ClusterPlan
 from detox_engine.plans.sources import ModelSpec, MorePairs, PairSpec, StudyModel
 from detox_engine.study.methods import methods
 from detox_engine.study.suggestion import record_suggested
@@ -27,13 +28,26 @@ if TYPE_CHECKING:
     from detox_engine.study.suggestion import Suggestion
 
 
-@asks({"--methods": list_in_words(methods())}, model=ModelSpec(), plan=FitPlan(), options=usual_options(methods()))
-def fit(out: Out, model: ModelSpec, plan: FitPlan, options: Mapping[str, Any], as_json: Json = False) -> None:
+@asks(
+    {"--methods": list_in_words(methods())},
+    model=ModelSpec(),
+    plan=FitPlan(),
+    options=usual_options(methods()),
+    cluster=ClusterPlan(),
+)
+def fit(
+    out: Out,
+    model: ModelSpec,
+    plan: FitPlan,
+    options: Mapping[str, Any],
+    cluster: ClusterPlan,
+    as_json: Json = False,
+) -> None:
     """Find the toxic directions of every layer of a model, and write them to a study."""
     with output.progress_bars() as progress:
         from detox_engine.workbench import fit_to_folder
 
-        study = fit_to_folder(absolute(model), plan.with_options(options), out, progress)
+        study = fit_to_folder(absolute(model), plan.with_options(options), out, progress, cluster)
     _show_study(study, out, as_json)
 
 

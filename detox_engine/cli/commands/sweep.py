@@ -29,6 +29,7 @@ from detox_engine.plans.commands import PERPLEXITY_LIMIT
 from detox_engine.plans.edit import SITES
 from detox_engine.plans.evaluation import RANDOM, ControlKind, SweepPlan
 from detox_engine.plans.layers import format_layers
+from detox_engine.plans.shared.cluster import ClusterPlan
 from detox_engine.plans.sources import StudyModel
 from detox_engine.scoring.scorers import choose, scorers
 
@@ -38,12 +39,19 @@ if TYPE_CHECKING:
     from detox_engine.study.study import Study
 
 
-@asks({"--scorers": list_in_words(scorers())}, plan=SweepPlan(), options=usual_options(scorers()), model=StudyModel())
+@asks(
+    {"--scorers": list_in_words(scorers())},
+    plan=SweepPlan(),
+    options=usual_options(scorers()),
+    model=StudyModel(),
+    cluster=ClusterPlan(),
+)
 def sweep(
     study: StudyFolder,
     plan: Said[SweepPlan],
     options: Mapping[str, Any],
     model: Said[StudyModel],
+    cluster: ClusterPlan,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -65,13 +73,17 @@ def sweep(
     with output.progress_bars() as progress:
         fitted = load_study(study)
         grid = plan_grid(fitted, plan, options)
+        from detox_engine.cluster.connection import require_cluster
+        from detox_engine.cluster.crew import open_crew
         from detox_engine.scoring.records import record_sweep, tabulate_sweep
         from detox_engine.scoring.sweep import check_grid, run_sweep
 
         check_grid(fitted, grid)
+        require_cluster(cluster)
         bench = load_workbench(fitted, model, progress)
         results = study / "sweep.jsonl" if out is None else out
-        found = run_sweep(bench.model, fitted, grid, results, progress)
+        with open_crew(cluster, bench.model, progress) as crew:
+            found = run_sweep(bench.model, fitted, grid, results, progress, crew=crew)
     if as_csv:
         return output.print_csv(*tabulate_sweep(found), raw=raw)
     if as_json:

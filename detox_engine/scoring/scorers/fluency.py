@@ -27,7 +27,7 @@ class Fluency:
     )
 
     def measure(self, trial: Trial) -> Tally:
-        from detox_engine.forward.likelihood import Span, read_likelihoods
+        from detox_engine.forward.likelihood import Span
         from detox_engine.forward.write import encode_prompt
 
         shape = len(trial.edits), len(trial.prompts)
@@ -40,7 +40,7 @@ class Fluency:
                         places.setdefault(Span(start + side.ids, len(side.ids)), []).append((edit, row))
         surprise, tokens = np.zeros(shape), np.zeros(shape)
         if places:
-            read = read_likelihoods(trial.model, list(places), (None,), trial.progress, "Reading continuations")
+            read = trial.read_spans(list(places), "Reading continuations", (None,))
             for total, count, uses in zip(read.surprise[0], read.tokens, places.values(), strict=True):
                 for place in uses:
                     surprise[place] += total

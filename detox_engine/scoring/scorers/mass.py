@@ -41,7 +41,7 @@ class Mass:
     )
 
     def measure(self, trial: Trial) -> Tally:
-        from detox_engine.forward.likelihood import Span, read_likelihoods
+        from detox_engine.forward.likelihood import Span
         from detox_engine.forward.write import encode_prompt
 
         shape = len(trial.edits), len(trial.prompts)
@@ -52,9 +52,7 @@ class Mass:
                 spans[row] = Span(encode_prompt(trial.model, prompt, trial.sampling).ids + written, len(written))
         if spans:
             listed = list_rude_tokens(trial.model.tokenizer)
-            read = read_likelihoods(
-                trial.model, list(spans.values()), trial.edits, trial.progress, "Reading rude words", listed
-            )
+            read = trial.read_spans(list(spans.values()), "Reading rude words", listed=listed)
             totals[:, list(spans)], counts[:, list(spans)] = read.mass, read.tokens
         return Tally(totals, counts)
 

@@ -110,7 +110,7 @@ def find_suggestion(
     texts = choosing or [study.pairs[row] for row in held]
     for_slopes = min(SLOPE_PAIRS, len(texts) // 3)
     pairs = cut_continuations(model, texts, study.plan.max_length)
-    measured = _fill(pairs[for_slopes:][:MEASURED_PAIRS], _count_tokens, PAIR_TOKENS, LEAST_MEASURED)
+    measured = fill(pairs[for_slopes:][:MEASURED_PAIRS], count_tokens, PAIR_TOKENS, LEAST_MEASURED)
     if len(measured) < LEAST_MEASURED:
         return Suggestion(
             None,
@@ -121,15 +121,15 @@ def find_suggestion(
     directions = (
         {method: study.of(method) for method in study.methods} if choosing else fit_without(study, held, progress)
     )
-    first, second = _cut_neutral(model)
+    first, second = (cut_lines(model, part) for part in divide_neutral(read_neutral(model)))
     bases = list_bases(directions)
-    ordering = _fill(pairs[:for_slopes], _count_tokens, PAIR_TOKENS)
+    ordering = fill(pairs[:for_slopes], count_tokens, PAIR_TOKENS)
     slopes = read_slopes(model, bases, ordering, first, DRAWS, progress=progress)
     candidates = shortlist(list_candidates(slopes, MARGIN * BUDGETS[budget]), MEASURED)
     if not candidates:
         return Suggestion(None, budget, _tell_none(budget, 0))
     aimed = _aim(model, directions, candidates, second, budget, progress)
-    tried = _measure(model, directions, aimed, measured, second, progress)
+    tried = measure_candidates(model, directions, aimed, measured, second, progress)
     found = choose(tried, budget)
     return replace(found, reason=f"{found.reason} {study.verdict}".rstrip())
 
@@ -143,7 +143,7 @@ def list_bases(directions: Mapping[str, Sequence[ToxicSubspace]]) -> dict[str, l
     }
 
 
-def _count_tokens(pair: tuple[Span, Span]) -> int:
+def count_tokens(pair: tuple[Span, Span]) -> int:
     return sum(len(span.ids) for span in pair)
 
 
@@ -206,20 +206,30 @@ def divide_neutral(lines: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
     return lines[:half][:SLOPE_TEXTS], lines[half:][:MEASURED_TEXTS]
 
 
-def _cut_neutral(model: OpenModel) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
-    """What the curvature is taken on and what is measured on, of the model's bundled neutral text."""
-    from detox_engine.data.bundled import bundled_neutral
-    from detox_engine.data.texts import Text, read_text
+def cut_lines(model: OpenModel, lines: Sequence[str]) -> tuple[Span, ...]:
+    """What is read of neutral lines, `NEUTRAL_TOKENS` at most."""
+    from detox_engine.data.texts import Text
     from detox_engine.forward.likelihood import cut_spans
     from detox_engine.plans.sources import TextSpec
 
     spec = TextSpec()
-    parts = divide_neutral(read_text(spec, bundled_neutral(model.spec.name)).lines)
-    spans = (cut_spans(model, Text(tuple(part), False), spec.window, spec.stride) for part in parts)
-    return tuple(_fill(part, lambda span: len(span.ids), NEUTRAL_TOKENS) for part in spans)
+    return fill(
+        cut_spans(model, Text(tuple(lines), False), spec.window, spec.stride),
+        lambda span: len(span.ids),
+        NEUTRAL_TOKENS,
+    )
 
 
-def _fill(parts: Sequence[Part], size: Callable[[Part], int], tokens: int, least: int = 1) -> tuple[Part, ...]:
+def read_neutral(model: OpenModel) -> tuple[str, ...]:
+    """The model's bundled neutral text."""
+    from detox_engine.data.bundled import bundled_neutral
+    from detox_engine.data.texts import read_text
+    from detox_engine.plans.sources import TextSpec
+
+    return read_text(TextSpec(), bundled_neutral(model.spec.name)).lines
+
+
+def fill(parts: Sequence[Part], size: Callable[[Part], int], tokens: int, least: int = 1) -> tuple[Part, ...]:
     """The first of `parts` that together have at most so many tokens, but `least` of them whatever they have."""
     sums = accumulate(map(size, parts))
     return tuple(
@@ -266,7 +276,7 @@ def _aim(
     return tuple(sorted(aimed, key=lambda one: -one.predicted_gap)[:FINALISTS])
 
 
-def _measure(
+def measure_candidates(
     model: OpenModel,
     directions: Mapping[str, Sequence[ToxicSubspace]],
     candidates: Sequence[Tried],
