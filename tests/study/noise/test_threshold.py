@@ -48,7 +48,7 @@ def test_threshold_of_white_noise_is_four_over_the_root_of_three():
 
 @pytest.mark.parametrize("rank", [0, 1, 2, 5])
 @pytest.mark.parametrize(
-    ("pairs", "hidden", "noise"), [(120, 48, 0.02), (50, 80, 0.02), (200, 40, 0.3), (100, 200, 0.15)]
+    ("pairs", "hidden", "noise"), [(80, 32, 0.02), (32, 50, 0.02), (200, 40, 0.3), (60, 120, 0.15)]
 )
 def test_planted_rank_stands_out_in_95_of_100_draws(rank, pairs, hidden, noise):
     assert count(draw_samples(rank, pairs, hidden, noise, SAMPLES)).count(rank) >= 95
@@ -57,13 +57,13 @@ def test_planted_rank_stands_out_in_95_of_100_draws(rank, pairs, hidden, noise):
 @pytest.mark.parametrize("rank", [0, 1, 2, 5])
 @pytest.mark.parametrize("along", ["pairs", "hidden", "both"])
 def test_noise_that_differs_over_pairs_or_dimensions_is_no_direction(rank, along):
-    quiet = draw_samples(rank, 300, 80, 0.02, SAMPLES)
+    quiet = draw_samples(rank, 200, 48, 0.02, SAMPLES)
     generator = torch.Generator().manual_seed(0)
     noise = 0.2 * torch.randn(quiet.toxic.shape, generator=generator)
     if along in ("pairs", "both"):
-        noise *= 0.5 + torch.rand(SAMPLES, 300, 1, generator=generator)
+        noise *= 0.5 + torch.rand(SAMPLES, 200, 1, generator=generator)
     if along in ("hidden", "both"):
-        noise *= 0.5 + torch.rand(SAMPLES, 1, 80, generator=generator)
+        noise *= 0.5 + torch.rand(SAMPLES, 1, 48, generator=generator)
     assert count(Embeddings(quiet.toxic + noise, quiet.civil, 0, ())).count(rank) >= 95
 
 
