@@ -49,4 +49,4 @@ def benchmark_workers(shape: str, pairs: int, rounds: int) -> list[Figure]:
 
 
 def measure(quick: bool) -> list[Figure]:
-    return benchmark_workers("gpt2", 32, 1) if quick else benchmark_workers("gpt2", 256, 2)
+    return benchmark_workers("gpt2", 32, 1) if quick else benchmark_workers("gpt2", 128, 2)

@@ -13,18 +13,21 @@ import torch
 from typer.testing import CliRunner
 
 from detox_engine import workbench
+from detox_engine.auto import run as running
 from detox_engine.cli import main
 from detox_engine.cluster import connection
 from detox_engine.cluster import crew as crews
 from detox_engine.cluster.connection import require_cluster
 from detox_engine.cluster.crew import Crew, tell_death
+from detox_engine.cluster.trial import SharedTrial
 from detox_engine.errors import Cancelled, InputError
+from detox_engine.plans.auto import AutoPlan
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.evaluation import EvaluationPlan, SweepPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.shared.cluster import LOCAL, ClusterPlan
-from detox_engine.plans.sources import PairSpec, TextSpec
+from detox_engine.plans.sources import ModelSpec, PairSpec, TextSpec
 from detox_engine.scoring.evaluation import evaluate
 from detox_engine.scoring.sweep import run_sweep
 from detox_engine.study import fit
@@ -266,3 +269,25 @@ def test_a_command_refuses_a_cluster_in_one_sentence(tmp_path):
     command = ["fit", "--model", "no/such-model", "--out", str(tmp_path / "study"), "--cluster", "127.0.0.1:1"]
     told = CliRunner().invoke(main.app, command)
     assert (told.exit_code, told.stdout) == (2, "") and told.stderr.startswith("No Ray answers at 127.0.0.1:1")
+
+
+def test_a_run_to_a_verdict_gives_its_fit_and_its_trials_to_the_workers(crew, model, tmp_path, monkeypatch):
+    given = []
+
+    @contextmanager
+    def give(plan, opened, progress):
+        given.extend((plan, opened))
+        yield crew
+
+    def stop(*_, crew):
+        given.append(crew)
+        raise Cancelled
+
+    monkeypatch.setattr(running, "open_crew", give)
+    monkeypatch.setattr(running, "fit_study", stop)
+    plan = ClusterPlan("local", 2)
+    with pytest.raises(Cancelled):
+        running.run_auto(ModelSpec(), AutoPlan(), tmp_path / "edit", lambda *_: model, cluster=plan)
+    assert given == [plan, model, crew]
+    run = running._Run(tmp_path, tmp_path, AutoPlan(), FitPlan(), None, model, lambda *_: None, crew)
+    assert isinstance(run.begin_trial(model, (None,), (), SamplingPlan(), {}), SharedTrial)
