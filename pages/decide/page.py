@@ -24,7 +24,7 @@ from ui.session import state
 from ui.show.chart import draw_chart
 from ui.show.downloads import zip_folder
 from ui.show.effects import changes_figure
-from ui.show.frontier import make_relative, trade_off_figure
+from ui.show.frontier import count_beyond, make_relative, trade_off_figure
 from ui.widgets.option import ask
 from ui.widgets.settings import fold_settings
 from ui.words.numbers import signed
@@ -213,11 +213,13 @@ def draw_frontier(page: StudyPage[DecidePicks], found: Measured, overlaid: Seque
         partial(list_frontier, [*points, *held]),
         "frontier",
     )  # fmt: skip
+    count, farthest = count_beyond(points, COST_AXIS, 100 * (page.picks.limit - 1))
+    beyond = f" Arrows: {count:,} lie beyond the axis, up to {farthest:,.0f} %." if count else ""
     absent = "" if current is not None else " The edit plan is not among what was measured: Trade-offs measures it."
     st.caption(
         "To the lower left is better. Dots are edits, joined by the frontier that no other beats; blue squares were "
         "evaluated in full; grey squares are random subspaces removed instead, triangles such as are matched in KL."
-        f"{absent}"
+        f"{beyond}{absent}"
     )
 
 

@@ -300,8 +300,8 @@ def draw_trade_off(
     short = f" {unmatched:,} settings move neutral text further than their matched control can." if unmatched else ""
     beyond = "".join(
         f" Arrows: {count:,} settings lie beyond the axis, up to {axis.title.lower()} {number(farthest)}."
-        for axis in axes
-        for count, farthest in [count_beyond(points, axis)]
+        for axis, end in zip(axes, (bound, None), strict=True)
+        for count, farthest in [count_beyond(points, axis, end)]
         if count
     )
     absent = "" if current is not None else " The edit plan is not among these settings."

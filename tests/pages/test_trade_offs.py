@@ -25,7 +25,7 @@ from tests.rounding import ROUNDING, assert_alike
 from ui.session.links import write_link
 from ui.session.view import StudyKey
 from ui.show.colours import DARK, LIGHT
-from ui.show.frontier import Axis, count_beyond, make_relative, trade_off_figure
+from ui.show.frontier import Axis, count_beyond, find_end, make_relative, trade_off_figure
 from ui.work.jobs import Stage
 from ui.work.sweep import SWEEP, describe_seconds, estimate_remaining, find_results_file
 
@@ -299,6 +299,8 @@ def test_one_setting_that_breaks_the_model_squeezes_no_other():
     assert settings.marker.symbol == ("circle",) * 4 + ("triangle-right",) and "1.3e6" in settings.text[4]
     assert trace(broken, "The edit plan now").x[0] == settings.x[4], "the plan is seen even there"
     assert list(trace(broken, "Frontier: no setting beats these in both").x) == [10.1, 11.0]
+    assert trade_off_figure(points, PERPLEXITY, TOXICITY, "rank", LIGHT).layout.xaxis.range[1] < 20
+    assert find_end([10.2, 11.4, 25], POINTS[0].effects["perplexity"], 11.0) == pytest.approx(11.65), "near the limit"
     assert count_beyond(points, PERPLEXITY) == (1, 1_300_000) and count_beyond(POINTS, PERPLEXITY)[0] == 0
 
 

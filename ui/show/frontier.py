@@ -72,7 +72,11 @@ def trade_off_figure(
     """
     before = points[0].effects
     ends = {
-        axis.name: find_end([point.effects[axis.name].after.mean for point in (*points, *others)], before[axis.name])
+        axis.name: find_end(
+            [point.effects[axis.name].after.mean for point in (*points, *others)],
+            before[axis.name],
+            limit if axis is x else None,
+        )
         for axis in (x, y)
     }
     places = [_place(point, x, y, ends) for point in points]
@@ -116,17 +120,24 @@ def _add_limit(figure: go.Figure, limit: float, unit: str, colours: Palette) -> 
 
 FAR = 3.0
 """How many times what it was a score is, from which on it would squeeze all others."""
+REACH = 5.0
+"""Where there is a limit, how many times the rise that it allows are shown."""
 
 
-def find_end(scores: Sequence[float], effect: Effect) -> float | None:
-    """Where an axis ends, before scores of a model that broke; None where it holds all of them."""
+def find_end(scores: Sequence[float], effect: Effect, limit: float | None = None) -> float | None:
+    """Where an axis ends, before scores of a model that broke; None where it holds all of them.
+
+    Args:
+        limit: a bound on the score, around which it is to be read.
+    """
     before = effect.before.mean
-    # A change in % of what it was begins at 0.
-    far = FAR * before if before > 0 else 100 * (FAR - 1)
+    if limit is not None and limit > before:
+        far, least = before + REACH * (limit - before), before + 1.5 * (limit - before)
+    else:
+        # A change in % of what it was begins at 0.
+        far, least = (FAR * before, 1.5 * before) if before > 0 else (100 * (FAR - 1), 50.0)
     near = [score for score in scores if score <= far]
-    if len(near) == len(scores):
-        return None
-    return max([*near, 1.5 * before if before > 0 else 50.0]) * 1.1
+    return None if len(near) == len(scores) else before + 1.1 * (max([*near, least]) - before)
 
 
 def _place(point: SweepPoint, x: Axis, y: Axis, ends: Mapping[str, float | None]) -> tuple[float, float]:
@@ -325,10 +336,10 @@ def _symbol(point: SweepPoint, x: Axis, y: Axis, ends: Mapping[str, float | None
     )
 
 
-def count_beyond(points: Sequence[SweepPoint], axis: Axis) -> tuple[int, float]:
-    """How many settings lie beyond the end of an axis, and the farthest of them."""
+def count_beyond(points: Sequence[SweepPoint], axis: Axis, limit: float | None = None) -> tuple[int, float]:
+    """How many settings lie beyond the end of an axis, where that has such a limit, and the farthest of them."""
     scores = [point.effects[axis.name].after.mean for point in points]
-    end = find_end(scores, points[0].effects[axis.name])
+    end = find_end(scores, points[0].effects[axis.name], limit)
     beyond = [score for score in scores if end is not None and not score <= end]
     return len(beyond), max(beyond, default=math.nan)
 
