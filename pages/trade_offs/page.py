@@ -295,7 +295,7 @@ def draw_trade_off(
     )
     if beside is not None:
         told = f"{tell_result(beside, describe_asked)}, its {len(others):,} settings" if others else "no such scores"
-        st.caption(plain(f"Held beside it, as blue rings: {told}."))
+        st.caption(plain(f"Held beside it, as blue squares: {told}."))
     unmatched = sum(point.unmatched > 0 for point in points)
     short = f" {unmatched:,} settings move neutral text further than their matched control can." if unmatched else ""
     beyond = "".join(

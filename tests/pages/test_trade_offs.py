@@ -313,7 +313,7 @@ def test_changes_in_percent_let_runs_on_other_prompts_be_compared():
     assert list(trace(figure, "Unedited model").x) == [0] and figure.layout.xaxis.rangemode is None
 
 
-def test_a_run_held_beside_is_drawn_as_rings_of_its_own():
+def test_a_run_held_beside_is_drawn_with_marks_of_its_own():
     figure = trade_off_figure(POINTS, PERPLEXITY, TOXICITY, "first layer", LIGHT, others=[make_point(3, 1, 12, 0.3)])
     rings = trace(figure, "The other run")
     assert (list(rings.x), list(rings.y), rings.marker.color) == ([12], [0.3], LIGHT.civil)
