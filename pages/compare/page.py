@@ -41,6 +41,8 @@ from ui.work.tasks import draw_stale, draw_task
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from streamlit.delta_generator import DeltaGenerator
+
     from detox_engine.forward.compare import Comparison
 
 HEAD = Head("Compare", "What changes in what it writes?", picks="compare")
@@ -83,7 +85,7 @@ def draw(page: StudyPage[ComparePicks]) -> None:
                 draw_beside(shown)
             draw_pictures(page, written)
         elif WRITING.job() is None or not WRITING.job().running:
-            draw_before(page)
+            draw_before(page, finding)
     if written is not None or asked is not None:
         draw_command(written.asked if written is not None else asked)
 
@@ -109,12 +111,13 @@ def draw_run(page: StudyPage[ComparePicks], asked: Asked | None, is_known: bool)
     draw_task(WRITING, asked, "write", "Write before and after", note, stopped)
 
 
-def draw_before(page: StudyPage[ComparePicks]) -> None:
+def draw_before(page: StudyPage[ComparePicks], finding: DeltaGenerator) -> None:
     """What is known of a study of which nothing was written here: the texts of an evaluation, or the quick check."""
     found = next((each for each in reversed(EVALUATION.results(page.study, page.fitted)) if each.found.prompts), None)
     if found is None:
         more = "Press the button, and what it writes with and without the edit plan stands here."
-        draw_known(page.study, page.fitted.study, page.colours, more)
+        with finding:
+            draw_known(page.study, page.fitted.study, page.colours, more)
         return
     comparisons = [each for outcome in found.found.prompts for each in outcome.comparisons]
     chosen = sorted(comparisons, key=ORDERS[LARGEST])[:SHOWN]

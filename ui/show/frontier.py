@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from detox_engine.estimates import Effect, Estimate
 from detox_engine.plans.edit import describe_edit
 from detox_engine.scoring.recommend import find_frontier
-from ui.show.colours import LIGHT, Palette
+from ui.show.colours import LIGHT, Palette, see_through
 from ui.show.figures import finish
 from ui.words.numbers import interval, number
 from ui.words.verdicts import CONTROLS, name_control, way
@@ -90,15 +90,13 @@ def trade_off_figure(
         x=[before[x.name].before.mean],
         y=[before[y.name].before.mean],
         name="Unedited model",
-        text=["unedited"],
-        textposition="bottom center",
-        textfont={"color": colours.quiet},
-        mode="markers+text",
+        mode="markers",
         showlegend=False,
         marker={"symbol": "x", "size": 12, "color": colours.quiet},
         hovertemplate=f"Unedited model<br>{x.title}: {interval(before[x.name].before)}<br>"
         f"{y.title}: {interval(before[y.name].before)}<extra></extra>",
     )
+    _name(figure, before[x.name].before.mean, before[y.name].before.mean, "unedited", colours.quiet, colours, 12)
     for axis, update in ((x, figure.update_xaxes), (y, figure.update_yaxes)):
         scores = [before[axis.name].before.mean, *(point.effects[axis.name].after.mean for point in (*points, *others))]
         update(title=axis.label, **_range(scores, ends[axis.name], limit if axis is x else None))
@@ -251,23 +249,28 @@ def _add_rings(
     colours: Palette,
 ) -> None:  # fmt: skip
     rings = (
-        ("Recommended", recommended, 24, colours.civil, "circle-open", "middle left"),
-        ("The edit plan now", current, 20, colours.toxic, "diamond-open", "middle right"),
+        ("Recommended", recommended, 24, colours.civil, "circle-open", -16),
+        ("The edit plan now", current, 20, colours.toxic, "diamond-open", 16),
     )
-    for name, index, size, colour, symbol, above in rings:
+    for name, index, size, colour, symbol, up in rings:
         if index is not None:
             figure.add_scatter(
                 x=[places[index][0]],
                 y=[places[index][1]],
                 name=name,
-                text=[f"<b>{name.lower()}</b>"],
-                textposition=above,
-                textfont={"color": colour},
-                mode="markers+text",
+                mode="markers",
                 showlegend=False,
                 marker={"symbol": symbol, "size": size, "color": colour, "line": {"width": 3}},
                 hoverinfo="skip",
             )
+            _name(figure, *places[index], f"<b>{name.lower()}</b>", colour, colours, up)
+
+
+def _name(figure: go.Figure, x: float, y: float, words: str, colour: str, colours: Palette, up: int) -> None:
+    """Call a mark by its name, on the background, beside it and so many pixels higher."""
+    font = {"color": colour, "size": 12}
+    look = {"showarrow": False, "bgcolor": see_through(colours.background, 0.8), "borderpad": 1, "font": font}
+    figure.add_annotation(x=x, y=y, text=words, xanchor="left", xshift=10, yshift=up, **look)
 
 
 def _add_others(
