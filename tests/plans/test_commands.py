@@ -61,7 +61,7 @@ OWN = {
     "starts": st.none() | LAYERS,
     "ends": st.none() | LAYERS,
     "ranks": st.lists(st.integers(1, 500), min_size=1).map(tuple),
-    "also": st.builds(EditPlan, LAYERS, st.integers(1, 500), NUMBERS).map(write_setting) | st.just(""),
+    "also": st.builds(EditPlan, LAYERS, st.integers(1, 500), st.floats(-1e6, 1e6)).map(write_setting) | st.just(""),
     "strengths": st.lists(NUMBERS, min_size=1).map(tuple),
     "switched_off": st.frozensets(st.tuples(st.integers(0, 999), st.integers(0, 999))),
     "tasks": st.lists(NAMES, min_size=1).map(tuple),
