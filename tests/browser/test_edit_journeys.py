@@ -226,7 +226,6 @@ def test_from_pairs_of_ones_own_to_a_verdict_and_an_adapter(open_page, tiny_fold
     page.get_by_text("mine.csv").first.wait_for()
     wait_until_still(page)
     page.get_by_role("button", name="Fit", exact=True).click()
-    page.get_by_text("64 pairs").first.wait_for()
     wait_until_ready(page)
     go_to(page, "Evaluate")
     page.get_by_role("button", name="Evaluate this edit").click()
