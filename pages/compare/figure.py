@@ -67,7 +67,11 @@ def texts_figure(
         found = [exp(side) for both in surprise for side in both if not isnan(side)]
         low, high = min(found) / NEARLY, max(max(found), LEAST * min(found)) * NEARLY
         figure.add_shape(**line, x0=low, y0=low, x1=high, y1=high, row=2, col=1)
-        ends = {"type": "log", "range": [log10(low), log10(high)], "dtick": "D2" if high < 50 * low else 1}
+        # In full: of a logarithmic axis Plotly writes but the first digit.
+        marks = [digit * 10**power for power in range(12) for digit in (1, 2, 5)]
+        marks = [mark for mark in marks if low <= mark <= high and (high < 100 * low or str(mark)[0] == "1")]
+        ticks = {"tickvals": marks, "ticktext": [f"{mark:,}" for mark in marks]}
+        ends = {"type": "log", "range": [log10(low), log10(high)], **ticks}
         figure.update_xaxes(title="before (lower is more fluent)", row=2, col=1, **ends)
         figure.update_yaxes(title="after", row=2, col=1, **ends)
     figure.update_annotations(font={"size": 14}, x=0, xanchor="left")

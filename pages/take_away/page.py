@@ -113,16 +113,19 @@ def draw_plan(page: StudyPage[TakeAwayPicks], form: str) -> Planned | None:
                 "changes_of_weights",
             )
         with st.container():
-            st.html(offers_html(planned, form))
+            st.html(offers_html(planned, form, is_gguf(page.view.model.name)))
     return planned
 
 
-def offers_html(planned: Planned, form: str) -> str:
-    """What can be taken, how large it is, and what is in it."""
+def offers_html(planned: Planned, form: str, quantised: bool) -> str:
+    """What can be taken, how large it is, and what is in it; of a model whose tensors are quantised no whole model."""
+    whole = "the base's own checkpoint, only the edited matrices differ"
+    if quantised:
+        whole = "not of a GGUF file, whose tensors cannot be rewritten without loss"
     rows = (
         ("adapter", TITLES["adapter"], planned.adapter, "for PEFT, vLLM and others; with its card and its receipt"),
         ("gguf-adapter", TITLES["gguf-adapter"], planned.adapter, "for llama.cpp; with its card and its receipt"),
-        ("model", TITLES["model"], planned.model, "the base's own checkpoint, only the edited matrices differ"),
+        ("model", TITLES["model"], 0 if quantised else planned.model, whole),
         ("report", "Report", 0, "one HTML file that needs no network: spectra, directions, map, scores"),
     )
     picked = {form: ' class="picked"'}
