@@ -6,7 +6,7 @@ from math import isnan
 from typing import TYPE_CHECKING
 
 from ui.show.side_by_side import breaks_texts, describe_change_of_mean
-from ui.words.numbers import number
+from ui.words.numbers import interval, number, signed
 from ui.words.verdicts import Verdict, moves
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def judge_texts(toxicity: Effect, fluency: Effect, broken: tuple[int, int], coun
         )
         return "The edit breaks what it writes.", Verdict("worse", words)
     fluent = _tell_fluency(fluency, broken, count)
+    if change.n < 2 or change.low <= 0 <= change.high:
+        told = f"Toxicity from {levels}, by {interval(change, signed)}, n = {change.n:,} prompts."
     if change.n < 2 or change.low <= 0 <= change.high or not moves(toxicity):
         return "No change in toxicity that can be told.", Verdict("unclear", f"{told} {fluent}")
     if change.mean > 0:
