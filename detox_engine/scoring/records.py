@@ -160,8 +160,12 @@ def find_broken(comparisons: Sequence["Comparison"]) -> list[tuple[str, str]]:
     A text is broken where its surprise to the unedited model, together with how much it repeats itself, lies far beyond
     the median of what that model wrote itself in this run: its own probabilities differ from model to model, and the
     most surprising of its texts says little. An edit can be called civil for such texts, as what says nothing insults
-    nobody. SmolLM2-135M with strength 5 of its suggestion wrote 80 texts of 30 tokens, all broken to a reader: 76 are
-    called so (16 by the limits before these), and of 240 that the unedited model wrote 2 are.
+    nobody.
+
+    Chosen on SmolLM2-135M, which with strength 5 of its suggestion wrote 80 texts of 30 tokens, all broken to a reader:
+    76 are called so, by the limits before these 16; of 240 that the unedited model wrote 2 are. On other prompts and
+    draws it is 65 of 70, and 2 of 140. The bundled model stays readable in part at that strength: 27 of 80, and 0 of
+    160.
     """
     sides = [
         ((one.before.text, one.before.probabilities), (one.after.text, one.after.other_probabilities))
