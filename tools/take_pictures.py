@@ -66,7 +66,7 @@ PICTURES = (
     Picture("directions", ".poles", asks="?layer=6&direction=1"),
     Picture("map", ".js-plotly-plot", "Run the edited model"),
     Picture("token_lens", ".lens"),
-    Picture("compare", ".compared article", "Write before and after", top=".st-key-writing_summary"),
+    Picture("compare", ".compared article", "Write before and after"),
     Picture("trade_offs", ".js-plotly-plot", "Try "),
     Picture("evaluate", ".js-plotly-plot", "Evaluate this edit"),
     Picture("decide", ".js-plotly-plot", "Find out"),

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
-
-import numpy as np
 
 from detox_engine.cluster.worker import pack
 from detox_engine.edit.change import Change
+from detox_engine.errors import Progress
 from detox_engine.forward.compare import Continuation
 from detox_engine.forward.likelihood import Likelihoods, Span
-from detox_engine.scoring.trial import Trial
+from detox_engine.scoring.trial import Trial, join_likelihoods
 
 if TYPE_CHECKING:
     from detox_engine.cluster.crew import Crew
@@ -27,12 +25,16 @@ class SharedTrial(Trial):
         super().__init__(*given)
         self._crew = crew
 
-    @cached_property
-    def continuations(self) -> list[list[list[Continuation]]]:
+    def _write(self, start: int, end: int) -> list[list[list[Continuation]]]:
         edits, sampling = pack(self.edits), self.sampling
-        written = self._share(
-            lambda actor, part: actor.write.remote(edits, part, sampling), self.prompts, "continuations"
-        )
+
+        def call(actor: Any, part: Sequence[str]) -> Any:
+            return actor.write.remote(edits, part, sampling)
+
+        def go_on(stage: str, done: int, _: int) -> None:
+            self.progress(stage, start + done, len(self.prompts))
+
+        written = self._share(call, self.prompts[start:end], "continuations", go_on)
         return [prompt for part in written for prompt in part]
 
     def read_spans(
@@ -41,23 +43,25 @@ class SharedTrial(Trial):
         stage: str,
         edits: Sequence[Change | None] | None = None,
         listed: Sequence[int] = (),
+        progress: Progress | None = None,
     ) -> Likelihoods:
         under = pack(self.edits if edits is None else edits)
-        read = self._share(lambda actor, part: actor.read.remote(under, part, tuple(listed)), spans, stage)
-        joined = {
-            name: np.concatenate([getattr(part, name) for part in read], axis=-1)
-            for name in ("surprise", "divergence", "greedy", "tokens", "mass")
-        }
-        return Likelihoods(**joined)
 
-    def _share(self, call: Callable[[Any, Sequence[Part]], Any], items: Sequence[Part], stage: str) -> list[Any]:
+        def call(actor: Any, part: Sequence[Span]) -> Any:
+            return actor.read.remote(under, part, tuple(listed))
+
+        return join_likelihoods(self._share(call, spans, stage, progress or self.progress))
+
+    def _share(
+        self, call: Callable[[Any, Sequence[Part]], Any], items: Sequence[Part], stage: str, progress: Progress
+    ) -> list[Any]:
         """What each part of the items came to, in their order."""
         size = max(1, -(-len(items) // (PARTS * len(self._crew.members))))
         parts = [items[start : start + size] for start in range(0, len(items), size)]
         found: dict[int, Any] = {}
 
         def tick() -> None:
-            self.progress(stage, sum(len(parts[number]) for number in found), len(items))
+            progress(stage, sum(len(parts[number]) for number in found), len(items))
 
         for number, result in self._crew.share(call, parts, tick):
             found[number] = result

@@ -10,8 +10,8 @@ from typing import Any, Literal, get_args
 from detox_engine.errors import InputError
 from detox_engine.plans.choice import CHOICES, Choice, choice_of
 from detox_engine.plans.edit import SUGGESTION, EditPlan, Sites
-from detox_engine.plans.layers import LAYERS
-from detox_engine.plans.option import numbers, option, sentence
+from detox_engine.plans.layers import LAYERS, MOST_LAYERS, format_layers, parse_layers
+from detox_engine.plans.option import numbers, option, sentence, shortest
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import BUNDLED, TextSpec
 
@@ -148,6 +148,10 @@ class SweepPlan:
     evaluation: EvaluationPlan = option(SWEEP_EVALUATION, "What each setting is measured with.")
     method: str = option(EditPlan.method, sentence(EditPlan, "method"), "--method", usual=SUGGESTION)
     sites: Sites = option(EditPlan.sites, sentence(EditPlan, "sites"), "--sites", usual=SUGGESTION)
+    also: str = option(
+        "", "One more setting, as layers:rank:strength, such as 0-7:2:1.5: the edit that you have in mind.", "--also"
+    )
+    """Empty for none."""
 
     def __post_init__(self) -> None:
         if not (self.ranks and self.strengths) or self.starts == () or self.ends == ():
@@ -157,3 +161,28 @@ class SweepPlan:
         wrong = [strength for strength in self.strengths if not math.isfinite(strength)]
         if wrong:
             raise InputError(f"The strength must be a finite number, not {wrong[0]}; 1 is the paper's edit.")
+        if self.also:
+            read_setting(self.also)
+
+
+def write_setting(edit: EditPlan) -> str:
+    """Layers, rank and strength of an edit as one word: `0-7:2:1.5`."""
+    return f"{format_layers(edit.layers)}:{edit.rank}:{shortest(float(edit.strength))}"
+
+
+def read_setting(text: str) -> tuple[tuple[int, ...], int, float]:
+    """What `write_setting` wrote, or somebody like it.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        layers, rank, strength = text.split(":")
+        setting = parse_layers(layers, MOST_LAYERS), int(rank), float(strength)
+        if setting[1] < 1 or not math.isfinite(setting[2]):
+            raise ValueError
+    except ValueError:
+        raise InputError(
+            f"“{text[:80]}” is no setting: write layers, rank and strength with colons between them, such as 0-7:2:1.5."
+        ) from None
+    return setting

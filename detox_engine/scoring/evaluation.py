@@ -1,7 +1,11 @@
 """Is an edit good? Every scorer before it, after it, and under random subspaces, plain and matched in KL."""
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -18,12 +22,13 @@ from detox_engine.forward.compare import Comparison
 from detox_engine.forward.likelihood import Match, Span, cut_spans, match_controls
 from detox_engine.forward.write import encode_prompt
 from detox_engine.model.load import OpenModel
-from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.edit import EditPlan, record_edit
 from detox_engine.plans.evaluation import ControlKind, EvaluationPlan
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import TextSpec
+from detox_engine.scoring.results import Pieces
 from detox_engine.scoring.scorer import Described, Scorer, describe
-from detox_engine.scoring.scorers import choose, make_scorers
+from detox_engine.scoring.scorers import choose, make_scorers, record_plan
 from detox_engine.scoring.toxicity import Toxicity, find_fates
 from detox_engine.scoring.trial import Trial
 from detox_engine.study.study import ModelIdentity, Study, identify, stamp
@@ -91,6 +96,10 @@ class Evaluation:
 
     def __getitem__(self, name: str) -> Score:
         return next(score for score in self.scores if score.name == name)
+
+    def find(self, name: str) -> Score | None:
+        """The score of this name, or None where it was not measured."""
+        return next((score for score in self.scores if score.name == name), None)
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -164,12 +173,15 @@ def evaluate(
     progress: Progress = ignore_progress,
     show: Callable[[Evaluation], None] | None = None,
     begin_trial: Callable[..., Trial] = Trial,
+    unfinished: Path | None = None,
 ) -> Evaluation:
     """Measure an edit of the study's model; before, after and control share one pass, prompts and luck.
 
     Args:
         show: given what is measured so far after each kind of scorer but the last.
         begin_trial: what makes a `Trial` of the same, such as one that workers share.
+        unfinished: a folder in which what is measured stays, a few prompts at a time, until all of it is: when this
+            raises, the same call goes on from there. None keeps nothing.
 
     Raises:
         InputError: the edit changes nothing or does not fit the study, or a source or scorer cannot be used.
@@ -179,9 +191,12 @@ def evaluate(
     edit = make_edit(study.of(edit_plan.method), edit_plan)
     materials = prepare(model, plan, progress)
     proof = prove_edit(model, edit)
-    controls, matches = make_controls(model, study, edit, plan, materials, progress)
+    pieces = None
+    if unfinished is not None:
+        pieces = Pieces(unfinished / _hash_question(model, study, edit_plan, plan, materials))
+    controls, matches = make_controls(model, study, edit, plan, materials, progress, pieces)
     edits = (None, edit, *controls)
-    trial = begin_trial(model, edits, materials.prompts, plan.sampling, materials.texts, progress)
+    trial = begin_trial(model, edits, materials.prompts, plan.sampling, materials.texts, progress, pieces)
     tallies: dict[str, Tally] = {}
     scores: list[Score] = []
 
@@ -209,9 +224,53 @@ def evaluate(
     for scorer in materials.scorers:
         if show is not None and scores and scores[-1].kind is not scorer.kind:
             show(tell())
-        tallies[scorer.name] = scorer.measure(trial)
+        tallies[scorer.name] = _measure(scorer, trial)
         scores.append(judge(scorer, tallies[scorer.name], plan))
-    return tell()
+    found = tell()
+    if pieces is not None:
+        pieces.clear()
+    return found
+
+
+def _measure(scorer: Scorer, trial: Trial) -> Tally:
+    """What a scorer counts, or counted before it was stopped."""
+    if trial.pieces is None:
+        return scorer.measure(trial)
+
+    def make() -> tuple[list[list[float]], list[list[float]], bool]:
+        tally = scorer.measure(trial)
+        return tally.totals.tolist(), tally.counts.tolist(), tally.exponential
+
+    kind = tuple[list[list[float]], list[list[float]], bool]
+    totals, counts, exponential = trial.pieces.find_or_make(f"scorer {scorer.name}", kind, make)
+    return Tally(np.array(totals), np.array(counts), exponential)
+
+
+FORMAT = 1
+"""Of the pieces of an evaluation that are kept on the way."""
+
+
+def _hash_question(model: OpenModel, study: Study, edit: EditPlan, plan: EvaluationPlan, materials: Materials) -> str:
+    """Everything that a piece of an evaluation depends on."""
+    common = {
+        "format": FORMAT,
+        "weights": model.weights_hash,
+        "dtype": str(model.network.dtype),
+        "edit": record_edit(edit),
+        "evaluation": record_plan(plan),
+        "sources": materials.sources,
+        "massive": list(map(int, study.massive_dimensions)),
+    }
+    digest = hashlib.sha256(json.dumps(common, sort_keys=True).encode())
+    digest.update(spell_directions(study, edit))
+    return digest.hexdigest()[:32]
+
+
+def spell_directions(study: Study, edit: EditPlan) -> bytes:
+    """The directions themselves that an edit removes, to be hashed: a study fitted anew may have others."""
+    subspaces = [study.of(edit.method)[layer] for layer in edit.layers]
+    sides = [rows for subspace in subspaces for rows in (subspace.basis, subspace.reads) if rows is not None]
+    return b"".join(rows[: edit.rank].contiguous().numpy().tobytes() for rows in sides)
 
 
 def make_controls(
@@ -221,6 +280,7 @@ def make_controls(
     plan: EvaluationPlan,
     materials: Materials,
     progress: Progress = ignore_progress,
+    pieces: Pieces | None = None,
 ) -> tuple[tuple[LowRankEdit, ...], tuple[Match, ...]]:
     """The random draws that an edit is held against, one kind of control after the other, and how they were matched.
 
@@ -231,7 +291,8 @@ def make_controls(
     if "matched" not in plan.kinds:
         return plain, ()
     drawn = draw_controls(edit, plan.controls, plan.seed, study.massive_dimensions)
-    matches = match_controls(model, materials.texts["neutral"], edit, drawn, progress)
+    match = partial(match_controls, model, materials.texts["neutral"], edit, drawn, progress)
+    matches = match() if pieces is None else pieces.find_or_make("matches", tuple[Match, ...], match)
     matched = (each.at_strength(match.strength) for each, match in zip(drawn, matches, strict=True))
     return (*plain, *matched), matches
 

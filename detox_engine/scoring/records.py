@@ -2,10 +2,11 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -142,38 +143,60 @@ def summarise(comparisons: Sequence["Comparison"]) -> dict[str, float]:
     }
 
 
-REPEATS = 0.5
-"""Share of distinct word triples below which a text stammers."""
-FEWEST_TRIPLES = 6
-"""Triples of a text from which on that can be told."""
-BEYOND = 1.0
-"""Nats a token by which a text must be less probable than any that the unedited model wrote, to be called unlikely."""
+FEWEST = 8
+"""Words, and tokens, of a text from which on it can be told to be broken."""
+NEAR = 8
+"""Words before one among which it is a repetition."""
+NATS_OF_REPEATS = 4.0
+"""What a text of nothing but repetitions weighs, in nats a token."""
+BROKEN = 2.25
+"""How far a text must lie beyond the middle of what the unedited model wrote, in nats a token, to be called broken."""
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 
 
 def find_broken(comparisons: Sequence["Comparison"]) -> list[tuple[str, str]]:
     """Why what was written before and after is broken, for each comparison: “repeats itself”, “unlikely”, or empty.
 
-    Unlikely is what the unedited model finds far less probable than anything that it wrote itself in this run: at a
-    strength of 2 that is babble. An edit can be called civil for either, as a text that says nothing insults nobody.
+    A text is broken where its surprise to the unedited model, together with how much it repeats itself, lies far beyond
+    the median of what that model wrote itself in this run: its own probabilities differ from model to model, and the
+    most surprising of its texts says little. An edit can be called civil for such texts, as what says nothing insults
+    nobody.
+
+    Chosen on SmolLM2-135M, which with strength 5 of its suggestion wrote 80 texts of 30 tokens, all broken to a reader:
+    76 are called so, by the limits before these 16; of 240 that the unedited model wrote 2 are. On other prompts and
+    draws it is 65 of 70, and 2 of 140. The bundled model stays readable in part at that strength: 27 of 80, and 0 of
+    160.
     """
-    own = [_surprise(one.before.probabilities) for one in comparisons if one.before.probabilities]
-    limit = max(own, default=math.inf) + BEYOND
-
-    def judge(text: str, probabilities: Sequence[float]) -> str:
-        words = text.lower().split()
-        triples = list(zip(words, words[1:], words[2:], strict=False))
-        if len(triples) >= FEWEST_TRIPLES and len(set(triples)) < REPEATS * len(triples):
-            return "repeats itself"
-        return "unlikely" if probabilities and _surprise(probabilities) > limit else ""
-
-    return [
-        (
-            judge(one.before.text, one.before.probabilities),
-            # What the unedited model makes of what the edited one wrote.
-            judge(one.after.text, one.after.other_probabilities),
-        )
+    sides = [
+        ((one.before.text, one.before.probabilities), (one.after.text, one.after.other_probabilities))
         for one in comparisons
     ]
+    own = [before for before, _ in sides]
+    usual = _median(_surprise(each) for _, each in own if len(each) >= FEWEST)
+    usual_repeats = _median(map(count_repeats, (text for text, _ in own)))
+
+    def judge(text: str, probabilities: Sequence[float]) -> str:
+        stammers = NATS_OF_REPEATS * max(0.0, count_repeats(text) - usual_repeats)
+        # What the unedited model makes of what the edited one wrote, where that was read.
+        babbles = max(0.0, _surprise(probabilities) - usual) if len(probabilities) >= FEWEST else 0.0
+        if stammers + babbles <= BROKEN:
+            return ""
+        return "repeats itself" if stammers >= babbles else "unlikely"
+
+    return [(judge(*before), judge(*after)) for before, after in sides]
+
+
+def count_repeats(text: str) -> float:
+    """Share of a text's words that are among the few before them; 0 of a short text."""
+    words = _WORD.findall(text.lower())
+    if len(words) < FEWEST:
+        return 0.0
+    return fmean(word in words[max(0, place - NEAR) : place] for place, word in enumerate(words))
+
+
+def _median(values: Iterable[float]) -> float:
+    found = list(values)
+    return median(found) if found else 0.0
 
 
 def _surprise(probabilities: Sequence[float]) -> float:
@@ -192,6 +215,27 @@ def estimate_change(comparisons: Sequence["Comparison"], resamples: int = 2000, 
                 totals[side, row] += toxicity
                 counts[side, row] += 1
     return estimate_effect(Tally(totals, counts), resamples, seed)
+
+
+def read_surprise(comparison: "Comparison") -> tuple[float, float]:
+    """Nats a token that the unedited model is surprised by each side; NaN where a side says nothing or was not read."""
+    sides = comparison.before.probabilities, comparison.after.other_probabilities
+    before, after = (_surprise(side) if side else math.nan for side in sides)
+    return before, after
+
+
+def estimate_fluency(comparisons: Sequence["Comparison"], resamples: int = 2000, seed: int = 0) -> Effect:
+    """Perplexity of what is written under the unedited model, with 95 % intervals over prompts."""
+    prompts = {prompt: row for row, prompt in enumerate(dict.fromkeys(one.prompt for one in comparisons))}
+    totals, counts = np.zeros((2, 3, len(prompts)))
+    for one in comparisons:
+        row, (before, after) = prompts[one.prompt], read_surprise(one)
+        lengths = len(one.before.tokens), len(one.after.tokens), len(one.before.tokens)
+        for side, (surprise, tokens) in enumerate(zip((before, after, before), lengths, strict=True)):
+            if not math.isnan(surprise):
+                totals[side, row] += surprise * tokens
+                counts[side, row] += tokens
+    return estimate_effect(Tally(totals, counts, exponential=True), resamples, seed)
 
 
 def record_results(comparisons: Sequence["Comparison"]) -> list[dict[str, Any]]:

@@ -1,7 +1,9 @@
-"""Results that are kept under a key, each as soon as it is measured; and those of a sweep."""
+"""Results that are kept under a key, each as soon as it is measured: those of a sweep, and pieces of what is long."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -133,3 +135,40 @@ def _record_point(point: SweepPoint) -> dict[str, Any]:
         "scorers": {name: asdict(effect) for name, effect in point.effects.items()},
         "unmatched": point.unmatched,
     }
+
+
+class Pieces:
+    """What a long measurement has come to, piece by piece, each in a file as soon as it is there.
+
+    Whoever was stopped and asks for the same pieces again makes only those that are missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """
+        Args:
+            folder: holds nothing else; where it takes no piece, or holds a broken one, that piece is made anew.
+        """
+        self.folder = folder
+
+    def find_or_make(self, name: str, kind: Any, make: Callable[[], Result]) -> Result:
+        """The piece called `name`, from its file or made now.
+
+        Args:
+            kind: its type, of dataclasses, tuples, lists and numbers.
+        """
+        from pydantic import TypeAdapter
+
+        adapter, file = TypeAdapter(kind), self.folder / f"{name}.json"
+        with suppress(OSError, ValueError, RecursionError):
+            if file.stat().st_size <= LARGEST:
+                # By `json`, which has words for numbers that are infinite or none.
+                return adapter.validate_python(json.loads(file.read_text(encoding="utf-8")))
+        made = make()
+        with suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_whole(file, json.dumps(adapter.dump_python(made, mode="json"), ensure_ascii=False))
+        return made
+
+    def clear(self) -> None:
+        """Take all away, once the whole is there."""
+        shutil.rmtree(self.folder, ignore_errors=True)

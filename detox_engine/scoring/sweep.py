@@ -12,9 +12,9 @@ from detox_engine.edit.low_rank import make_edit
 from detox_engine.errors import InputError, Progress, ignore_progress
 from detox_engine.model.load import OpenModel
 from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.evaluation import SweepPlan
+from detox_engine.plans.evaluation import SweepPlan, read_setting
 from detox_engine.plans.layers import check_layers
-from detox_engine.scoring.evaluation import Materials, judge, make_controls, prepare
+from detox_engine.scoring.evaluation import Materials, judge, make_controls, prepare, spell_directions
 from detox_engine.scoring.results import SweepPoint, keep_points, load_points
 from detox_engine.scoring.scorer import Described, describe_all
 from detox_engine.scoring.scorers import record_plan
@@ -36,7 +36,7 @@ class Sweep:
     """A grid that was measured, or the part of it that was reached."""
 
     points: tuple[SweepPoint, ...]
-    """In the order of the grid: by rank, first layer, last layer, strength."""
+    """In the order of the grid: by rank, first layer, last layer, strength; last what the plan names besides."""
     scorers: tuple[Described, ...]
     total: int
     """Settings in the whole grid."""
@@ -64,7 +64,8 @@ class Crew(Protocol):
 
 
 def make_grid(plan: SweepPlan, layers: int) -> tuple[EditPlan, ...]:
-    """Every setting of the plan for a model of `layers` layers, by rank, first layer, last layer and strength.
+    """Every setting of the plan for a model of `layers` layers, by rank, first layer, last layer and strength; then the
+    one that it names besides.
 
     Raises:
         InputError: a layer outside the model, or no first layer at or below a last one.
@@ -79,6 +80,11 @@ def make_grid(plan: SweepPlan, layers: int) -> tuple[EditPlan, ...]:
         )
         if start <= end
     )
+    if plan.also:
+        own, rank, strength = read_setting(plan.also)
+        check_layers(own, layers)
+        also = EditPlan(own, rank, strength, method=plan.method, sites=plan.sites)
+        grid = (*grid, also) if also not in grid else grid
     if not grid:
         raise InputError("Every first layer lies above every last layer: swap them, so that a setting has a layer.")
     return grid
@@ -204,9 +210,5 @@ def _hash_setting(study: Study, setting: EditPlan, common: Mapping[str, Any]) ->
     digest = hashlib.sha256(json.dumps(common, sort_keys=True).encode())
     plan = [setting.layers, setting.rank, setting.strength, setting.method, setting.sites]
     digest.update(json.dumps(plan).encode())
-    for layer in setting.layers:
-        subspace = study.of(setting.method)[layer]
-        for rows in (subspace.basis, subspace.reads):
-            if rows is not None:
-                digest.update(rows[: setting.rank].contiguous().numpy().tobytes())
+    digest.update(spell_directions(study, setting))
     return digest.hexdigest()

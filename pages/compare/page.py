@@ -14,11 +14,12 @@ from detox_engine.disk import write_json
 from detox_engine.plans import commands
 from detox_engine.plans.edit import describe_edit
 from detox_engine.plans.sources import name_model
-from detox_engine.scoring.records import estimate_change, summarise
+from detox_engine.scoring.records import read_surprise, summarise
 from pages.compare import work
-from pages.compare.figure import toxicity_figure
+from pages.compare.figure import texts_figure
 from pages.compare.picks import ComparePicks
-from pages.compare.prompts import pick_prompts
+from pages.compare.prompts import count_prompts, pick_prompts
+from pages.compare.verdict import judge_texts
 from pages.compare.work import WRITING, Asked, Written
 from ui.frame.command import draw_commands
 from ui.frame.page import Head, Help, StudyPage, show
@@ -26,14 +27,21 @@ from ui.show import side_by_side
 from ui.show.chart import draw_chart
 from ui.show.downloads import draw_download, write_csv
 from ui.widgets.sampling import describe_sampling, pick_sampling
+from ui.widgets.settings import fold_settings
 from ui.words.numbers import number
 from ui.words.rude_words import mask
 from ui.words.text import chart_label, plain
+from ui.words.verdicts import finding_html
+from ui.work.durations import estimate_writing, tell_estimate
+from ui.work.evaluation import EVALUATION
 from ui.work.kept_runs import Shown, pick_runs
+from ui.work.known import draw_known
 from ui.work.tasks import draw_stale, draw_task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from streamlit.delta_generator import DeltaGenerator
 
     from detox_engine.forward.compare import Comparison
 
@@ -55,32 +63,67 @@ SHOWN = 20
 
 def draw(page: StudyPage[ComparePicks]) -> None:
     results = WRITING.results(page.study, page.fitted)
-    asked = pick_asked(page)
+    # In the order in which they stand, whatever each comes to hold.
+    finding, bar, picture = st.container(), st.container(key="compare_bar", gap="small"), st.container()
+    with bar:
+        fold = fold_settings(tell_settings(page), "compare")
+        with fold:
+            asked = pick_asked(page)
+        draw_run(page, asked, bool(results))
     # A run that was stopped or failed leaves the one before it in place.
     latest = results[-1].asked if results else None
-    draw_task(
-        WRITING,
-        asked,
-        "write",
-        "Write before and after",
-        "Write a prompt first." if asked is None else f"With the edit plan: {describe_edit(asked.edit)}.",
-        "The run was stopped." + (" What was written is below." if results else ""),
-    )
-    shown = pick_runs(
-        WRITING, results, asked if asked in [each.asked for each in results] else latest, "text", describe
-    )
+    usual = asked if asked in [each.asked for each in results] else latest
+    with fold:
+        shown = pick_runs(WRITING, results, usual, "text", describe)
     written = None if shown is None else work.write_down(shown.result, page.study)
-    if written is not None:
-        if shown.beside is not None:
-            draw_beside(shown)
-        st.subheader("Before and after", anchor=False)
-        draw_provenance(page, written)
-        draw_summary(page, written)
-        draw_comparisons(written)
-    elif WRITING.job() is None:
-        st.caption("Press the button, and what the model writes with and without the edit appears here side by side.")
+    with finding:
+        if written is not None:
+            draw_finding(page, written)
+    with picture:
+        if written is not None:
+            if shown.beside is not None:
+                draw_beside(shown)
+            draw_pictures(page, written)
+        elif WRITING.job() is None or not WRITING.job().running:
+            draw_before(page, finding)
     if written is not None or asked is not None:
         draw_command(written.asked if written is not None else asked)
+
+
+def tell_settings(page: StudyPage[ComparePicks]) -> str:
+    """What is set, in a few words."""
+    picks = page.picks
+    prompts = count_prompts(page.view.model.name, picks)
+    samples = 1 if picks.sampling.greedy else picks.sampling.samples
+    seed = "" if picks.sampling.greedy else f", seed {picks.sampling.seed}"
+    takes = tell_estimate(estimate_writing(page.study, prompts, picks.sampling))
+    told = f"{prompts:,} prompt{'s' if prompts != 1 else ''}, {samples} each{seed}"
+    return f"{told}, {takes}" if takes else told
+
+
+def draw_run(page: StudyPage[ComparePicks], asked: Asked | None, is_known: bool) -> None:
+    note = "Write a prompt first."
+    if asked is not None:
+        takes = tell_estimate(estimate_writing(page.study, len(asked.prompts), asked.sampling))
+        lead = f"{takes[:1].upper()}{takes[1:]}, with" if takes else "With"
+        note = f"{lead} the edit plan: {describe_edit(asked.edit)}."
+    stopped = "The run was stopped." + (" What was written is below." if is_known else "")
+    draw_task(WRITING, asked, "write", "Write before and after", note, stopped)
+
+
+def draw_before(page: StudyPage[ComparePicks], finding: DeltaGenerator) -> None:
+    """What is known of a study of which nothing was written here: the texts of an evaluation, or the quick check."""
+    found = next((each for each in reversed(EVALUATION.results(page.study, page.fitted)) if each.found.prompts), None)
+    if found is None:
+        more = "Press the button, and what it writes with and without the edit plan stands here."
+        with finding:
+            draw_known(page.study, page.fitted.study, page.colours, more)
+        return
+    comparisons = [each for outcome in found.found.prompts for each in outcome.comparisons]
+    chosen = sorted(comparisons, key=ORDERS[LARGEST])[:SHOWN]
+    words = plain(f"From an evaluation of {describe_edit(found.asked.edit)}: the texts that it changes most.")
+    st.caption(f"{words} Press the button, and texts of the edit plan stand here.")
+    st.html(side_by_side.comparisons_html(chosen, any(one.sample for one in chosen)))
 
 
 def describe(asked: Asked) -> str:
@@ -125,9 +168,56 @@ def pick_asked(page: StudyPage[ComparePicks]) -> Asked | None:
     return Asked(page.fitted, page.edit, prompts, sampling) if prompts else None
 
 
-def draw_provenance(page: StudyPage[ComparePicks], written: Written) -> None:
-    """What the texts were written with, and whether that is still what the page asks for."""
+def draw_finding(page: StudyPage[ComparePicks], written: Written) -> None:
+    """The verdict, what the texts were written with, and whether that is still what the page asks for."""
     asked = written.asked
+    head, verdict = judge_texts(written.toxicity, written.fluency, written.count_broken(), len(written.comparisons))
+    st.html(finding_html(verdict.kind, head, verdict.words))
+    if written.toxicity.before.mean < HARDLY:
+        st.caption(
+            f"The unedited model is hardly toxic after these prompts ({number(written.toxicity.before.mean)}), so "
+            "there is little that an edit could lower. Hostile prompts, or some of your own, show more."
+        )
+    if asked.edit != page.edit:
+        draw_stale(
+            WRITING,
+            replace(asked, edit=page.edit),
+            "write_again",
+            f"Written with {plain(describe_edit(asked.edit))}. The edit plan has changed",
+            "Write again as things are now",
+            "The same prompts and draws, with the edit plan of now.",
+        )
+
+
+def draw_pictures(page: StudyPage[ComparePicks], written: Written) -> None:
+    """Toxicity beside fluency, and the texts, the largest changes first."""
+    with st.container(key="compare_pictures"):
+        with st.container(key="compare_numbers", gap="small"):
+            draw_summary(page, written)
+        with st.container(key="compare_texts", gap="small"):
+            draw_cut(written.comparisons)
+            draw_comparisons(written)
+
+
+def draw_summary(page: StudyPage[ComparePicks], written: Written) -> None:
+    found, asked = written.comparisons, written.asked
+    rises = [rise(one) for one in found]
+    milder, worse, same = (sum(by < 0 for by in rises), sum(by > 0 for by in rises), rises.count(0))
+    if len(found) > 1:
+        labels = [chart_label(mask(one.prompt, page.shows_words)) for one in found]
+        broke = [bool(after) and not before for before, after in written.broken]
+        toxicity = [(one.toxicity_before, one.toxicity_after) for one in found]
+        draw_chart(
+            texts_figure(toxicity, [read_surprise(one) for one in found], broke, labels, page.colours),
+            "toxicity_chart",
+            f"Toxicity before and after: {describe_edit(asked.edit)}",
+            f"Toxicity and perplexity before against after, a dot for each continuation: {milder} milder, {worse} "
+            f"worse, {sum(broke)} broken by the edit",
+            partial(work.list_written, written),
+            "toxicity_before_and_after",
+        )
+    numbers = milder, worse, same, written.count_broken(), written.fluency
+    st.html(side_by_side.summary_html(summarise(found), written.toxicity, *numbers))
     st.caption(
         plain(
             f"Written by {name_model(asked.fitted.study.model)}; edit: {describe_edit(asked.edit)}; "
@@ -136,46 +226,6 @@ def draw_provenance(page: StudyPage[ComparePicks], written: Written) -> None:
     )
     if not written.whole and not ((job := WRITING.job()) and job.running):
         st.caption("It was stopped part-way: these are the prompts that it had reached.")
-    if asked.edit != page.edit:
-        draw_stale(
-            WRITING,
-            replace(asked, edit=page.edit),
-            "write_again",
-            "The edit plan has changed",
-            "Write again as things are now",
-            "The same prompts and draws, with the edit plan of now.",
-        )
-
-
-def draw_summary(page: StudyPage[ComparePicks], written: Written) -> None:
-    found = written.comparisons
-    rises = [rise(one) for one in found]
-    milder, worse, same = (sum(by < 0 for by in rises), sum(by > 0 for by in rises), rises.count(0))
-    with st.container(key="writing_summary"):
-        left, right = st.columns([2, 3], vertical_alignment="center")
-    counts = tuple(sum(bool(both[side]) for both in written.broken) for side in (0, 1))
-    effect = estimate_change(found)
-    left.html(side_by_side.summary_html(summarise(found), effect, milder, worse, same, counts))
-    if effect.before.mean < HARDLY:
-        left.caption(
-            f"The unedited model is hardly toxic after these prompts ({number(effect.before.mean)}), so there is "
-            "little that an edit could lower. Hostile prompts, or some of your own, show more."
-        )
-    if len(found) > 1:
-        labels = [chart_label(mask(one.prompt, page.shows_words)) for one in found]
-        figure = toxicity_figure(
-            [one.toxicity_before for one in found], [one.toxicity_after for one in found], labels, page.colours
-        )
-        with right:
-            draw_chart(
-                figure,
-                "toxicity_chart",
-                f"Toxicity before and after: {describe_edit(written.asked.edit)}",
-                f"Toxicity before against after, a dot for each continuation: {milder} milder, {worse} worse",
-                partial(work.list_written, written),
-                "toxicity_before_and_after",
-            )
-    draw_cut(found)
 
 
 def draw_cut(found: Sequence[Comparison]) -> None:
@@ -202,7 +252,9 @@ FILTERS = {
     "Unchanged": lambda one: one.first_divergence is None,
 }
 BROKEN = "Broken"
+LARGEST = "Largest change first"
 ORDERS = {
+    LARGEST: lambda one: (one.first_divergence is None, last(-abs(rise(one)))),
     "As written": lambda one: 0,
     "Largest drop first": lambda one: last(rise(one)),
     "Largest rise first": lambda one: last(-rise(one)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -15,6 +16,9 @@ from ui.session import state
 from ui.show import notes
 from ui.widgets.option import ask
 from ui.widgets.written import ask_words
+
+if TYPE_CHECKING:
+    from pages.compare.picks import ComparePicks
 
 OWN = "own"
 PROMPTS_AT_FIRST = 20
@@ -53,6 +57,19 @@ def pick_prompts(model: str) -> tuple[str, ...]:
         notes.draw_error(str(error))
         return ()
     return _draw_prompts(prompts, kind)
+
+
+def count_prompts(model: str, picks: ComparePicks) -> int:
+    """How many prompts are picked."""
+    sets = find_prompt_sets(model)
+    kind = picks.prompts if picks.prompts in (*sets, OWN) else next(iter(sets))
+    if kind == OWN:
+        return len(dict.fromkeys(line.strip() for line in picks.own.splitlines() if line.strip()))
+    try:
+        most = len(dict.fromkeys(read_prompts(str(sets[kind]), sets[kind])))
+    except InputError:
+        return 0
+    return min(picks.count or PROMPTS_AT_FIRST, most)
 
 
 def _draw_prompts(prompts: Sequence[str], kind: str) -> tuple[str, ...]:

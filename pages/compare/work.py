@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.sampling import SamplingPlan
-from detox_engine.scoring.records import find_broken, record_comparisons, record_plans, record_results
+from detox_engine.scoring.records import (
+    estimate_change,
+    estimate_fluency,
+    find_broken,
+    record_comparisons,
+    record_plans,
+    record_results,
+)
 from ui.session.kept_results import KeptResult, Shape
 from ui.session.view import Fitted
 from ui.show.downloads import Table
@@ -18,6 +25,7 @@ from ui.work.tasks import Task, Tell
 
 if TYPE_CHECKING:
     from detox_engine.errors import Progress
+    from detox_engine.estimates import Effect
     from detox_engine.forward.compare import Comparison
     from detox_engine.study.study import ModelIdentity, Study
     from detox_engine.workbench import Workbench
@@ -45,6 +53,20 @@ class Written:
     def broken(self) -> list[tuple[str, str]]:
         """Why the sides of each comparison are broken; see `find_broken`."""
         return find_broken(self.comparisons)
+
+    @cached_property
+    def toxicity(self) -> Effect:
+        return estimate_change(self.comparisons)
+
+    @cached_property
+    def fluency(self) -> Effect:
+        """Perplexity under the unedited model."""
+        return estimate_fluency(self.comparisons)
+
+    def count_broken(self) -> tuple[int, int]:
+        """Continuations that are broken before and after."""
+        before, after = (sum(bool(both[side]) for both in self.broken) for side in (0, 1))
+        return before, after
 
     @property
     def whole(self) -> bool:

@@ -1,51 +1,33 @@
-"""What an edit changes, in one picture: what is to fall beside what it costs."""
+"""What is measured of edits of one study, wherever it was measured, as points of one frontier; pure functions."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import plotly.graph_objects as go
-
-from detox_engine.auto.verdict import PROBES, can_read
-from ui.show.colours import Palette
-from ui.show.effects import OFFSETS, add_side, percent_of_before
-from ui.show.figures import LEGEND, finish
-from ui.words.verdicts import name_control
+from detox_engine.scoring.results import SweepPoint
+from ui.show.frontier import Axis, make_relative
 
 if TYPE_CHECKING:
+    from detox_engine.scoring.evaluation import Evaluation
     from detox_engine.scoring.records import KeptEvaluation
 
-ROWS = {
-    "profanity": "Toxicity",
-    "mass": "Probability of<br>rude words",
-    "perplexity": "Perplexity of<br>neutral text",
-    "harmless_perplexity": "Perplexity of text<br>that looks rude",
-    "groups_perplexity": "Perplexity of text<br>that mentions groups",
-    "fluency": "Perplexity of<br>what it writes",
-}
-"""Score -> what its row is called: first what is to fall, then what it costs."""
+HARM = Axis("profanity", "Change of toxicity", "% of what it was", True)
+COST = Axis("perplexity", "Change of the perplexity of neutral text", "% of what it was", True)
 
 
-def verdict_figure(evaluation: KeptEvaluation, colours: Palette) -> go.Figure:
-    """The change of each score, in % of what it was, by the edit and by its controls."""
-    reads = evaluation.find("perplexity")
-    found = {name: score for name in ROWS if (score := evaluation.find(name)) is not None}
-    rows = [(name, score) for name, score in found.items() if name not in PROBES or can_read(score, reads)]
-    kinds = evaluation.plan.kinds
-    figure = go.Figure()
-    for side, offset in zip(("after", *kinds), OFFSETS[len(kinds) - 1], strict=True):
-        placed = [(place + offset, score) for place, (_, score) in enumerate(rows)]
-        name = "The edit" if side == "after" else name_control(side)
-        add_side(figure, side, placed, name, "%{x:.1f} %, %{customdata}", percent_of_before, colours)
-    figure.add_vline(x=0, line={"color": colours.quiet, "width": 1})
-    figure.update_xaxes(title="Change, % of what it was", zeroline=False)
-    figure.update_yaxes(
-        tickvals=list(range(len(rows))), ticktext=[ROWS[name] for name, _ in rows], range=[len(rows) - 0.5, -0.5]
-    )
-    return finish(figure, 90 + 58 * len(rows), across=colours.line, up="", showlegend=True, legend=LEGEND)
+def list_points(evaluations: Sequence[Evaluation | KeptEvaluation]) -> list[SweepPoint]:
+    """Evaluations that measured toxicity and perplexity, each as a setting with its changes in %."""
+    points = []
+    for one in evaluations:
+        effects = {name: score.effect for name in (HARM.name, COST.name) if (score := one.find(name)) is not None}
+        if len(effects) == 2:
+            edit = one.edit
+            points.append(SweepPoint(edit.layers, edit.rank, edit.strength, effects, edit.method, edit.sites))
+    return make_relative(points)
 
 
-def list_scores(evaluation: KeptEvaluation) -> tuple[tuple[str, ...], list[tuple]]:
+def list_scores(evaluation: Evaluation | KeptEvaluation) -> tuple[tuple[str, ...], list[tuple]]:
     """Heads and rows of every score: before, after, change, and the levels of its controls."""
     kinds = evaluation.plan.kinds
     heads = ("score", "before", "after", "change", "change_low", "change_high", *kinds)
@@ -57,3 +39,22 @@ def list_scores(evaluation: KeptEvaluation) -> tuple[tuple[str, ...], list[tuple
         sides = (effect.before.mean, effect.after.mean, change.mean, change.low, change.high)
         rows.append((score.name, *sides, *levels))
     return heads, rows
+
+
+def list_frontier(points: Sequence[SweepPoint]) -> tuple[tuple[str, ...], list[tuple]]:
+    """Heads and rows of the settings of the frontier's picture."""
+    parts = ("mean", "low", "high")
+    heads = (
+        "layers",
+        "rank",
+        "strength",
+        "method",
+        *(f"{axis.name}_{part}" for axis in (HARM, COST) for part in parts),
+    )
+    return heads, [
+        (
+            " ".join(map(str, point.layers)), point.rank, point.strength, point.method,
+            *(getattr(point.effects[axis.name].difference, part) for axis in (HARM, COST) for part in parts),
+        )
+        for point in points
+    ]  # fmt: skip

@@ -3,31 +3,51 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from detox_engine.plans import commands
+from detox_engine.plans.auto import AutoPlan
 from detox_engine.plans.edit import describe_edit
-from pages.decide.figures import list_scores, verdict_figure
-from pages.decide.picks import DecidePicks
+from pages.decide.figures import COST as COST_AXIS
+from pages.decide.figures import HARM as HARM_AXIS
+from pages.decide.figures import list_frontier, list_points, list_scores
+from pages.decide.picks import COST, DecidePicks
 from pages.decide.work import NAME, RUN, Asked, find_done, is_begun
 from ui.frame.command import draw_commands
 from ui.frame.page import Head, Help, StudyPage, show
 from ui.session import state
 from ui.show.chart import draw_chart
 from ui.show.downloads import zip_folder
+from ui.show.effects import changes_figure
+from ui.show.frontier import count_beyond, make_relative, trade_off_figure
 from ui.widgets.option import ask
+from ui.widgets.settings import fold_settings
+from ui.words.numbers import signed
 from ui.words.text import plain
+from ui.words.verdicts import finding_html
 from ui.work import jobs
-from ui.work.tasks import draw_task
+from ui.work.evaluation import EVALUATION
+from ui.work.kept_runs import tell_result
+from ui.work.known import draw_known
+from ui.work.sweep import SWEEP
+from ui.work.tasks import draw_task, draw_unfinished
 
 if TYPE_CHECKING:
     from detox_engine.auto.run import Outcome
     from detox_engine.auto.verdict import Verdict
     from detox_engine.plans.edit import EditPlan
+    from detox_engine.scoring.evaluation import Evaluation
+    from detox_engine.scoring.records import KeptEvaluation
+    from detox_engine.scoring.sweep import Sweep
     from detox_engine.study.study import Study
+    from ui.session.kept_results import KeptResult
+    from ui.work.evaluation import Asked as AskedToEvaluate
+    from ui.work.sweep import Asked as AskedToSweep
 
 HEAD = Head("Decide", "Is the edit worth shipping?", picks="decide")
 HELP = Help(
@@ -38,23 +58,72 @@ HELP = Help(
     r"\text{gain} = \bar s_{\text{after}} - \bar s_{\text{before}} < 0, \qquad "
     r"\text{beyond} = \bar s_{\text{after}} - \bar s_{\text{control}} < 0",
 )
-LOOKS = {"ship": st.success, "do not ship": st.error, "too little evidence": st.warning}
-ICONS = {"ship": ":material/check_circle:", "do not ship": ":material/block:", "too little evidence": ":material/help:"}
+KINDS = {"ship": "better", "do not ship": "worse", "too little evidence": "unclear"}
 ANSWERS = {"yes": ":material/check:", "no": ":material/close:", "unclear": ":material/question_mark:"}
 TIMES_FIT = 14
 """How many times as long as embedding its pairs a whole run takes: on SmolLM2-135M 712 s against 50 s."""
+WHAT = (
+    "The button fits the model on a part of the pairs, chooses the edit on another, and measures it on prompts that "
+    "neither has seen: a verdict, with an adapter, its card and a report."
+)
+OVERLAID = 8
+"""Evaluations that are overlaid before anybody chooses."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that was measured of edits of a study, the latest last."""
+
+    outcome: Outcome | None
+    """Of the run to a verdict."""
+    evaluations: Sequence[KeptResult[AskedToEvaluate, Evaluation]]
+    sweeps: Sequence[KeptResult[AskedToSweep, Sweep]]
+
+    def find_evaluation(self, edit: EditPlan) -> KeptResult[AskedToEvaluate, Evaluation] | None:
+        """The evaluation of an edit plan, or else the latest of another."""
+        of_edit = [each for each in self.evaluations if each.asked.edit == edit]
+        return (of_edit or list(self.evaluations) or [None])[-1]
 
 
 def draw(page: StudyPage[DecidePicks]) -> None:
     asked = Asked(page.fitted, page.picks.plan(page.fitted.study.fit.pairs))
-    done = find_done(asked, page.study)
-    if done is not None:
-        draw_outcome(page, done)
-    with st.expander("What it may cost", icon=":material/tune:", expanded=False):
-        draw_settings()
-    if done is None:
-        draw_run(page, asked)
+    RUN.find(asked)  # whose job, once it is done, is over
+    found = Measured(
+        find_done(asked, page.study),
+        [each for each in EVALUATION.results(page.study, page.fitted) if each.whole],
+        [each for each in SWEEP.results(page.study, page.fitted) if each.found.points],
+    )
+    finding, bar, picture, details = (st.container() for _ in range(4))
+    with bar:
+        with fold_settings(tell_settings(page, found), "decide"):
+            draw_settings()
+            overlaid = pick_overlaid(found)
+        if found.outcome is None:
+            draw_run(page, asked)
+        job = SWEEP.job()
+        if job is not None and job.running and job.key.fitted == page.fitted:
+            # The frontier fills as it is measured.
+            draw_unfinished(SWEEP, job.key, "sweep_again", "Go on", "")
+    with finding:
+        draw_finding(page, found)
+    with picture:
+        draw_pictures(page, found, overlaid)
+    with details:
+        if found.outcome is not None:
+            draw_outcome(page, found.outcome)
+        draw_runs(found)
     draw_commands([commands.auto_command(page.fitted.study.model, asked.plan)])
+
+
+def tell_settings(page: StudyPage[DecidePicks], found: Measured) -> str:
+    """What is set, in a few words."""
+    picks = page.picks
+    minutes = "" if picks.minutes is None else f", {picks.minutes:g} min at most"
+    runs = len(found.evaluations) + len(found.sweeps)
+    kept = f"; {runs:,} kept run{'s' if runs != 1 else ''}" if runs else ""
+    return (
+        f"perplexity × {picks.limit:g} at most, {(COST.words or {}).get(picks.cost, picks.cost).lower()}{minutes}{kept}"
+    )
 
 
 def draw_settings() -> None:
@@ -62,6 +131,161 @@ def draw_settings() -> None:
     ask("decide.cost", "What the edit may change on neutral text", "decide_cost", left)
     ask("decide.limit", "Perplexity may be multiplied by at most", "decide_limit", middle)
     ask("decide.minutes", "Minutes that it may take", "decide_minutes", right, placeholder="as long as it takes")
+
+
+def pick_overlaid(found: Measured) -> list[Evaluation]:
+    """Which evaluations stand in the frontier's picture beside the settings of the latest sweep."""
+    kept = {each.asked: each for each in reversed(found.evaluations)}
+    if len(kept) < 2:
+        return [each.found for each in kept.values()]
+    chosen = st.multiselect(
+        "Evaluations that are overlaid",
+        list(kept),
+        default=list(kept)[:OVERLAID],
+        format_func=lambda asked: tell_result(kept[asked], describe_asked),
+        key=f"decide_overlaid_{len(kept)}",
+    )
+    return [kept[asked].found for asked in chosen]
+
+
+def describe_asked(asked: AskedToEvaluate) -> str:
+    return describe_edit(asked.edit)
+
+
+def draw_finding(page: StudyPage[DecidePicks], found: Measured) -> None:
+    """The verdict: of the run, or as far as an evaluation tells; of neither, what the quick check says."""
+    if found.outcome is not None:
+        draw_verdict(found.outcome.verdict, "")
+        return
+    evaluation = found.find_evaluation(page.edit)
+    if evaluation is not None:
+        from detox_engine.auto.verdict import judge
+
+        of = "" if evaluation.asked.edit == page.edit else f" of another plan, {describe_edit(evaluation.asked.edit)}"
+        draw_verdict(judge(evaluation.found, page.picks.limit), f", as far as an evaluation{of} tells")
+        return
+    draw_known(page.study, page.fitted.study, page.colours, WHAT)
+
+
+def draw_verdict(verdict: Verdict, source: str) -> None:
+    """
+    Args:
+        source: what it rests on, where that is not a run of its own.
+    """
+    head = f"{verdict.kind[:1].upper()}{verdict.kind[1:]}{source}."
+    st.html(finding_html(KINDS[verdict.kind], head, verdict.reason))
+
+
+def draw_pictures(page: StudyPage[DecidePicks], found: Measured, overlaid: Sequence[Evaluation]) -> None:
+    """The frontier with the plan marked, and what the edit of the verdict changes, each beside its control."""
+    evaluation = found.outcome.evaluation if found.outcome is not None else None
+    if evaluation is None and found.outcome is None and (kept := found.find_evaluation(page.edit)) is not None:
+        evaluation = kept.found
+    with st.container(key="decide_pictures"):
+        with st.container(key="decide_frontier"):
+            draw_frontier(page, found, overlaid)
+        if evaluation is not None:
+            with st.container(key="decide_changes"):
+                draw_changes(page, evaluation)
+
+
+def draw_frontier(page: StudyPage[DecidePicks], found: Measured, overlaid: Sequence[Evaluation]) -> None:
+    """Toxicity against perplexity of all that was measured, as changes in %, since runs differ in their prompts."""
+    sweep = next((each.found for each in reversed(found.sweeps) if has_both(each.found)), None)
+    decided = [] if found.outcome is None or found.outcome.evaluation is None else [found.outcome.evaluation]
+    held = list_points([*overlaid, *decided])
+    points = make_relative(sweep.points) if sweep is not None else []
+    if page.edit not in [point.edit for point in points]:
+        points += [point for point in held if point.edit == page.edit][:1]
+    points = points or held
+    if not points:
+        return
+    current = next((index for index, point in enumerate(points) if point.edit == page.edit), None)
+    held = [point for point in held if point not in points]
+    draw_chart(
+        trade_off_figure(
+            points, COST_AXIS, HARM_AXIS, "rank", page.colours, 100 * (page.picks.limit - 1), None, current, held,
+            "Evaluated in full", 400, legend=False,
+        ),
+        "decide_frontier_chart",
+        "Change of toxicity against change of perplexity",
+        f"{len(points):,} settings and {len(held):,} evaluations by their change of toxicity and of perplexity, in %",
+        partial(list_frontier, [*points, *held]),
+        "frontier",
+    )  # fmt: skip
+    count, farthest = count_beyond(points, COST_AXIS, 100 * (page.picks.limit - 1))
+    beyond = f" Arrows: {count:,} lie beyond the axis, up to {farthest:,.0f} %." if count else ""
+    absent = "" if current is not None else " The edit plan is not among what was measured: Trade-offs measures it."
+    st.caption(
+        "To the lower left is better. Dots are edits, joined by the frontier that no other beats; blue squares were "
+        "evaluated in full; grey squares are random subspaces removed instead, triangles such as are matched in KL."
+        f"{beyond}{absent}"
+    )
+
+
+def has_both(sweep: Sweep) -> bool:
+    """Whether a sweep measured what the frontier shows."""
+    return {HARM_AXIS.name, COST_AXIS.name} <= {scorer.name for scorer in sweep.scorers}
+
+
+def draw_changes(page: StudyPage[DecidePicks], evaluation: Evaluation | KeptEvaluation) -> None:
+    score = evaluation.find("profanity")
+    levels = "" if score is None else (
+        f"; toxicity goes from {score.effect.before.mean:.3f} to {score.effect.after.mean:.3f}"
+    )  # fmt: skip
+    draw_chart(
+        changes_figure(evaluation.scores, evaluation.plan.kinds, page.colours),
+        "verdict_chart",
+        f"What the edit changes: {describe_edit(evaluation.edit)}",
+        f"Change of {len(evaluation.scores)} scores by the edit and by its controls{levels}",
+        partial(list_scores, evaluation),
+        "verdict",
+    )
+    st.caption(plain(f"The edit of the verdict: {describe_edit(evaluation.edit)}. 95 % intervals."))
+
+
+def draw_runs(found: Measured) -> None:
+    """All that was measured of this study, a row each, the latest first."""
+    runs = [(each.made, tell_evaluation(each)) for each in found.evaluations]
+    runs += [(each.made, tell_sweep(each)) for each in found.sweeps]
+    if not runs:
+        return
+    rows = [row for _, row in sorted(runs, key=lambda run: run[0], reverse=True)]
+    st.subheader("What was measured of this study", anchor=False)
+    st.dataframe(rows, hide_index=True, alt="Evaluations and sweeps of this study, the latest first")
+
+
+def tell_evaluation(result: KeptResult[AskedToEvaluate, Evaluation]) -> dict[str, str]:
+    """The row of an evaluation."""
+    from detox_engine.auto.verdict import judge
+
+    row = {
+        "Run": "Evaluation",
+        "What": tell_result(result, describe_asked),
+        "Prompts": f"{len(result.found.prompts):,}",
+        "Toxicity": "",
+        "Perplexity": "",
+        "Verdict": judge(result.found, AutoPlan.perplexity_limit).kind,
+    }
+    for name, title in (("profanity", "Toxicity"), ("perplexity", "Perplexity")):
+        score = result.found.find(name)
+        if score is not None and score.effect.before.mean:
+            by = [100 * part / score.effect.before.mean for part in astuple(score.effect.difference)[:3]]
+            row[title] = "{} % ({} to {})".format(*(signed(part, decimals=1) for part in by))
+    return row
+
+
+def tell_sweep(result: KeptResult[AskedToSweep, Sweep]) -> dict[str, str]:
+    """The row of a sweep."""
+    plan = result.asked.plan
+    return {
+        "Run": "Trade-offs",
+        "What": tell_result(result, lambda asked: f"ranks {', '.join(map(str, asked.plan.ranks))}"),
+        "Prompts": "" if plan.evaluation.limit_prompts is None else f"{plan.evaluation.limit_prompts:,}",
+        "Toxicity": "",
+        "Perplexity": "",
+        "Verdict": f"{len(result.found.points):,} settings",
+    }
 
 
 def draw_run(page: StudyPage[DecidePicks], asked: Asked) -> None:
@@ -73,24 +297,19 @@ def draw_run(page: StudyPage[DecidePicks], asked: Asked) -> None:
         asked,
         "decide",
         "Go on with the run" if begun else "Find out",
-        "The steps that are done are kept." if begun else estimate(page.study),
+        "The steps that are done are kept." if begun else plain(estimate(page.study)),
         "The run was stopped; the steps that are done are kept.",
         icon=":material/gavel:",
         draw=partial(draw_steps, asked),
         stop_label="Stop and keep what is done",
+        help=WHAT,
     )
-    if job is None:
-        st.caption(
-            "Press the button: the model is fitted on a part of the pairs, the edit chosen on another, and measured on "
-            "prompts that neither has seen, beside random directions of the same cost. At the end stands a verdict, "
-            "with an adapter, its card and a report that can be taken away."
-        )
 
 
 def estimate(study: Study) -> str:
     """How long a run takes, going by how long this study took."""
     minutes = TIMES_FIT * study.seconds.get("embed", 0.0) / 60
-    return f"Roughly {max(1, round(minutes)):,} minutes, going by how long this study took." if minutes else ""
+    return f"About {max(1, round(minutes)):,} min, going by how long this study took." if minutes else ""
 
 
 def draw_steps(asked: Asked, snapshot: jobs.Snapshot) -> None:
@@ -115,29 +334,12 @@ def draw_steps(asked: Asked, snapshot: jobs.Snapshot) -> None:
 
 
 def draw_outcome(page: StudyPage[DecidePicks], outcome: Outcome) -> None:
-    """The verdict, its picture, what was asked, and what can be taken away."""
-    draw_verdict(outcome.verdict)
+    """What was asked, and what can be taken away."""
     if outcome.evaluation is not None:
-        score = outcome.evaluation.find("profanity")
-        draw_chart(
-            verdict_figure(outcome.evaluation, page.colours),
-            "verdict_chart",
-            f"What the edit changes: {describe_edit(outcome.study.suggested_edit)}",
-            f"Change of {len(outcome.evaluation.scores)} scores by the edit and by its controls; toxicity goes from "
-            f"{score.effect.before.mean:.3f} to {score.effect.after.mean:.3f}",
-            partial(list_scores, outcome.evaluation),
-            "verdict",
-        )
         draw_criteria(outcome.verdict)
         draw_edit(page, outcome.study.suggested_edit)
     draw_files(outcome)
     draw_sets(outcome)
-
-
-def draw_verdict(verdict: Verdict) -> None:
-    kind = verdict.kind
-    words = f"**{kind[:1].upper()}{kind[1:]}.** {plain(verdict.reason)}"
-    LOOKS[kind](words, icon=ICONS[kind])
 
 
 def draw_criteria(verdict: Verdict) -> None:

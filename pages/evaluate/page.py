@@ -11,25 +11,32 @@ import streamlit as st
 
 from detox_engine.disk import write_json
 from detox_engine.plans import commands
+from detox_engine.plans.auto import AutoPlan
 from detox_engine.plans.edit import describe_edit
 from detox_engine.plans.evaluation import RANDOM
 from detox_engine.plans.sources import name_model
-from detox_engine.scoring.scorer import SPARES_HARMLESS
+from detox_engine.scoring.records import find_broken
+from detox_engine.scoring.scorer import QUESTIONS, SPARES_HARMLESS
 from detox_engine.scoring.scorers import scorers
 from pages.evaluate import figures, parts
 from pages.evaluate.picks import EvaluatePicks
 from ui.frame.command import draw_commands
 from ui.frame.page import Head, Help, StudyPage, show
+from ui.session.places import keeps_results
 from ui.show.chart import clicked, draw_chart
 from ui.show.downloads import draw_download
-from ui.show.effects import effect_figure
+from ui.show.effects import changes_figure, effect_figure, list_rows
 from ui.show.side_by_side import comparisons_html
-from ui.widgets.evaluation import pick_evaluation_plan, pick_folded
+from ui.widgets.evaluation import pick_evaluation_plan, tell_plan
+from ui.widgets.settings import fold_settings, pick_folded
 from ui.words import numbers, verdicts
 from ui.words.rude_words import mask
 from ui.words.text import chart_label, plain
+from ui.words.verdicts import finding_html
+from ui.work.durations import count_prompts, estimate_measuring, tell_estimate
 from ui.work.evaluation import EVALUATION, Asked, find_evaluation
 from ui.work.kept_runs import Shown, pick_runs, tell_result
+from ui.work.known import draw_known
 from ui.work.tasks import draw_stale, draw_task
 
 if TYPE_CHECKING:
@@ -60,6 +67,12 @@ LEGEND = (
     '<p class="legend"><span class="before">●</span> before <span class="after">◆</span> after the edit '
     '{controls}<span class="bar">├─┤</span> 95 % interval</p>'
 )
+HEADS = {
+    "ship": "A good edit, as far as this tells.",
+    "do not ship": "Not a good edit.",
+    "too little evidence": "Too little evidence.",
+}
+KINDS = {"ship": "better", "do not ship": "worse", "too little evidence": "unclear"}
 SHOWN = 5
 """Prompts drawn at first, and added each time."""
 MOST_MOVED = 5
@@ -68,66 +81,132 @@ MOST_MOVED = 5
 def draw(page: StudyPage[EvaluatePicks]) -> None:
     results = EVALUATION.results(page.study, page.fitted)
     questions = [result.asked for result in results]
-    pick = partial(pick_evaluation_plan, "evaluate.measures", "evaluate")
-    plan = pick_folded("What to measure with", ":material/checklist:", bool(results), pick)
-    asked = Asked(page.fitted, page.edit, plan) if plan is not None else None
-    draw_run(asked, questions)
+    # In the order in which they stand, whatever each comes to hold, so that nothing moves while it is measured.
+    finding, bar, picture, details = (st.container() for _ in range(4))
+    with bar:
+        fold = fold_settings(tell_settings(page), "evaluate")
+        plan = pick_folded(fold, partial(pick_evaluation_plan, "evaluate.measures", "evaluate"))
+        asked = Asked(page.fitted, page.edit, plan) if plan is not None else None
+        draw_run(page, asked, results)
     usual = find_evaluation(page.edit, asked, questions)
-    shown = pick_runs(EVALUATION, results, usual, "evaluation", describe_asked)
+    with fold:
+        shown = pick_runs(EVALUATION, results, usual, "evaluation", describe_asked)
     if shown is not None:
         found = shown.result.found
-        draw_provenance(shown.result, asked)
-        if shown.beside is not None:
-            draw_beside(page, shown)
-        draw_scores(page, found)
-        draw_suppression(page, found)
-        draw_prompts(page, found)
-        draw_proof(found)
-        draw_download_of_all(found)
-    elif EVALUATION.job() is None:
-        st.info(
-            "Nothing is measured yet for this study. Press the button, and every score appears here before the edit, "
-            "after it, and with random subspaces of the same size removed instead.",
-            icon=":material/info:",
-        )
+        with finding:
+            draw_finding(shown.result, asked)
+        with picture:
+            draw_changes(page, found)
+        with details:
+            draw_details(page, shown)
+    elif EVALUATION.job() is None or not EVALUATION.job().running:
+        with finding:
+            more = "Press the button, and every score of the edit plan stands here beside random subspaces."
+            draw_known(page.study, page.fitted.study, page.colours, more)
     if shown is not None or asked is not None:
         draw_command(shown.result.asked if shown is not None else asked)
+
+
+def tell_settings(page: StudyPage[EvaluatePicks]) -> str:
+    """What is set, in a few words."""
+    plan = page.picks.measures.plan
+    bundled = page.picks.measures.prompts_from == "bundled"
+    told = tell_plan(plan, count_prompts(page.study.model.name, plan) if bundled else plan.limit_prompts)
+    takes = tell_estimate(estimate_measuring(page.study, plan)) if bundled else ""
+    return f"{told}, {takes}" if takes else told
+
+
+def draw_details(page: StudyPage[EvaluatePicks], shown: Shown[Asked, Evaluation]) -> None:
+    """Below the picture: each score by itself, harmless text, the prompts, and the edit's proof."""
+    found = shown.result.found
+    # Some of these come while it is measured: each keeps its place.
+    beside, scores, harmless, prompts, rest = (st.container() for _ in range(5))
+    if shown.beside is not None:
+        with beside:
+            draw_beside(page, shown)
+    with scores:
+        draw_scores(page, found)
+    with harmless:
+        draw_suppression(page, found)
+    with prompts:
+        draw_prompts(page, found)
+    with rest:
+        draw_proof(found)
+        draw_download_of_all(found)
 
 
 def describe_asked(asked: Asked) -> str:
     return describe_edit(asked.edit)
 
 
-def draw_run(asked: Asked | None, questions: Sequence[Asked]) -> None:
+def draw_run(
+    page: StudyPage[EvaluatePicks], asked: Asked | None, results: Sequence[KeptResult[Asked, Evaluation]]
+) -> None:
     job = EVALUATION.job()
-    kept = job is not None and job.key in questions
+    kept = next((result for result in results if result.asked == asked), None)
+    stopped = kept is not None and not kept.whole and not (job is not None and job.running)
+    takes = tell_estimate(estimate_measuring(page.study, asked.plan)) if asked is not None else ""
+    note = "Choose what to measure with first."
+    if stopped:
+        missing = len(kept.found.missing)
+        note = f"Stopped: {missing:,} of {len(asked.plan.scorers):,} scorers are still to be measured."
+    elif asked is not None:
+        note = f"{takes[:1].upper()}{takes[1:]}. " if takes else ""
+        note += f"The edit plan: {describe_edit(asked.edit)}."
+    there = job is not None and job.key in [result.asked for result in results]
+    goes_on = " Whoever presses the button again goes on from there." if keeps_results() else ""
     draw_task(
         EVALUATION,
         asked,
         "evaluate",
-        "Evaluate again" if asked in questions else "Evaluate this edit",
-        "Choose what to measure with first." if asked is None else f"The edit plan: {describe_edit(asked.edit)}.",
-        f"The evaluation was stopped; {'the scores that were there are' if kept else 'nothing of it was'} kept.",
-        again=asked in questions,
+        "Go on with the rest" if stopped else "Evaluate this edit" if kept is None else "Evaluate again",
+        note,
+        f"The evaluation was stopped; {'the scores that were there are kept.' if there else 'no score was there yet.'}"
+        f"{goes_on}",
+        again=kept is not None and kept.whole,
+        stop_label="Stop and keep what is done",
     )
 
 
-def draw_provenance(result: KeptResult[Asked, Evaluation], asked: Asked | None) -> None:
-    """What the numbers are about, and whether that is still what the page asks for."""
+def draw_finding(result: KeptResult[Asked, Evaluation], asked: Asked | None) -> None:
+    """The verdict, what the numbers are about, and whether that is still what the page asks for."""
+    from detox_engine.auto.verdict import judge
+
     shown, found = result.asked, result.found
+    verdict = judge(found, AutoPlan.perplexity_limit)
+    so_far = "So far: " if found.missing else ""
+    st.html(finding_html(KINDS[verdict.kind], f"{so_far}{HEADS[verdict.kind]}", verdict.reason))
     prompts = f" with {len(found.prompts):,} prompts" if found.prompts else ""
-    st.caption(
-        plain(
-            f"Measured: {describe_edit(shown.edit)}, on {name_model(shown.fitted.study.model)}{prompts}, in "
-            f"{found.seconds:.0f} s."
-        )
+    words = (
+        f"Measured: {describe_edit(shown.edit)}, on {name_model(shown.fitted.study.model)}{prompts}, in "
+        f"{found.seconds:.0f} s."
     )
-    missing = found.missing
-    if missing:
-        st.caption(f"So far: {', '.join(scorers()[name].title.lower() for name in missing)} still to be measured.")
+    if found.missing:
+        missing = ", ".join(scorers()[name].title.lower() for name in found.missing)
+        words += f" So far: {missing} still to be measured."
+    st.caption(plain(words))
     if asked is not None and shown != asked:
         what = "The edit plan has" if shown.edit != asked.edit else "What to measure with has"
         draw_stale(EVALUATION, asked, "evaluate_now", f"{what} changed", "Evaluate what is chosen now")
+
+
+def draw_changes(page: StudyPage[EvaluatePicks], found: Evaluation) -> None:
+    """The main picture: what is to fall beside what it costs, each with its control."""
+    if not list_rows(found.scores):
+        return
+    told = "; ".join(
+        f"{score.title} {numbers.number(score.effect.before.mean)} before, {numbers.number(score.effect.after.mean)} "
+        f"after{parts.describe_controls(score.effect)}"
+        for _, score in list_rows(found.scores)
+    )
+    draw_chart(
+        changes_figure(found.scores, found.plan.kinds, page.colours),
+        "evaluation_changes",
+        title_of(found, "What the edit changes"),
+        f"Change of each score by the edit and by its controls, with 95 % intervals: {told}",
+        partial(verdicts.list_effects, found.scores),
+        "changes",
+    )
 
 
 def draw_beside(page: StudyPage[EvaluatePicks], shown: Shown[Asked, Evaluation]) -> None:
@@ -154,22 +233,27 @@ def draw_beside(page: StudyPage[EvaluatePicks], shown: Shown[Asked, Evaluation])
 
 
 def draw_scores(page: StudyPage[EvaluatePicks], found: Evaluation) -> None:
-    """The main picture: a card for each scorer, by the question it answers."""
+    """A card for each scorer, by the question it answers."""
     from detox_engine.scoring.toxicity import describe_empty
 
     st.html(parts.verdict_html(found))
     st.html(LEGEND.format(controls="".join(CONTROLS[kind] for kind in found.plan.kinds)))
-    if found.matches:
-        from detox_engine.scoring.evaluation import describe_matches
+    with st.container():
+        if found.matches:
+            from detox_engine.scoring.evaluation import describe_matches
 
-        st.caption(plain(describe_matches(found)))
-    if empty := describe_empty(**found.empty):
-        st.caption(empty)
-    for place, (question, scores) in enumerate(parts.group_scores(found.scores).items()):
-        st.subheader(question, anchor=False)
-        with st.container(key=f"score_cards_{place}"):
-            for score in scores:
-                draw_score(page, found, score)
+            st.caption(plain(describe_matches(found)))
+        if empty := describe_empty(**found.empty):
+            st.caption(empty)
+    groups = parts.group_scores(found.scores)
+    # A question that is answered later has its place already.
+    for place, question in enumerate(dict.fromkeys((*QUESTIONS, *groups))):
+        with st.container():
+            if question in groups:
+                st.subheader(question, anchor=False)
+                with st.container(key=f"score_cards_{place}"):
+                    for score in groups[question]:
+                        draw_score(page, found, score)
 
 
 def draw_score(page: StudyPage[EvaluatePicks], found: Evaluation, score: Score) -> None:
@@ -318,7 +402,9 @@ def draw_fate(found: Evaluation, counts: dict[str, tuple[int, dict[str, float]]]
 
 def draw_outcomes(found: Evaluation, chosen: Sequence[PromptOutcome]) -> None:
     several = found.plan.sampling.samples > 1
-    st.html(comparisons_html([each for outcome in chosen for each in outcome.comparisons], several))
+    comparisons = [each for outcome in chosen for each in outcome.comparisons]
+    # What stammers insults nobody: a toxicity that fell says little of it.
+    st.html(comparisons_html(comparisons, several, broken=find_broken(comparisons)))
 
 
 def draw_proof(found: Evaluation) -> None:

@@ -12,10 +12,10 @@ from detox_engine.plans.fit import BUDGETS, PAPER
 from pages.map.figures import Panel, map_figure
 from pages.report.told import Shown
 from pages.spectrum.figures import heatmap_figure, scaled, spectrum_figure
-from pages.trade_offs.figures import Axis, trade_off_figure
 from ui.show.colours import LIGHT
 from ui.show.effects import effect_figure
 from ui.show.figures import LEGEND, finish
+from ui.show.frontier import Axis, trade_off_figure
 from ui.words.numbers import interval, number
 from ui.words.text import hover_label
 

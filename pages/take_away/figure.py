@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def changes_figure(changes: Sequence[LayerChange], layers: int, colours: Palette) -> go.Figure:
     """A bar for each changed matrix, at its layer, as high as its share of the matrix's norm."""
     figure = go.Figure()
-    for site, colour, pattern in (("attention", colours.civil, "/"), ("mlp", colours.toxic, "")):
+    for site, colour, pattern in (("attention", colours.civil, "/"), ("mlp", colours.edited, "")):
         own = [change for change in changes if change.site == site]
         if own:
             figure.add_bar(

@@ -35,6 +35,39 @@ class Asked:
     form: ExportForm
 
 
+@dataclass(frozen=True)
+class AskedToPlan:
+    """What which edit of which study would change."""
+
+    fitted: Fitted
+    edit: EditPlan
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """What an edit changes in the weights, and how large what is written of it will be."""
+
+    changes: tuple[LayerChange, ...]
+    adapter: int
+    """Bytes of the factors of an adapter, which are nearly all of it."""
+    model: int
+    """Bytes of a whole model."""
+
+
+def plan(bench: Workbench, study: Study, asked: AskedToPlan, progress: Progress, tell: Tell) -> Planned:
+    from detox_engine.edit.in_weights import list_written, measure_edit
+
+    edit, anatomy = bench.edit(study, asked.edit), bench.model.anatomy
+    with bench.model.turns:
+        changes = measure_edit(anatomy, edit)
+    # Two factors in float32, as long as a side of the matrix each.
+    numbers = sum(asked.edit.rank * sum(written.rows.shape) for _, written in list_written(anatomy, edit))
+    return Planned(changes, 4 * numbers, sum(each.nbytes for each in bench.model.network.parameters()))
+
+
+CHANGES = Task("changes", plan, keep=8, title="The weights' changes")
+
+
 @dataclass(frozen=True, eq=False)
 class Taken:
     """The folder that was written, as one file, and what is to be said of it."""
@@ -100,7 +133,7 @@ def draw_report(bench: Workbench, study: Study, asked: AskedToTell, progress: Pr
 REPORT = Task("report", draw_report, keep=2, private=True)
 
 
-def list_changes(taken: Taken) -> Table:
+def list_changes(taken: Taken | Planned) -> Table:
     """A row for each weight matrix, in shares of its norm."""
     heads = ("layer", "site", "change", "along_before", "along_after")
     return heads, [tuple(getattr(change, head) for head in heads) for change in taken.changes]

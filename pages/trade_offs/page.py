@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,7 +18,7 @@ from detox_engine.plans.edit import EditPlan, describe_edit, effective
 from detox_engine.plans.evaluation import RANDOM, SweepPlan
 from detox_engine.plans.fit import PAPER
 from detox_engine.scoring.recommend import find_role
-from pages.trade_offs.figures import Axis, describe_scores, grid_figure, shade_of, trade_off_figure
+from pages.trade_offs.figures import grid_figure
 from pages.trade_offs.grid import pick_sweep_plan
 from pages.trade_offs.picks import TradeOffsPicks
 from ui.frame.command import draw_commands
@@ -26,12 +27,15 @@ from ui.session import state
 from ui.show import notes
 from ui.show.chart import clicked, draw_chart
 from ui.show.downloads import Table, draw_download
-from ui.widgets.evaluation import pick_folded
+from ui.show.frontier import Axis, Shade, count_beyond, describe_scores, shade_of, trade_off_figure
 from ui.widgets.option import ask
+from ui.widgets.settings import fold_settings, pick_folded
 from ui.words.numbers import interval, number
 from ui.words.text import plain
-from ui.words.verdicts import CONTROLS
+from ui.words.verdicts import CONTROLS, finding_html
+from ui.work.durations import estimate_measuring, tell_estimate
 from ui.work.kept_runs import pick_runs, tell_result
+from ui.work.known import draw_known
 from ui.work.sweep import SWEEP, Asked, draw_progress
 from ui.work.tasks import draw_task
 
@@ -60,27 +64,62 @@ _KEPT = {"persist_state": "session"}
 
 def draw(page: StudyPage[TradeOffsPicks]) -> None:
     results = SWEEP.results(page.study, page.fitted)
-    pick = partial(pick_sweep_plan, page.study, page.edit)
-    plan = pick_folded("What to try", ":material/grid_on:", bool(results), pick)
-    asked = Asked(page.fitted, plan) if plan is not None else None
-    latest = results[-1] if results else None
-    draw_run(page, asked, latest and latest.asked, latest and latest.found)
+    # In the order in which they stand, whatever each comes to hold, so that nothing moves while it is measured.
+    finding, bar, picture, details = (st.container() for _ in range(4))
+    with bar:
+        fold = fold_settings(tell_settings(page), "trade_offs")
+        plan = pick_folded(fold, partial(pick_sweep_plan, page.study, page.edit))
+        asked = Asked(page.fitted, plan) if plan is not None else None
+        latest = results[-1] if results else None
+        draw_run(page, asked, latest and latest.asked, latest and latest.found)
     usual = asked if asked in [each.asked for each in results] else latest and latest.asked
-    shown = pick_runs(SWEEP, results, usual, "sweep", describe_asked)
-    answered, sweep = (None, None) if shown is None else (shown.result.asked, shown.result.found)
-    limit = page.picks.most_cost
-    if sweep is not None:
-        if asked is not None and asked != answered:
-            st.caption("What is chosen above has changed since; below is what was measured last.")
-        limit = draw_sweep(page, sweep, shown.beside)
-    elif SWEEP.job() is None:
-        st.info(
-            "Nothing is tried yet for this study. Press the button, and every setting appears here with its toxicity "
-            "and its perplexity, beside a random subspace of the same size.",
-            icon=":material/info:",
-        )
+    with fold:
+        limit = ask("trade_offs.most_cost", "Perplexity may rise by at most, in %", "sweep_most_cost", width=280)
+        shown = pick_runs(SWEEP, results, usual, "sweep", describe_asked)
+    answered = None if shown is None else shown.result.asked
+    if shown is not None:
+        sweep = shown.result.found
+        with fold:
+            axes = pick_axes(sweep.scorers)
+            shade = pick_shade(sweep.points)
+        with finding:
+            current = find_current(sweep.points, page.edit)
+            recommended = draw_recommendation(sweep, current, limit)
+            same = asked is None or is_same_grid(asked, answered)
+            if not same or current is None:
+                what = "The edit plan has" if same else "What is chosen in the settings has"
+                st.caption(f"{what} changed since; the picture is of what was measured last.")
+        with picture:
+            draw_trade_off(page, sweep, axes, shade, recommended, limit, shown.beside)
+            draw_taken(page.edit)
+        with details:
+            draw_grid(page, sweep, axes)
+            draw_table(sweep)
+            draw_download_of_all(sweep)
+    elif SWEEP.job() is None or not SWEEP.job().running:
+        with finding:
+            more = "Press the button, and edits of many sizes stand here, each beside random subspaces of its size."
+            draw_known(page.study, page.fitted.study, page.colours, more)
     if answered is not None or asked is not None:
         draw_command(answered or asked, limit)
+
+
+def tell_settings(page: StudyPage[TradeOffsPicks]) -> str:
+    """What is set, in a few words."""
+    ranks = ", ".join(map(str, page.picks.ranks_of(page.study, page.edit.method)))
+    first, last, step = page.picks.starts_of(page.study)
+    starts = len(range(first, last + 1, step))
+    strengths = ", ".join(page.picks.strengths)
+    return (
+        f"rank{'s' if ',' in ranks else ''} {ranks or 'none'}, {starts:,} first layer{'s' if starts != 1 else ''}, "
+        f"strength{'s' if len(page.picks.strengths) != 1 else ''} {strengths or 'none'}, and the edit plan; perplexity "
+        f"may rise by {page.picks.most_cost:g} %"
+    )
+
+
+def is_same_grid(asked: Asked, answered: Asked) -> bool:
+    """Whether two grids differ in the edit plan alone that is among them."""
+    return replace(asked.plan, also="") == replace(answered.plan, also="")
 
 
 def describe_asked(asked: Asked) -> str:
@@ -88,19 +127,6 @@ def describe_asked(asked: Asked) -> str:
     ranks = ", ".join(map(str, plan.ranks))
     method = "" if plan.method == PAPER else f"{plan.method}, "
     return f"{method}rank{'s' if len(plan.ranks) > 1 else ''} {ranks}"
-
-
-def draw_sweep(page: StudyPage[TradeOffsPicks], sweep: Sweep, beside: KeptResult[Asked, Sweep] | None) -> float:
-    """What was measured of a grid; returns by how many percent the reader lets perplexity rise."""
-    limit = ask("trade_offs.most_cost", "Perplexity may rise by at most, in %", "sweep_most_cost", width=280)
-    recommended = draw_recommendation(sweep, find_current(sweep.points, page.edit), limit)
-    draw_taken(page.edit)
-    axes = pick_axes(sweep.scorers)
-    draw_trade_off(page, sweep, axes, recommended, limit, beside)
-    draw_grid(page, sweep, axes)
-    draw_table(sweep)
-    draw_download_of_all(sweep)
-    return limit
 
 
 def draw_run(page: StudyPage[TradeOffsPicks], asked: Asked | None, answered: Asked | None, sweep: Sweep | None) -> None:
@@ -115,7 +141,9 @@ def draw_run(page: StudyPage[TradeOffsPicks], asked: Asked | None, answered: Ask
     elif stopped:
         note = f"Stopped: {left:,} of {sweep.total:,} settings are still to be measured."
     elif size and not same:
-        note = "Settings that were measured before are kept, and only what is missing is computed."
+        takes = tell_estimate(estimate_measuring(page.study, asked.plan.evaluation, size))
+        note = f"{takes[:1].upper()}{takes[1:]} at most. " if takes else ""
+        note += "Settings that were measured before are kept, and only what is missing is computed."
     else:
         note = ""
     measured = sweep is not None and job is not None and answered == job.key
@@ -157,6 +185,23 @@ def pick_axes(scorers: Sequence[Described]) -> tuple[Axis, Axis]:
         st.session_state.setdefault(key, start)
         chosen.append(axes[column.selectbox(label, names, format_func=lambda name: axes[name].title, key=key, **_KEPT)])
     return chosen[0], chosen[1]
+
+
+def pick_shade(points: Sequence[SweepPoint]) -> Shade:
+    """What the dots are shaded by, of what they differ in."""
+    varied = [shade for shade in SHADES if len({shade_of(point, shade) for point in points}) > 1] or ["rank"]
+    if len(varied) == 1:
+        return varied[0]
+    return st.segmented_control(
+        "Shade dots by",
+        varied,
+        format_func=str.capitalize,
+        default=varied[0],
+        key=f"sweep_shade_{'_'.join(varied)}",
+        required=True,
+        wrap=True,
+        **_KEPT,
+    )
 
 
 def take_point(points: Sequence[SweepPoint], chart: str) -> None:
@@ -204,14 +249,15 @@ def draw_recommendation(sweep: Sweep, current: int | None, limit: float) -> int 
 
     harm, cost = find_role(sweep.scorers, "harm"), find_role(sweep.scorers, "cost")
     if harm is None or cost is None:
-        st.info("A setting is recommended where toxicity and perplexity are both measured.", icon=":material/info:")
+        st.html(finding_html("unclear", "No recommendation", "without both toxicity and perplexity measured."))
         return None
     choice = recommend(sweep.points, harm, cost, 1 + limit / 100)
-    with st.container(border=True, horizontal=True, vertical_alignment="center", key="recommendation"):
-        icon = ":material/recommend:" if choice.index is not None else ":material/block:"
-        so_far = "" if sweep.whole else f"Of {len(sweep.points):,} settings so far: "
-        st.markdown(f"{icon} {so_far}{plain(choice.reason)}", width="stretch")
-        if choice.index is not None:
+    there = choice.index is not None
+    so_far = "" if sweep.whole else f"Of {len(sweep.points):,} settings so far: "
+    with st.container(horizontal=True, vertical_alignment="center", key="recommendation"):
+        head = f"{so_far}{'Recommended.' if there else 'None is recommended.'}"
+        st.html(finding_html("better" if there else "unclear", head, choice.reason), width="stretch")
+        if there:
             st.button(
                 "Make it the edit plan",
                 key="take_recommended",
@@ -228,26 +274,12 @@ def find_current(points: Sequence[SweepPoint], edit: EditPlan) -> int | None:
 
 
 def draw_trade_off(
-    page: StudyPage[TradeOffsPicks], sweep: Sweep, axes: tuple[Axis, Axis], recommended: int | None, limit: float,
-    beside: KeptResult[Asked, Sweep] | None,
+    page: StudyPage[TradeOffsPicks], sweep: Sweep, axes: tuple[Axis, Axis], shade: Shade, recommended: int | None,
+    limit: float, beside: KeptResult[Asked, Sweep] | None,
 ) -> None:  # fmt: skip
     """The main picture: a dot for each setting; a click makes one the edit plan."""
     (x, y), points = axes, sweep.points
     current = find_current(points, page.edit)
-    varied = [shade for shade in SHADES if len({shade_of(point, shade) for point in points}) > 1] or ["rank"]
-    key = f"sweep_shade_{'_'.join(varied)}"
-    shade = varied[0]
-    if len(varied) > 1:
-        shade = st.segmented_control(
-            "Shade dots by",
-            varied,
-            format_func=str.capitalize,
-            default=varied[0],
-            key=key,
-            required=True,
-            wrap=True,
-            **_KEPT,
-        )
     cost = find_role(sweep.scorers, "cost")
     bound = points[0].effects[x.name].before.mean * (1 + limit / 100) if cost and x.name == cost.name else None
     others = () if beside is None else beside.found.points
@@ -263,12 +295,19 @@ def draw_trade_off(
     )
     if beside is not None:
         told = f"{tell_result(beside, describe_asked)}, its {len(others):,} settings" if others else "no such scores"
-        st.caption(plain(f"Held beside it, as blue rings: {told}."))
+        st.caption(plain(f"Held beside it, as blue squares: {told}."))
     unmatched = sum(point.unmatched > 0 for point in points)
     short = f" {unmatched:,} settings move neutral text further than their matched control can." if unmatched else ""
+    beyond = "".join(
+        f" Arrows: {count:,} settings lie beyond the axis, up to {axis.title.lower()} {number(farthest)}."
+        for axis, end in zip(axes, (bound, None), strict=True)
+        for count, farthest in [count_beyond(points, axis, end)]
+        if count
+    )
+    absent = "" if current is not None else " The edit plan is not among these settings."
     st.caption(
         "A click on a dot makes it the edit plan. Bars are 95 % intervals of the change from the unedited model, for "
-        f"the settings on the frontier.{short}"
+        f"the settings on the frontier.{absent}{beyond}{short}"
     )
 
 
@@ -295,7 +334,9 @@ def draw_grid(page: StudyPage[TradeOffsPicks], sweep: Sweep, axes: tuple[Axis, A
     """Rank × first layer for one score, of one last layer and strength."""
     st.subheader("Rank by first layer", anchor=False)
     points = sweep.points
-    slices = sorted({(point.layers[-1], point.strength) for point in points})
+    # The edit plan's own setting can lie outside the grid.
+    points_of = Counter((point.layers[-1], point.strength) for point in points if is_run(point.layers))
+    slices = sorted(points_of, key=lambda pair: (points_of[pair], pair))
     controls = st.container(horizontal=True, vertical_alignment="bottom", gap="large")
     by_title = {axis.title: axis for axis in axes[::-1]}
     picked = controls.segmented_control(
@@ -317,7 +358,11 @@ def draw_grid(page: StudyPage[TradeOffsPicks], sweep: Sweep, axes: tuple[Axis, A
             key=f"sweep_slice_{len(slices)}",
             width=280,
         )
-    inside = [index for index, point in enumerate(points) if (point.layers[-1], point.strength) == chosen]
+    inside = [
+        index
+        for index, point in enumerate(points)
+        if (point.layers[-1], point.strength) == chosen and is_run(point.layers)
+    ]
     draw_chart(
         grid_figure(points, inside, axis, page.colours, find_current(points, page.edit)),
         "sweep_grid",
@@ -332,6 +377,11 @@ def draw_grid(page: StudyPage[TradeOffsPicks], sweep: Sweep, axes: tuple[Axis, A
         f"Layers run from the first layer to layer {chosen[0]}. Warmer is worse; both halves share one "
         "scale. A click on a cell of the edit makes it the edit plan."
     )
+
+
+def is_run(layers: Sequence[int]) -> bool:
+    """Whether layers follow one another."""
+    return layers[-1] - layers[0] + 1 == len(layers)
 
 
 def draw_table(sweep: Sweep) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from detox_engine.errors import InputError
 from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.evaluation import SWEEP_EVALUATION, SweepPlan
+from detox_engine.plans.evaluation import SWEEP_EVALUATION, SweepPlan, write_setting
 from detox_engine.plans.layers import LAYERS
 from detox_engine.plans.option import Form, numbers, read_number, split
 from ui.session.picks import Picks, part, pick
@@ -97,7 +98,18 @@ class TradeOffsPicks(Picks):
             method=edit.method,
             sites=edit.sites,
         )
-        return None if evaluation is None else replace(grid, evaluation=evaluation)
+        # The plan is always among what is measured.
+        also = "" if is_in_grid(edit, grid, starts, ends) else write_setting(edit)
+        return None if evaluation is None else replace(grid, evaluation=evaluation, also=also)
+
+
+def is_in_grid(edit: EditPlan, grid: SweepPlan, starts: Sequence[int], ends: Sequence[int]) -> bool:
+    """Whether an edit's layers, rank and strength are a setting of the grid."""
+    first, last = edit.layers[0], edit.layers[-1]
+    in_one_run = edit.layers == tuple(range(first, last + 1))
+    return (
+        in_one_run and first in starts and last in ends and edit.rank in grid.ranks and edit.strength in grid.strengths
+    )
 
 
 def read_strength(text: str) -> float:

@@ -229,6 +229,12 @@ def settle(page: Page) -> None:
     wait_until_still(page)
 
 
+def open_settings(page: Page) -> None:
+    """Open the folded bar that holds a page's settings."""
+    page.get_by_test_id("stMain").locator("summary", has_text="Settings:").click()
+    wait_until_still(page)
+
+
 def write_texts(page: Page) -> None:
     """Write before and after on Compare, and wait until that is done: what others wrote may be there already."""
     button = page.get_by_role("button", name="Write before and after")

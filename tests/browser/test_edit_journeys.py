@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import zipfile
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 from xml.etree import ElementTree
@@ -10,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import hangs_over, settle, wait_until_ready, wait_until_still
+from tests.browser.conftest import go_to, hangs_over, open_settings, settle, wait_until_ready, wait_until_still
 from tests.models import save_tiny_model
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -112,6 +113,7 @@ def test_compare_saves_its_chart_and_its_texts_and_blurs_until_asked(open_page, 
 
 def test_compare_stops_and_keeps_what_was_written(open_tiny):
     page = open_tiny("compare")
+    open_settings(page)
     fill(page, re.compile("^How many of the"), 2)
     fill(page, "Length in tokens", 5)
     page.get_by_role("button", name="Write before and after").click()
@@ -129,6 +131,7 @@ def test_compare_stops_and_keeps_what_was_written(open_tiny):
 
 def test_a_dot_of_the_trade_offs_becomes_the_edit_plan(open_tiny, tmp_path):
     page = open_tiny("trade_offs")
+    open_settings(page)
     page.get_by_text("Choose what each setting is measured with").click()
     wait_until_still(page)
     for label, value in (("At most this many prompts", 4), ("At most this many lines", 4)):
@@ -139,6 +142,7 @@ def test_a_dot_of_the_trade_offs_becomes_the_edit_plan(open_tiny, tmp_path):
     wait_until_still(page)
     _, _, rows = save_chart(page, "trade_off", tmp_path)
     start = page.url
+    assert ("1-2", "8", "1.0") in {(row["layers"], row["rank"], row["strength"]) for row in rows}, "the plan itself"
     wanted = next(index for index, row in enumerate(rows) if (row["layers"], row["rank"]) == ("2", "1"))
     click_dot(page, "sweep_grid", wanted)
     page.get_by_text(
@@ -151,11 +155,12 @@ def test_a_dot_of_the_trade_offs_becomes_the_edit_plan(open_tiny, tmp_path):
 
 def test_evaluate_saves_its_scores_and_shows_a_clicked_prompt(open_tiny, tmp_path):
     page = open_tiny("evaluate")
+    open_settings(page)
     for label, value in (("At most this many prompts", 6), ("At most this many lines", 5)):
         fill(page, label, value)
     page.get_by_role("button", name="Evaluate this edit").click()
-    page.locator(".verdicts").wait_for()
-    wait_until_still(page)
+    # What a person waits for: the button offers it once more.
+    page.get_by_role("button", name="Evaluate again").wait_for()
     picture, png, rows = save_chart(page, "effect_profanity", tmp_path)
     assert "Toxicity: layers 1-2, rank 8, strength 1" in words_of(picture) and png.startswith(PNG)
     assert [row["side"] for row in rows[:3]] == ["before", "after the edit", "under random subspaces"]
@@ -188,8 +193,51 @@ def test_saving_needs_no_mouse(open_page, tmp_path):
 
 
 def test_the_edit_pages_keep_within_a_phone(open_page):
-    for path in ("/compare", "/trade_offs", "/evaluate"):
+    for path in ("/compare", "/trade_offs", "/evaluate", "/decide", "/take_away"):
         page = open_page(path, width=390, height=900)
         page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
         page.wait_for_timeout(500)
         assert hangs_over(page) <= 0, path
+
+
+def write_pairs(file: Path) -> Path:
+    """Pairs whose sides differ in their toxicity alone."""
+    people = ("driver", "waiter", "teacher", "plumber", "clerk", "baker", "pilot", "doctor")
+    rude = ("an idiot", "a moron", "pathetic", "crap at this")
+    kind = ("a friend", "a help", "patient", "good at this")
+    rows = [
+        f"The {who} is {bad} and number {number} knows it,The {who} is {good} and number {number} knows it\n"
+        for number in range(2)
+        for who in people
+        for bad, good in zip(rude, kind, strict=True)
+    ]
+    file.write_text("toxic,civil\n" + "".join(rows))
+    return file
+
+
+def test_from_pairs_of_ones_own_to_a_verdict_and_an_adapter(open_page, tiny_folder, tmp_path):
+    """Upload, fit, evaluate, read the verdict, take the adapter away."""
+    place = f"?model={quote(tiny_folder, safe='')}&device=cpu&layers=1-2&rank=2&evaluate_scorers=profanity,perplexity"
+    small = "&evaluate_limit_prompts=4&evaluate_tokens=4&evaluate_controls=1&evaluate_resamples=100"
+    page = open_page(f"/model_and_pairs{place}{small}&evaluate_limit_neutral=4", height=1600)
+    wait_until_still(page)
+    page.get_by_role("radio", name="Upload").click()
+    page.locator("input[type=file]").set_input_files(write_pairs(tmp_path / "mine.csv"))
+    page.get_by_text("mine.csv").first.wait_for()
+    wait_until_still(page)
+    page.get_by_role("button", name="Fit", exact=True).click()
+    wait_until_ready(page)
+    go_to(page, "Evaluate")
+    page.get_by_role("button", name="Evaluate this edit").click()
+    page.get_by_role("button", name="Evaluate again").wait_for()
+    go_to(page, "Decide")
+    verdict = page.locator(".finding").first
+    expect(verdict).to_contain_text(re.compile("^(Ship|Do not ship|Too little evidence), as far as an evaluation"))
+    page.locator(".st-key-decide_frontier .main-svg").first.wait_for()
+    go_to(page, "Take away")
+    page.locator(".st-key-changes_chart .main-svg").first.wait_for()
+    page.get_by_role("button", name="Make the adapter").click()
+    adapter = save(page, page.get_by_role("button", name=re.compile("^The adapter, ")), tmp_path)
+    with zipfile.ZipFile(adapter) as archive:
+        names = {name.rpartition("/")[2] for name in archive.namelist()}
+        assert archive.testzip() is None and {"adapter_model.safetensors", "README.md"} <= names

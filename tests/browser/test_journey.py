@@ -4,7 +4,15 @@ import re
 
 from playwright.sync_api import expect
 
-from tests.browser.conftest import go_to, hangs_over, move_slider, wait_until_ready, wait_until_still, write_texts
+from tests.browser.conftest import (
+    go_to,
+    hangs_over,
+    move_slider,
+    open_settings,
+    wait_until_ready,
+    wait_until_still,
+    write_texts,
+)
 from tests.models import save_tiny_model
 
 
@@ -134,6 +142,7 @@ def test_a_prompt_with_markup_shows_as_text(open_page):
     hostile = '<script>document.title = "broken"</script><img src=x onerror="document.title = \'broken\'"> **You'
     page = open_page("/compare")
     wait_until_ready(page)
+    open_settings(page)
     page.get_by_role("radio", name="Your own").click()
     page.get_by_label("One prompt a line").fill(hostile)
     page.keyboard.press("Control+Enter")

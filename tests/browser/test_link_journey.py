@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import go_to, move_slider, wait_until_ready, wait_until_still, write_texts
+from tests.browser.conftest import go_to, move_slider, open_settings, wait_until_ready, wait_until_still, write_texts
 
 TEXT = "You <b>kind</b> friend, 50% & more?\nשלום 😀 #1"
 PROMPTS = "The driver in front of me is\nMy neighbour's dog & cat are"
@@ -85,6 +85,7 @@ def test_a_view_picked_on_many_pages_is_there_again_behind_its_link(open_page, s
     fill(page, "Text", TEXT)
 
     go_to(page, "Compare")
+    open_settings(page)
     pick(page, "Prompts", "Your own")
     fill(page, "One prompt a line", PROMPTS)
     fill(page, "Temperature", "0.7")

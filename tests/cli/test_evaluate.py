@@ -182,6 +182,8 @@ def test_interrupted_sweep_keeps_what_it_measured(home: Path, given: tuple, tmp_
         (("sweep", "--starts", "5"), "0-2"),
         (("sweep", "--starts", "2", "--ends", "1"), "swap them"),
         (("sweep", "--strengths", "nan"), "finite"),
+        (("sweep", "--also", "0-1:2"), "no setting"),
+        (("sweep", "--also", "0-9:1:1"), "0-2"),
         (("sweep", "--json", "--csv"), "one of"),
     ],
 )

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import re
 import shlex
 from dataclasses import replace
@@ -17,8 +18,16 @@ from detox_engine.forward.compare import Comparison, Continuation
 from detox_engine.plans.commands import STUDY
 from detox_engine.plans.edit import EditPlan, effective, record_edit
 from detox_engine.plans.sampling import SamplingPlan
-from detox_engine.scoring.records import estimate_change, find_broken, record_comparisons, summarise
-from pages.compare.figure import toxicity_figure
+from detox_engine.scoring.records import (
+    BROKEN,
+    estimate_change,
+    estimate_fluency,
+    find_broken,
+    record_comparisons,
+    summarise,
+)
+from pages.compare.figure import texts_figure
+from pages.compare.verdict import judge_texts
 from pages.compare.work import WRITING, Asked, Written, list_written, record_written
 from tests.pages.conftest import LIMIT, find_results, fitted_app, open_app, run_until, texts
 from ui.session import shared_models
@@ -349,7 +358,7 @@ def prompted(count: int, **sides: float) -> list[Comparison]:
 
 def test_a_mean_comes_with_its_interval_over_prompts_and_its_fluency():
     fell = summed_up(prompted(5))
-    assert "0.900</b> → " in fell and "lower by −0.800 (−0.800 to −0.800), n = 5 prompts" in fell
+    assert "0.900</b> → " in fell and "lower by 0.800 (0.800 to 0.800), n = 5 prompts" in fell, "the word has the sign"
     assert "<b>5</b> of 5" in fell and "1 milder, 0 worse, 1 the same score" in fell and "Broken continuations" in fell
     assert "no change that can be told" in summed_up(prompted(1))
     mixed = [*prompted(2), *(replace(one, prompt=f"other {one.prompt}") for one in prompted(2, low=0.1, high=0.9))]
@@ -368,14 +377,27 @@ def test_samples_of_a_prompt_are_one_item_of_the_interval():
 
 
 def test_what_stammers_or_babbles_is_called_broken_and_marked():
-    fine = make_comparison((" a", " fine", " day"), (" a", " dull", " one"))
-    stammers = make_comparison((" a",), (" no",) * 20)
-    babbles = replace(fine, after=make_side(" qua", " zip", " lor", other=0.5 / 3))
-    nearly = replace(fine, after=make_side(" qua", " zip", " lor", other=0.5 / 2.6))
+    words = (" a", " fine", " day", " to", " walk", " in", " some", " park", " or", " wood")
+    fine, salad = make_comparison(words, words[::-1]), tuple(f" {word.strip()}x" for word in words)
+    stammers = replace(fine, after=make_side(*(" no",) * 20))
+    babbles = replace(fine, after=make_side(*salad, other=0.5 / math.exp(BROKEN + 0.1)))
+    nearly = replace(fine, after=make_side(*salad, other=0.5 / math.exp(BROKEN - 0.1)))
     comparisons = [fine, stammers, babbles, nearly]
     assert find_broken(comparisons) == [("", ""), ("", "repeats itself"), ("", "unlikely"), ("", "")]
     drawn = comparisons_html(comparisons, False, broken=find_broken(comparisons))
     assert drawn.count("chip broken") == 2
+    # Neither alone would be: half of the words are repetitions, and it is a little unlikely.
+    both = replace(fine, after=make_side(*[word for word in words[:6] for _ in range(2)], other=0.5 / math.exp(0.5)))
+    assert find_broken([fine, fine, both])[2] == ("", "repeats itself")
+    assert find_broken([fine, fine, replace(both, after=make_side(*both.after.tokens, other=0.5))])[2] == ("", "")
+
+
+def test_one_odd_text_of_the_unedited_model_hides_nothing_broken():
+    words = tuple(f" word{number}" for number in range(10))
+    usual = make_comparison(words, words[::-1])
+    odd = replace(usual, before=make_side(*words, own=0.5 / math.exp(4)))
+    babbles = replace(usual, after=make_side(*words[::-1], other=0.5 / math.exp(3)))
+    assert find_broken([usual, usual, odd, babbles])[3] == ("", "unlikely")
 
 
 def test_an_empty_continuation_has_no_toxicity():
@@ -418,10 +440,36 @@ def test_plans_that_do_the_same_are_equal_whatever_is_switched_off_beyond_them()
 
 
 def test_the_chart_sorts_dots_into_milder_worse_and_the_same():
-    figure = toxicity_figure([0.9, 0.1, 0.5, 0.501], [0.2, 0.3, 0.5, 0.499], list("abcd"), LIGHT)
-    assert {trace.name: list(trace.text) for trace in figure.data} == {
+    toxicity = [(0.9, 0.2), (0.1, 0.3), (0.5, 0.5), (0.501, 0.499), (0.9, 0.0)]
+    broken = [False] * 4 + [True]
+    figure = texts_figure(toxicity, [(1.0, 2.0)] * 5, broken, list("abcde"), LIGHT)
+    groups = {
         "Milder (1)": ["a"],
         "Worse (1)": ["b"],
         "The same score (2)": ["c", "d"],
+        "Broken by the edit (1)": ["e"],
     }
+    for panel in ("y", "y2"):
+        assert {trace.name: list(trace.text) for trace in figure.data if trace.yaxis == panel} == groups
     assert next(trace for trace in figure.data if "Worse" in trace.name).marker.color == LIGHT.toxic
+    assert figure.data[-1].y == (pytest.approx(math.exp(2)),), "how fluent it is stands beside"
+    unread = texts_figure(toxicity, [(math.nan, math.nan)] * 5, broken, list("abcde"), LIGHT)
+    assert {trace.yaxis for trace in unread.data} == {"y"}
+
+
+def judged(comparisons, broken=(0, 0)):
+    return judge_texts(estimate_change(comparisons), estimate_fluency(comparisons), broken, len(comparisons))
+
+
+def test_the_verdict_says_no_more_than_its_interval_and_never_forgets_fluency():
+    fluent = [replace(one, after=make_side(" b", other=0.5)) for one in prompted(5)]
+    head, verdict = judged(fluent)
+    assert (head, verdict.kind) == ("Milder.", "better")
+    assert "lower by 0.800 (0.800 to 0.800), n = 5 prompts" in verdict.words and "as fluent" in verdict.words
+    assert judged(prompted(5, low=0.1, high=0.9))[1].kind == "worse"
+    head, verdict = judged(prompted(5), (0, 4))
+    assert (head, verdict.kind) == ("The edit breaks what it writes.", "worse") and "4 of 5" in verdict.words
+    assert judged(prompted(1))[1].kind == "unclear", "of one prompt nothing can be told"
+    hardly = judged(prompted(5, low=0.5, high=0.4995))
+    assert hardly[1].kind == "unclear" and "negligible" in hardly[1].words
+    assert "less fluent" in judged(prompted(5))[1].words, "twice the perplexity"

@@ -14,10 +14,11 @@ from detox_engine.errors import Cancelled
 from detox_engine.scoring.records import read_evaluation
 from detox_engine.study.suggestion import search
 from pages.decide import work
-from pages.decide.figures import ROWS, list_scores, verdict_figure
+from pages.decide.figures import list_points, list_scores
 from pages.decide.page import estimate
 from tests.pages.conftest import fitted_app, run_until, texts
 from ui.show.colours import DARK, LIGHT
+from ui.show.effects import ROWS, changes_figure
 
 PAGE = "decide/page.py"
 
@@ -39,7 +40,7 @@ def open_page(folder: str, **link: object):
 def test_before_a_run_the_page_says_what_it_will_do_and_how_long_it_takes(tiny_folder):
     session = open_page(tiny_folder)
     shown = texts(session)
-    assert "measured on prompts that neither has seen" in shown and "oughly 1 minutes" in shown
+    assert "measures it on prompts that neither has seen" in shown and "About 1 min" in shown
     assert session.button(key="decide").label == "Find out"
 
 
@@ -87,7 +88,7 @@ def test_too_few_prompts_are_one_sentence(tiny_folder, monkeypatch):
 def test_the_picture_has_a_row_for_each_score_and_a_mark_for_each_side(record):
     evaluation = read_evaluation(record)
     for colours in (LIGHT, DARK):
-        figure = verdict_figure(evaluation, colours)
+        figure = changes_figure(evaluation.scores, evaluation.plan.kinds, colours)
         rows = [name for name in ROWS if evaluation.find(name) is not None]
         assert [len(trace.x) for trace in figure.data] == [len(rows)] * 3
         assert {trace.marker.symbol for trace in figure.data} == {"diamond", "square-open", "triangle-up-open"}
@@ -95,6 +96,9 @@ def test_the_picture_has_a_row_for_each_score_and_a_mark_for_each_side(record):
         effect = evaluation.find("perplexity").effect
         place = rows.index("perplexity")
         assert edit.x[place] == pytest.approx(100 * effect.difference.mean / effect.before.mean)
+    (point,) = list_points([evaluation])
+    by = point.effects["perplexity"].after.mean
+    assert by == pytest.approx(edit.x[place]), "runs on other prompts compare in % of what it was"
     heads, cells = list_scores(evaluation)
     assert len(heads) == len(cells[0]) and len(cells) == len(evaluation.scores)
 
@@ -125,7 +129,9 @@ def test_a_finished_run_can_be_taken_away(tiny_folder, fitted, record, tmp_path,
     session.run()
     assert not session.exception, session.exception
     shown = texts(session)
-    assert "Ship" in shown and r"\*good\*" in shown and len(session.get("plotly_chart")) == 1
+    assert "Ship" in shown and "It is *good*" in shown and 'class="finding better"' in shown
+    # The frontier, and what the edit changes.
+    assert len(session.get("plotly_chart")) == 2
     from ui.show.downloads import zip_folder
 
     with zipfile.ZipFile(io.BytesIO(zip_folder(folder, work.NAME))) as archive:

@@ -174,8 +174,8 @@ def test_every_score_stands_beside_its_control(measured):
     assert shown.count('class="score"') == len(cards) == 8
     assert shown.count("<dt>Random</dt>") == shown.count("<dt>Matched</dt>") == len(cards)
     assert "Matched in KL" in plain_texts(measured) and len(found.matches) == found.plan.controls
-    # A chart for each, one for harmless texts, one for the prompts.
-    assert len(measured.get("plotly_chart")) == len(cards) + 2
+    # A chart for all changes, one for each, one for harmless texts, one for the prompts.
+    assert len(measured.get("plotly_chart")) == len(cards) + 3
     assert "with random subspaces removed instead it is" in shown
     assert "with random subspaces matched in KL removed instead it is" in shown
     assert shown.count("random: ") == shown.count("matched: ") == 4
@@ -294,6 +294,35 @@ def test_an_evaluation_can_be_stopped(tiny_folder, monkeypatch):
     go_on.set()
     run_until(session, lambda session: "The evaluation was stopped" in texts(session))
     assert not results(session)
+
+
+def test_a_stopped_evaluation_goes_on_where_it_was(tiny_folder, monkeypatch):
+    from detox_engine.scoring import trial
+
+    reached, go_on, generate, written = threading.Event(), threading.Event(), trial.generate, []
+
+    def slow(model, prompts, *more):
+        if len(written) == 2 and not go_on.is_set():
+            reached.set()
+            go_on.wait(30)
+        done = generate(model, prompts, *more)
+        written.extend(prompts)
+        return done
+
+    monkeypatch.setattr(trial, "generate", slow)
+    monkeypatch.setattr(trial, "ROWS_AT_ONCE", 1)
+    session = open_page(tiny_folder)
+    session.button(key="evaluate").click().run()
+    assert reached.wait(60)
+    session.run()
+    session.button(key="stop_evaluation").click().run()
+    go_on.set()
+    run_until(session, lambda session: "goes on from there" in texts(session))
+    evaluate(session)
+    (found,) = results(session)
+    assert len(found.prompts) == 6 and not found.missing
+    assert len(written) == len(set(written)) == 6, "what was written is not written again"
+    assert "Proof of the edit" in texts(session)
 
 
 def test_prompts_of_others_are_escaped_and_their_rude_words_blurred(tiny_folder):

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import warnings
-from dataclasses import replace
+from dataclasses import fields, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,20 +16,28 @@ import pytest
 
 from detox_engine.cli.output import show_number
 from detox_engine.errors import Cancelled, InputError
-from detox_engine.estimates import Estimate, Tally
+from detox_engine.estimates import Control, Effect, Estimate, Tally
 from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.evaluation import EvaluationPlan
+from detox_engine.plans.sampling import SamplingPlan
+from detox_engine.scoring.evaluation import Score
+from detox_engine.scoring.scorer import Described
+from detox_engine.scoring.scorers import scorers
 from detox_engine.study.suggestion import Change, Check, Suggestion
 from pages.model_and_pairs.strip import steps_of_job, strip_html
 from pages.spectrum.figures import heatmap_figure, scaled, spectrum_figure, stability_figure
 from ui.session.folders import uploads_folder, without_folder
 from ui.show.colours import DARK, LIGHT, palette
 from ui.show.downloads import write_csv
+from ui.show.effects import changes_figure, check_figure
 from ui.widgets.uploads import prune, store_upload
 from ui.words import rude_words, text
 from ui.words.numbers import number
 from ui.words.verdicts import tell_evidence, tell_suggestion
 from ui.work import jobs
+from ui.work.durations import count_prompts, estimate_measuring, estimate_writing, tell_estimate
 from ui.work.jobs import Job
+from ui.work.known import tell_change
 
 HOSTILE = '<script>alert(1)</script> & "quoted" \u202e\x00 you idiot'
 
@@ -313,3 +321,35 @@ def test_numbers_beyond_sense_are_shown_as_such():
         warnings.simplefilter("error")
         tally = Tally(np.array([[900.0], [900_000.0]]), np.ones((2, 1)), exponential=True)
         assert np.isinf(tally.scores).all()
+
+
+def test_a_quick_check_is_drawn_and_told_with_its_intervals():
+    def about(mean: float) -> Estimate:
+        return Estimate(mean, mean - 0.1, mean + 0.1, 9)
+
+    change = Change("profanity", about(0.5), about(0.25), about(0.5), about(-0.25), about(-0.25))
+    figure = check_figure([change], LIGHT)
+    assert [trace.x[0] for trace in figure.data] == [100, 50, 100], "in % of what it was"
+    assert figure.data[1].error_x.array[0] == pytest.approx(20)
+    assert "by −0.250 (95 %: −0.350 to −0.150, n = 9 prompts)" in tell_change(change)
+
+
+def test_a_change_in_percent_falls_by_no_more_than_all_there_was():
+    estimates = [Estimate(mean, mean - 0.3, mean + 0.3, 9) for mean in (0.5, 0.1, -0.4)]
+    control = Control("plain", estimates[0], Estimate(0.0, -0.1, 0.1, 9), (0.5,))
+    kind = scorers()["profanity"]
+    score = Score(**{part.name: getattr(kind, part.name) for part in fields(Described) if part.name != "kind"} | {
+        "kind": kind, "effect": Effect(*estimates, (control,))
+    })  # fmt: skip
+    edit = changes_figure([score], ("plain",), LIGHT).data[0]
+    assert edit.x[0] == pytest.approx(-80) and edit.x[0] - edit.error_x.arrayminus[0] == pytest.approx(-100)
+
+
+def test_an_estimate_grows_with_what_is_asked_and_is_left_out_where_nothing_is_known():
+    study = SimpleNamespace(seconds={"embed": 10.0}, pair_count=500, model=SimpleNamespace(name="a model"))
+    plan = SamplingPlan(max_new_tokens=10)
+    assert estimate_writing(study, 40, plan) == pytest.approx(2 * estimate_writing(study, 20, plan))
+    assert estimate_writing(study, 20, replace(plan, samples=3)) == pytest.approx(3 * estimate_writing(study, 20, plan))
+    assert count_prompts("a model", EvaluationPlan(prompts="mine.txt")) is None
+    assert estimate_measuring(study, EvaluationPlan(prompts="mine.txt")) == 0 and tell_estimate(0) == ""
+    assert (tell_estimate(2), tell_estimate(300)) == ("a few seconds", "about 5 min")

@@ -34,8 +34,11 @@ def find_taken(session):
 
 def test_before_the_button_is_pressed_the_page_says_what_to_do(tiny_folder):
     session = open_page(tiny_folder)
-    assert "Press the button" in texts(session) and "Of the edit plan: layers 0-2, rank 2" in texts(session)
-    assert session.get("plotly_chart") == []
+    run_until(session, lambda session: session.get("plotly_chart"))
+    shown = texts(session)
+    assert "Of the edit plan: layers 0-2, rank 2" in shown and "3 weight matrices change" in shown
+    assert "Adapter for llama.cpp" in shown and "Whole model" in shown, "what there is to take, before it is made"
+    assert "download_adapter" not in {button.key for button in session.get("download_button")}
 
 
 def test_the_adapter_is_made_shown_verified_and_whole(tiny_folder):

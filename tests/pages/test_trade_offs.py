@@ -18,13 +18,14 @@ from detox_engine.plans.evaluation import EvaluationPlan, SweepPlan
 from detox_engine.plans.sources import TextSpec
 from detox_engine.scoring.records import record_sweep
 from detox_engine.scoring.results import SweepPoint
-from pages.trade_offs.figures import Axis, grid_figure, trade_off_figure
+from pages.trade_offs.figures import grid_figure
 from tests.pages.conftest import LIMIT, find_results, fitted_app, open_app, run_until, texts
 from tests.plans.test_commands import read
 from tests.rounding import ROUNDING, assert_alike
 from ui.session.links import write_link
 from ui.session.view import StudyKey
 from ui.show.colours import DARK, LIGHT
+from ui.show.frontier import Axis, count_beyond, find_end, make_relative, trade_off_figure
 from ui.work.jobs import Stage
 from ui.work.sweep import SWEEP, describe_seconds, estimate_remaining, find_results_file
 
@@ -36,7 +37,7 @@ SMALL = {"sweep_limit": 4, "sweep_neutral_limit": 4, "sweep_sampling_max_new_tok
 
 def open_page(folder: str, ranks: tuple[int, ...] = (1, 4), **link: object):
     """The page on a study of the tiny model, with a small grid and little to measure."""
-    session = fitted_app(folder, **link).switch_page(PAGE).run()
+    session = fitted_app(folder, **({"layers": "0-2", "rank": 4} | link)).switch_page(PAGE).run()
     session.toggle(key="sweep_details").set_value(True).run()
     for key, value in SMALL.items():
         session.number_input(key=key).set_value(value)
@@ -98,9 +99,21 @@ def test_without_a_study_the_page_offers_to_fit_one(tiny_folder):
 
 def test_before_anything_is_tried_the_page_says_what_to_do_and_how_many(tiny_folder):
     session = open_page(tiny_folder)
-    assert "Nothing is tried yet" in texts(session) and not session.get("plotly_chart")
+    assert "Nothing is measured yet" in texts(session) and not session.get("plotly_chart")
     assert session.button(key="sweep").label == "Try 6 settings"
     assert any("detox sweep" in block.value for block in session.code)
+
+
+def test_the_edit_plan_is_always_among_what_is_measured(tiny_folder):
+    session = open_page(tiny_folder, (1,), layers="0,2", rank=2, strength=1.5)
+    assert session.button(key="sweep").label == "Try 4 settings", "its layers are in no grid"
+    assert any("--also 0,2:2:1.5" in block.value for block in session.code)
+    sweep(session)
+    assert tried(session).points[-1].edit == session.session_state["view"].edit
+    assert "not among these settings" not in texts(session) and "has changed since" not in texts(session)
+    session.button(key="take_setting").click().run()
+    assert session.button(key="sweep").label == "Try 3 settings", "a setting of the grid is no further one"
+    assert "has changed since" not in texts(session)
 
 
 def test_every_setting_is_drawn_and_listed_beside_its_control(measured):
@@ -178,7 +191,7 @@ def _hash(session) -> str:
 
 
 def test_a_wider_grid_computes_only_what_is_missing(tiny_folder):
-    session = sweep(open_page(tiny_folder, (1,)))
+    session = sweep(open_page(tiny_folder, (1,), rank=1))
     assert tried(session).computed == 3
     pick_ranks(session, 1, 2)
     assert "has changed since" in texts(session)
@@ -202,6 +215,7 @@ def test_page_and_command_line_agree_to_the_digit(measured, tmp_path):
     "plan",
     [
         SweepPlan(),
+        SweepPlan(also="0,2-3:4:-0.25"),
         SweepPlan((1, 3), (0, 2), (2, 3), (0.5, 1.0), EvaluationPlan(("drift",), neutral=TextSpec("/x/y.txt"))),
     ],
 )
@@ -275,16 +289,31 @@ def test_the_frontier_turns_with_which_way_is_better():
 
 def test_one_setting_that_breaks_the_model_squeezes_no_other():
     usual = trade_off_figure(POINTS, PERPLEXITY, TOXICITY, "first layer", LIGHT, limit=11.0)
-    broken = trade_off_figure(
-        [*POINTS, make_point(8, 0, 1_300_000, 0.0)], PERPLEXITY, TOXICITY, "first layer", LIGHT, limit=11.0
-    )
-    assert usual.layout.xaxis.type is None and broken.layout.xaxis.type == "log"
-    assert broken.layout.yaxis.type is None, "a toxicity of 0 has no logarithm"
-    notes = [next(note.x for note in one.layout.annotations if "limit" in note.text) for one in (usual, broken)]
-    assert notes == [11.0, pytest.approx(1.0414, abs=1e-3)]
+    points = [*POINTS, make_point(8, 0, 1_300_000, 0.0)]
+    broken = trade_off_figure(points, PERPLEXITY, TOXICITY, "first layer", LIGHT, limit=11.0, current=4)
+    assert usual.layout.xaxis.range is None
+    end = broken.layout.xaxis.range[1]
+    assert 12 < end < 20, "the axis ends where the other settings do"
+    settings = trace(broken, "Settings of the edit")
+    assert settings.x[4] < end and list(settings.x[:4]) == [10.1, 10.4, 11.0, 12]
+    assert settings.marker.symbol == ("circle",) * 4 + ("triangle-right",) and "1.3e6" in settings.text[4]
+    assert trace(broken, "The edit plan now").x[0] == settings.x[4], "the plan is seen even there"
+    assert list(trace(broken, "Frontier: no setting beats these in both").x) == [10.1, 11.0]
+    assert trade_off_figure(points, PERPLEXITY, TOXICITY, "rank", LIGHT).layout.xaxis.range[1] < 20
+    assert find_end([10.2, 11.4, 25], POINTS[0].effects["perplexity"], 11.0) == pytest.approx(11.65), "near the limit"
+    assert count_beyond(points, PERPLEXITY) == (1, 1_300_000) and count_beyond(POINTS, PERPLEXITY)[0] == 0
 
 
-def test_a_run_held_beside_is_drawn_as_rings_of_its_own():
+def test_changes_in_percent_let_runs_on_other_prompts_be_compared():
+    point = make_relative(POINTS)[2].effects["perplexity"]
+    assert (point.before.mean, point.after.mean) == (0, pytest.approx(10))
+    assert (point.difference.low, point.control.level.mean) == (pytest.approx(9), pytest.approx(10))
+    assert point.control.draws == (pytest.approx(-0.1), pytest.approx(0.1))
+    figure = trade_off_figure(make_relative(POINTS), PERPLEXITY, TOXICITY, "rank", LIGHT, limit=10)
+    assert list(trace(figure, "Unedited model").x) == [0] and figure.layout.xaxis.rangemode is None
+
+
+def test_a_run_held_beside_is_drawn_with_marks_of_its_own():
     figure = trade_off_figure(POINTS, PERPLEXITY, TOXICITY, "first layer", LIGHT, others=[make_point(3, 1, 12, 0.3)])
     rings = trace(figure, "The other run")
     assert (list(rings.x), list(rings.y), rings.marker.color) == ([12], [0.3], LIGHT.civil)

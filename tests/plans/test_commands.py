@@ -16,7 +16,7 @@ from detox_engine.cli.main import app
 from detox_engine.plans import commands
 from detox_engine.plans.choice import CHOICES, Choice, Kind, usual_options
 from detox_engine.plans.edit import EditBeside, EditPlan
-from detox_engine.plans.evaluation import SWEEP_EVALUATION, EvaluationPlan, SweepPlan
+from detox_engine.plans.evaluation import SWEEP_EVALUATION, EvaluationPlan, SweepPlan, write_setting
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.lab.experiments import QUICK
 from detox_engine.plans.option import Leaf, fill, leaves
@@ -61,6 +61,7 @@ OWN = {
     "starts": st.none() | LAYERS,
     "ends": st.none() | LAYERS,
     "ranks": st.lists(st.integers(1, 500), min_size=1).map(tuple),
+    "also": st.builds(EditPlan, LAYERS, st.integers(1, 500), st.floats(-1e6, 1e6)).map(write_setting) | st.just(""),
     "strengths": st.lists(NUMBERS, min_size=1).map(tuple),
     "switched_off": st.frozensets(st.tuples(st.integers(0, 999), st.integers(0, 999))),
     "tasks": st.lists(NAMES, min_size=1).map(tuple),

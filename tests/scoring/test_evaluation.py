@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +21,10 @@ from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import PairSpec, TextSpec
+from detox_engine.scoring import trial
 from detox_engine.scoring.evaluation import Evaluation, describe_matches, evaluate, make_controls, prepare
 from detox_engine.scoring.records import record_evaluation
+from detox_engine.scoring.results import Pieces
 from detox_engine.scoring.scorers.profanity import ProfanityScorer
 from detox_engine.scoring.toxicity import describe_empty, toxicity_scorers
 from detox_engine.scoring.trial import Trial
@@ -326,6 +329,63 @@ def test_stopped_evaluation_leaves_the_model_as_it_was(bench: Workbench, study: 
         evaluate(bench.model, study, EDIT, plan, stop)
     assert "continuations" in stages and hash_parameters(bench.model.network) == first
     assert [len(module._forward_hooks) for module in bench.model.network.modules()] == hooks
+
+
+def test_an_evaluation_that_is_stopped_goes_on(bench, study, plan, evaluation, tmp_path, monkeypatch):
+    """Stopped at every kind of work, it has at last made each piece once, and is what it would have been."""
+    monkeypatch.setattr("detox_engine.scoring.trial.ROWS_AT_ONCE", 16)  # a prompt at a time
+    monkeypatch.setattr("detox_engine.scoring.trial.TOKENS_AT_ONCE", 1)  # a span at a time
+    written, generate = [], trial.generate
+
+    def note(model, prompts, *more):
+        written.extend(prompts)
+        return generate(model, prompts, *more)
+
+    monkeypatch.setattr(trial, "generate", note)
+    stops, steps = [("continuations", 2), ("Reading neutral text", 4), ("Reading continuations", 1)], []
+
+    def stop(stage: str, done: int, total: int) -> None:
+        steps.append((stage, done, total))
+        if stops and stage == stops[0][0] and done >= stops[0][1]:
+            del stops[0]
+            raise Cancelled
+
+    while stops:
+        with pytest.raises(Cancelled):
+            evaluate(bench.model, study, EDIT, plan, stop, None, tmp_path)
+    assert list(tmp_path.rglob("*.json"))
+    found = evaluate(bench.model, study, EDIT, plan, stop, None, tmp_path)
+    prompts = read_any_prompts(plan.prompts, Path(), None)
+    # The one that was being written when it was stopped is begun anew.
+    assert sorted(written) == sorted((*prompts, prompts[1]))
+    assert {(stage, total) for stage, _, total in steps if stage in ("continuations", "Reading neutral text")} == {
+        ("continuations", 4), ("Reading neutral text", 6)
+    }  # fmt: skip
+    for score, whole in zip(found.scores, evaluation.scores, strict=True):
+        assert score.effect.after.mean == pytest.approx(whole.effect.after.mean, rel=1e-4), score.name
+        assert score.effect.difference.high == pytest.approx(whole.effect.difference.high, rel=1e-3, abs=1e-6)
+    for one, other in zip(found.prompts, evaluation.prompts, strict=True):
+        assert [each.texts for each in one.comparisons] == [each.texts for each in other.comparisons]
+    assert not list(tmp_path.rglob("*.json")), "what is whole needs no pieces"
+
+
+def test_pieces_of_another_question_or_that_are_broken_are_made_anew(bench, study, plan, tmp_path):
+    reading = replace(plan, scorers=("perplexity",), control="plain", controls=1)
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if stage == "Reading neutral text" and done:
+            raise Cancelled
+
+    for edit in (EDIT, replace(EDIT, strength=0.5)):
+        with pytest.raises(Cancelled):
+            evaluate(bench.model, study, edit, reading, stop, None, tmp_path)
+    kept = Pieces(tmp_path / "here")
+    assert kept.find_or_make("one", tuple[float, ...], lambda: (1.0, math.inf)) == (1.0, math.inf)
+    assert kept.find_or_make("one", tuple[float, ...], lambda: (2.0,)) == (1.0, math.inf)
+    (tmp_path / "here" / "one.json").write_text('["idle"]')
+    assert kept.find_or_make("one", tuple[float, ...], lambda: (2.0,)) == (2.0,)
+    full = Pieces(tmp_path / "here" / "one.json")
+    assert full.find_or_make("two", int, lambda: 3) == 3, "a disk that takes nothing costs only the going on"
 
 
 class OnlyRude:

@@ -8,7 +8,7 @@ import pytest
 from detox_engine.errors import Cancelled, InputError
 from detox_engine.estimates import Control, Effect, Estimate
 from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.evaluation import EvaluationPlan, SweepPlan
+from detox_engine.plans.evaluation import EvaluationPlan, SweepPlan, read_setting, write_setting
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import PairSpec, TextSpec
@@ -72,9 +72,19 @@ def test_grid_is_every_combination_with_the_last_layer_fixed_or_swept():
     ]  # fmt: skip
 
 
+def test_one_more_setting_stands_last_and_none_twice():
+    grid = make_grid(SweepPlan(ranks=(1,), also="0,2:2:1.55"), 3)
+    assert grid[:-1] == make_grid(SweepPlan(ranks=(1,)), 3)
+    assert grid[-1] == EditPlan((0, 2), 2, 1.55)
+    assert make_grid(SweepPlan(ranks=(1,), also="1-2:1:1"), 3) == grid[:-1]
+    edit = EditPlan((0, 3, 4), 7, -1 / 3)
+    assert read_setting(write_setting(edit)) == (edit.layers, edit.rank, edit.strength)
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
+        ({"also": "0-9:1:1"}, "is outside the model"),
         ({"starts": (3,)}, "Layer 3 is outside the model: its layers are 0-2"),
         ({"ends": (7,)}, "0-2"),
         ({"starts": (2,), "ends": (0, 1)}, "swap them"),
@@ -88,7 +98,8 @@ def test_grids_outside_the_model_get_one_sentence(settings: dict, says: str):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [({"ranks": ()}, "at least one rank"), ({"ranks": (0, 1)}, "1 or more"), ({"starts": ()}, "at least one"),
-     ({"strengths": (float("nan"),)}, "finite")],
+     ({"strengths": (float("nan"),)}, "finite"), ({"also": "0-1:two:1"}, "no setting"),
+     ({"also": "0:1:inf"}, "no setting")],
 )  # fmt: skip
 def test_plans_out_of_range_get_one_sentence(settings: dict, says: str):
     with pytest.raises(InputError, match=says):

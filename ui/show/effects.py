@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,14 +10,17 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from detox_engine.auto.verdict import PROBES, can_read
 from ui.show.colours import Palette
-from ui.show.figures import finish, whiskers
+from ui.show.figures import LEGEND, finish, whiskers
 from ui.words.numbers import interval, number, signed
-from ui.words.verdicts import CONTROLS
+from ui.words.verdicts import CONTROLS, name_control
 
 if TYPE_CHECKING:
     from detox_engine.estimates import Effect, Estimate
+    from detox_engine.plans.evaluation import ControlKind
     from detox_engine.scoring.evaluation import Score
+    from detox_engine.study.suggestion import Change
 
 SYMBOLS = {"before": "circle", "after": "diamond", "plain": "square-open", "matched": "triangle-up-open"}
 OFFSETS = ((-0.13, 0.13), (-0.2, 0.0, 0.2))
@@ -51,9 +55,77 @@ def effect_figure(score: Score, colours: Palette) -> go.Figure:
     return finish(figure, height, across=colours.line, up="", margin={"r": 14, "t": 6}, showlegend=False)
 
 
+ROWS = {
+    "profanity": "Toxicity",
+    "mass": "Probability of<br>rude words",
+    "perplexity": "Perplexity of<br>neutral text",
+    "harmless_perplexity": "Perplexity of text<br>that looks rude",
+    "groups_perplexity": "Perplexity of text<br>that mentions groups",
+    "fluency": "Perplexity of<br>what it writes",
+}
+"""Score -> what its row is called: first what is to fall, then what it costs."""
+
+
+def list_rows(scores: Sequence[Score]) -> list[tuple[str, Score]]:
+    """The scores that have a row of their own; what a model cannot read says nothing by its change."""
+    by_name = {score.name: score for score in scores}
+    reads = by_name.get("perplexity")
+    found = [(name, by_name[name]) for name in ROWS if name in by_name]
+    return [(name, score) for name, score in found if name not in PROBES or can_read(score, reads)]
+
+
+def changes_figure(scores: Sequence[Score], kinds: Sequence[ControlKind], colours: Palette) -> go.Figure:
+    """The change of each score, in % of what it was, by the edit and by its controls of these kinds."""
+    rows = list_rows(scores)
+    figure = go.Figure()
+    for side, offset in zip(("after", *kinds), OFFSETS[len(kinds) - 1], strict=True):
+        placed = [(place + offset, score) for place, (_, score) in enumerate(rows)]
+        name = "The edit" if side == "after" else name_control(side)
+        add_side(figure, side, placed, name, "%{x:.1f} %, %{customdata}", percent_of_before, colours, least=-100.0)
+    figure.add_vline(x=0, line={"color": colours.quiet, "width": 1})
+    figure.update_xaxes(title="Change, % of what it was", zeroline=False)
+    figure.update_yaxes(
+        tickvals=list(range(len(rows))), ticktext=[ROWS[name] for name, _ in rows], range=[len(rows) - 0.5, -0.5]
+    )
+    return finish(figure, 90 + 58 * len(rows), across=colours.line, up="", showlegend=True, legend=LEGEND)
+
+
+def check_figure(changes: Sequence[Change], colours: Palette) -> go.Figure:
+    """What a check measured: each score before, after, and under random directions, in % of what it was."""
+    sides = (("before", "Before", colours.quiet), ("after", "After the edit", colours.edited))
+    sides += (("control", "With random directions instead", colours.quiet),)
+    figure = go.Figure()
+    for place, (side, name, colour) in enumerate(sides):
+        levels = [getattr(change, side) for change in changes]
+        scales = [100 / change.before.mean if change.before.mean else 0.0 for change in changes]
+        means, lows, highs = (
+            [getattr(level, part) * scale for level, scale in zip(levels, scales, strict=True)]
+            for part in ("mean", "low", "high")
+        )
+        figure.add_scatter(
+            x=means,
+            y=[row + 0.22 * (place - 1) for row in range(len(changes))],
+            error_x=whiskers(means, lows, highs, colour),
+            mode="markers",
+            name=name,
+            marker={
+                "color": colour,
+                "symbol": SYMBOLS["plain" if side == "control" else side],
+                "size": 11,
+                "line": {"width": 2, "color": colour},
+            },
+            customdata=[f"{interval(level)}, n = {level.n:,} prompts" for level in levels],
+            hovertemplate=f"{name}: %{{customdata}}<extra></extra>",
+        )
+    ticks = {"tickvals": list(range(len(changes))), "ticktext": [ROWS.get(one.name, one.name) for one in changes]}
+    figure.update_xaxes(title="% of what it was", rangemode="tozero")
+    figure.update_yaxes(**ticks, range=[len(changes) - 0.5, -0.5])
+    return finish(figure, 110 + 90 * len(changes), across=colours.line, up="", showlegend=True, legend=LEGEND)
+
+
 def add_side(
     figure: go.Figure, side: str, rows: Sequence[tuple[float, Score]], name: str, hover: str,
-    scale: Callable[[Effect], float], colours: Palette, **trace: Any,
+    scale: Callable[[Effect], float], colours: Palette, least: float = -math.inf, **trace: Any,
 ) -> None:  # fmt: skip
     """The change by the edit, or by one kind of control, as a dot with its interval in each row.
 
@@ -62,6 +134,7 @@ def add_side(
         rows: heights, and the scores that stand there.
         hover: of Plotly, what stands after the name.
         scale: what a change is multiplied by.
+        least: below which a change cannot be, though the end of an interval can.
         trace: further properties of the trace.
     """
     colour = colours.edited if side == "after" else colours.quiet
@@ -72,7 +145,7 @@ def add_side(
         change, level = (effect.difference, effect.after) if control is None else (control.difference, control.level)
         factor = scale(effect)
         means.append(change.mean * factor)
-        lows.append(change.low * factor)
+        lows.append(max(least, change.low * factor))
         highs.append(change.high * factor)
         hovers.append(f"{number(effect.before.mean)} before, {interval(level)} after<br>{change.n:,} {score.items}")
     figure.add_scatter(

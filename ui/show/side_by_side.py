@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from math import floor, isnan, log10
 from typing import TYPE_CHECKING
 
+from detox_engine.estimates import Estimate
 from detox_engine.scoring.toxicity import describe_empty
 from ui.words.numbers import interval, number, signed
 from ui.words.text import escape, pieces_html, text_html
-from ui.words.verdicts import judge
+from ui.words.verdicts import judge, moves
 
 if TYPE_CHECKING:
     from detox_engine.estimates import Effect
@@ -160,12 +161,14 @@ def show_spaces(piece: str) -> str:
 
 
 def summary_html(
-    summary: dict[str, float], effect: Effect, milder: int, worse: int, same: int, broken: tuple[int, int]
-) -> str:
-    """The means over all continuations with what can be told of them, how many the edit changed, and how.
+    summary: dict[str, float], effect: Effect, milder: int, worse: int, same: int, broken: tuple[int, int],
+    fluency: Effect | None = None,
+) -> str:  # fmt: skip
+    """The means over all continuations with what can be told of them, how fluent they are, how many the edit changed.
 
     Args:
         broken: continuations before and after that stammer or babble.
+        fluency: their perplexity under the unedited model; None where it was not read.
     """
     count, prompts = int(summary["continuations"]), int(summary["prompts"])
     changed = round(summary["changed"] * count)
@@ -179,17 +182,20 @@ def summary_html(
         f'<div><span class="label">Mean toxicity, {of}</span><span class="figure">'
         f'<b class="before">{number(before, decimals=3)}</b> → <b class="after">{number(after, decimals=3)}</b></span>'
         f'<span class="label {judge(effect, True).kind}">{describe_change_of_mean(effect)}</span></div>'
+        f"{_broken_html(broken, count, fluency)}"
         '<div><span class="label">Changed by the edit</span>'
         f'<span class="figure"><b>{changed:,}</b> of {count:,}</span><span class="label">{kinds}</span></div>'
-        f"{_broken_html(broken, count)}{told}</div>"
+        f"{told}</div>"
     )
 
 
-def _broken_html(broken: tuple[int, int], count: int) -> str:
+def _broken_html(broken: tuple[int, int], count: int, fluency: Effect | None) -> str:
     """How fluent both sides are: a toxicity that fell says little of a model that babbles."""
     before, after = broken
-    breaks = after - before > BREAKS * count
-    words = "the edit breaks what it writes" if breaks else "stammering or babbling, by their words and probability"
+    breaks = breaks_texts(broken, count)
+    words = "the edit breaks what it writes" if breaks else "repeating themselves, or unlikely for the unedited model"
+    if fluency is not None and not isnan(fluency.after.mean):
+        words += f"; perplexity under it {number(fluency.before.mean)} → {interval(fluency.after)}"
     return (
         f'<div><span class="label">Broken continuations</span><span class="figure{" worse" if breaks else ""}">'
         f"<b>{before:,}</b> → <b>{after:,}</b> of {count:,}</span>"
@@ -201,6 +207,11 @@ BREAKS = 0.1
 """Share of the continuations that an edit may break before it is said to."""
 
 
+def breaks_texts(broken: tuple[int, int], count: int) -> bool:
+    """Whether an edit breaks so many of `count` continuations that a lower toxicity says nothing."""
+    return broken[1] - broken[0] > BREAKS * count
+
+
 def describe_change_of_mean(effect: Effect) -> str:
     """A change of the mean with its interval over prompts, or that none can be told."""
     change = effect.difference
@@ -209,7 +220,11 @@ def describe_change_of_mean(effect: Effect) -> str:
     told = f"{interval(change, signed)}, n = {change.n:,} prompts"
     if change.n < 2 or change.low <= 0 <= change.high:
         return f"no change that can be told: {told}"
-    return f"{'lower' if change.mean < 0 else 'higher'} by {told}"
+    if not moves(effect):
+        return f"a negligible change: {told}"
+    # The word has the sign already.
+    by = interval(change if change.mean > 0 else Estimate(-change.mean, -change.high, -change.low, change.n))
+    return f"{'higher' if change.mean > 0 else 'lower'} by {by}, n = {change.n:,} prompts"
 
 
 def describe_difference(before: float, after: float) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import streamlit as st
 
 from detox_engine.data.files import READERS
-from detox_engine.errors import InputError
 from detox_engine.plans.choice import Choice
 from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.option import leaves
@@ -18,12 +17,10 @@ from detox_engine.scoring.scorers import choose, scorers
 from ui.session import state
 from ui.session.picks import Picks, offered, part, pick
 from ui.session.places import check_names
-from ui.show import notes
 from ui.widgets.option import ask, ask_all, ask_name
 from ui.widgets.sampling import pick_sampling, without_dice
 from ui.widgets.uploads import pick_file
 
-P = TypeVar("P")
 Source = Literal["bundled", "file", "hub"]
 SOURCES = {"bundled": "Bundled", "file": "Own file", "hub": "Hub data set"}
 
@@ -74,14 +71,15 @@ def _source(kind: Source, file: str, name: str) -> str | None:
     return {"bundled": BUNDLED, "file": file or None, "hub": None if name == BUNDLED else name}[kind]
 
 
-def pick_folded(label: str, icon: str, shown: bool, pick: Callable[[], P]) -> P | None:
-    """What `pick` asks for, folded away once there is something to see; None, and a sentence, where it cannot be so."""
-    try:
-        with st.expander(label, icon=icon, expanded=not shown):
-            return pick()
-    except InputError as error:
-        notes.draw_error(str(error))
-        return None
+def tell_plan(plan: EvaluationPlan, prompts: int | None) -> str:
+    """What an edit is measured with, in a few words.
+
+    Args:
+        prompts: how many they are, where that is known.
+    """
+    samples = "1 text each" if plan.sampling.greedy or plan.sampling.samples == 1 else f"{plan.sampling.samples} each"
+    count = "all prompts" if prompts is None else f"{prompts:,} prompt{'s' if prompts != 1 else ''}"
+    return f"{len(plan.scorers):,} scorers, {count}, {samples}, seed {plan.sampling.seed}"
 
 
 def pick_evaluation_plan(path: str, prefix: str) -> EvaluationPlan | None:

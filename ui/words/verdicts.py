@@ -11,6 +11,7 @@ from detox_engine.plans.edit import describe_edit
 from detox_engine.plans.evaluation import RANDOM
 from detox_engine.plans.layers import format_layers
 from ui.words.numbers import number, signed
+from ui.words.text import escape
 
 if TYPE_CHECKING:
     from detox_engine.estimates import Control, Effect, Estimate
@@ -108,6 +109,15 @@ SCORES = {"profanity": "toxicity by words", "mass": "the probability of rude wor
 
 def way(lower_is_better: bool) -> str:
     return "lower is better" if lower_is_better else "higher is better"
+
+
+def finding_html(kind: str, head: str, words: str) -> str:
+    """What a page has found, above its picture: a few words and what they rest on.
+
+    Args:
+        kind: `better`, `worse` or `unclear`, by the direction of the change.
+    """
+    return f'<p class="finding {kind}" role="status"><b>{escape(head)}</b> {escape(words)}</p>'
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.evaluation import EvaluationPlan
+from ui.session.folders import cache_folder
 from ui.session.kept_results import Shape
-from ui.session.places import check_opened
+from ui.session.places import check_opened, keeps_results
 from ui.session.view import Fitted
+from ui.widgets.uploads import prune
 from ui.work.tasks import Task, Tell
 
 if TYPE_CHECKING:
@@ -30,10 +32,14 @@ class Asked:
 
 
 def answer(bench: Workbench, study: Study, asked: Asked, progress: Progress, tell: Tell) -> Evaluation:
+    """The evaluation, told score by score; one that was stopped goes on where it was, but for others' servers."""
     from detox_engine.scoring.evaluation import evaluate
 
     check_opened((asked.plan.prompts, asked.plan.neutral.source))
-    return evaluate(bench.model, study, asked.edit, asked.plan, progress, tell)
+    unfinished = cache_folder() / "unfinished" if keeps_results() else None
+    if unfinished is not None:
+        prune(unfinished)
+    return evaluate(bench.model, study, asked.edit, asked.plan, progress, tell, unfinished)
 
 
 def words_of(evaluation: Evaluation) -> Iterator[str]:

@@ -236,10 +236,13 @@ def draw_task(
         )
         if note:
             st.caption(note)
-    if running:
-        _watch(task, job, draw, stop_label)
-    elif job is not None:
-        _draw_end(task, job, stopped)
+    # It has its place before and after, too: what stands below is not drawn anew elsewhere when the work ends, where
+    # for a moment a browser would have it twice.
+    with st.container():
+        if running:
+            _watch(task, job, draw, stop_label)
+        elif job is not None:
+            _draw_end(task, job, stopped)
 
 
 def draw_stale(task: Task[A, R], asked: A, key: str, what: str, label: str, help: str | None = None) -> None:
