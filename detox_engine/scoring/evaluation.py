@@ -172,8 +172,8 @@ def evaluate(
     plan: EvaluationPlan = EvaluationPlan(),  # noqa: B008
     progress: Progress = ignore_progress,
     show: Callable[[Evaluation], None] | None = None,
-    begin_trial: Callable[..., Trial] = Trial,
     unfinished: Path | None = None,
+    begin_trial: Callable[..., Trial] = Trial,
 ) -> Evaluation:
     """Measure an edit of the study's model; before, after and control share one pass, prompts and luck.
 
