@@ -119,8 +119,8 @@ def test_the_strength_between_two_that_were_read_is_that_of_a_power_law():
 
 @pytest.mark.parametrize(("vocab", "rows"), [(3072, 341), (49152, 128), (262144, 64), (2**25, 1)])
 def test_rows_fill_a_cache_but_a_large_unembedding_is_not_read_for_a_few(vocab, rows):
-    network = SimpleNamespace(device=torch.device("cpu"))
-    assert count_rows(SimpleNamespace(network=network, anatomy=SimpleNamespace(vocab=vocab))) == rows
+    model = SimpleNamespace(device=torch.device("cpu"), anatomy=SimpleNamespace(vocab=vocab))
+    assert count_rows(model) == rows
 
 
 def test_chunks_of_positions_do_not_change_the_sums(monkeypatch):

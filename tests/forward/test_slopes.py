@@ -1,5 +1,7 @@
 """Slopes and curvature from one gradient pass equal what edits of little strength do."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from detox_engine.forward.likelihood import Span, cut_continuations, read_likeli
 from detox_engine.forward.slopes import Place, read_slopes
 from detox_engine.model.head import read_head
 from detox_engine.model.trunk import run_trunk
-from tests.models import FAMILIES, HIDDEN, LAYERS, MIXTURES, SENTENCES, open_tiny
+from tests.models import EXPERTS, FAMILIES, HIDDEN, LAYERS, MIXTURES, SENTENCES, fresh_model, open_tiny
 
 PAIRS = tuple(
     Pair(SENTENCES[number][:20], " you idiot, what a pathetic day", " my friend, what a lovely day it is")
@@ -50,6 +52,9 @@ def read_gap(model, pairs, edits):
 @pytest.mark.parametrize("family", [*FAMILIES, *MIXTURES])
 def test_the_slope_of_the_gap_equals_its_finite_difference_at_every_place(family: str):
     model, bases = open_tiny(family), random_bases()
+    if family in MIXTURES:
+        # A step of any length makes a token change its experts, and the gap leap, where these are not all chosen.
+        model = replace(model, network=fresh_model(family, num_experts_per_tok=EXPERTS))
     pairs = cut_continuations(model, PAIRS, 64)
     found = read_slopes(model, bases, pairs, spans_of(model, 2))
     first = [place for place in found.places if place.direction == 0]

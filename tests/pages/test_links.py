@@ -69,7 +69,7 @@ MEASURES = MeasurePicks(
 TRAINING = TrainingPicks(30, "0.0001,0.002")
 WORLD = FactorPlan(60, 32, 4, 3, 4, 0.5, 0.1, 1.5, 0.2, 10.0, 3)
 EVERYTHING = View(
-    ModelSpec("owner/model", "v2", "cpu", "float32"),
+    ModelSpec("owner/model", "v2", "cpu", "float32", "cpu=2GiB"),
     FitPlan(
         PairSpec(
             "owner/pairs",
