@@ -27,6 +27,8 @@ LINK = 3e9
 DEVICE = 80e9
 """Bytes of an H100."""
 WORKERS = 8
+FORMS = {"float32": 32, "bfloat16": 16, "8 bits": 8, "4 bits": 4}
+"""Bits of a weight."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,15 @@ def write_rows() -> list[str]:
     return rows
 
 
+def write_forms() -> list[str]:
+    """Memory of the weights of each model in each number format."""
+    rows = [f"| model | {' | '.join(FORMS)} |", f"| --- |{' ---: |' * len(FORMS)}"]
+    for shape in SHAPES:
+        cells = (shape.name, *(show_bytes(shape.parameters * bits / 8) for bits in FORMS.values()))
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
 def write_scale() -> str:
     """All of the page."""
     big = SHAPES[-1]
@@ -134,6 +145,7 @@ def write_scale() -> str:
         "length": TOKENS,
         "millions": f"{2 * TOKENS * PAIRS / 1e6:.0f}",
         "table": "\n".join(write_rows()),
+        "forms": "\n".join(write_forms()),
         "sample": SAMPLE,
         "share": f"{SHARE:.0%}",
         "peak": f"{PEAK / 1e12:.0f}",
@@ -235,6 +247,43 @@ so that it is the same whatever the number of workers. Settings of a sweep, and 
 shared likewise; the luck of a continuation belongs to its prompt. Suggestions, readings and exports are made by the
 command's own process, which holds the model too.
 
+## Models: how large, and in what form
+
+**Memory of the weights** is parameters × bytes of the format, and nothing of an edit adds to it (rank 2 at every
+layer of a 70B model is 80 × 2 × 8192 float32 numbers, 5 MB):
+
+{forms}
+
+`--dtype auto` is bfloat16 on CUDA and float32 on a CPU; pooling, moments and every projection are float32 or wider in
+either case. The embeddings and norms of a quantised model stay in 16 bits, and scales take a few per cent more than
+the table says. When a batch runs out of memory it is halved and run again, later ones stay as small, and a token of
+the pass that failed is counted once. `edited_weights` (the proof of an edit) holds copies of the edited matrices: for
+all MLPs of a Llama-like model about 2/9 of its weights. An edit in the pass and the export file by file hold none.
+
+**Split models.** `--device-map auto` lets accelerate spread a folder of safetensors over all devices, then main
+memory, then disk; `--device-map 0=70GiB,1=70GiB,cpu=100GiB` says what each may hold, and the rest is read from disk
+at every pass. Hooks, directions and pooling follow the device of the states of their layer; what is outside a pass
+(weights face, adapter, checkpoint, lenses, neurons) reads weights where they lie, and an edit of weights that lie on
+disk is kept in main memory, so that the base's files stay as they are. One pass runs at a time, on a CPU too, since
+weights come and go with it. A weight that is left on “meta” with nothing that brings it is refused by name. GGUF
+files and adapters are not split, DPO trains on no split model, and gradients (the suggestion's slopes) hold the
+weights of all layers until the pass backwards is done, so that they need the memory of the whole model. A pass over a
+model on disk costs what reading it costs: 140 GB from a disk of 3 GB/s is 47 s a batch, whatever the batch, so large
+batches pay.
+
+**Mixtures of experts** (structure of Mixtral, Qwen-MoE, OLMoE, gpt-oss) cost memory by all experts and time by those
+chosen. The forward face acts on their sum, so an edit costs what it costs in a dense model. In the weights each
+expert is projected, as an adapter PEFT's `target_parameters` (0.21 or later) carries experts that lie in one tensor,
+with a factor A for each expert: rank × inner × experts numbers a layer. A checkpoint that keeps its experts apart is
+rewritten expert by expert. llama.cpp's adapter is refused; so are mixtures whose experts no one module sums
+(GraniteMoeShared) and biases of experts in a list or beside shared ones. The link to DPO needs one matrix a layer.
+
+**Quantised weights** (bitsandbytes, GPTQ, AWQ and what else transformers reads, where its package is installed) are
+read, measured and edited in the pass; the adapter is exact on what the layer multiplies with, which is read off from
+unit vectors. An edit of the weights is refused with these two ways out. GGUF is still dequantised while it is loaded.
+gpt-oss's own four bits (MXFP4) are dequantised by transformers where no kernel is at hand; a checkpoint that keeps
+them packed cannot be rewritten, take the adapter.
+
 ## What was measured, and what was not
 
 - Two workers on two shared cores took {soak_pairs} generated pairs of {soak_tokens} tokens through a model of 3 layers
@@ -244,8 +293,13 @@ command's own process, which holds the model too.
 - {bench}
 - The formulas of memory and of work are held against a tiny model by `tests/test_scale.py`: bytes are equal, operations
   within a tenth of what PyTorch counts.
-- **Never run**: Ray on two machines, a worker on a GPU, a model above 124 million parameters with workers. A worker has
-  one GPU; one that holds a model split over several is not built, so that the row of 70B is on paper alone.
+- **Never run of models**: any of this on a GPU, on several devices, or on a model above 0.2B parameters; real weights
+  of a mixture; GPTQ, AWQ and FP8 files (a stand-in of their make is tested); bitsandbytes in 4 bits (its CPU kernel
+  refuses the tiny model; 8 bits were loaded and edited on a CPU); other programs than PEFT with an adapter of
+  experts.
+- **Never run of clusters**: Ray on two machines, a worker on a GPU, a model above 124 million parameters with
+  workers. A worker has one GPU; one that holds a model split over several is not built, so that the row of 70B is on
+  paper alone.
 - Writing of continuations by vLLM is not offered: vLLM 0.33 asks for torch 2.14 and a transformers below 5.21, and this
   project stands on torch 2.13 and transformers 5.23.
 """
