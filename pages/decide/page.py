@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from pages.decide.figures import COST as COST_AXIS
 from pages.decide.figures import HARM as HARM_AXIS
 from pages.decide.figures import list_frontier, list_points, list_scores
 from pages.decide.picks import COST, DecidePicks
-from pages.decide.work import NAME, RUN, Asked, find_done, is_begun
+from pages.decide.work import NAME, RUN, Asked, find_measured, is_begun
 from ui.frame.command import draw_commands
 from ui.frame.page import Head, Help, StudyPage, show
 from ui.session import state
@@ -31,7 +31,6 @@ from ui.words.numbers import signed
 from ui.words.text import plain
 from ui.words.verdicts import finding_html
 from ui.work import jobs
-from ui.work.evaluation import EVALUATION
 from ui.work.kept_runs import tell_result
 from ui.work.known import draw_known
 from ui.work.sweep import SWEEP
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from detox_engine.scoring.records import KeptEvaluation
     from detox_engine.scoring.sweep import Sweep
     from detox_engine.study.study import Study
+    from pages.decide.work import Measured
     from ui.session.kept_results import KeptResult
     from ui.work.evaluation import Asked as AskedToEvaluate
     from ui.work.sweep import Asked as AskedToSweep
@@ -70,29 +70,10 @@ OVERLAID = 8
 """Evaluations that are overlaid before anybody chooses."""
 
 
-@dataclass(frozen=True)
-class Measured:
-    """All that was measured of edits of a study, the latest last."""
-
-    outcome: Outcome | None
-    """Of the run to a verdict."""
-    evaluations: Sequence[KeptResult[AskedToEvaluate, Evaluation]]
-    sweeps: Sequence[KeptResult[AskedToSweep, Sweep]]
-
-    def find_evaluation(self, edit: EditPlan) -> KeptResult[AskedToEvaluate, Evaluation] | None:
-        """The evaluation of an edit plan, or else the latest of another."""
-        of_edit = [each for each in self.evaluations if each.asked.edit == edit]
-        return (of_edit or list(self.evaluations) or [None])[-1]
-
-
 def draw(page: StudyPage[DecidePicks]) -> None:
     asked = Asked(page.fitted, page.picks.plan(page.fitted.study.fit.pairs))
     RUN.find(asked)  # whose job, once it is done, is over
-    found = Measured(
-        find_done(asked, page.study),
-        [each for each in EVALUATION.results(page.study, page.fitted) if each.whole],
-        [each for each in SWEEP.results(page.study, page.fitted) if each.found.points],
-    )
+    found = find_measured(asked, page.study)
     finding, bar, picture, details = (st.container() for _ in range(4))
     with bar:
         with fold_settings(tell_settings(page, found), "decide"):

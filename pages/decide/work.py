@@ -12,13 +12,23 @@ from detox_engine.plans.auto import AutoPlan
 from ui.session.folders import folder_of
 from ui.session.kept import Kept
 from ui.session.view import Fitted
+from ui.work.evaluation import EVALUATION
+from ui.work.sweep import SWEEP
 from ui.work.tasks import Task, Tell
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from detox_engine.auto.run import Outcome
     from detox_engine.errors import Progress
+    from detox_engine.plans.edit import EditPlan
+    from detox_engine.scoring.evaluation import Evaluation
+    from detox_engine.scoring.sweep import Sweep
     from detox_engine.study.study import Study
     from detox_engine.workbench import Workbench
+    from ui.session.kept_results import KeptResult
+    from ui.work.evaluation import Asked as AskedToEvaluate
+    from ui.work.sweep import Asked as AskedToSweep
 
 NAME = "detox_edit"
 KEPT: Kept[Path, Outcome] = Kept(4)
@@ -53,6 +63,30 @@ def find_done(asked: Asked, study: Study) -> Outcome | None:
         if found is not None:
             KEPT.keep(folder, found)
     return found
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that was measured of edits of a study, the latest last."""
+
+    outcome: Outcome | None
+    """Of the run to a verdict."""
+    evaluations: Sequence[KeptResult[AskedToEvaluate, Evaluation]]
+    sweeps: Sequence[KeptResult[AskedToSweep, Sweep]]
+
+    def find_evaluation(self, edit: EditPlan) -> KeptResult[AskedToEvaluate, Evaluation] | None:
+        """The evaluation of an edit plan, or else the latest of another."""
+        of_edit = [each for each in self.evaluations if each.asked.edit == edit]
+        return (of_edit or list(self.evaluations) or [None])[-1]
+
+
+def find_measured(asked: Asked, study: Study) -> Measured:
+    """All of a study's that is kept."""
+    return Measured(
+        find_done(asked, study),
+        [each for each in EVALUATION.results(study, asked.fitted) if each.whole],
+        [each for each in SWEEP.results(study, asked.fitted) if each.found.points],
+    )
 
 
 def is_begun(asked: Asked, study: Study) -> bool:

@@ -14,7 +14,7 @@ from tests.models import CONTEXT, LAYERS, save_tiny_model
 
 ROOT = Path(__file__).parents[2]
 OTHERS = """
-    --enable-lora --global --help --index-url --lora --lora-modules --lora-scaled --merge --model_args --no-deps
+    --enable-lora --global --head --help --index-url --lora --lora-modules --lora-scaled --merge --model_args --no-deps
     --server.port
 """
 """Flags of other programs that our sentences name."""

@@ -107,6 +107,7 @@ def test_a_flag_with_a_wrong_value(home, tmp_path, monkeypatch):  # noqa: F811
         "lens": (home / "study", "--text", ""),
         "map": (home / "study", "--layer", 99),
         "bench": (home / "study", "--layers", 99),
+        "tune": (home / "study", "--journal", tmp_path / "nowhere" / "trials"),
     }
     for name, flag, value in FLAGS:
         result = run(name, *needs[name], flag, value)

@@ -145,7 +145,7 @@ def test_sweep_as_csv_says_the_same_as_json(home: Path, given: tuple, tmp_path: 
 def test_interrupted_sweep_keeps_what_it_measured(home: Path, given: tuple, tmp_path: Path, monkeypatch):
     from detox_engine.scoring import sweep
 
-    measure, calls = sweep._measure, []
+    measure, calls = sweep.measure_settings, []
 
     def interrupt(*args):
         calls.append(args)
@@ -154,11 +154,11 @@ def test_interrupted_sweep_keeps_what_it_measured(home: Path, given: tuple, tmp_
         return measure(*args)
 
     command = ("sweep", home / "study", "--out", tmp_path / "kept.jsonl", "--ranks", "1,2", *given)
-    monkeypatch.setattr(sweep, "_measure", interrupt)
+    monkeypatch.setattr(sweep, "measure_settings", interrupt)
     monkeypatch.setattr(sweep, "SETTINGS_AT_ONCE", 4)
     stopped = run(*command)
     assert stopped.exit_code == 130 and len((tmp_path / "kept.jsonl").read_text().splitlines()) == 4
-    monkeypatch.setattr(sweep, "_measure", measure)
+    monkeypatch.setattr(sweep, "measure_settings", measure)
     assert "6 settings, 2 of them measured now" in run(*command).stdout
 
 
@@ -206,7 +206,7 @@ def plan_of(monkeypatch, *args: object) -> tuple[EditPlan, EvaluationPlan]:
     """The edit and the plan that a command of `detox evaluate` comes to, without running it."""
     caught = []
 
-    def catch(bench, study, edit, plan, progress):
+    def catch(bench, study, edit, plan, progress, begin_trial):
         caught.append((edit, plan))
         raise KeyboardInterrupt
 

@@ -153,7 +153,7 @@ def test_a_recommendation_names_its_reason_or_why_there_is_none(measured):
 def test_a_stopped_grid_keeps_what_is_done_and_goes_on_with_the_rest(tiny_folder, monkeypatch):
     from detox_engine.scoring import sweep as engine
 
-    reached, go_on, measure = threading.Event(), threading.Event(), engine._measure
+    reached, go_on, measure = threading.Event(), threading.Event(), engine.measure_settings
     batches = []
 
     def slow(bench, study, settings, *others):
@@ -163,7 +163,7 @@ def test_a_stopped_grid_keeps_what_is_done_and_goes_on_with_the_rest(tiny_folder
             go_on.wait(30)
         return measure(bench, study, settings, *others)
 
-    monkeypatch.setattr(engine, "_measure", slow)
+    monkeypatch.setattr(engine, "measure_settings", slow)
     monkeypatch.setattr(engine, "SETTINGS_AT_ONCE", 4)
     session = open_page(tiny_folder)
     session.button(key="sweep").click().run()

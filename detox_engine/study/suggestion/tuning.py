@@ -94,8 +94,10 @@ def tune(model: OpenModel, study: Study, plan: TunePlan, progress: Progress = ig
     study.require_fit(model)
     budget = plan.budget or study.plan.budget
     with _quiet():
-        trials = _open_journal(study, plan, budget)
+        # A journal that is there is looked at before anything takes time; a new one begins once there is what to try.
+        trials = _open_journal(study, plan, budget) if Path(plan.journal).exists() else None
         bench = _Bench(model, study, budget, progress)
+        trials = _open_journal(study, plan, budget) if trials is None else trials
         _enqueue(trials, study)
         own = _run(trials, bench, plan.trials, progress)
         found = _finished(trials)
