@@ -239,6 +239,17 @@ def write_texts(page: Page) -> None:
     settle(page)
 
 
+def open_settings(page: Page) -> None:
+    """Open the folded bar of the page's settings."""
+    page.get_by_test_id("stMain").get_by_role("button", name="Settings").click()
+    page.get_by_test_id("stPopoverBody").wait_for()
+
+
+def close_settings(page: Page) -> None:
+    page.keyboard.press("Escape")
+    page.get_by_test_id("stPopoverBody").wait_for(state="detached")
+
+
 def move_slider(page: Page, label: str, key: str, times: int = 1, thumb: int = 0) -> None:
     """Move a slider of the sidebar by the keyboard, as many steps as `times`."""
     handle = page.get_by_test_id("stSidebar").get_by_role("group", name=label).locator("input").nth(thumb)
