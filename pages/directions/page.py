@@ -53,12 +53,14 @@ def draw(page: StudyPage[DirectionsPicks]) -> None:
     edit, layer = page.edit, page.layer
     found = work.readings(page.fitted, layer, page.picks.listed, edit.method)
     opened = found[opened_direction(page)]
-    draw_verdict(tell_opened(page, opened))
+    above = st.container()
     draw_bar(page)
     warn_of_no_edit(edit)
     by = "" if edit.method == PAPER else f", by {title_of(edit.method)}"
     st.subheader(f"Layer {layer}{by}", anchor=False)
     draw_opened(page, opened)
+    with above:
+        draw_verdict(tell_opened(page, opened))
     draw_pins(page)
     draw_cards(page, found, opened.direction)
     draw_angles(page, layer)

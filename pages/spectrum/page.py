@@ -60,9 +60,9 @@ HELP = Help(
 )
 SHOWN_DIRECTIONS = 32
 """Of one layer."""
-FEWEST_OF_ALL, MOST_OF_ALL = 4, 16
-"""Of all layers: at least and at most so many, else two more than stand out anywhere, since those behind them are pale
-in every layer."""
+FEWEST_OF_ALL = 4
+MOST_OF_ALL = 16
+"""Of all layers: two more than stand out anywhere, within these bounds, since those behind them are pale everywhere."""
 
 
 def draw(page: StudyPage[SpectrumPicks]) -> None:

@@ -31,9 +31,12 @@ def open_part(session, part: str, name: str = "0"):
 
 def open_pairs(session, name: str = "0"):
     """Those of the first direction, which is drawn large, are in sight."""
+    count = 1 if name == "0" else 2
     if name != "0":
         open_part(session, "pairs", name)
-    return run_until(session, lambda session: '<div class="pairs-apart">' in texts(session) or session.error)
+    return run_until(
+        session, lambda session: texts(session).count('<div class="pairs-apart">') == count or session.error
+    )
 
 
 def study_of(session):
@@ -143,7 +146,7 @@ def test_a_failed_reading_of_pairs_says_why_and_can_be_repeated(tiny_folder, mon
         open_pairs(session, "2")
         assert len(session.error) == 1 and "not enough memory" in session.error[0].value
     session.button(key="again_pairs of 2.2").click().run()
-    run_until(session, lambda session: '<div class="pairs-apart">' in texts(session))
+    run_until(session, lambda session: texts(session).count('<div class="pairs-apart">') == 2)
     assert not session.error
 
 

@@ -326,10 +326,12 @@ def test_a_token_is_masked_where_it_is_part_of_a_rude_word_of_its_text_and_not_b
 
 def test_the_verdict_counts_what_lights_up_and_leaves_sinks_out(planted):
     before = tell_text("The toxic text", [planted], 1, True, False)
-    assert "1 of its 3 tokens reaches half of the scale toward toxic, “are” farthest (5.00 toward toxic)" in before
+    assert "2 of its 3 tokens reach half of the scale toward toxic, “are” farthest (5.00 toward toxic)" in before
     sinks = np.zeros(planted.values.shape, dtype=bool)
     sinks[1, 1] = True
-    assert "“you” farthest" in tell_text("The toxic text", [replace(planted, sinks=sinks)], 1, True, False)
+    assert "1 of its 3 tokens reaches half of the scale toward toxic, “you” farthest" in tell_text(
+        "The toxic text", [replace(planted, sinks=sinks)], 1, True, False
+    )
 
 
 def test_the_page_opens_on_its_verdict_and_says_in_the_folded_bar_what_is_set(tiny_folder):
