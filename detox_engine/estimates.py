@@ -147,6 +147,14 @@ def estimate_means(values: NDArray[np.float64], resamples: int, seed: int) -> tu
     )
 
 
+def estimate_share(share: float, count: int) -> Estimate:
+    """A share of `count` with its 95 % interval (Wilson 1927), which stays within 0 and 1."""
+    z = 1.959964
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5
+    return Estimate(share, middle - half, middle + half, count)
+
+
 def _bound(mean: float, drawn: NDArray, n: int) -> Estimate:
     finite = drawn[np.isfinite(drawn)]
     low, high = np.percentile(finite, INTERVAL) if finite.size else (np.nan, np.nan)

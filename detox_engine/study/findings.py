@@ -15,7 +15,7 @@ from torch import Tensor
 from detox_engine.data.columns import IDENTICAL, Pair
 from detox_engine.data.flaws import ALIKE, DUPLICATE, LEAK, NEAR_DUPLICATE, find_flaws, find_repeated_prompt
 from detox_engine.data.stream import list_numbers
-from detox_engine.estimates import INTERVAL, Estimate
+from detox_engine.estimates import INTERVAL, Estimate, estimate_share
 from detox_engine.forward.embedded_pairs import Embeddings
 from detox_engine.forward.sinks import Sinks
 from detox_engine.plans.layers import format_layers
@@ -148,7 +148,7 @@ def judge_lengths(along: NDArray, lengths: NDArray, layers: tuple[int, ...]) -> 
     toxic, civil = lengths.astype(float)
     longer = float(((toxic > civil) + (toxic == civil) / 2).mean())
     side = "toxic" if longer >= 0.5 else "civil"
-    ahead = _estimate_share(max(longer, 1 - longer), len(toxic))
+    ahead = estimate_share(max(longer, 1 - longer), len(toxic))
     times = float(np.median(toxic / civil if side == "toxic" else civil / toxic))
     if ahead.low > TELLS_APART and times >= UNEQUAL and not share.high < LITTLE:
         return Finding(
@@ -223,7 +223,7 @@ def score_unseen(differences: Tensor) -> NDArray:
 
 def judge_separation(scores: NDArray) -> Finding | None:
     """Whether a probe tells the toxic side of pairs that it has not seen, from the scores of `score_unseen`."""
-    right = _estimate_share(float(((scores > 0) + (scores == 0) / 2).mean()), len(scores))
+    right = estimate_share(float(((scores > 0) + (scores == 0) / 2).mean()), len(scores))
     if right.low > SEPARATED:
         return None
     return Finding(
@@ -322,14 +322,6 @@ def _count(kind: str, numbers: Sequence[int], total: int, unit: str, have: str, 
         return None
     shown = list_numbers(numbers, len(numbers), unit)
     return Finding(kind, len(numbers), f"{len(numbers):,} of {total:,} pairs {have} ({shown}): {do}.")
-
-
-def _estimate_share(share: float, count: int) -> Estimate:
-    """A share of `count` with its 95 % interval (Wilson 1927), which stays within 0 and 1."""
-    z = 1.959964
-    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5
-    return Estimate(share, middle - half, middle + half, count)
 
 
 def _bound(values: NDArray, count: int) -> Estimate:

@@ -66,7 +66,7 @@ def draw(page: StudyPage[ComparePicks]) -> None:
     # In the order in which they stand, whatever each comes to hold.
     finding, bar, picture = st.container(), st.container(key="compare_bar", gap="small"), st.container()
     with bar:
-        fold = fold_settings(tell_settings(page), "compare")
+        fold = fold_settings(tell_settings(page), "compare_settings")
         with fold:
             asked = pick_asked(page)
         draw_run(page, asked, bool(results))

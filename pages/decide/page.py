@@ -76,7 +76,7 @@ def draw(page: StudyPage[DecidePicks]) -> None:
     found = find_measured(asked, page.study)
     finding, bar, picture, details = (st.container() for _ in range(4))
     with bar:
-        with fold_settings(tell_settings(page, found), "decide"):
+        with fold_settings(tell_settings(page, found), "decide_settings"):
             draw_settings()
             overlaid = pick_overlaid(found)
         if found.outcome is None:

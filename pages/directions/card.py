@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages.directions import poles, work
-from pages.directions.parts import draw_parts
+from pages.directions.parts import draw_pairs, draw_parts
 from pages.directions.readings import draw_readings
 from ui.session import state
 from ui.words.numbers import signed
@@ -21,33 +21,67 @@ if TYPE_CHECKING:
     from ui.session.view import Place
 
 
+def draw_opened(page: StudyPage[DirectionsPicks], entry: DirectionReading) -> None:
+    """The opened direction, large: the texts that it lights up in, then its words, then names that open the rest."""
+    place = (entry.layer, entry.direction)
+    name = f"card_{entry.layer}_{entry.direction}"
+    asked = work.Asked(page.fitted, *place, page.edit.method)
+    reads_causally = page.picks.measure == "causal"
+    # Both are begun before either is waited for.
+    if page.study.embeddings is not None:
+        work.PAIRS.ask(asked, patience=0)
+    if reads_causally:
+        work.CAUSAL.ask(asked, patience=0)
+    with st.container(border=True, key=f"direction_picked_{name}"):
+        with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+            st.html(f'<h3 class="card">Direction {entry.direction + 1}</h3>', width="content")
+            with st.container(horizontal=True, width="content", vertical_alignment="center"):
+                draw_switch(page.edit, place, f"switch_{name}")
+                draw_pin(page.picks.pins, place, f"pin_{name}")
+        with st.container(key="opened_direction"):
+            with st.container(key="read_texts", gap="xsmall"):
+                draw_pairs(page, asked)
+            with st.container(key="read_words", gap="small"):
+                sure = draw_meaning(page, entry)
+                draw_readings(asked, entry, reads_causally, sure)
+        draw_likeness(page, entry)
+        draw_parts(page, entry, place in page.picks.pins, is_opened=True)
+
+
 def draw_card(page: StudyPage[DirectionsPicks], entry: DirectionReading, pinned: bool = False) -> None:
     """A direction's card; `pinned` draws it among the pins, which say their layer.
 
-    The parts of a pinned direction open on its pinned card alone.
+    The parts of a direction open in one place alone: where it is drawn large, else on its pinned card.
     """
     place = (entry.layer, entry.direction)
     name = f"{'pinned' if pinned else 'card'}_{entry.layer}_{entry.direction}"
-    # The picked direction is the one that the link names and the Token lens colours by.
-    is_picked = place == (page.layer, page.view.direction)
-    with st.container(border=True, key=f"direction_{'picked_' if is_picked else ''}{name}"):
+    is_opened = place == (page.layer, opened_direction(page))
+    with st.container(border=True, key=f"direction_{name}"):
         with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
             called = f"Layer {entry.layer} · direction" if pinned else "Direction"
             st.html(f'<h3 class="card">{called} {entry.direction + 1}</h3>', width="content")
             with st.container(horizontal=True, width="content", vertical_alignment="center"):
-                draw_switch(page.edit, place, f"switch_{name}")
-                draw_pick(place, f"pick_{name}", is_picked)
+                if not is_opened:
+                    draw_switch(page.edit, place, f"switch_{name}")
+                    draw_pick(place, f"pick_{name}")
                 draw_pin(page.picks.pins, place, f"pin_{name}")
         sure = draw_meaning(page, entry)
-        opens_above = not pinned and place in page.picks.pins
-        reads_causally = is_picked and page.picks.measure == "causal" and not opens_above
-        is_unreadable = draw_readings(work.Asked(page.fitted, *place, page.edit.method), entry, reads_causally, sure)
+        draw_readings(work.Asked(page.fitted, *place, page.edit.method), entry, False, sure)
         if not pinned:
             draw_likeness(page, entry)
-        if opens_above:
+        if is_opened:
+            st.html('<p class="aside">More on it stands above, where it is open.</p>')
+        elif not pinned and place in page.picks.pins:
             st.html('<p class="aside">More on it opens on its pinned card above.</p>')
         else:
-            draw_parts(page, entry, pinned, is_unreadable)
+            draw_parts(page, entry, pinned)
+
+
+def opened_direction(page: StudyPage[DirectionsPicks]) -> int:
+    """The direction of the picked layer that is drawn large: the picked one, or the first."""
+    kept = page.study.of(page.edit.method)[page.layer].kept
+    picked = page.view.direction
+    return picked if picked is not None and picked < kept else 0
 
 
 def draw_switch(edit: EditPlan, place: Place, name: str) -> None:
@@ -70,19 +104,20 @@ def switch(place: Place, removed: bool) -> frozenset[Place]:
     return off - {place} if removed else off | {place}
 
 
-def draw_pick(place: Place, name: str, is_picked: bool) -> None:
+def draw_pick(place: Place, name: str) -> None:
     st.button(
-        "Picked" if is_picked else "Pick",
+        "Open",
         key=name,
-        icon=":material/radio_button_checked:" if is_picked else ":material/radio_button_unchecked:",
+        icon=":material/open_in_full:",
         type="tertiary",
         on_click=take_pick,
-        args=(place[0], None if is_picked else place[1]),
-        help="The picked direction is the one that the Token lens colours by and that a shared link points at.",
+        args=place,
+        help="Drawn large, with its texts and what it makes the model say; the Token lens and the Map colour by it, "
+        "and a shared link points at it.",
     )
 
 
-def take_pick(layer: int, direction: int | None) -> None:
+def take_pick(layer: int, direction: int) -> None:
     state.put("layer", layer)
     state.put("direction", direction)
 

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from detox_engine.plans import commands
 from detox_engine.plans.fit import PAPER
+from detox_engine.plans.option import option_of
 from detox_engine.study.methods import title_of
 from pages.directions import figures, poles, work
-from pages.directions.card import draw_card, list_pins
+from pages.directions.card import draw_card, draw_opened, list_pins, opened_direction
 from pages.directions.picks import DirectionsPicks
 from ui.frame.command import draw_commands
 from ui.frame.page import Head, Help, StudyPage, show
 from ui.session import state
 from ui.show.chart import draw_chart
 from ui.show.downloads import draw_download, write_csv
-from ui.show.notes import warn_of_no_edit
+from ui.show.notes import draw_verdict, warn_of_no_edit
 from ui.show.poles import poles_html
-from ui.widgets import layer as layer_
+from ui.widgets.layer import pick_layer
 from ui.widgets.option import ask
+from ui.widgets.settings import fold_settings
+
+if TYPE_CHECKING:
+    from detox_engine.reading.directions import DirectionReading
 
 HEAD = Head("Directions", "What do they mean?", "directions")
 HELP = Help(
-    "The picked direction is read by what it does: it is removed from the model's state after its layer, and the "
+    "The direction that is open is read by what it does: it is removed from the model's state after its layer, and the "
     "tokens that become less likely are what it promotes, its toxic pole, those that become more likely its civil "
     "pole; a space is shown as ·. The logit lens compares a direction with the vector of every token instead, which "
     "tells where it points, and not what becomes of it in the layers above. "
@@ -44,44 +50,56 @@ SUMMARIES = {"Mean angle": "mean", "Smallest angle": "min", "Largest angle": "ma
 
 
 def draw(page: StudyPage[DirectionsPicks]) -> None:
-    edit, picks = page.edit, page.picks
-    layer = pick_layer(page)
-    pick_reading(page)
+    edit, layer = page.edit, page.layer
+    found = work.readings(page.fitted, layer, page.picks.listed, edit.method)
+    opened = found[opened_direction(page)]
+    above = st.container()
+    draw_bar(page)
     warn_of_no_edit(edit)
+    by = "" if edit.method == PAPER else f", by {title_of(edit.method)}"
+    st.subheader(f"Layer {layer}{by}", anchor=False)
+    draw_opened(page, opened)
+    with above:
+        draw_verdict(tell_opened(page, opened))
     draw_pins(page)
-    draw_cards(page, layer)
+    draw_cards(page, found, opened.direction)
     draw_angles(page, layer)
     if edit.method == PAPER:
         draw_mean(page, layer)
-    rank = min(max(edit.rank, A_FEW), page.study.of(edit.method)[layer].kept)
+    rank = min(max(edit.rank, A_FEW), len(found))
     draw_commands(
         [
             commands.fit_command(page.fitted.study),
-            commands.directions_command(page.fitted.study, [layer], rank, picks.measure, edit.method),
+            commands.directions_command(page.fitted.study, [layer], rank, page.picks.measure, edit.method),
         ]
     )
 
 
-def pick_layer(page: StudyPage[DirectionsPicks]) -> int:
-    """The layer whose directions are shown, with buttons that step up and down."""
-    if page.study.layers == 1:
-        return 0
+def tell_opened(page: StudyPage[DirectionsPicks], entry: DirectionReading) -> str:
+    """The verdict on the opened direction, with what speaks against the pairs."""
+    study, method = page.study, page.edit.method
+    agreeing = None
+    if study.embeddings is not None:
+        agreeing = work.separation(page.fitted, entry.layer, method).agreeing[entry.direction]
+    causal = work.CAUSAL.find(work.Asked(page.fitted, entry.layer, entry.direction, method))
+    told = poles.tell_direction(entry, len(study.pairs), agreeing, causal, page.shows_words)
+    return f"{study.verdict} {told}".strip()
+
+
+def draw_bar(page: StudyPage[DirectionsPicks]) -> None:
+    """The layer whose directions are shown, with buttons that step up and down, and the settings, folded."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        layer = layer_.pick_layer(page.study, "directions_layer", width=330)
-        for label, name, icon, to in (
-            ("Previous layer", "layer_down", ":material/chevron_left:", layer - 1),
-            ("Next layer", "layer_up", ":material/chevron_right:", layer + 1),
-        ):
-            outside = not 0 <= to < page.study.layers
-            st.button(label, key=name, icon=icon, on_click=state.put, args=("layer", to), disabled=outside)
-    return layer
-
-
-def pick_reading(page: StudyPage[DirectionsPicks]) -> None:
-    """How directions are read as tokens."""
-    measure = ask("directions.measure", "Read directions by", "directions_measure")
-    if measure == "causal" and page.view.direction is None:
-        st.caption("Pick a direction to read what it makes the model say.")
+        if page.study.layers > 1:
+            layer = pick_layer(page.study, "directions_layer", width=330)
+            for label, name, icon, to in (
+                ("Previous layer", "layer_down", ":material/chevron_left:", layer - 1),
+                ("Next layer", "layer_up", ":material/chevron_right:", layer + 1),
+            ):
+                outside = not 0 <= to < page.study.layers
+                st.button(label, key=name, icon=icon, on_click=state.put, args=("layer", to), disabled=outside)
+        words = option_of(DirectionsPicks, "measure").words[page.picks.measure]
+        with fold_settings(f"{words[:1].lower()}{words[1:]}", "directions_settings", over=True):
+            ask("directions.measure", "Read directions by", "directions_measure")
 
 
 def draw_pins(page: StudyPage[DirectionsPicks]) -> None:
@@ -96,18 +114,14 @@ def draw_pins(page: StudyPage[DirectionsPicks]) -> None:
             draw_card(page, readings[direction], pinned=True)
 
 
-def draw_cards(page: StudyPage[DirectionsPicks], layer: int) -> None:
-    method = page.edit.method
-    found = work.readings(page.fitted, layer, page.picks.listed, method)
-    by = "" if method == PAPER else f", by {title_of(method)}"
-    st.subheader(f"Layer {layer}{by}", anchor=False)
+def draw_cards(page: StudyPage[DirectionsPicks], found: Sequence[DirectionReading], opened: int) -> None:
+    """The other directions of the layer, each as a card."""
+    layer = page.layer
     draw_doubt(layer, [entry.polarity for entry in found[: page.edit.rank]])
     first = min(max(page.edit.rank, A_FEW), MANY, len(found))
-    shown = list(found if page.picks.show_all else found[:first])
-    picked = page.view.direction
-    if picked is not None and len(shown) <= picked < len(found):
-        # A link can point at a direction that is not drawn at first.
-        shown.insert(0, found[picked])
+    shown = [entry for entry in (found if page.picks.show_all else found[:first]) if entry.direction != opened]
+    if shown:
+        st.subheader(f"Other directions of layer {layer}", anchor=False)
     for start in range(0, len(shown), 2):
         for column, entry in zip(st.columns(2), shown[start : start + 2], strict=False):
             with column:
@@ -185,10 +199,7 @@ def pick_angles(kept: int) -> tuple[int, str]:
 def draw_mean(page: StudyPage[DirectionsPicks], layer: int) -> None:
     with st.container(border=True):
         st.html('<h3 class="card">What centring keeps out: the mean direction</h3>')
-        st.caption(
-            "What civil texts have in common, mostly frequent words and punctuation. The edit leaves it in place: "
-            "removing it would hurt fluency."
-        )
+        st.caption("What civil texts have in common. The edit leaves it in place: removing it would hurt fluency.")
         reading = work.mean_reading(page.fitted, layer, page.picks.listed)
         st.html(poles_html(reading, "Along it", "Against it", sided=False))
 

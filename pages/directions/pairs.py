@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ui.show.downloads import Table
 from ui.show.tinted import tinted_html
 from ui.words.numbers import signed
-from ui.words.rude_words import mask_token
+from ui.words.rude_words import mask_pieces
 from ui.words.text import text_html
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ def _side_html(carried: CarriedText, prompt: int, end: float, shown: bool) -> st
         return '<p class="aside">Cut off before it begins.</p>'
     added = carried.contributions[first:].tolist()
     said = [
-        f"“{mask_token(token, shown)}” adds {signed(value, decimals=2)}"
-        for token, value in zip(text.tokens[first:], added, strict=True)
+        f"“{token}” adds {signed(value, decimals=2)}"
+        for token, value in zip(mask_pieces(text.tokens, text.pieces, shown)[first:], added, strict=True)
     ]
     cut = f'<p class="aside">Its last {text.cut:,} tokens were cut off.</p>' if text.cut else ""
     return tinted_html(text.pieces[first:], [value / end for value in added], said) + cut

@@ -28,27 +28,27 @@ ACROSS = {"layers": "Across layers"}
 
 
 def draw_parts(
-    page: StudyPage[DirectionsPicks], entry: DirectionReading, pinned: bool, is_unreadable: bool = False
+    page: StudyPage[DirectionsPicks], entry: DirectionReading, pinned: bool, is_opened: bool = False
 ) -> None:
     """The note on a direction, the names of the parts, and the one part that is open.
 
     Args:
-        is_unreadable: whether its tokens say nothing, so that its texts are opened for it once.
+        is_opened: whether it is drawn large, with its pairs in sight.
     """
     layer, direction = entry.layer, entry.direction
     notes.draw_glance(page.study, layer, direction, page.edit.method)
-    names = ACROSS | PARTS if pinned else PARTS
+    names = ACROSS | PARTS if pinned else dict(PARTS)
+    if is_opened:
+        names.pop("pairs")
     # Not of the layer: what is open stays open while a person walks through the layers.
-    key = f"part_pinned_{layer}_{direction}" if pinned else f"part_{direction}"
-    opened = st.session_state.setdefault("opened_for_want_of_words", set())
-    if is_unreadable and not pinned and (layer, direction) not in opened:
-        opened.add((layer, direction))
-        st.session_state[key] = "pairs"
+    key = f"part_pinned_{layer}_{direction}" if pinned and not is_opened else f"part_{direction}"
+    if st.session_state.get(key) not in (None, *names):
+        st.session_state[key] = None
     part = st.pills(
         f"More on direction {direction + 1} of layer {layer}",
         list(names),
         format_func=names.get,
-        default="layers" if pinned else None,
+        default="layers" if pinned and not is_opened else None,
         key=key,
         label_visibility="collapsed",
         persist_state="session",

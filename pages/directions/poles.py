@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from detox_engine.estimates import estimate_share
 from ui.show.downloads import Table
+from ui.words.rude_words import mask_token
 
 if TYPE_CHECKING:
     from detox_engine.reading.causal import CausalReading
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
 
 TELLS, PARTLY = 0.6, 0.25
 """Polarities from which on a direction tells toxic from civil, or does so in part."""
+
+NAMED = 5
+"""Tokens that a sentence names."""
 
 
 def describe_polarity(polarity: float) -> str:
@@ -22,6 +27,41 @@ def describe_polarity(polarity: float) -> str:
     if polarity >= PARTLY:
         return "Partly tells toxic from civil."
     return "Varies within toxic text rather than between the sides."
+
+
+def tell_direction(
+    entry: DirectionReading, pairs: int, agreeing: int | None, causal: CausalReading | None, shown: bool
+) -> str:
+    """Whether a direction tells toxic from civil, in how many pairs, and what it makes the model say.
+
+    Args:
+        agreeing: pairs whose toxic text lies nearer to the toxic pole; None where the embeddings were not kept.
+        causal: None where it is not read, or not yet.
+        shown: whether toxic words are shown rather than masked.
+    """
+    meaning = describe_polarity(entry.polarity)
+    words = [f"Direction {entry.direction + 1} of layer {entry.layer} {meaning[:1].lower()}{meaning[1:]}"]
+    if agreeing is not None:
+        share = estimate_share(agreeing / pairs, pairs)
+        words.append(
+            f"In {agreeing:,} of {pairs:,} pairs, which it was found from, the toxic text lies nearer to its toxic "
+            f"pole ({share.mean:.1%}, 95 %: {share.low:.1%} to {share.high:.1%})."
+        )
+    if causal is not None:
+        words.append(_tell_causal(causal, shown))
+    return " ".join(words)
+
+
+def _tell_causal(found: CausalReading, shown: bool) -> str:
+    """What its removal takes from the model, where that is more than chance and reads as words."""
+    if not found.is_readable:
+        return (
+            f"What it makes the model say cannot be read as words: of {found.tokens:,} likely tokens its removal "
+            f"changes {found.read:,} by more than a random direction does."
+        )
+    named = [mask_token(end.token, shown).strip("·") for end in found.toxic_pole if end.is_read][:NAMED]
+    many = f"{found.read:,} of {found.tokens:,} likely tokens by more than a random direction does"
+    return f"Its removal changes {many}; it takes most from {', '.join(f'“{token}”' for token in named)}."
 
 
 def meaning_html(entry: DirectionReading, pairs: int, agreeing: int | None, sure: bool) -> str:

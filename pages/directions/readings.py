@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 NOT_WORDS = '<p class="unread">Not readable as words here.</p>'
 
 
-def draw_readings(asked: Asked, entry: DirectionReading, reads_causally: bool, sure: bool) -> bool:
-    """The tokens of a direction; returns whether it is known that it cannot be read as words.
+def draw_readings(asked: Asked, entry: DirectionReading, reads_causally: bool, sure: bool) -> None:
+    """The tokens of a direction.
 
     Args:
         reads_causally: whether the causal reading, which is worked out where it is missing, comes before that of the
@@ -33,22 +33,20 @@ def draw_readings(asked: Asked, entry: DirectionReading, reads_causally: bool, s
         st.html(_ends_html(entry.reading, sure))
         if not entry.reading.is_readable:
             st.html('<p class="aside">No nearer to these tokens than a random direction is to some.</p>')
-        return False
+        return
     causal = CAUSAL.ask(asked)
     if causal is None:
         stopped = "The reading was stopped."
         draw_unfinished(CAUSAL, asked, f"again_{CAUSAL.kind}", "Read it again", stopped)
     elif causal.is_readable:
         draw_causal(asked, causal, sure)
-    is_unreadable = causal is not None and not causal.is_readable and not entry.reading.is_readable
-    if is_unreadable:
-        st.html(NOT_WORDS + f'<p class="aside">{_say_chance(causal)} See the texts in which it lights up below.</p>')
-        return True
+    if causal is not None and not causal.is_readable and not entry.reading.is_readable:
+        st.html(NOT_WORDS + f'<p class="aside">{_say_chance(causal)} See the texts in which it lights up.</p>')
+        return
     if causal is not None and not causal.is_readable:
         st.html(f'<p class="aside">What its removal changes does not read as words. {_say_chance(causal)}</p>')
     folded = causal is not None and causal.is_readable
     st.html(_lens_html(entry, folded, sure))
-    return False
 
 
 def _ends_html(reading: Reading, sure: bool) -> str:

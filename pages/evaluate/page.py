@@ -84,7 +84,7 @@ def draw(page: StudyPage[EvaluatePicks]) -> None:
     # In the order in which they stand, whatever each comes to hold, so that nothing moves while it is measured.
     finding, bar, picture, details = (st.container() for _ in range(4))
     with bar:
-        fold = fold_settings(tell_settings(page), "evaluate")
+        fold = fold_settings(tell_settings(page), "evaluate_settings")
         plan = pick_folded(fold, partial(pick_evaluation_plan, "evaluate.measures", "evaluate"))
         asked = Asked(page.fitted, page.edit, plan) if plan is not None else None
         draw_run(page, asked, results)

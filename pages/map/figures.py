@@ -42,6 +42,7 @@ def map_figure(
     lines: Lines = "none",
     together: bool = False,
     picked: Collection[int] = (),
+    pair: int | None = None,
 ) -> go.Figure:
     """A dot for each text, one panel for each state, or all states in one panel.
 
@@ -49,10 +50,14 @@ def map_figure(
         labels: `[sides][pairs]` what a dot says on hover; escaped and masked by the caller.
         together: all states in one panel: the first hollow, the second full, the third hollow with a dot.
         picked: pairs that stand out; all do where there are none.
+        pair: the one that is read, with a ring around both of its texts.
     """
     figure = _frame(panels, axes, together, colours)
     for column, trace in _traces(panels, labels, colours, lines, together, picked):
         figure.add_trace(trace, row=1, col=column)
+    if pair is not None:
+        for place, panel in enumerate(panels):
+            figure.add_trace(_ring(panel.points[:, pair], colours), row=1, col=1 if together else place + 1)
     # Three beside one another are narrow: less height wastes less of it.
     height = HEIGHT if together or len(panels) < 3 else HEIGHT - 90
     # Its tools are in sight, and the one in use stands out.
@@ -171,7 +176,8 @@ def _traces(panels, labels, colours: Palette, lines: Lines, together: bool, pick
                 "symbol": SYMBOLS[side] + kind,
                 # Crowds of opaque dots would hide the side that was drawn first.
                 "size": 7 if crowd <= A_CROWD else 5,
-                "opacity": 0.75 if crowd <= A_CROWD else 0.5,
+                # On a dark ground a paler dot is a darker one.
+                "opacity": 0.8 if crowd <= A_CROWD or colours.is_dark else 0.55,
                 "line": {"width": 1 if kind else 0.5, "color": colour if kind else colours.background},
             }
             state = f", {panel.title[:1].lower()}{panel.title[1:]}" if len(panels) > 1 else ""
@@ -192,6 +198,20 @@ def _traces(panels, labels, colours: Palette, lines: Lines, together: bool, pick
             )
             traces.append((1 if together else place + 1, trace))
     return traces
+
+
+def _ring(ends: np.ndarray, colours: Palette) -> go.Scatter:
+    """A ring around each of the two texts `[sides, 2]` of a pair, and a line between them."""
+    return go.Scatter(
+        x=_round(ends[:, 0]),
+        y=_round(ends[:, 1]),
+        mode="lines+markers",
+        line={"color": colours.ink, "width": 1.2},
+        marker={"symbol": "circle-open", "size": 15, "color": colours.ink, "line": {"width": 2}},
+        hoverinfo="skip",
+        showlegend=False,
+        name="The pair that is read",
+    )
 
 
 def _joined(starts: np.ndarray, ends: np.ndarray, colour: str, name: str) -> go.Scatter:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from random import Random
 
@@ -15,16 +15,19 @@ from detox_engine.plans.edit import describe_edit
 from detox_engine.plans.read import MapPlan
 from detox_engine.reading.map import LayerMap
 from pages.map import figures, work
-from pages.map.picks import METHODS, Lines, MapPicks, pick_looks, pick_plan, pick_states
+from pages.map.picks import METHODS, MapPicks, pick_settings
+from pages.map.reading import draw_reading, find_pair, take_pair
 from pages.map.selection import draw_selected, find_selected, select_pairs
 from pages.map.separability import draw_separability
-from pages.map.work import AFTER, BEFORE, LAYOUT, PAPER, RUN, TITLES, Asked, Layout, Scene
+from pages.map.verdict import tell_texts
+from pages.map.work import LAYOUT, TITLES, Layout, Scene
 from ui.frame.command import draw_commands
 from ui.frame.page import Head, Help, StudyPage, show
 from ui.session.view import Fitted
 from ui.show.chart import STILL, clicked, draw_chart
-from ui.show.notes import draw_error
+from ui.show.notes import draw_error, draw_verdict
 from ui.widgets.layer import pick_layer
+from ui.work.parting import AFTER, BEFORE, PAPER, PROBING, RUN, AskedOfEdit, AskedOfStudy, Probed
 from ui.work.tasks import draw_task, draw_unfinished
 
 HEAD = Head("Map", "Do toxic and civil texts part?", "map")
@@ -47,42 +50,46 @@ SELECTING = {
 
 
 def draw(page: StudyPage[MapPicks]) -> None:
-    study, asked = page.study, Asked(page.fitted, page.edit)
-    with st.container(horizontal=True, vertical_alignment="top", gap="medium"):
-        layer = pick_layer(study, "map_layer", 320)
-        plan = pick_plan(study)
-        chosen = pick_states()
+    study, asked = page.study, AskedOfEdit(page.fitted, page.edit)
     states = work.find_states(asked, study)
+    trouble = ""
     try:
         if BEFORE in states:
             states[PAPER] = work.find_paper(asked, study, states[BEFORE])
     except InputError as error:
-        draw_error(str(error))
-    draw_run(asked, AFTER in states)
+        trouble = str(error)
+    probes = work.find_probes(asked, study) if BEFORE in states else None
     if BEFORE in states:
-        shown = tuple(name for name in chosen if name in states) or (BEFORE,)
-        draw_whole(page, asked, Scene(layer, plan, states, shown, pick_sample(len(study.pairs))))
+        draw_verdict(tell_texts(study, page.layer, states, probes))
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        layer = pick_layer(study, "map_layer", 320)
+        settings = pick_settings(study, page.picks, states)
+    if trouble:
+        draw_error(trouble)
+    if BEFORE in states:
+        shown = tuple(name for name in settings.shown if name in states) or (BEFORE,)
+        draw_whole(page, asked, Scene(layer, states, shown, pick_sample(len(study.pairs)), settings), probes)
     else:
         st.caption("This study was fitted without keeping the texts' embeddings; they come back with the run.")
-    draw_command(page, layer, plan)
+        draw_run(asked, AFTER in states)
+    draw_command(page, layer, settings.plan)
 
 
-def draw_run(asked: Asked, has_run: bool) -> None:
+def draw_run(asked: AskedOfEdit, has_run: bool) -> None:
     """The offer to run the edited model, and what becomes of a run."""
     job = RUN.job(asked)
     if has_run and (job is None or not job.running):
         return
     offer = f"The edited model has not read the texts yet ({describe_edit(asked.edit)}). It takes as long as a fit."
-    with st.container(border=True, key="map_run_offer"):
-        draw_task(
-            RUN,
-            asked,
-            "map_run",
-            "Run the edited model",
-            "" if has_run else offer,
-            "The run was stopped; nothing of it was kept.",
-            help="It reads every text again, and a linear probe measures every layer before and after.",
-        )
+    draw_task(
+        RUN,
+        asked,
+        "map_run",
+        "Run the edited model",
+        "" if has_run else offer,
+        "The run was stopped; nothing of it was kept.",
+        help="It reads every text again, and a linear probe measures every layer before and after.",
+    )
 
 
 def pick_sample(pairs: int) -> np.ndarray:
@@ -90,40 +97,45 @@ def pick_sample(pairs: int) -> np.ndarray:
     return np.array(sorted(Random(0).sample(range(pairs), min(MOST_DRAWN, pairs))))
 
 
-def draw_whole(page: StudyPage[MapPicks], asked: Asked, scene: Scene) -> None:
-    """The map and, beside it on a wide screen, how well the sides part."""
-    with st.container(key="map_whole"):
-        with st.container():
+def draw_whole(
+    page: StudyPage[MapPicks], asked: AskedOfEdit, scene: Scene, probes: Mapping[str, Sequence[Probed]] | None
+) -> None:
+    """The map with the picked pair beside it, and below how well the sides part."""
+    with st.container(key="opened_map"):
+        with st.container(key="map_picture", gap="xsmall"):
             try:
                 draw_picture(page, asked, scene)
             except InputError as error:
                 draw_error(str(error))
-            draw_selected(page.fitted, page.study)
-        with st.container():
-            states = {name: scene.states[name] for name in scene.shown}
-            draw_separability(page.study, scene.layer, states, work.find_probes(asked), page.colours)
+        with st.container(key="map_reading", gap="xsmall"):
+            draw_reading(page, scene.layer)
+    draw_run(asked, AFTER in scene.states)
+    draw_selected(page.fitted, page.study)
+    states = {name: scene.states[name] for name in scene.shown}
+    draw_separability(page.study, scene.layer, states, probes, page.colours)
+    if probes is None and PROBING.job() is not None:
+        draw_unfinished(PROBING, AskedOfStudy(page.fitted), "probe_again", "Probe again", "The probing was stopped.")
 
 
-def draw_picture(page: StudyPage[MapPicks], asked: Asked, scene: Scene) -> None:
+def draw_picture(page: StudyPage[MapPicks], asked: AskedOfEdit, scene: Scene) -> None:
     """The map of the picked layer, or all layers to be played."""
-    lines, together, playing = pick_looks(page.study, len(scene.shown) > 1)
-    maps = find_maps(page, asked, scene, range(page.study.layers) if playing else [scene.layer])
+    maps = find_maps(page, asked, scene, range(page.study.layers) if scene.settings.playing else [scene.layer])
     if maps is None:
         return
-    if playing:
-        draw_player(page, scene, maps, lines, together)
+    if scene.settings.playing:
+        draw_player(page, scene, maps)
     else:
-        draw_map(page, scene, maps[0], lines, together)
+        draw_map(page, scene, maps[0])
 
 
 def find_maps(
-    page: StudyPage[MapPicks], asked: Asked, scene: Scene, layers: Sequence[int]
+    page: StudyPage[MapPicks], asked: AskedOfEdit, scene: Scene, layers: Sequence[int]
 ) -> tuple[LayerMap, ...] | None:
     """The maps of `layers`; None while UMAP lays them out, with its progress drawn here."""
-    if scene.plan is None:
+    if scene.settings.plan is None:
         return work.lay_along_directions(page.study, scene.states, layers)
-    layout = Layout(asked, scene.plan, tuple(scene.states), tuple(layers))
-    if scene.plan.method == "pca":
+    layout = Layout(asked, scene.settings.plan, tuple(scene.states), tuple(layers))
+    if scene.settings.plan.method == "pca":
         return _remember(layout, work.lay_out_now(layout, scene.states))
     found = LAYOUT.ask(layout)
     if found is not None:
@@ -140,11 +152,18 @@ def _remember(layout: Layout, maps: tuple[LayerMap, ...]) -> tuple[LayerMap, ...
     return maps
 
 
-def draw_map(page: StudyPage[MapPicks], scene: Scene, drawn: LayerMap, lines: Lines, together: bool) -> None:
+def draw_map(page: StudyPage[MapPicks], scene: Scene, drawn: LayerMap) -> None:
     places = {index: place for place, index in enumerate(scene.sample)}
     marked = [places[index] for index in find_selected(page.fitted) if index in places]
     figure = figures.map_figure(
-        panels_of(scene, drawn), labels_of(page, scene), axes_of(scene, drawn), page.colours, lines, together, marked
+        panels_of(scene, drawn),
+        labels_of(page, scene),
+        axes_of(scene, drawn),
+        page.colours,
+        scene.settings.lines,
+        scene.settings.together,
+        marked,
+        places.get(find_pair(page) - 1),
     )
     draw_chart(
         figure.update_layout(dragmode="select"),
@@ -154,22 +173,22 @@ def draw_map(page: StudyPage[MapPicks], scene: Scene, drawn: LayerMap, lines: Li
         table=partial(work.list_points, page.study, [drawn], tuple(scene.states)),
         filename=f"map_layer_{scene.layer}",
         on_select=partial(take_selection, page.fitted, scene.sample),
-        selection_mode=("box", "lasso"),
+        selection_mode=("points", "box", "lasso"),
         config=SELECTING,
     )
     draw_caption(page, scene)
 
 
-def draw_player(
-    page: StudyPage[MapPicks], scene: Scene, maps: Sequence[LayerMap], lines: Lines, together: bool
-) -> None:
+def draw_player(page: StudyPage[MapPicks], scene: Scene, maps: Sequence[LayerMap]) -> None:
     from detox_engine.reading.map import orient_maps
 
     oriented = orient_maps(maps)
     frames = [(one.layer, panels_of(scene, one)) for one in oriented]
     described = describe_picture(page, scene, oriented[scene.layer])
     draw_chart(
-        figures.play_figure(frames, labels_of(page, scene), page.colours, lines, together, scene.layer),
+        figures.play_figure(
+            frames, labels_of(page, scene), page.colours, scene.settings.lines, scene.settings.together, scene.layer
+        ),
         key="map_player",
         title=f"Texts layer by layer, {METHODS[page.picks.layout]}, layer {scene.layer}",
         alt=f"The map of all {page.study.layers} layers, one after the other. {described}",
@@ -198,7 +217,7 @@ def labels_of(page: StudyPage[MapPicks], scene: Scene) -> list[list[str]]:
 
 def axes_of(scene: Scene, drawn: LayerMap) -> tuple[str, str]:
     """What the axes are called."""
-    if scene.plan is None:
+    if scene.settings.plan is None:
         first, second = (f"Direction {number} of layer {scene.layer} (length along it)" for number in (1, 2))
     elif drawn.shares is None:
         first, second = "UMAP, first axis (no unit)", "UMAP, second axis (no unit)"
@@ -222,7 +241,7 @@ def describe_picture(page: StudyPage[MapPicks], scene: Scene, drawn: LayerMap) -
 
 def draw_caption(page: StudyPage[MapPicks], scene: Scene) -> None:
     drawn, pairs, words = len(scene.sample), len(page.study.pairs), []
-    if scene.plan is None:
+    if scene.settings.plan is None:
         words.append("These directions were found from these very pairs, so new texts would part less clearly.")
     if AFTER in scene.shown:
         words.append("“By the edited model”: it has read every text again.")
@@ -235,12 +254,18 @@ def draw_caption(page: StudyPage[MapPicks], scene: Scene) -> None:
             words.append(f"Layer {scene.layer} is not edited, so nothing is taken out here.")
     if drawn < pairs:
         words.append(f"{drawn:,} of the {pairs:,} pairs are drawn; everything else counts them all.")
-    words.append("Drag a box or a lasso around dots to list their pairs, or find pairs by their words.")
+    words.append("Click a dot to read its pair; drag a box or a lasso around dots to list their pairs.")
     st.caption(" ".join(words))
 
 
 def take_selection(fitted: Fitted, sample: np.ndarray) -> None:
-    select_pairs(fitted, sorted({int(sample[index]) for index in clicked("map_chart", "point_index")}))
+    """A click on a dot picks its pair on all pages; a box or a lasso selects pairs to be listed."""
+    indices = sorted({int(sample[index]) for index in clicked("map_chart", "point_index")})
+    drawn = st.session_state["map_chart"]["selection"]
+    if len(indices) == 1 and not drawn.get("box") and not drawn.get("lasso"):
+        take_pair(indices[0] + 1)
+    else:
+        select_pairs(fitted, indices)
 
 
 def draw_command(page: StudyPage[MapPicks], layer: int, plan: MapPlan | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -9,10 +10,12 @@ import streamlit as st
 
 from detox_engine.plans.option import option_of
 from detox_engine.plans.read import MapPlan
-from pages.map.work import BEFORE, TITLES
+from pages.map.work import TITLES
 from ui.session import state
 from ui.session.picks import Picks, part, pick
 from ui.widgets.option import ask
+from ui.widgets.settings import fold_settings
+from ui.work.parting import BEFORE
 
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
@@ -21,6 +24,19 @@ METHODS = {"directions": "Toxic directions", "pca": "PCA", "umap": "UMAP"}
 Lines = Literal["none", "pairs", "moves"]
 LINES = {"none": "None", "pairs": "Join the twins", "moves": "Before to after"}
 NUMBERS = {"neighbours": "Neighbours", "spread": "Least distance", "seed": "Seed"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the folded bar holds."""
+
+    plan: MapPlan | None
+    """How texts are laid out; None lays them along the first two directions, which needs no layout."""
+    shown: tuple[str, ...]
+    """The states to be shown, those that are not there yet too."""
+    lines: Lines
+    together: bool
+    playing: bool
 
 
 @dataclass(frozen=True)
@@ -49,21 +65,39 @@ class MapPicks(Picks):
         return self if study.kept > 1 or self.layout != "directions" else replace(self, layout="pca")
 
 
+def pick_settings(study: Study, picks: MapPicks, there: Collection[str]) -> Settings:
+    """The folded bar.
+
+    Args:
+        there: the states that are there.
+    """
+    states = [name for name in TITLES if name in picks.states and name in there] or [BEFORE]
+    said = (
+        METHODS[picks.layout].lower() if picks.layout == "directions" else METHODS[picks.layout],
+        " and ".join(TITLES[name].split(",")[0].lower() for name in states),
+        "all layers in turn" if picks.play else "",
+    )
+    with fold_settings(", ".join(filter(None, said)), "map_settings", over=True):
+        plan = pick_plan(study)
+        shown = pick_states()
+        several = sum(name in there for name in shown) > 1
+        return Settings(plan, shown, *pick_looks(study, several))
+
+
 def pick_plan(study: Study) -> MapPlan | None:
     """How texts are laid out; None lays them along the first two directions, which needs no layout."""
     methods = [name for name in METHODS if name != "directions" or study.kept > 1]
     chosen = ask("map.layout", "Layout", "map_method", options=methods)
     if chosen == "directions":
         return None
-    with st.popover("Settings of the layout", icon=":material/tune:"):
-        frame = option_of(MapPlan, "frame")
-        st.radio(
-            "Fit the layout on", list(frame.words), format_func=frame.words.get, help=frame.sentence,
-            **state.bind("map_frame", "map.plan.frame"),
-        )  # fmt: skip
-        if chosen == "umap":
-            for name, label in NUMBERS.items():
-                ask(f"map.plan.{name}", label, f"map_{name}")
+    frame = option_of(MapPlan, "frame")
+    st.radio(
+        "Fit the layout on", list(frame.words), format_func=frame.words.get, help=frame.sentence,
+        **state.bind("map_frame", "map.plan.frame"),
+    )  # fmt: skip
+    if chosen == "umap":
+        for name, label in NUMBERS.items():
+            ask(f"map.plan.{name}", label, f"map_{name}")
     plan = state.view()["map.plan"]
     return replace(plan, method="umap") if chosen == "umap" else MapPlan(frame=plan.frame)
 
@@ -85,11 +119,8 @@ def pick_looks(study: Study, several: bool) -> tuple[str, bool, bool]:
     Args:
         several: whether there are several states to be put into one picture.
     """
-    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-        together = several and ask("map.together", "One over the other", "map_together")
-        kinds = [name for name in LINES if name != "moves" or together]
-        lines = st.selectbox(
-            "Lines", kinds, format_func=LINES.get, width=180, **state.bind("map_lines", "map.lines", kinds)
-        )
-        playing = study.layers > 1 and ask("map.play", "Play through the layers", "map_play")
+    together = several and ask("map.together", "One over the other", "map_together")
+    kinds = [name for name in LINES if name != "moves" or together]
+    lines = st.selectbox("Lines", kinds, format_func=LINES.get, **state.bind("map_lines", "map.lines", kinds))
+    playing = study.layers > 1 and ask("map.play", "Play through the layers", "map_play")
     return lines, together, playing

@@ -18,9 +18,10 @@ from ui.show.figures import finish
 
 if TYPE_CHECKING:
     from detox_engine.forward.embedded_pairs import Embeddings
-    from detox_engine.reading.probe import Separability, SideHistogram
+    from detox_engine.reading.probe import SideHistogram
     from detox_engine.study.study import Study
     from ui.show.downloads import Table
+    from ui.work.parting import Probed
 
 MEASURES = {"accuracy": "Accuracy of a linear probe", "auc": "Area under its ROC curve"}
 BINS = 30
@@ -30,29 +31,26 @@ def draw_separability(
     study: Study,
     layer: int,
     states: Mapping[str, Embeddings],
-    probes: Mapping[str, Sequence[Separability]] | None,
+    probes: Mapping[str, Sequence[Probed]] | None,
     colours: Palette,
 ) -> None:
     """The probes of every layer, and the picked layer along its first direction, in the states that are shown.
 
     Args:
-        probes: of a finished run; empty where there are too few pairs, None before any run.
+        probes: by state; empty where there are too few pairs, None until they are there.
     """
     st.subheader("How well do the sides part?", anchor=False)
     with st.container(key="map_beside"):
         _draw_histograms(study, layer, states, colours)
         if probes is None:
-            st.caption(
-                "Run the edited model: then a linear probe says here for every layer how well the sides part, before "
-                "and after."
-            )
+            st.caption("How well a linear probe tells the sides of every layer is being measured.")
         elif not probes:
             st.caption("A probe needs 10 pairs or more.")
         else:
             _draw_probes({name: probes[name] for name in states if name in probes} or probes, layer, colours)
 
 
-def _draw_probes(probes: Mapping[str, Sequence[Separability]], layer: int, colours: Palette) -> None:
+def _draw_probes(probes: Mapping[str, Sequence[Probed]], layer: int, colours: Palette) -> None:
     titled = {TITLES[name]: found for name, found in probes.items()}
     for measure, name in MEASURES.items():
         values = "; ".join(f"{title} {getattr(found[layer], measure).mean:.2f}" for title, found in titled.items())
@@ -66,7 +64,7 @@ def _draw_probes(probes: Mapping[str, Sequence[Separability]], layer: int, colou
         )
 
 
-def list_probes(probes: Mapping[str, Sequence[Separability]], measure: str) -> Table:
+def list_probes(probes: Mapping[str, Sequence[Probed]], measure: str) -> Table:
     """A row for each state and layer, with 95 % intervals."""
     return ("state", "layer", measure, "low", "high", "pairs"), [
         (name, probe.layer, one.mean, one.low, one.high, one.n)
@@ -111,7 +109,7 @@ def probe_figure(
     """How well a linear probe tells the sides apart, layer by layer, with 95 % intervals.
 
     Args:
-        states: title -> a `Separability` for each layer.
+        states: title -> a `Probed` for each layer.
     """
     looks = [
         (colours.quiet, "circle", "solid"),

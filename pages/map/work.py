@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from detox_engine.errors import InputError, ignore_progress
-from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.read import MapPlan
 from ui.session.shared_models import Kept, shelf
 from ui.session.view import Fitted
 from ui.words.text import hover_label
+from ui.work import parting
+from ui.work.parting import AFTER, BEFORE, PAPER, RUN, AskedOfEdit, Probed
 from ui.work.tasks import Task, Tell
 
 if TYPE_CHECKING:
@@ -22,35 +23,22 @@ if TYPE_CHECKING:
     from detox_engine.errors import Progress
     from detox_engine.forward.embedded_pairs import Embeddings
     from detox_engine.reading.map import LayerMap
-    from detox_engine.reading.probe import Separability
     from detox_engine.study.study import Study
-    from detox_engine.workbench import Workbench
+    from pages.map.picks import Settings
     from ui.show.downloads import Table
 
-BEFORE, AFTER, PAPER = "before", "after", "on paper"
-"""The states of a text's embedding, named as the command line names them."""
 TITLES = {BEFORE: "Before", AFTER: "After, by the edited model", PAPER: "After, computed alone"}
 PAPERS = Kept(3)
 """Embeddings with an edit taken out on paper; they are large, so few of them stay."""
-PROBES = Kept(8)
-"""Before the edit, by study."""
 MAPS = Kept(400)
 """One layer each."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Which study's texts, and read under which edit."""
-
-    fitted: Fitted
-    edit: EditPlan
 
 
 @dataclass(frozen=True)
 class Layout:
     """Which maps: of what, how, in which states, at which layers."""
 
-    asked: Asked
+    asked: AskedOfEdit
     plan: MapPlan
     states: tuple[str, ...]
     layers: tuple[int, ...]
@@ -61,50 +49,21 @@ class Layout:
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """What came of running the edited model."""
-
-    before: Embeddings
-    after: Embeddings
-    probes: Mapping[str, tuple[Separability, ...]]
-    """A probe of every layer for each state; empty where there are too few pairs for one."""
-
-
-@dataclass(frozen=True, eq=False)
 class Scene:
     """What the page draws of a study's texts."""
 
     layer: int
-    plan: MapPlan | None
-    """None lays texts along the first two directions of the layer."""
     states: Mapping[str, Embeddings]
     """All that are there, shown or not: a layout may be fitted on all of them."""
     shown: tuple[str, ...]
     """Which of them are shown."""
     sample: np.ndarray
     """Indices of the pairs that are drawn."""
+    settings: Settings
+    """How they are drawn."""
 
 
-def run(bench: Workbench, study: Study, asked: Asked, progress: Progress, tell: Tell) -> Run:
-    """Read the texts with the edited model, and probe every layer before and after."""
-    from detox_engine.reading.map import embed_study, project_on_paper
-    from detox_engine.reading.probe import FOLDS, probe_layers
-
-    edit = bench.edit(study, asked.edit)
-    before = embed_study(bench.model, study, progress=progress)
-    after = embed_study(bench.model, study, edit, progress)
-    if before.toxic.shape[1] < 2 * FOLDS:
-        return Run(before, after, {})
-    known = PROBES.find_or_make(asked.fitted, lambda: probe_layers(before, progress=progress))
-    changed = {AFTER: after, PAPER: project_on_paper(before, edit)}
-    probes = {name: probe_layers(found, progress=progress) for name, found in changed.items()}
-    return Run(before, after, {BEFORE: known, **probes})
-
-
-RUN = Task("map run", run, keep=3, title="Reading texts for the map")
-
-
-def find_states(asked: Asked, study: Study) -> dict[str, Embeddings]:
+def find_states(asked: AskedOfEdit, study: Study) -> dict[str, Embeddings]:
     """The embeddings that are there without waiting: those of the study and those of a finished run."""
     ended = RUN.find(asked)
     before = study.embeddings or (ended.before if ended else None)
@@ -114,7 +73,7 @@ def find_states(asked: Asked, study: Study) -> dict[str, Embeddings]:
     return states
 
 
-def find_paper(asked: Asked, study: Study, before: Embeddings) -> Embeddings:
+def find_paper(asked: AskedOfEdit, study: Study, before: Embeddings) -> Embeddings:
     """The study's embeddings with the edit's directions taken out and no model run.
 
     Raises:
@@ -127,13 +86,16 @@ def find_paper(asked: Asked, study: Study, before: Embeddings) -> Embeddings:
     return PAPERS.find_or_make(asked, lambda: project_on_paper(before, make_edit(directions, asked.edit)))
 
 
-def find_probes(asked: Asked) -> Mapping[str, tuple[Separability, ...]] | None:
-    """The probes of a finished run; those before the edit alone where only another edit was run; None before any."""
+def find_probes(asked: AskedOfEdit, study: Study) -> Mapping[str, tuple[Probed, ...]] | None:
+    """The probes of a finished run; those before the edit alone where there was none; None before any are there."""
     ended = RUN.find(asked)
     if ended is not None:
+        parting.find_probes_after(study, asked)  # which keeps them
         return ended.probes
-    before = PROBES.find(asked.fitted)
-    return None if before is None else {BEFORE: before}
+    before, after = parting.find_probes(study, asked.fitted), parting.find_probes_after(study, asked)
+    if not before:
+        return None if before is None else {}
+    return {BEFORE: before} if after is None else {BEFORE: before, AFTER: after}
 
 
 def lay_out(bench: None, study: Study, asked: Layout, progress: Progress, tell: Tell) -> tuple[LayerMap, ...]:

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from detox_engine.plans.layers import find_runs
 from pages.spectrum.picks import Scale
-from ui.show.colours import Palette
+from ui.show.colours import Palette, mix
 from ui.show.figures import LEGEND, add_noise_band, finish, frame_cells, tick
 
 AXIS_OF_SCALE = {
@@ -29,12 +29,21 @@ def scaled(singular_values: np.ndarray, scale: Scale) -> np.ndarray:
 
 
 def heatmap_figure(
-    spectra: np.ndarray, scale: Scale, picked: int, edited: Sequence[int], rank: int, colours: Palette
+    spectra: np.ndarray,
+    scale: Scale,
+    picked: int,
+    edited: Sequence[int],
+    rank: int,
+    colours: Palette,
+    standing: Sequence[int] | None = None,
 ) -> go.Figure:
     """Layers × directions, coloured by `spectra` `[layers, directions]` in the given scale.
 
     A dot lies on every cell, unseen, so that a click tells its layer; the picked layer is framed, and the cells
     that the edit removes have a line around them.
+
+    Args:
+        standing: by layer, how many directions stand out from noise; the other cells are hatched. None hatches none.
     """
     layers, directions = spectra.shape
     unit = ".3f" if scale == "values" else ".1%"
@@ -45,7 +54,7 @@ def heatmap_figure(
                 z=spectra,
                 x=np.arange(1, directions + 1),
                 y=np.arange(layers),
-                colorscale=colours.ramp,
+                colorscale=_spread(colours.ramp) if scale == "shares" else colours.ramp,
                 xgap=1,
                 ygap=1,
                 colorbar={
@@ -68,6 +77,10 @@ def heatmap_figure(
             ),
         ]
     )
+    if standing is not None:
+        _hatch(
+            figure, columns[columns > np.array(standing)[:, None]], rows[columns > np.array(standing)[:, None]], colours
+        )
     frame_cells(figure, (1, directions), (picked, picked), colours.quiet)
     for run in find_runs(edited):
         frame_cells(figure, (1, min(rank, directions)), run, colours.edited, width=3)
@@ -85,6 +98,53 @@ def heatmap_figure(
     return finish(figure, max(260, 22 * layers + 110), hoverdistance=-1)
 
 
+def _spread(ramp: Sequence[str]) -> list[tuple[float, str]]:
+    """A scale of colours most of which lie low: the first direction can have ten times the share of the second."""
+    return [((place / (len(ramp) - 1)) ** 2.5, colour) for place, colour in enumerate(ramp)]
+
+
+def _hatch(figure: go.Figure, columns: np.ndarray, rows: np.ndarray, colours: Palette) -> None:
+    """A slanted stroke on each of these cells."""
+    figure.add_scatter(
+        x=columns,
+        y=rows,
+        mode="markers",
+        marker={"symbol": "line-ne-open", "size": 7, "color": colours.quiet, "opacity": 0.45},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+
+
+def curves_figure(spectra: np.ndarray, scale: Scale, picked: int, colours: Palette) -> go.Figure:
+    """The spectra `[layers, directions]` of all layers over one another; the picked one stands out."""
+    layers, directions = spectra.shape
+    numbers = np.arange(1, directions + 1)
+    unit = ".3f" if scale == "values" else ".1%"
+    figure = go.Figure()
+    for layer in sorted(range(layers), key=lambda layer: layer == picked):
+        is_picked = layer == picked
+        shade = mix(colours.line, colours.toxic, layer / max(1, layers - 1))
+        figure.add_scatter(
+            x=numbers,
+            y=spectra[layer],
+            mode="lines+markers" if is_picked else "lines",
+            line={"color": colours.civil if is_picked else shade, "width": 3 if is_picked else 1.2},
+            marker={"size": 6},
+            hovertemplate=f"Layer {layer}, direction %{{x}}: %{{y:{unit}}}<extra></extra>",
+            showlegend=False,
+        )
+    figure.update_xaxes(title="Direction, strongest first", showgrid=False, range=[0.6, directions + 0.4])
+    # The first direction can have ten times the share of the second: on a scale of its own each is told from the next.
+    added = scale == "cumulative"
+    figure.update_yaxes(
+        title=f"{AXIS_OF_SCALE[scale]}{'' if added else ', logarithmic'}",
+        type="linear" if added else "log",
+        tickformat="" if scale == "values" else ".0%" if added else "~%",
+        gridcolor=colours.line,
+    )
+    return finish(figure, 400)
+
+
 def spectrum_figure(
     singular_values: np.ndarray,
     shown: int,
@@ -94,6 +154,7 @@ def spectrum_figure(
     noise: float,
     null: np.ndarray | None,
     colours: Palette,
+    height: int = 360,
 ) -> go.Figure:
     """The spectrum of one layer over its noise band: the edited ranks in colour, a line after what stands out.
 
@@ -138,7 +199,7 @@ def spectrum_figure(
     figure.update_xaxes(title="Direction, strongest first", showgrid=False, range=[0.4, len(heights) + 0.6])
     figure.update_yaxes(title=AXIS_OF_SCALE[scale], tickformat="" if scale == "values" else ".0%", rangemode="tozero")
     figure.update_layout(barmode="overlay", bargap=0.2, legend=LEGEND)
-    return finish(figure, 360)
+    return finish(figure, height)
 
 
 def label_standing(count: int) -> str:

@@ -1,4 +1,4 @@
-"""How many directions stand out, and where? Singular values, layer by layer."""
+"""Which layers carry it, and how many directions stand out? Strength, parting and effect, layer by layer."""
 
 from __future__ import annotations
 
@@ -11,30 +11,46 @@ import numpy as np
 import streamlit as st
 
 from detox_engine.plans import commands
-from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.edit import EditPlan, describe_edit
 from detox_engine.plans.fit import PAPER
 from detox_engine.study.methods import title_of
 from pages.spectrum import figures
-from pages.spectrum.picks import Scale, SpectrumPicks
+from pages.spectrum.layers import Layers, layers_figure, list_layers, tell_effects, tell_layers, tell_parting
+from pages.spectrum.picks import SCALES, Scale, SpectrumPicks
 from pages.spectrum.work import PARALLEL_ANALYSIS, RESAMPLING, Asked, AskedOfChance, find_null_spectra
 from ui.frame import command
 from ui.frame.page import Head, Help, StudyPage, show
 from ui.session import state
 from ui.show.chart import clicked, draw_chart
 from ui.show.downloads import Table
+from ui.show.notes import draw_verdict
 from ui.widgets.layer import pick_layer
 from ui.widgets.option import ask
+from ui.widgets.settings import fold_settings
 from ui.words.text import plain
-from ui.words.verdicts import tell_suggestion
-from ui.work.tasks import draw_task
+from ui.work.parting import (
+    MEASURING,
+    PROBING,
+    RUN,
+    AskedOfEdit,
+    AskedOfStudy,
+    can_measure,
+    find_by_layer,
+    find_probes,
+    find_probes_after,
+)
+from ui.work.tasks import draw_task, draw_unfinished
 
 if TYPE_CHECKING:
     from detox_engine.study.noise.null_spectra import NullSpectrum
     from detox_engine.study.stability import Stability
     from detox_engine.study.study import Study
 
-HEAD = Head("Spectrum", "How many directions stand out, and where?", picks="spectrum")
+HEAD = Head("Spectrum", "Which layers carry it, and how many directions stand out?", picks="spectrum")
 HELP = Help(
+    "The first picture asks three things of every layer: how far its first direction stands above what noise reaches, "
+    "how well a linear probe of all dimensions tells the sides of pairs that it was not fitted on, and how much civil "
+    "text gains on toxic where the first direction is removed there alone, on pairs that fitted nothing. "
     "Each singular value says how much of the differences between toxic and civil texts lies along one direction; "
     "the square, as a share of all squares, is that direction's share of the variance. "
     "A steep start followed by a long flat tail means that few directions carry what the pairs have in common. "
@@ -44,20 +60,112 @@ HELP = Help(
 )
 SHOWN_DIRECTIONS = 32
 """Of one layer."""
-SHOWN_OF_ALL = 12
-"""Of all layers: those behind them are pale everywhere."""
+FEWEST_OF_ALL = 4
+MOST_OF_ALL = 16
+"""Of all layers: two more than stand out anywhere, within these bounds, since those behind them are pale everywhere."""
 
 
 def draw(page: StudyPage[SpectrumPicks]) -> None:
-    scale = ask("spectrum.scale", "Show", "spectrum_scale")
-    values = stack_values(page.study)
+    study = page.study
+    found = find_layers(page)
+    job = PROBING.job()
+    is_measuring = job is not None and job.running
+    draw_verdict(f"{study.verdict} {tell_layers(found, page.edit, is_measuring)}".strip())
+    values = stack_values(study)
+    with st.container(key="opened_spectrum"):
+        with st.container(key="where_layers", gap="xsmall"):
+            draw_where(page, found)
+        with st.container(key="picked_layer", gap="xsmall"):
+            scale = pick_scale(page)
+            draw_layer(page, values[page.layer], page.layer, scale)
+    draw_missing(page, found)
     draw_layers(page, values, scale)
-    layer = pick_layer(page.study, "spectrum_layer")
-    draw_layer(page, values[layer], layer, scale)
-    draw_suggestion(page, layer)
-    draw_chance(page, layer)
-    draw_stability(page, layer)
+    draw_chance(page, page.layer)
+    draw_stability(page, page.layer)
     draw_commands(page)
+
+
+def find_layers(page: StudyPage[SpectrumPicks]) -> Layers:
+    """What is known of every layer; what is quick to find out and not known yet is begun."""
+    study = page.study
+    strengths = np.array(
+        [
+            float(subspace.singular_values[0]) / max(noise, 1e-12)
+            for subspace, noise in zip(study.subspaces, study.noise_thresholds, strict=True)
+        ]
+    )
+    before = find_probes(study, page.fitted)
+    after = find_probes_after(study, AskedOfEdit(page.fitted, page.edit))
+    # Both would wait for the cores, and the sides come first.
+    by_layer = find_by_layer(study, page.fitted, begin=before is not None)
+    return Layers(
+        strengths,
+        [one.accuracy for one in before] if before else None,
+        [one.accuracy for one in after] if after else None,
+        by_layer.gaps if by_layer else None,
+        study.suggestion.tried if study.suggestion else (),
+    )
+
+
+def draw_where(page: StudyPage[SpectrumPicks], found: Layers) -> None:
+    """The main picture, all layers side by side; a click picks one."""
+    suggested = page.study.suggestion.edit if page.study.suggestion else None
+    draw_chart(
+        layers_figure(found, page.edit, suggested, page.layer, page.colours),
+        "where",
+        f"Where it is, layer by layer; the band is the edit plan: {describe_edit(page.edit)}",
+        f"Strength of the first direction of {page.study.layers} layers, from {found.strengths.min():.1f} to "
+        f"{found.strengths.max():.1f} times the noise level. {tell_parting(found, False)} {tell_effects(found)}",
+        partial(list_layers, found),
+        "layers",
+        on_select=take_click,
+    )
+
+
+def take_click() -> None:
+    for place in clicked("where", "x")[:1]:
+        state.put("layer", round(place))
+
+
+def take_click_on_cell() -> None:
+    for layer in clicked("spectrum_map", "y")[:1]:
+        state.put("layer", int(layer))
+
+
+def pick_scale(page: StudyPage[SpectrumPicks]) -> Scale:
+    """The picked layer and, folded, in which unit the spectra are drawn."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        pick_layer(page.study, "spectrum_layer")
+        said = "raw values" if page.picks.scale == "values" else f"{SCALES[page.picks.scale].lower()} of variance"
+        with fold_settings(said, "spectrum_settings", over=True):
+            return ask("spectrum.scale", "Singular values as", "spectrum_scale")
+
+
+def draw_missing(page: StudyPage[SpectrumPicks], found: Layers) -> None:
+    """What the main picture says of its marks, and offers for what it does not know yet."""
+    words = [
+        "Green dots and the band are what the edit plan removes; hollow dots could be noise. A click picks a layer."
+    ]
+    if page.edit.method != PAPER:
+        words.append(
+            f"The directions here are DeTox's; the plan removes those of another method, {title_of(page.edit.method)}."
+        )
+    st.caption(plain(" ".join(words)))
+    if found.before is None and PROBING.job() is not None:
+        draw_unfinished(PROBING, AskedOfStudy(page.fitted), "probe_again", "Probe again", "The probing was stopped.")
+    with st.container(horizontal=True, gap="medium"):
+        if found.before is not None and found.after is None and page.study.embeddings is not None:
+            asked = AskedOfEdit(page.fitted, page.edit)
+            draw_task(
+                RUN, asked, "spectrum_run", "Run the edited model", "How well the sides part after the edit.",
+                "The run was stopped; nothing of it was kept.", again=True,
+            )  # fmt: skip
+        if found.gaps is None and can_measure(page.study):
+            draw_task(
+                MEASURING, AskedOfStudy(page.fitted), "measure_layers", "Measure each layer alone",
+                "What removing its first direction does, on pairs that fitted nothing.",
+                "The measuring was stopped; nothing of it was kept.", again=True,
+            )  # fmt: skip
 
 
 def stack_values(study: Study) -> np.ndarray:
@@ -71,32 +179,40 @@ def list_removed(edit: EditPlan) -> tuple[int, ...]:
 
 
 def draw_layers(page: StudyPage[SpectrumPicks], values: np.ndarray, scale: Scale) -> None:
-    """The main picture, all layers at once; a click picks one."""
+    """The spectra of all layers at once; a click on a cell picks its layer."""
     study, edit = page.study, page.edit
     first = figures.scaled(values, "shares")[:, 0]
-    shown = figures.scaled(values, scale)[:, :SHOWN_OF_ALL]
-    draw_chart(
-        figures.heatmap_figure(shown, scale, page.layer, list_removed(edit), edit.rank, page.colours),
-        "spectrum_map",
-        f"{figures.AXIS_OF_SCALE[scale]} of the directions of all layers",
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        st.subheader("The spectra of all layers", anchor=False, width="content")
+        way = ask("spectrum.all", "All layers", "spectrum_all", label_visibility="collapsed")
+    title = f"{figures.AXIS_OF_SCALE[scale]} of the directions of all layers"
+    told = (
         f"{figures.AXIS_OF_SCALE[scale]} of {study.layers} layers by directions; the first direction has its largest "
         f"share of the variance, {first.max():.0%}, at layer {first.argmax()}, and its smallest, {first.min():.0%}, "
-        f"at layer {first.argmin()}",
-        partial(list_directions, study, range(study.layers), find_null_spectra(study, page.fitted)),
+        f"at layer {first.argmin()}"
+    )
+    table = partial(list_directions, study, range(study.layers), find_null_spectra(study, page.fitted))
+    if way == "curves":
+        shown = figures.scaled(values, scale)[:, :SHOWN_DIRECTIONS]
+        figure = figures.curves_figure(shown, scale, page.layer, page.colours)
+        draw_chart(figure, "spectrum_curves", title, told, table, "spectrum")
+        st.caption(plain(f"Each line is a layer, from pale, the first, to dark, the last; layer {page.layer} is blue."))
+        return
+    count = max(FEWEST_OF_ALL, min(MOST_OF_ALL, max(study.dominant_ranks) + 2))
+    shown = figures.scaled(values, scale)[:, :count]
+    draw_chart(
+        figures.heatmap_figure(
+            shown, scale, page.layer, list_removed(edit), edit.rank, page.colours, study.dominant_ranks
+        ),
+        "spectrum_map",
+        title,
+        told,
+        table,
         "spectrum",
-        on_select=take_click,
+        on_select=take_click_on_cell,
     )
-    removed = (
-        "The green frame holds what the edit plan removes."
-        if edit.method == PAPER
-        else f"The spectra are DeTox's; the edit plan removes directions of another method, {title_of(edit.method)}."
-    )
-    st.caption(plain(f"A click picks a layer (framed grey). {removed}"))
-
-
-def take_click() -> None:
-    for layer in clicked("spectrum_map", "y")[:1]:
-        state.put("layer", int(layer))
+    removed = "The green frame holds what the edit plan removes. " if edit.method == PAPER else ""
+    st.caption(plain(f"{removed}Hatched cells do not stand out from noise. A click picks a layer (framed grey)."))
 
 
 def draw_layer(page: StudyPage[SpectrumPicks], values: np.ndarray, layer: int, scale: Scale) -> None:
@@ -123,15 +239,8 @@ def draw_layer(page: StudyPage[SpectrumPicks], values: np.ndarray, layer: int, s
         partial(list_directions, study, [layer], spectra),
         f"spectrum_layer_{layer}",
     )
-
-
-def draw_suggestion(page: StudyPage[SpectrumPicks], layer: int) -> None:
-    """How many directions of a layer stand out, beside the one edit that is suggested: they are no rank to remove."""
     st.caption(
-        plain(
-            f"{describe_standing(page.study, layer)} What stands out need not be toxic, so it is no rank to remove. "
-            f"{tell_suggestion(page.study)}."
-        )
+        plain(f"{describe_standing(study, layer)} What stands out need not be toxic, so it is no rank to remove.")
     )
 
 

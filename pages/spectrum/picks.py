@@ -6,6 +6,7 @@ from typing import Literal
 from ui.session.picks import Picks, pick
 
 Scale = Literal["shares", "cumulative", "values"]
+All = Literal["heatmap", "curves"]
 SCALES = {"shares": "Share", "cumulative": "Added up", "values": "Raw value"}
 
 
@@ -14,3 +15,5 @@ class SpectrumPicks(Picks):
     """What is shown of the singular values."""
 
     scale: Scale = pick("shares", "scale", words=SCALES)
+    all: All = pick("heatmap", "spectra", words={"heatmap": "As a heatmap", "curves": "Laid over one another"})
+    """How the spectra of all layers are drawn at once."""

@@ -42,7 +42,7 @@ def draw(page: StudyPage[TakeAwayPicks]) -> None:
     form = page.picks.form
     finding, bar, picture, details = (st.container() for _ in range(4))
     with bar:
-        with fold_settings(f"take it as {TITLES[form].lower()}", "take_away"):
+        with fold_settings(f"take it as {TITLES[form].lower()}", "take_away_settings"):
             form = ask("take_away.form", "Take it as", "take_away_form")
             st.caption(plain(f"{EXPORT_FORMS[form][:1].upper()}{EXPORT_FORMS[form][1:]}."))
         asked = Asked(page.fitted, page.edit, form)

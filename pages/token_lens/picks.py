@@ -14,12 +14,15 @@ from detox_engine.errors import InputError
 from ui.session import state
 from ui.session.picks import WRITTEN, Picks, pick
 from ui.show import notes
+from ui.show.tinted import Measure
 from ui.widgets.option import ask
+from ui.widgets.settings import fold_settings
 from ui.widgets.written import ask_words
 from ui.words.rude_words import mask
 
 if TYPE_CHECKING:
     from detox_engine.study.study import Study
+    from ui.session.view import View
 
 LONGEST_FIELD = 200_000
 MOST_SHOWN = 160
@@ -59,30 +62,17 @@ class TokenLensPicks(Picks):
         return replace(self, pair=1, rank=None)
 
 
-@dataclass(frozen=True)
-class Measure:
-    """What colours a token: its projection on one direction, or its length on the subspace of the first ones."""
-
-    signed: bool
-    """Whether it is the projection, which has a sign: above 0 is toward toxic."""
-    number: int
-    """The direction, from 0, or how many directions the length is taken on."""
-
-    @property
-    def words(self) -> str:
-        return f"along direction {self.number + 1}" if self.signed else f"length on {self.number} directions"
-
-
 def pick_texts(study: Study, written: Sequence[tuple[str, ...]]) -> dict[str, str]:
     """One or two texts, by what they are called; none where nothing is written yet.
 
     Args:
         written: what was written and read before, the latest last.
     """
-    kind = ask("token_lens.kind", "Kind of text", "lens_kind", label_visibility="collapsed")
-    if kind == "own":
-        return _pick_own(written)
-    return _pick_pair(study) if kind == "pair" else _pick_prompt(study)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        kind = ask("token_lens.kind", "Kind of text", "lens_kind", label_visibility="collapsed")
+        if kind == "pair":
+            return _pick_pair(study)
+    return _pick_own(written) if kind == "own" else _pick_prompt(study)
 
 
 def _pick_own(written: Sequence[tuple[str, ...]]) -> dict[str, str]:
@@ -119,10 +109,9 @@ def _offer_written(written: Sequence[tuple[str, ...]]) -> None:
 
 def _pick_pair(study: Study) -> dict[str, str]:
     last = len(study.pairs)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        number = ask("token_lens.pair", f"Which of the {last:,} pairs", "lens_pair", max_value=last, width=220)
-        pair = study.pairs[number - 1]
-        _offer_editing(pair.toxic_text, pair.civil_text)
+    number = ask("token_lens.pair", f"Which of the {last:,} pairs", "lens_pair", max_value=last, width=220)
+    pair = study.pairs[number - 1]
+    _offer_editing(pair.toxic_text, pair.civil_text)
     return {"The toxic text": pair.toxic_text, "The civil text": pair.civil_text}
 
 
@@ -158,18 +147,20 @@ def _take_words(first: str, second: str = "") -> None:
         state.put(path, value)
 
 
-def pick_measure(study: Study, method: str) -> Measure:
-    """What colours the tokens: the projection on one direction of a method's, or the length on its first ones."""
-    kept = study.kept_of(method)
-    kind = ask("token_lens.measure", "Colour by", "lens_measure")
-    if kind == "direction":
-        bound = state.bind(
-            "lens_direction",
-            "direction",
-            show=lambda direction: min((direction or 0) + 1, kept),
-            take=lambda number: number - 1,
-        )
-        return Measure(True, st.number_input("Direction", 1, kept, width=140, **bound) - 1)
-    usual = study.suggested_edit.rank
-    bound = state.bind("lens_rank", "token_lens.rank", show=lambda rank: min(rank or usual, kept))
-    return Measure(False, st.number_input("Directions", 1, kept, width=140, **bound))
+def pick_measure(study: Study, method: str, view: View, picks: TokenLensPicks) -> Measure:
+    """The folded bar: what colours the tokens, the projection on one direction of a method's or the length on its
+    first ones."""
+    kept, usual = study.kept_of(method), study.suggested_edit.rank
+    direction = min((view.direction or 0) + 1, kept)
+    rank = min(picks.rank or usual, kept)
+    said = f"along direction {direction}" if picks.measure == "direction" else f"length on {rank} directions"
+    with fold_settings(said, "lens_settings", over=True):
+        kind = ask("token_lens.measure", "Colour by", "lens_measure")
+        if kind == "direction":
+            bound = state.bind(
+                "lens_direction", "direction", show=lambda chosen: min((chosen or 0) + 1, kept),
+                take=lambda number: number - 1,
+            )  # fmt: skip
+            return Measure(True, st.number_input("Direction", 1, kept, width=140, **bound) - 1)
+        bound = state.bind("lens_rank", "token_lens.rank", show=lambda chosen: min(chosen or usual, kept))
+        return Measure(False, st.number_input("Directions", 1, kept, width=140, **bound))

@@ -1,116 +1,26 @@
-"""A text as HTML whose tokens are coloured, and the tokens × layers figure; both read the same cells."""
+"""The tokens × layers figure of a text; it reads the same cells as the text whose tokens are coloured."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from pages.token_lens.picks import Measure
 from ui.show.colours import Palette
 from ui.show.figures import finish, frame_cells
-from ui.show.tinted import tinted_html
-from ui.words.rude_words import mask_token
+from ui.show.tinted import Lit, say_token, say_value
 from ui.words.text import chart_html
-
-if TYPE_CHECKING:
-    from detox_engine.reading.token_lens import ProjectionScale
-    from pages.token_lens.work import Looked
-
-SIDES = ("Before the edit", "After the edit")
-MOST_COLUMNS = 256
-"""Tokens of a heatmap; more would be thinner than a pixel."""
-
-
-@dataclass(frozen=True, eq=False)
-class Lit:
-    """A text in one state, measured at every layer."""
-
-    title: str
-    tokens: tuple[str, ...]
-    pieces: tuple[str, ...]
-    values: np.ndarray
-    """`[layers, tokens]`."""
-    shares: np.ndarray
-    """The same divided by where the colours of each layer end: 1 is the end of the scale, −1 that of the other side."""
-    next: Sequence[Sequence[Sequence]]
-    """`[layers][tokens]` the most probable next tokens there; of fewer tokens than the text where it is long, and
-    empty until they have been read."""
-    sinks: np.ndarray
-    """`[layers, tokens]` bool, which states are attention sinks'."""
-
 
 Texts = Mapping[str, Sequence[Lit]]
 """Each text by its name: before the edit and, where there is one, after it."""
-
-
-def light(looked: Looked, scale: ProjectionScale, measure: Measure) -> list[Lit]:
-    """The states of one text: before the edit and, where there is one, after it."""
-    found, ends = looked.projections, ends_of(scale, measure)
-    states = []
-    for after, title in enumerate(SIDES[: 1 if found.after is None else 2]):
-        measured = (found.along if measure.signed else found.norms)(measure.number, bool(after))
-        values = measured.numpy()
-        follow = looked.next[after] if looked.next else ()
-        sinks = np.zeros(values.shape, dtype=bool) if found.sinks is None else found.sinks.numpy()
-        shares = np.where(sinks, 0, values / ends[:, None])
-        states.append(Lit(title, found.text.tokens, found.text.pieces, values, shares, follow, sinks))
-    return states
-
-
-def ends_of(scale: ProjectionScale, measure: Measure) -> np.ndarray:
-    """`[layers]` where the colours end."""
-    ends = scale.directions[:, measure.number] if measure.signed else scale.norms[:, measure.number - 1]
-    return np.maximum(ends.numpy(), 1e-9)
-
-
-def text_html(lit: Lit, layer: int, signed: bool, shown: bool) -> str:
-    """The text with each token coloured by its value at `layer`, and words on each for whoever points at it."""
-    said = [say_token(lit, layer, place, signed, shown) for place in range(len(lit.pieces))]
-    return tinted_html(lit.pieces, lit.shares[layer], said, lit.sinks[layer])
-
-
-def say_token(lit: Lit, layer: int, place: int, signed: bool, shown: bool, link: str = " · ") -> str:
-    """A cell in plain words: the token, its number, and what the model would write next there."""
-    token = mask_token(lit.tokens[place], shown)
-    value = say_value(lit.values[layer, place], signed)
-    if lit.sinks[layer, place]:
-        value = f"an attention sink, outside the scale ({value})"
-    parts = [f"“{token}”, layer {layer}", value]
-    if follow := say_next(lit, layer, place, shown):
-        parts.append(f"next here: {follow}")
-    return link.join(parts)
-
-
-def say_next(lit: Lit, layer: int, place: int, shown: bool) -> str:
-    """The most probable next tokens there; nothing where they have not been read."""
-    if not lit.next or place >= len(lit.next[layer]):
-        return ""
-    return ", ".join(f"{mask_token(score.token, shown)} {say_chance(score.score)}" for score in lit.next[layer][place])
-
-
-def say_chance(probability: float) -> str:
-    return f"{probability:.0%}" if probability >= 0.005 else "<1%"
-
-
-def say_value(value: float, signed: bool) -> str:
-    if not signed:
-        return f"length {value:.2f}"
-    if abs(value) < 0.005:
-        return "0.00, toward neither side"
-    return f"{abs(value):.2f} toward {'toxic' if value > 0 else 'civil'}"
-
-
-def scale_html(signed: bool, ends: float) -> str:
-    """The colour scale of a layer: where it ends, in the measure's own unit."""
-    low = f"{ends:.2f} toward civil" if signed else "0"
-    high = f"{ends:.2f} toward toxic" if signed else f"length {ends:.2f}"
-    kind = "signed" if signed else "length"
-    return f'<div class="lens-scale"><span>{low}</span><i class="{kind}"></i><span>{high} or more</span></div>'
+FAR = 0.5
+"""Share of the scale from which on a token is said to light up."""
+MOST_COLUMNS = 256
+"""Tokens of a heatmap; more would be slow to draw."""
+COLUMN = 14
+"""Pixels of a column at least, so that every token can be read: a long text is wider than the page and scrolls."""
 
 
 def lens_figure(rows: Sequence[Lit], layer: int, signed: bool, colours: Palette, shown: bool) -> go.Figure:
@@ -126,8 +36,7 @@ def lens_figure(rows: Sequence[Lit], layer: int, signed: bool, colours: Palette,
         len(rows),
         1,
         shared_xaxes=True,
-        vertical_spacing=0.22 / len(rows),
-        subplot_titles=[row.title for row in rows] if len(rows) > 1 else None,
+        vertical_spacing=0.42 / len(rows) if len(rows) > 1 else 0,
     )
     ramp = (colours.civil, colours.background, colours.toxic) if signed else colours.ramp
     for place, lit in enumerate(rows, 1):
@@ -139,34 +48,41 @@ def lens_figure(rows: Sequence[Lit], layer: int, signed: bool, colours: Palette,
             go.Heatmap(
                 z=np.round(lit.shares[:, :count], 3),
                 text=said,
-                hovertemplate="%{text}<extra></extra>",
+                hoverinfo="skip",
                 coloraxis="coloraxis",
-                xgap=1 if count <= 100 else 0,
+                xgap=1,
                 ygap=1,
             ),
             row=place,
             col=1,
         )
+        if len(rows) > 1:
+            figure.add_annotation(
+                text=lit.title, x=0, xref="paper", xanchor="left", y=1, yref=f"y{place if place > 1 else ''} domain",
+                yanchor="bottom", showarrow=False, font={"size": 14},
+            )  # fmt: skip
         at, where = np.nonzero(lit.sinks[:, :count])
         if len(at):
-            crosses = go.Scatter(
+            strokes = go.Scatter(
                 x=where,
                 y=at,
                 mode="markers",
-                marker={"symbol": "x-thin-open", "size": 6, "color": colours.quiet},
+                marker={"symbol": "line-ne-open", "size": 9, "color": colours.quiet},
                 hoverinfo="skip",
                 showlegend=False,
             )
-            figure.add_trace(crosses, row=place, col=1)
+            figure.add_trace(strokes, row=place, col=1)
         frame_cells(figure, (0, count - 1), (layer, layer), colours.quiet, row=place, col=1)
-    step = -(-count // 30)
-    ticks = list(range(0, count, step))
-    names = [chart_html(mask_token(rows[0].tokens[tick], shown)[:12]) for tick in ticks]
-    figure.update_xaxes(showgrid=False, zeroline=False, tickvals=ticks, ticktext=names)
-    figure.update_xaxes(tickangle=-90, tickfont={"size": 10})
+        figure.add_trace(_unseen_dots(layers, count, said), row=place, col=1)
+    names = [chart_html(rows[0].name(place, shown)[:12]) for place in range(count)]
+    figure.update_xaxes(
+        showgrid=False, zeroline=False, tickvals=list(range(count)), ticktext=names, tickangle=-90,
+        tickfont={"size": 11}, showticklabels=True, range=[-0.5, count - 0.5],
+    )  # fmt: skip
     figure.update_xaxes(title="Token of the text, in order", row=len(rows))
     figure.update_yaxes(title="Layer", showgrid=False, zeroline=False, dtick=max(1, round(layers / 8)))
-    height = len(rows) * (90 + max(110, 17 * layers)) + 170
+    figure.update_yaxes(range=[-0.5, layers - 0.5])
+    height = len(rows) * (90 + max(110, 17 * layers)) + 190
     title = "Projection" if signed else "Length"
     return finish(
         figure,
@@ -186,7 +102,42 @@ def lens_figure(rows: Sequence[Lit], layer: int, signed: bool, colours: Palette,
         },
         margin={"b": 160},
         hoverlabel_align="left",
+        # Wherever a cell is clicked, its dot is the nearest.
+        hoverdistance=-1,
+        hovermode="closest",
     )
+
+
+def _unseen_dots(layers: int, count: int, said: Sequence[Sequence[str]]) -> go.Scatter:
+    """A dot on every cell that is not seen: it says the cell's words, and a click on it tells its layer."""
+    columns, rows = np.meshgrid(np.arange(count), np.arange(layers))
+    return go.Scatter(
+        x=columns.ravel(),
+        y=rows.ravel(),
+        text=[words for row in said for words in row],
+        mode="markers",
+        marker={"size": 10, "opacity": 0},
+        selected={"marker": {"opacity": 0}},
+        unselected={"marker": {"opacity": 0}},
+        hovertemplate="%{text}<extra></extra>",
+        showlegend=False,
+    )
+
+
+def tell_text(name: str, states: Sequence[Lit], layer: int, signed: bool, shown: bool) -> str:
+    """What lights up in a text at a layer, before the edit and after it, sinks aside."""
+    parts = []
+    for lit in states:
+        shares = np.where(lit.sinks[layer], 0, lit.shares[layer])
+        place = int(shares.argmax() if signed else np.abs(shares).argmax())
+        token = lit.name(place, shown).strip("·")
+        when = f"{lit.title[:1].lower()}{lit.title[1:]}"
+        lit_up = int((shares >= FAR).sum())
+        parts.append(
+            f"{when} {lit_up} of its {len(lit.tokens):,} tokens reach{'es' if lit_up == 1 else ''} half of the scale"
+            f"{' toward toxic' if signed else ''}, “{token}” farthest ({say_value(lit.values[layer, place], signed)})"
+        )
+    return f"{name} at layer {layer}: {'; '.join(parts)}."
 
 
 def describe_heatmap(states: Sequence[Lit], layer: int, signed: bool) -> str:

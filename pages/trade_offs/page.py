@@ -67,7 +67,7 @@ def draw(page: StudyPage[TradeOffsPicks]) -> None:
     # In the order in which they stand, whatever each comes to hold, so that nothing moves while it is measured.
     finding, bar, picture, details = (st.container() for _ in range(4))
     with bar:
-        fold = fold_settings(tell_settings(page), "trade_offs")
+        fold = fold_settings(tell_settings(page), "trade_offs_settings")
         plan = pick_folded(fold, partial(pick_sweep_plan, page.study, page.edit))
         asked = Asked(page.fitted, plan) if plan is not None else None
         latest = results[-1] if results else None

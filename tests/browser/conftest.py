@@ -229,12 +229,6 @@ def settle(page: Page) -> None:
     wait_until_still(page)
 
 
-def open_settings(page: Page) -> None:
-    """Open the folded bar that holds a page's settings."""
-    page.get_by_test_id("stMain").locator("summary", has_text="Settings:").click()
-    wait_until_still(page)
-
-
 def write_texts(page: Page) -> None:
     """Write before and after on Compare, and wait until that is done: what others wrote may be there already."""
     button = page.get_by_role("button", name="Write before and after")
@@ -243,6 +237,21 @@ def write_texts(page: Page) -> None:
     page.locator(".st-key-stop_writing").wait_for(state="detached")
     page.locator(".compared article").first.wait_for()
     settle(page)
+
+
+def open_settings(page: Page) -> None:
+    """Open the folded bar of the page's settings, which lies over the page or pushes it down."""
+    main = page.get_by_test_id("stMain")
+    over = main.get_by_test_id("stPopover").get_by_role("button", name="Settings")
+    main.locator("summary", has_text="Settings:").or_(over).click()
+    if over.count():
+        page.get_by_test_id("stPopoverBody").wait_for()
+    wait_until_still(page)
+
+
+def close_settings(page: Page) -> None:
+    page.keyboard.press("Escape")
+    page.get_by_test_id("stPopoverBody").wait_for(state="detached")
 
 
 def move_slider(page: Page, label: str, key: str, times: int = 1, thumb: int = 0) -> None:

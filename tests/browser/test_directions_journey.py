@@ -40,7 +40,6 @@ def test_walk_pin_and_look_at_pairs_and_neurons(open_page):
     rows = saved.value.path().read_text().splitlines()
     assert rows[0] == "layer,direction,cosine" and len(rows) > 8 * 12
 
-    open_part(page, "7_0", "Pairs")
     pairs = card(page, "7_0").locator(".pairs-apart")
     pairs.wait_for()
     strongest = pairs.locator(".k.toxic").first
@@ -52,7 +51,9 @@ def test_walk_pin_and_look_at_pairs_and_neurons(open_page):
     folded.first.locator(".pair").first.wait_for()
     open_part(page, "7_0", "Neurons")
     card(page, "7_0").locator(".neurons tbody tr").nth(7).wait_for()
-    pairs.wait_for(state="hidden")
+    assert pairs.is_visible()
+    open_part(page, "7_1", "Pairs")
+    card(page, "7_1").locator(".pairs-apart").wait_for()
 
 
 def test_measure_an_effect_stop_it_and_measure_it_again(open_page):
@@ -104,15 +105,14 @@ def test_a_shared_direction_is_shown_first_and_framed(open_page):
     page = open_directions(open_page, "rank=2&layer=5&direction=20")
     page.locator(".st-key-direction_picked_card_5_19").wait_for()
     assert page.locator("h3.card").first.inner_text() == "Direction 20"
-    card(page, "5_1").get_by_role("button", name="Pick").click()
+    card(page, "5_1").get_by_role("button", name="Open").click()
     page.locator(".st-key-direction_picked_card_5_1").wait_for()
     wait_until_still(page)
-    assert "direction=2" in page.url.split("&") and page.locator("h3.card").first.inner_text() == "Direction 1"
+    assert "direction=2" in page.url.split("&") and page.locator("h3.card").first.inner_text() == "Direction 2"
 
 
-def test_the_picked_direction_is_read_by_what_its_removal_changes(open_page):
+def test_the_first_direction_is_read_by_what_its_removal_changes_before_anything_is_set(open_page):
     page = open_directions(open_page, "rank=1&layer=6")
-    card(page, "6_0").get_by_role("button", name="Pick").click()
     picked = page.locator(".st-key-direction_picked_card_6_0")
     picked.get_by_role("heading", name="What it makes the model say").wait_for()
     wait_until_still(page)
@@ -138,7 +138,6 @@ def test_a_card_opens_by_the_keyboard_alone(open_page):
 
 def test_no_width_makes_the_page_scroll_sideways(open_page):
     page = open_directions(open_page, "rank=2&layer=7&pins=5.0", width=390)
-    open_part(page, "7_0", "Pairs")
     card(page, "7_0").locator(".pairs-apart").wait_for()
     open_part(page, "7_1", "Neurons")
     card(page, "7_1").locator(".neurons").wait_for()

@@ -3,11 +3,20 @@
 import csv
 import io
 import re
+from itertools import pairwise
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import SECONDS, hangs_over, set_width, settle, wait_until_ready
+from tests.browser.conftest import (
+    SECONDS,
+    close_settings,
+    hangs_over,
+    open_settings,
+    set_width,
+    settle,
+    wait_until_ready,
+)
 
 BEFORE, AFTER = ".lens section.before .lit", ".lens section.after .lit"
 
@@ -70,6 +79,7 @@ def test_layer_direction_and_measure_change_the_numbers_and_the_address(open_len
     page.locator(".st-key-lens_layer input").first.focus()
     page.keyboard.press("ArrowLeft")
     said.append(wait_for_change(page, said[-1]))
+    open_settings(page)
     page.get_by_label("Direction", exact=True).fill("2")
     page.keyboard.press("Enter")
     said.append(wait_for_change(page, said[-1]))
@@ -92,8 +102,10 @@ def test_pointing_at_a_token_shows_token_layer_number_and_what_comes_next(open_l
 def test_a_link_opens_the_same_text_and_colours_elsewhere(open_lens, open_page):
     page = open_lens()
     write(page, "A quiet <b>day</b> & more.")
+    open_settings(page)
     page.get_by_role("radio", name="Length on the subspace").click()
     settle(page)
+    close_settings(page)
     said, address = tips(page), page.url
     other = open_page(address[address.index("/token_lens") :])
     wait_until_ready(other)
@@ -190,3 +202,17 @@ def test_nothing_hangs_over_the_edge_of_a_narrow_window(open_lens):
     for width in (390, 800):
         set_width(page, width)
         assert hangs_over(page) <= 0, width
+
+
+def test_every_token_of_a_long_text_has_its_label_in_a_picture_that_scrolls(open_lens):
+    page = open_lens("?lens=own&text=" + "+".join(f"the+goal+was+fair+{number}" for number in range(30)), width=800)
+    count = len(tips(page))
+    labels = page.locator(".st-key-lens_heatmap .xaxislayer-above .xtick text, .st-key-lens_heatmap .x2tick text")
+    labels.nth(2 * count - 1).wait_for()
+    ends = labels.evaluate_all(
+        "texts => texts.map(text => text.getBoundingClientRect()).map(one => [one.left, one.right])"
+    )
+    first = sorted(ends[:count])
+    gaps = [left - right for (_, right), (left, _) in pairwise(first)]
+    assert min(gaps) >= -1, "labels run into one another"
+    assert hangs_over(page) <= 0

@@ -4,8 +4,17 @@ import csv
 import io
 
 import pytest
+from playwright.sync_api import expect
 
-from tests.browser.conftest import hangs_over, set_width, settle, wait_until_ready, wait_until_still
+from tests.browser.conftest import (
+    close_settings,
+    hangs_over,
+    open_settings,
+    set_width,
+    settle,
+    wait_until_ready,
+    wait_until_still,
+)
 
 CHART = ".st-key-map_chart .js-plotly-plot"
 
@@ -49,6 +58,7 @@ def run_edited_model(page) -> None:
     button = page.get_by_role("button", name="Run the edited model")
     if button.count():
         button.click()
+    button.wait_for(state="detached")
     page.locator(".st-key-map_probe_auc .main-svg").first.wait_for()
     settle(page)
 
@@ -84,6 +94,7 @@ def test_another_layer_is_another_map_and_is_in_the_address(open_map):
 def test_twins_are_joined_by_thin_lines(open_map):
     page = open_map("?states=before")
     assert chart(page, "plot.data.filter(trace => trace.mode === 'lines').length") == 0
+    open_settings(page)
     page.locator(".st-key-map_lines").get_by_role("combobox").click()
     page.get_by_role("option", name="Join the twins").click()
     settle(page)
@@ -93,6 +104,7 @@ def test_twins_are_joined_by_thin_lines(open_map):
 
 def test_umap_lays_the_layer_out_once_it_is_picked(open_page):
     page = open_few(open_page, "&states=before&layer=2")
+    open_settings(page)
     page.get_by_role("radio", name="UMAP").click()
     page.get_by_text("UMAP, first axis").wait_for()
     settle(page)
@@ -130,6 +142,31 @@ def test_a_box_lists_pairs_that_stay_picked_on_another_layer_and_can_be_taken_al
     heading.wait_for(state="detached")
 
 
+def test_a_click_on_a_dot_reads_its_pair_beside_the_map_and_on_the_token_lens(open_map):
+    page = open_map("?states=before&layer=7")
+    chart(page, "1")
+    page.wait_for_timeout(1000)
+    # Where the dot of the pair that lies farthest toward toxic is on the screen.
+    found = chart(
+        page,
+        """(() => {
+            const toxic = plot._fullData.find(trace => trace.name === 'Toxic' && trace.mode === 'markers');
+            const place = toxic.x.indexOf(Math.max(...toxic.x)), box = plot.getBoundingClientRect();
+            const { xaxis, yaxis } = plot._fullLayout;
+            return [toxic.customdata[place] + 1, box.x + xaxis._offset + xaxis.c2p(toxic.x[place]),
+                    box.y + yaxis._offset + yaxis.c2p(toxic.y[place])];
+        })()""",
+    )
+    page.mouse.click(found[1], found[2])
+    page.get_by_role("heading", name=f"Pair {found[0]:,}, token by token").wait_for()
+    settle(page)
+    assert page.get_by_role("heading", name="selected pair").count() == 0
+    page.locator(".st-key-map_reading .lit").nth(3).wait_for()
+    page.get_by_role("link", name="Through all layers").click()
+    page.get_by_role("heading", name="Token lens", level=1).wait_for()
+    expect(page.locator(".st-key-lens_pair input")).to_have_value(str(found[0]))
+
+
 def test_pairs_can_be_picked_by_the_keyboard_alone(open_map):
     page = open_map("?states=before")
     page.get_by_role("textbox", name="Select pairs by their words").focus()
@@ -141,7 +178,9 @@ def test_pairs_can_be_picked_by_the_keyboard_alone(open_map):
 
 def test_the_layers_play_one_after_the_other(open_map):
     page = open_map("?states=before&layer=0")
+    open_settings(page)
     page.locator(".st-key-map_play label").click()
+    close_settings(page)
     player = ".st-key-map_player .js-plotly-plot"
     assert chart(page, "plot._transitionData._frames.length", player) == 8
     now = page.locator(f"{player} .slider-label")

@@ -152,6 +152,21 @@ def texts(session: AppTest) -> str:
     )
 
 
+def click(session: AppTest, key: str, **point: object) -> AppTest:
+    """Click a point of a chart, as the browser tells it: an AppTest knows no charts."""
+    chart = next(chart for chart in session.get("plotly_chart") if chart.key == key)
+    picked = {"points": [point], "point_indices": [point.get("point_index", 0)], "box": [], "lasso": []}
+    states = session._tree.get_widget_states()
+    states.widgets.add(id=chart.proto.id, string_value=json.dumps({"selection": picked}))
+    return session._run(states)
+
+
+def settings(session: AppTest) -> str:
+    """What the folded bar of the page says is set."""
+    labels = [block.proto.popover.label for block in session.main.get("popover")]
+    return next(label for label in labels if label.startswith("Settings")).replace("\\", "")
+
+
 def fitted_app(folder: str, **link: object) -> AppTest:
     """A session whose study of the tiny model is fitted."""
     session = open_app(model=folder, device="cpu", limit=LIMIT, **link)

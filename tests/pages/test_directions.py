@@ -19,7 +19,7 @@ from detox_engine.study.methods.detox import fit_subspace
 from pages.directions import figures, work
 from pages.directions.pairs import CarriedPair, carried_html, find_end, list_tokens
 from pages.directions.poles import describe_polarity, meaning_html
-from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
+from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, settings, texts
 from ui.session import shared_models
 from ui.session.view import Fitted
 from ui.show.poles import poles_html
@@ -59,7 +59,7 @@ def test_where_the_pairs_do_not_settle_the_poles_the_ends_have_no_side(tiny_fold
 
 def test_each_direction_of_the_rank_has_a_card_with_both_poles_and_its_meaning(tiny_folder, monkeypatch):
     monkeypatch.setattr(pairs, "knows_poles", lambda polarity, count: True)
-    session = open_page(tiny_folder, layers="0-2", rank=6)
+    session = open_page(tiny_folder, layers="0-2", rank=6, measure="lens")
     shown = texts(session)
     assert heads(session) == [f"Direction {number}" for number in range(1, 7)]
     # The mean direction below has a pair of poles too, whose ends are neither toxic nor civil.
@@ -112,12 +112,12 @@ def test_the_layer_picked_on_the_spectrum_is_the_one_to_start_with(tiny_folder):
 
 
 def test_the_measure_changes_the_scores_of_every_card(tiny_folder):
-    session = open_page(tiny_folder, layers="0-2", rank=1)
-    causal = poles_of(session)
-    session.button_group(key="directions_measure").set_value("lens").run()
+    session = open_page(tiny_folder, layers="0-2", rank=1, measure="lens")
     lens = poles_of(session)
     session.button_group(key="directions_measure").set_value("product").run()
-    assert causal == lens != poles_of(session)
+    product = poles_of(session)
+    assert len(lens) == len(product) > 3
+    assert all(one != other for one, other in zip(lens, product, strict=True))
 
 
 def poles_of(session) -> list[str]:
@@ -132,14 +132,27 @@ def unread(session) -> bool:
     return "Not readable as words here" in texts(session) or "does not read as words" in texts(session)
 
 
-def test_the_picked_direction_is_read_by_what_its_removal_changes(tiny_folder, monkeypatch):
-    monkeypatch.setattr(pairs, "knows_poles", lambda polarity, count: True)
+def test_the_page_opens_on_the_texts_and_words_of_the_first_direction_before_anything_is_set(tiny_folder):
     session = open_page(tiny_folder, layers="0-2", rank=2, layer=1)
-    assert "Pick a direction" in texts(session) and "What it makes the model say" not in texts(session)
+    run_until(session, lambda session: '<div class="pairs-apart">' in texts(session))
+    assert heads(session)[0] == "Direction 1" and settings(session) == "Settings: causal, then logit lens"
+    study = shared_models.shelf().find_study(session.session_state["view"].study_key)
+    agreeing = separate_pairs(study.embeddings, 1, study.subspaces[1]).agreeing[0]
+    assert f"In {agreeing} of {LIMIT} pairs, which it was found from," in texts(session)
+
+
+def test_the_opened_direction_is_read_by_what_its_removal_changes(tiny_folder, monkeypatch):
+    monkeypatch.setattr(pairs, "knows_poles", lambda polarity, count: True)
     # So that any direction of the tiny model is readable.
     monkeypatch.setattr(lens, "FEWEST_READ", 0)
-    session.button(key="pick_card_1_1").click().run()
+    session = open_page(tiny_folder, layers="0-2", rank=2, layer=1)
     read_picked(session)
+    assert heads(session)[0] == "Direction 1"
+    session.button(key="pick_card_1_1").click().run()
+    run_until(
+        session, lambda session: "Direction 2 of layer 1" in texts(session) and "Its removal changes" in texts(session)
+    )
+    assert heads(session)[:2] == ["Direction 2", "Direction 1"]
     key = session.session_state["view"].study_key
     study = shared_models.shelf().find_study(key)
     bench = shared_models.shelf().workbench(key.model)
@@ -153,7 +166,7 @@ def test_the_picked_direction_is_read_by_what_its_removal_changes(tiny_folder, m
     drawn = texts(session)
     assert drawn.count("What it makes the model say") == 1 and "Through the logit lens" in drawn
     assert poles_html(expected) in drawn
-    assert f"over {causal.PROMPTS} prompts" in drawn and "Pick a direction" not in drawn
+    assert f"over {causal.PROMPTS} prompts" in drawn
     # It is kept, for this session and others.
     monkeypatch.setattr(causal, "read_causally", lambda *args, **settings: pytest.fail("read again"))
     session.switch_page("spectrum/page.py").run()
@@ -172,18 +185,14 @@ def test_another_direction_of_the_layer_is_compared_with_the_same_run(tiny_folde
     assert not session.error
 
 
-def test_a_direction_that_says_nothing_in_words_opens_on_its_texts(tiny_folder, monkeypatch):
+def test_a_direction_that_says_nothing_in_words_is_said_to_and_has_its_texts_beside_it(tiny_folder, monkeypatch):
     session = open_page(tiny_folder, layers="0-2", rank=2, layer=0)
     monkeypatch.setattr(lens, "FEWEST_READ", 10**6)
     session.button(key="pick_card_0_3").click().run()
-    run_until(session, lambda session: '<div class="pairs-apart">' in texts(session))
+    run_until(session, lambda session: '<div class="pairs-apart">' in texts(session) and unread(session))
     drawn = texts(session)
-    assert drawn.count("Not readable as words here") == 1
+    assert drawn.count("Not readable as words here") == 1 and "cannot be read as words" in drawn
     assert re.search(rf"likely after {causal.PROMPTS} prompts, its removal changes (no|\d+) tokens? by more", drawn)
-    assert session.button_group(key="part_3").value == "pairs"
-    # Once: whoever closes them has them closed.
-    session.button_group(key="part_3").set_value(None).run()
-    assert session.button_group(key="part_3").value is None and '<div class="pairs-apart">' not in texts(session)
 
 
 def test_the_causal_reading_can_be_stopped_and_begun_again(tiny_folder, monkeypatch):
@@ -207,7 +216,7 @@ def test_the_causal_reading_can_be_stopped_and_begun_again(tiny_folder, monkeypa
     assert not session.info
 
 
-def test_a_pinned_direction_is_read_on_its_pinned_card_alone(tiny_folder, monkeypatch):
+def test_a_pinned_direction_that_is_open_is_read_once(tiny_folder, monkeypatch):
     monkeypatch.setattr(lens, "FEWEST_READ", 0)
     session = open_page(tiny_folder, layers="0-2", rank=2, layer=1, direction=1, pins="1.0")
     read_picked(session)
@@ -219,10 +228,9 @@ def test_the_page_shows_the_directions_of_the_edits_method(tiny_folder, monkeypa
     session = open_page(tiny_folder, layers="0-2", rank=2, layer=1, direction=2, method="fisher", pins="0.1,1.0")
     drawn = texts(session)
     # Fisher's has one direction a layer: of the pins one is there, and of the picked direction there is none.
-    assert heads(session) == ["Layer 1 · direction 1", "Direction 1"] and "Layer 1, by Fisher" in drawn
+    assert heads(session) == ["Direction 1", "Layer 1 · direction 1"] and "Layer 1, by Fisher" in drawn
     assert "What centring keeps out" not in drawn
     assert "--method fisher" in "\n".join(block.value for block in session.code)
-    session.button(key="pick_pinned_1_0").click().run()
     read_picked(session)
     study = shared_models.shelf().find_study(session.session_state["view"].study_key)
     bench = shared_models.shelf().workbench(session.session_state["view"].study_key.model)
@@ -230,7 +238,6 @@ def test_the_page_shows_the_directions_of_the_edits_method(tiny_folder, monkeypa
         bench.model, causal.run_clean(bench.model, [1]), 1, study.of("fisher")[1].basis, off=study.sinks.dimensions
     )
     assert poles_html(expected) in texts(session)
-    session.button_group(key="part_pinned_1_0").set_value("pairs").run()
     run_until(session, lambda session: '<div class="pairs-apart">' in texts(session))
     asked = work.Asked(Fitted(session.session_state["view"].study_key, study.made), 1, 0, "fisher")
     one = work.PAIRS.find(asked).most[0]
@@ -251,7 +258,7 @@ def test_a_pin_stays_beside_the_layers_that_follow_and_says_how_alike_they_are(t
     session.slider(key="directions_layer").set_value(0).run()
     session.button(key="pin_card_0_0").click().run()
     session.button(key="layer_up").click().run()
-    assert heads(session)[0] == "Layer 0 · direction 1"
+    assert heads(session)[:2] == ["Direction 1", "Layer 0 · direction 1"]
     view = session.session_state["view"]
     study = shared_models.shelf().find_study(view.study_key)
     cosine = float(study.subspaces[0].basis[0] @ study.subspaces[1].basis[0])
@@ -262,7 +269,7 @@ def test_a_pin_stays_beside_the_layers_that_follow_and_says_how_alike_they_are(t
 
 
 def test_a_pinned_direction_is_drawn_across_all_layers(tiny_folder):
-    session = open_page(tiny_folder, layers="0-2", rank=2, pins="1.0")
+    session = open_page(tiny_folder, layers="0-2", rank=2, layer=0, pins="1.0")
     charts = {chart.key: chart for chart in session.get("plotly_chart")}
     assert set(charts) == {"cosines_1_0", "angles"}
     key = session.session_state["view"].study_key
@@ -301,7 +308,6 @@ def test_a_study_without_embeddings_has_cards_and_says_why_it_lists_no_pairs(tin
         session.switch_page(PAGE).run()
         assert not session.exception
         assert heads(session)
-        session.button_group(key="part_0").set_value("pairs").run()
         assert "without keeping the texts' embeddings" in texts(session)
         assert "lies nearer to the toxic pole" not in texts(session)
     finally:

@@ -98,7 +98,7 @@ EVERYTHING = View(
     direction=0,
     pages={
         "model_and_pairs": ChoicePicks(),
-        "spectrum": SpectrumPicks("values"),
+        "spectrum": SpectrumPicks("values", "curves"),
         "directions": DirectionsPicks("lens", True, ((7, 0), (2, 3))),
         "map": MapPicks("umap", MapPlan("pca", "both", 30, 0.25, 5), ("on paper",), "moves", True, True),
         "token_lens": TokenLensPicks("own", 9, "plain", 4, WORDS, "second", "length", 5),

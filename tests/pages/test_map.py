@@ -9,15 +9,17 @@ import plotly.graph_objects as go
 import pytest
 
 from detox_engine.estimates import Estimate
-from detox_engine.reading.probe import Separability, SideHistogram, find_parting_layer, measure_parting
+from detox_engine.reading.probe import Separability, SideHistogram, find_parting_layer, measure_parting, probe_layer
 from pages.map import work
 from pages.map.figures import Panel, map_figure, play_figure
 from pages.map.separability import histogram_figure, list_counts, list_probes, probe_figure
-from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
+from pages.map.verdict import count_right
+from tests.pages.conftest import LIMIT, click, fitted_app, open_app, run_until, settings, texts
 from ui.session import shared_models
 from ui.session.kept import Kept
 from ui.session.view import Fitted
 from ui.show.colours import LIGHT
+from ui.words.verdicts import tell_probe
 from ui.work.tasks import Task
 
 PAGE = "map/page.py"
@@ -71,7 +73,8 @@ def test_before_any_run_the_map_shows_the_study_and_offers_the_edited_model(tiny
     session = open_page(tiny_folder, layers="0-2", rank=1, strength=0.45)
     assert [len(trace.x) for trace in dots(figure(session))] == [LIMIT, LIMIT]
     assert has(session, "map_run") and "has not read the texts yet" in texts(session)
-    assert "a linear probe says here" in texts(session)
+    run_until(session, lambda session: "map_probe_auc" in charts(session))
+    assert [trace.name for trace in figure(session, "map_probe_accuracy").data] == ["Before"]
 
 
 def test_after_the_run_the_edited_texts_stand_beside_the_others_with_probes_of_every_layer(tiny_folder):
@@ -333,3 +336,41 @@ def test_the_map_opens_on_the_toxic_directions_of_the_layer_that_parts_best(tiny
         for place in range(study.layers)
     ]
     assert max(apart) == apart[layer] > min(apart)
+
+
+def test_the_page_opens_on_its_picture_and_its_verdict_before_anything_is_set(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=1, layer=1)
+    assert session.get("plotly_chart")[0].key == "map_chart"
+    assert settings(session) == "Settings: toxic directions, before"
+    run_until(session, lambda session: "being measured" not in texts(session))
+    study = shared_models.shelf().find_study(session.session_state["view"].study_key)
+    probe = probe_layer(1, study.embeddings.toxic[1], study.embeddings.civil[1]).accuracy
+    assert f"{probe.mean:.1%} of unseen texts (95 %: {probe.low:.1%} to {probe.high:.1%}, n = {LIMIT}" in texts(session)
+    right = count_right(study, 1, study.embeddings)
+    assert f"alone {right} of {2 * LIMIT} texts lie on their side" in texts(session) and right > LIMIT
+
+
+def test_the_clicked_pair_is_read_beside_the_map_and_on_the_token_lens(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=1)
+    rings = [trace for trace in figure(session).data if trace.name == "The pair that is read"]
+    assert len(rings) == 1 and "Pair 1, token by token" in texts(session)
+    click(session, "map_chart", point_index=6)
+    run_until(session, lambda session: texts(session).count('<p class="lit') == 4)
+    study = shared_models.shelf().find_study(session.session_state["view"].study_key)
+    assert "Pair 7, token by token" in texts(session) and "selected pair" not in texts(session)
+    (ring,) = (trace for trace in figure(session).data if trace.name == "The pair that is read")
+    layer = session.slider(key="map_layer").value
+    along = [
+        float(side[layer, 6] @ study.subspaces[layer].basis[0])
+        for side in (study.embeddings.toxic, study.embeddings.civil)
+    ]
+    assert list(ring.x) == pytest.approx(along, abs=1e-3)
+    session.switch_page("token_lens/page.py").run()
+    assert session.number_input(key="lens_pair").value == 7
+
+
+def test_what_is_said_of_a_layer_is_that_the_edit_leaves_toxicity_readable_or_not():
+    sure, chance = Estimate(0.9, 0.85, 0.95, 40), Estimate(0.52, 0.45, 0.6, 40)
+    assert "toxicity can still be read there" in tell_probe(3, sure, Estimate(0.8, 0.7, 0.9, 40))
+    assert "after the edit 52.0% (45.0% to 60.0%), no more than chance" in tell_probe(3, sure, chance)
+    assert "no better than chance" in tell_probe(3, chance, None) and "before the edit" in tell_probe(3, sure, None)

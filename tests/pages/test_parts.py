@@ -73,6 +73,20 @@ def test_groups_of_people_and_everyday_words_are_never_blurred():
         assert rude_words.mask_token(f"·{word}", shown=False) == f"·{word}"
 
 
+def test_words_are_blurred_for_what_they_are_in_their_sentence():
+    def blurred(sentence: str) -> list[str]:
+        masked = rude_words.mask(sentence, shown=False)
+        return [word for word, other in zip(sentence.split(), masked.split(), strict=True) if word != other]
+
+    assert blurred("You bloody fool") == ["bloody", "fool"] and blurred("A bloody nose") == []
+    assert blurred("The cock crowed") == [] and blurred("You cock !") == ["cock"]
+
+
+def test_ends_of_words_that_stand_alone_as_tokens_are_not_blurred():
+    assert [rude_words.mask_token(token, shown=False) for token in ("ing", "·sh", "ish")] == ["ing", "·sh", "ish"]
+    assert rude_words.mask_token("·ass", shown=False) == "·a••"
+
+
 def test_markdown_of_foreign_text_shows_its_characters():
     assert text.plain("**a** [b](c) $d$ <i>") == r"\*\*a\*\* \[b\]\(c\) \$d\$ \<i\>"
 

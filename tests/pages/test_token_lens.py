@@ -10,10 +10,10 @@ import torch
 
 from detox_engine.reading import lens
 from detox_engine.reading.lens import TokenScore
-from pages.token_lens.picture import Lit, lens_figure, say_token, say_value, text_html
-from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
+from pages.token_lens.picture import lens_figure, tell_text
+from tests.pages.conftest import LIMIT, click, fitted_app, open_app, run_until, settings, texts
 from ui.show.colours import DARK, LIGHT
-from ui.show.tinted import LONG, STRONGEST
+from ui.show.tinted import LONG, STRONGEST, Lit, lit_html, say_token, say_value
 from ui.work.tasks import Task
 
 PAGE = "token_lens/page.py"
@@ -251,7 +251,7 @@ def planted() -> Lit:
 
 
 def test_warm_is_toxic_cool_is_civil_and_the_scale_ends(planted):
-    html = text_html(planted, 0, True, False)
+    html = lit_html(planted, 0, True, False)
     shares = re.findall(r'class="k (\w+)" style="--share: (\d+)%"', html)
     assert shares == [("toxic", "0"), ("toxic", "58"), ("civil", "58")]
 
@@ -266,14 +266,14 @@ def test_a_hover_says_token_layer_number_and_what_comes_next(planted):
 def test_a_character_of_several_tokens_is_one_piece_that_says_so():
     values = torch.ones(1, 3).numpy()
     emoji = Lit("Before", ("<0xF0>", "<0x9F>", "<0x99>"), ("", "", "🙂"), values, values, [[]], no_sinks(values))
-    html = text_html(emoji, 0, True, False)
+    html = lit_html(emoji, 0, True, False)
     assert html.count('class="k ') == 1 and "the last of 3 tokens" in html
 
 
 def test_a_long_text_scrolls_in_a_box_of_its_own_that_the_keyboard_reaches():
     values = np.zeros((1, LONG + 1))
     many = Lit("Before", ("a",) * (LONG + 1), ("a",) * (LONG + 1), values, values, [[]], no_sinks(values))
-    assert 'class="lit long" tabindex="0"' in text_html(many, 0, True, False)
+    assert 'class="lit long" tabindex="0"' in lit_html(many, 0, True, False)
 
 
 @pytest.mark.parametrize("colours", [LIGHT, DARK])
@@ -282,7 +282,7 @@ def test_the_heatmap_has_the_fixed_scale_and_the_side_colours(planted, colours):
     assert (drawn.layout.coloraxis.cmin, drawn.layout.coloraxis.cmax) == (-1, 1)
     ends = drawn.layout.coloraxis.colorscale
     assert (ends[0][1], ends[-1][1]) == (colours.civil, colours.toxic)
-    assert np.shape(drawn.data[0].z) == (2, 3) and len(drawn.data) == 2
+    assert [np.shape(trace.z) for trace in drawn.data if trace.type == "heatmap"] == [(2, 3)] * 2
     assert "5.00 toward toxic" in drawn.data[0].text[1][1]
 
 
@@ -299,7 +299,49 @@ def test_a_sink_is_hatched_and_said_and_has_no_colour_of_the_scale(planted):
     sinks = np.zeros(planted.values.shape, dtype=bool)
     sinks[1, 0] = True
     lit = replace(planted, sinks=sinks, shares=np.where(sinks, 0, planted.shares))
-    assert " hatched" in text_html(lit, 1, True, True) and " hatched" not in text_html(lit, 0, True, True)
+    assert " hatched" in lit_html(lit, 1, True, True) and " hatched" not in lit_html(lit, 0, True, True)
     assert "an attention sink, outside the scale" in say_token(lit, 1, 0, True, True)
-    crosses = [trace for trace in lens_figure([lit], 0, True, LIGHT, True).data if trace.type == "scatter"]
-    assert [(list(trace.x), list(trace.y)) for trace in crosses if trace.marker.symbol == "x-thin-open"] == [([0], [1])]
+    strokes = [trace for trace in lens_figure([lit], 0, True, LIGHT, True).data if trace.type == "scatter"]
+    assert [(list(trace.x), list(trace.y)) for trace in strokes if trace.marker.symbol == "line-ne-open"] == [
+        ([0], [1])
+    ]
+
+
+def test_every_token_has_its_label_under_both_heatmaps_however_long_the_text():
+    values = np.zeros((2, 200))
+    words = tuple(f"·w{number}" for number in range(200))
+    long = Lit("Before", words, words, values, values, [], no_sinks(values))
+    drawn = lens_figure([long, long], 0, True, LIGHT, True)
+    for axis in (drawn.layout.xaxis, drawn.layout.xaxis2):
+        assert list(axis.ticktext) == list(words) and axis.showticklabels
+
+
+def test_a_token_is_masked_where_it_is_part_of_a_rude_word_of_its_text_and_not_by_itself():
+    values = np.zeros((1, 5))
+    pieces = (" k", "ing", " mor", "on", "s")
+    lit = Lit("Before", pieces, pieces, values, values, [], no_sinks(values))
+    assert [lit.name(place, False) for place in range(5)] == [" k", "ing", " m••", "o•", "s"]
+    assert lit.name(2, True) == " mor"
+
+
+def test_the_verdict_counts_what_lights_up_and_leaves_sinks_out(planted):
+    before = tell_text("The toxic text", [planted], 1, True, False)
+    assert "2 of its 3 tokens reach half of the scale toward toxic, “are” farthest (5.00 toward toxic)" in before
+    sinks = np.zeros(planted.values.shape, dtype=bool)
+    sinks[1, 1] = True
+    assert "1 of its 3 tokens reaches half of the scale toward toxic, “you” farthest" in tell_text(
+        "The toxic text", [replace(planted, sinks=sinks)], 1, True, False
+    )
+
+
+def test_the_page_opens_on_its_verdict_and_says_in_the_folded_bar_what_is_set(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=1, layer=1)
+    assert "The toxic text at layer 1: before the edit" in texts(session)
+    assert settings(session) == "Settings: along direction 1"
+
+
+def test_a_click_on_a_cell_picks_its_layer_on_all_pages(tiny_folder):
+    session = open_page(tiny_folder, layers="0-2", rank=1, layer=2)
+    click(session, "lens_heatmap", x=3, y=0)
+    assert session.slider(key="lens_layer").value == 0
+    assert session.switch_page("directions/page.py").run().slider(key="directions_layer").value == 0

@@ -12,7 +12,7 @@ from detox_engine.errors import Cancelled, InputError
 from detox_engine.estimates import Estimate
 from detox_engine.forward.slopes import Place, Slopes
 from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.fit import BUDGETS, MOST_PERPLEXITY, FitPlan
+from detox_engine.plans.fit import BUDGETS, MOST_PERPLEXITY, PAPER, FitPlan
 from detox_engine.study.findings import Finding
 from detox_engine.study.fit import hold_out
 from detox_engine.study.study import Study
@@ -26,7 +26,7 @@ from detox_engine.study.suggestion.candidates import (
     shortlist,
     strengthen,
 )
-from detox_engine.study.suggestion.search import choose, fit_without, suggest_edit
+from detox_engine.study.suggestion.search import choose, fit_without, measure_layers, suggest_edit
 from detox_engine.workbench import Workbench
 from tests.models import HIDDEN
 from tests.planted import (
@@ -175,6 +175,16 @@ def test_a_planted_direction_is_suggested_within_the_budget(study):
     assert evidence.perplexity <= MOST_PERPLEXITY["gentle"]
     assert study.suggested_edit == study.require_suggestion() == suggestion.edit
     assert all(one.gap is not None for one in suggestion.tried)
+
+
+def test_of_all_layers_alone_the_one_that_writes_the_planted_direction_does_most(bench, study, monkeypatch):
+    monkeypatch.setattr(search, "fit_without", lambda *others: {PAPER: study.others["fisher"]})
+    alone = measure_layers(bench.model, study)
+    assert [one.edit for one in alone] == [EditPlan((layer,), 1) for layer in range(study.layers)]
+    gaps = [one.gap for one in alone]
+    assert max(gaps, key=lambda gap: gap.mean) == gaps[LAYER] and gaps[LAYER].low > 0
+    with pytest.raises(InputError, match="did not keep its embeddings"):
+        measure_layers(bench.model, replace(study, embeddings=None))
 
 
 def test_a_larger_budget_is_used_and_kept(bench, study, monkeypatch):

@@ -21,6 +21,15 @@ class Palette:
     ramp: tuple[str, ...]
     """From nothing to most, for heatmaps."""
 
+    @property
+    def is_dark(self) -> bool:
+        return self.background != "#ffffff"
+
+    @property
+    def ink(self) -> str:
+        """What is farthest from the background."""
+        return "#ffffff" if self.is_dark else "#15161d"
+
 
 LIGHT = Palette(
     "#d55e00",
@@ -51,3 +60,9 @@ def see_through(colour: str, opacity: float) -> str:
     """A colour of a palette for an area behind which something is to be seen."""
     red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
     return f"rgba({red},{green},{blue},{opacity:g})"
+
+
+def mix(first: str, second: str, share: float) -> str:
+    """The colour that lies between two of a palette, `share` of the way to the second."""
+    ends = [[int(colour[start : start + 2], 16) for start in (1, 3, 5)] for colour in (first, second)]
+    return "#" + "".join(f"{round(low + share * (high - low)):02x}" for low, high in zip(*ends, strict=True))

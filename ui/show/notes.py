@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import streamlit as st
 
@@ -11,7 +11,7 @@ from detox_engine.errors import InputError
 from ui.session import state
 from ui.session.folders import without_folder
 from ui.words.rude_words import mask
-from ui.words.text import plain
+from ui.words.text import escape, plain
 
 if TYPE_CHECKING:
     from detox_engine.plans.edit import EditPlan
@@ -34,6 +34,11 @@ def draw_failure(place: str) -> None:
     """Why the latest attempt at a place failed, once."""
     if sentence := st.session_state.pop(f"failure_{place}", ""):
         draw_error(sentence)
+
+
+def draw_verdict(words: str, kind: Literal["better", "worse", "unclear"] = "unclear") -> None:
+    """What a page's picture comes to, above it; words of others are masked by the caller."""
+    st.html(f'<p class="finding {kind}">{escape(words, quote=False)}</p>')
 
 
 def warn_of_no_edit(edit: EditPlan) -> bool:

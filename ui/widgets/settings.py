@@ -1,4 +1,4 @@
-"""The one folded bar of a page that holds all of its settings, and says what is set."""
+"""The one folded bar of a page that holds its settings: its label says what is set, so that nobody opens it to look."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import streamlit as st
 
 from detox_engine.errors import InputError
 from ui.show import notes
+from ui.words.text import plain
 
 if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator
@@ -16,13 +17,18 @@ if TYPE_CHECKING:
 P = TypeVar("P")
 
 
-def fold_settings(words: str, key: str) -> DeltaGenerator:
-    """A bar that opens on the settings of a page; its key keeps it open while what it says changes.
+def fold_settings(words: str, key: str, over: bool = False) -> DeltaGenerator:
+    """A bar that opens on the settings of a page, to be used as a block; its key keeps it open while its words change.
 
     Args:
-        words: what is set, in a few words; plain, as Markdown.
+        words: what is set, in a few words.
+        over: whether it opens over the page, where the picture follows at once; else, where a run is asked for, it
+            pushes the page down.
     """
-    return st.expander(f"Settings: {words}", icon=":material/tune:", key=f"{key}_settings")
+    label, icon = f"Settings: {plain(words)}", ":material/tune:"
+    if over:
+        return st.popover(label, icon=icon, key=key)
+    return st.expander(label, icon=icon, key=key)
 
 
 def pick_folded(bar: DeltaGenerator, pick: Callable[[], P | None]) -> P | None:

@@ -1,13 +1,30 @@
 """Which words are blurred, and what stands in their place where nothing can be blurred."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from detox_engine.data.rude_words import HARMLESS, INSULTS, RUDE_FROM
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _MOST_KNOWN = 200_000
+
+_HARMLESS_BEFORE = {
+    "bloody": frozenset(
+        """bandage bandages battle battles body bodies clothes coup diarrhea diarrhoea discharge end face feud
+        footprints
+        hand hands handkerchief head history knee knees knife knives mary massacre mess nose noses revolution rags scene
+        shirt stool stools sunday sword trail urine war wars wound wounds""".split()  # noqa: SIM905
+    ),
+    "cock": frozenset("a-doodle-doo crow crowed crowing crows fight fighting robin tail".split()),  # noqa: SIM905
+    "dick": frozenset(["cheney", "van", "whittington"]),
+    "tit": frozenset(["for"]),
+}
+"""Words that are rude unless one of these follows."""
+_SHORTEST = 3
+"""Letters of a word that only the scorer takes for rude: it is unsure of so few as “sh”."""
+_ENDINGS = frozenset(["ing", "ass", "ist", "ish", "ers"]) - INSULTS
+"""Ends of many words, which the scorer takes for rude where they stand alone, as tokens do."""
 
 _known: dict[str, bool] = {}
 _added: set[str] = set()
@@ -49,10 +66,15 @@ def rate_words(texts: Iterable[str]) -> dict[str, bool]:
             _known.clear()
         scores = ProfanityScorer().score(new)
         _known.update(
-            (word, word in INSULTS or (score >= RUDE_FROM and word not in HARMLESS))
+            (word, word in INSULTS or (score >= RUDE_FROM and _can_be_rude(word)))
             for word, score in zip(new, scores, strict=True)
         )
     return {word: _known.get(word, False) for word in words}
+
+
+def _can_be_rude(word: str) -> bool:
+    """Whether the scorer may be believed that a word is rude."""
+    return word not in HARMLESS and word not in _ENDINGS and len(word) >= _SHORTEST
 
 
 def _is_piece_of_insult(piece: str) -> bool:
@@ -73,8 +95,32 @@ def is_rude_token(token: str) -> bool:
 
 def _rude_spans(text: str) -> list[tuple[int, int]]:
     found = list(_WORD.finditer(text))
-    rude = find_rude_words([text])
-    return [match.span() for match in found if match[0].lower() in rude]
+    rude, words = find_rude_words([text]), [match[0].lower() for match in found]
+    spans = []
+    for place, (match, word) in enumerate(zip(found, words, strict=True)):
+        after = words[place + 1] if place + 1 < len(words) else ""
+        # “Bloody” at the end of a sentence says a colour as often as not.
+        is_rude = (word in rude or (word == "bloody" and after)) and after not in _HARMLESS_BEFORE.get(word, ())
+        if is_rude or word in _added:
+            spans.append(match.span())
+    return spans
+
+
+def mask_pieces(tokens: Sequence[str], pieces: Sequence[str], shown: bool) -> list[str]:
+    """The tokens of a text for where there is no blur: those that are part of a rude word keep their first letter.
+
+    Args:
+        pieces: the parts of the text that the tokens stand for, in order; together they are the text.
+    """
+    if shown:
+        return list(tokens)
+    spans, masked, start = _rude_spans("".join(pieces)), [], 0
+    for token, piece in zip(tokens, pieces, strict=True):
+        end = start + len(piece)
+        is_rude = any(low < end and start < high for low, high in spans)
+        masked.append(_cover(token) if is_rude and any(map(str.isalpha, token)) else token)
+        start = end
+    return masked
 
 
 def mask(text: str, shown: bool) -> str:
@@ -88,7 +134,10 @@ def mask(text: str, shown: bool) -> str:
 
 def mask_token(token: str, shown: bool) -> str:
     """A token for where there is no blur."""
-    if shown or not is_rude_token(token):
-        return token
+    return token if shown or not is_rude_token(token) else _cover(token)
+
+
+def _cover(token: str) -> str:
+    """A token's first letter, and dots for the others."""
     first = next((index for index, character in enumerate(token) if character.isalpha()), 0)
     return token[: first + 1] + "•" * (len(token) - first - 1)

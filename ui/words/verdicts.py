@@ -107,6 +107,22 @@ SCORES = {"profanity": "toxicity by words", "mass": "the probability of rude wor
 """The scores of a check, within a sentence."""
 
 
+def tell_probe(layer: int, before: Estimate, after: Estimate | None) -> str:
+    """How well a linear probe tells the sides at a layer, and whether it still does after the edit."""
+    told = f"{before.mean:.1%} of unseen texts (95 %: {before.low:.1%} to {before.high:.1%}, n = {before.n:,} pairs)"
+    if before.low <= CHANCE:
+        return f"At layer {layer} a linear probe tells the sides no better than chance: {told}."
+    words = f"At layer {layer} a linear probe tells {told}"
+    if after is None:
+        return f"{words} before the edit."
+    left = "no more than chance" if after.low <= CHANCE else "so toxicity can still be read there"
+    return f"{words}; after the edit {after.mean:.1%} ({after.low:.1%} to {after.high:.1%}), {left}."
+
+
+CHANCE = 0.5
+"""The share of texts that is right where nothing is known."""
+
+
 def way(lower_is_better: bool) -> str:
     return "lower is better" if lower_is_better else "higher is better"
 

@@ -108,9 +108,9 @@ def find_suggestion(
         return Suggestion(None, budget, f"The directions follow the texts' length. {length}")
     held = sorted(hold_out(len(study.pairs)))
     texts = choosing or [study.pairs[row] for row in held]
-    for_slopes = min(SLOPE_PAIRS, len(texts) // 3)
+    for_slopes = count_for_slopes(len(texts))
     pairs = cut_continuations(model, texts, study.plan.max_length)
-    measured = fill(pairs[for_slopes:][:MEASURED_PAIRS], count_tokens, PAIR_TOKENS, LEAST_MEASURED)
+    measured = _cut_measured(pairs, for_slopes)
     if len(measured) < LEAST_MEASURED:
         return Suggestion(
             None,
@@ -132,6 +132,46 @@ def find_suggestion(
     tried = measure_candidates(model, directions, aimed, measured, second, progress)
     found = choose(tried, budget)
     return replace(found, reason=f"{found.reason} {study.verdict}".rstrip())
+
+
+def measure_layers(model: OpenModel, study: Study, progress: Progress = ignore_progress) -> tuple[Tried, ...]:
+    """What removing the first of DeTox's directions does in each layer alone, at strength 1: a candidate a layer.
+
+    Measured as candidates are, on the pairs and the neutral text that would decide between them, which fitted nothing.
+
+    Raises:
+        InputError: the study is of another model, kept no embeddings, or has too few pairs.
+    """
+    from detox_engine.errors import InputError
+    from detox_engine.forward.likelihood import cut_continuations
+    from detox_engine.plans.edit import EditPlan
+    from detox_engine.plans.fit import PAPER
+    from detox_engine.study.fit import hold_out
+
+    study.require_fit(model)
+    if study.embeddings is None:
+        raise InputError("The study did not keep its embeddings, which measuring its layers rests on: fit it again.")
+    held = sorted(hold_out(len(study.pairs)))
+    pairs = cut_continuations(model, [study.pairs[row] for row in held], study.plan.max_length)
+    measured = _cut_measured(pairs, count_for_slopes(len(held)))
+    if len(measured) < LEAST_MEASURED:
+        raise InputError(
+            f"Only {len(measured)} pairs are left to measure on, and {LEAST_MEASURED} are needed: fit on 60 or more."
+        )
+    alone = [Tried(EditPlan((layer,), 1), 0.0, 0.0) for layer in range(study.layers)]
+    directions = {PAPER: fit_without(study, held, progress)[PAPER]}
+    neutral = cut_lines(model, divide_neutral(read_neutral(model))[1])
+    return measure_candidates(model, directions, alone, measured, neutral, progress)
+
+
+def _cut_measured(pairs: Sequence[tuple[Span, Span]], for_slopes: int) -> tuple[tuple[Span, Span], ...]:
+    """Those of the held-out pairs that measure: not the first, which give the slopes."""
+    return fill(pairs[for_slopes:][:MEASURED_PAIRS], count_tokens, PAIR_TOKENS, LEAST_MEASURED)
+
+
+def count_for_slopes(pairs: int) -> int:
+    """How many of the held-out pairs give the slopes."""
+    return min(SLOPE_PAIRS, pairs // 3)
 
 
 def list_bases(directions: Mapping[str, Sequence[ToxicSubspace]]) -> dict[str, list[Tensor]]:
