@@ -98,7 +98,7 @@ def draw_bar(page: StudyPage[DirectionsPicks]) -> None:
                 outside = not 0 <= to < page.study.layers
                 st.button(label, key=name, icon=icon, on_click=state.put, args=("layer", to), disabled=outside)
         words = option_of(DirectionsPicks, "measure").words[page.picks.measure]
-        with fold_settings(f"{words[:1].lower()}{words[1:]}", "directions_settings", over=True):
+        with fold_settings(f"{words[:1].lower()}{words[1:]}", "directions_settings"):
             ask("directions.measure", "Read directions by", "directions_measure")
 
 

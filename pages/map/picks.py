@@ -77,7 +77,7 @@ def pick_settings(study: Study, picks: MapPicks, there: Collection[str]) -> Sett
         " and ".join(TITLES[name].split(",")[0].lower() for name in states),
         "all layers in turn" if picks.play else "",
     )
-    with fold_settings(", ".join(filter(None, said)), "map_settings", over=True):
+    with fold_settings(", ".join(filter(None, said)), "map_settings"):
         plan = pick_plan(study)
         shown = pick_states()
         several = sum(name in there for name in shown) > 1

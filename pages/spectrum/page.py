@@ -137,7 +137,7 @@ def pick_scale(page: StudyPage[SpectrumPicks]) -> Scale:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         pick_layer(page.study, "spectrum_layer")
         said = "raw values" if page.picks.scale == "values" else f"{SCALES[page.picks.scale].lower()} of variance"
-        with fold_settings(said, "spectrum_settings", over=True):
+        with fold_settings(said, "spectrum_settings"):
             return ask("spectrum.scale", "Singular values as", "spectrum_scale")
 
 

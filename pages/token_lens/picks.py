@@ -154,7 +154,7 @@ def pick_measure(study: Study, method: str, view: View, picks: TokenLensPicks) -
     direction = min((view.direction or 0) + 1, kept)
     rank = min(picks.rank or usual, kept)
     said = f"along direction {direction}" if picks.measure == "direction" else f"length on {rank} directions"
-    with fold_settings(said, "lens_settings", over=True):
+    with fold_settings(said, "lens_settings"):
         kind = ask("token_lens.measure", "Colour by", "lens_measure")
         if kind == "direction":
             bound = state.bind(

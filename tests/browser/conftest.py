@@ -240,18 +240,11 @@ def write_texts(page: Page) -> None:
 
 
 def open_settings(page: Page) -> None:
-    """Open the folded bar of the page's settings, which lies over the page or pushes it down."""
-    main = page.get_by_test_id("stMain")
-    over = main.get_by_test_id("stPopover").get_by_role("button", name="Settings")
-    main.locator("summary", has_text="Settings:").or_(over).click()
-    if over.count():
-        page.get_by_test_id("stPopoverBody").wait_for()
+    """Open the folded bar of the page's settings, where it is not open."""
+    bar = page.get_by_test_id("stMain").locator("details").filter(has=page.locator("summary", has_text="Settings:"))
+    if bar.get_attribute("open") is None:
+        bar.locator("summary").click()
     wait_until_still(page)
-
-
-def close_settings(page: Page) -> None:
-    page.keyboard.press("Escape")
-    page.get_by_test_id("stPopoverBody").wait_for(state="detached")
 
 
 def move_slider(page: Page, label: str, key: str, times: int = 1, thumb: int = 0) -> None:

@@ -17,18 +17,16 @@ if TYPE_CHECKING:
 P = TypeVar("P")
 
 
-def fold_settings(words: str, key: str, over: bool = False) -> DeltaGenerator:
+def fold_settings(words: str, key: str) -> DeltaGenerator:
     """A bar that opens on the settings of a page, to be used as a block; its key keeps it open while its words change.
+
+    It is no popover: what that holds is made when it opens, too late for a value that the view gave it before, and the
+    widget would send back an empty one.
 
     Args:
         words: what is set, in a few words.
-        over: whether it opens over the page, where the picture follows at once; else, where a run is asked for, it
-            pushes the page down.
     """
-    label, icon = f"Settings: {plain(words)}", ":material/tune:"
-    if over:
-        return st.popover(label, icon=icon, key=key)
-    return st.expander(label, icon=icon, key=key)
+    return st.expander(f"Settings: {plain(words)}", icon=":material/tune:", key=key)
 
 
 def pick_folded(bar: DeltaGenerator, pick: Callable[[], P | None]) -> P | None:
