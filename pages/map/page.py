@@ -166,7 +166,7 @@ def draw_map(page: StudyPage[MapPicks], scene: Scene, drawn: LayerMap) -> None:
         places.get(find_pair(page) - 1),
     )
     draw_chart(
-        figure.update_layout(dragmode="select"),
+        figure.update_layout(dragmode="select", clickmode="event+select"),
         key="map_chart",
         title=f"Texts at layer {scene.layer}, {METHODS[page.picks.layout]}",
         alt=describe_picture(page, scene, drawn),

@@ -134,7 +134,7 @@ def draw_heatmap(page: StudyPage[TokenLensPicks], found: Found, texts: Texts, me
     )
     count = len(states[0].tokens)
     least = picture.COLUMN * min(count, picture.MOST_COLUMNS) + 80
-    st.html(f"<style>.st-key-chart_lens_heatmap .stPlotlyChart {{ min-width: {least}px; }}</style>")
+    st.html(f"<style>.st-key-lens_heatmap {{ min-width: {least}px; }}</style>")
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         st.caption("A click on a cell picks its layer; hatched cells are attention sinks, outside the scale.")
         st.page_link(

@@ -31,7 +31,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-SECONDS = 120
+SECONDS = 25
 """How long a step may take on a machine that is busy with other tests; the bundled model's first fit is one."""
 PRESS = 60
 """How many milliseconds a mouse button is down: Streamlit takes what was typed a moment after its field is left, and a
@@ -241,13 +241,9 @@ def write_texts(page: Page) -> None:
 
 def open_settings(page: Page) -> None:
     """Open the folded bar of the page's settings."""
-    page.get_by_test_id("stMain").get_by_role("button", name="Settings").click()
-    page.get_by_test_id("stPopoverBody").wait_for()
-
-
-def close_settings(page: Page) -> None:
-    page.keyboard.press("Escape")
-    page.get_by_test_id("stPopoverBody").wait_for(state="detached")
+    bar = page.get_by_test_id("stMain").locator("details").filter(has=page.locator("summary", has_text="Settings"))
+    if bar.get_attribute("open") is None:
+        bar.locator("summary").click()
 
 
 def move_slider(page: Page, label: str, key: str, times: int = 1, thumb: int = 0) -> None:

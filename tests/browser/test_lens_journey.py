@@ -10,7 +10,6 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import (
     SECONDS,
-    close_settings,
     hangs_over,
     open_settings,
     set_width,
@@ -105,7 +104,6 @@ def test_a_link_opens_the_same_text_and_colours_elsewhere(open_lens, open_page):
     open_settings(page)
     page.get_by_role("radio", name="Length on the subspace").click()
     settle(page)
-    close_settings(page)
     said, address = tips(page), page.url
     other = open_page(address[address.index("/token_lens") :])
     wait_until_ready(other)

@@ -6,7 +6,6 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import (
-    close_settings,
     go_to,
     move_slider,
     open_settings,
@@ -31,15 +30,12 @@ def picked(page, group: str) -> str:
 def pick_setting(page, group: str, option: str) -> None:
     open_settings(page)
     pick(page, group, option)
-    close_settings(page)
 
 
 def picked_setting(page, group: str) -> str:
     open_settings(page)
     page.get_by_role("radiogroup", name=group).wait_for()
-    found = picked(page, group)
-    close_settings(page)
-    return found
+    return picked(page, group)
 
 
 def field(page, label: str):
@@ -132,7 +128,6 @@ def test_a_view_picked_on_many_pages_is_there_again_behind_its_link(open_page, s
     expect(field(other, "Text")).to_have_value(TEXT)
     open_settings(other)
     expect(field(other, "Direction")).to_have_value("2")
-    close_settings(other)
     assert other.locator(".lens b").count() == 0, "markup from a link is shown, not obeyed"
     go_to(other, "Map")
     assert picked_setting(other, "Layout") == "Toxic directions"

@@ -7,7 +7,6 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import (
-    close_settings,
     hangs_over,
     open_settings,
     set_width,
@@ -180,7 +179,6 @@ def test_the_layers_play_one_after_the_other(open_map):
     page = open_map("?states=before&layer=0")
     open_settings(page)
     page.locator(".st-key-map_play label").click()
-    close_settings(page)
     player = ".st-key-map_player .js-plotly-plot"
     assert chart(page, "plot._transitionData._frames.length", player) == 8
     now = page.locator(f"{player} .slider-label")

@@ -163,7 +163,7 @@ def click(session: AppTest, key: str, **point: object) -> AppTest:
 
 def settings(session: AppTest) -> str:
     """What the folded bar of the page says is set."""
-    labels = [block.proto.popover.label for block in session.main.get("popover")]
+    labels = [block.label for block in session.main.expander]
     return next(label for label in labels if label.startswith("Settings")).replace("\\", "")
 
 

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 def fold_settings(said: Iterable[str], key: str) -> DeltaGenerator:
     """A folded bar for widgets, to be used as a block.
 
+    It is no popover: what that holds is made when it opens, too late for a value that the view gave it before, and
+    the widget would send back an empty one.
+
     Args:
         said: what is set, in a few words each; what is as usual need not be said.
     """
     words = ", ".join(part for part in said if part)
-    return st.popover(f"Settings: {plain(words)}" if words else "Settings", icon=":material/tune:", key=key)
+    return st.expander(f"Settings: {plain(words)}" if words else "Settings", icon=":material/tune:", key=key)
