@@ -23,9 +23,6 @@ def fold_settings(words: str, key: str) -> DeltaGenerator:
     It is no popover: what that holds is made when it opens, too late for a value that the view gave it before, and the
     widget would send back an empty one.
 
-    It is no popover: what that holds is made when it opens, too late for a value that the view gave it before, and
-    the widget would send back an empty one.
-
     Args:
         words: what is set, in a few words.
     """
