@@ -243,7 +243,7 @@ def open_settings(page: Page) -> None:
     """Open the folded bar of the page's settings, where it is not open."""
     bar = page.get_by_test_id("stMain").locator("details").filter(has=page.locator("summary", has_text="Settings:"))
     if bar.get_attribute("open") is None:
-        bar.locator("summary").click()
+        bar.locator("summary").first.click()
     wait_until_still(page)
 
 

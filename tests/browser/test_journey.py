@@ -103,7 +103,7 @@ def test_a_click_on_the_picture_of_layers_picks_the_layer_for_every_page(open_pa
     expect(picked).to_have_value("1")
     assert chart.bounding_box()["y"] + chart.bounding_box()["height"] <= 900, "the picture is below the fold"
     go_to(page, "Directions")
-    page.get_by_role("heading", name="Layer 1", exact=True).wait_for()
+    page.get_by_role("heading", name=re.compile(r"^Layer 1\b")).wait_for()
 
 
 def test_a_link_to_a_page_is_found_even_by_a_servers_first_visitor(first_visit):
@@ -156,7 +156,8 @@ def test_two_sessions_with_different_edits_leave_each_other_alone(open_page):
     for page in (strong, none):
         write_texts(page)
     assert written(none, "before") == written(none, "after")
-    assert written(strong, "before") == written(none, "before")
+    # The largest changes stand first, whichever they are.
+    assert sorted(written(strong, "before")) == sorted(written(none, "before"))
     assert written(strong, "before") != written(strong, "after")
 
 
