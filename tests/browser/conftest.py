@@ -31,7 +31,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-SECONDS = 25
+SECONDS = 120
 """How long a step may take on a machine that is busy with other tests; the bundled model's first fit is one."""
 PRESS = 60
 """How many milliseconds a mouse button is down: Streamlit takes what was typed a moment after its field is left, and a
