@@ -61,7 +61,7 @@ def draw(page: StudyPage[MapPicks]) -> None:
     probes = work.find_probes(asked, study) if BEFORE in states else None
     if BEFORE in states:
         draw_verdict(tell_texts(study, page.layer, states, probes))
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    with st.container(horizontal=True, vertical_alignment="top", gap="medium"):
         layer = pick_layer(study, "map_layer", 320)
         settings = pick_settings(study, page.picks, states)
     if trouble:
@@ -166,7 +166,8 @@ def draw_map(page: StudyPage[MapPicks], scene: Scene, drawn: LayerMap) -> None:
         places.get(find_pair(page) - 1),
     )
     draw_chart(
-        figure.update_layout(dragmode="select", clickmode="event+select"),
+        # While a box or a lasso is drawn Streamlit hears of no click: both wait among the chart's tools.
+        figure.update_layout(dragmode="pan"),
         key="map_chart",
         title=f"Texts at layer {scene.layer}, {METHODS[page.picks.layout]}",
         alt=describe_picture(page, scene, drawn),
@@ -254,13 +255,19 @@ def draw_caption(page: StudyPage[MapPicks], scene: Scene) -> None:
             words.append(f"Layer {scene.layer} is not edited, so nothing is taken out here.")
     if drawn < pairs:
         words.append(f"{drawn:,} of the {pairs:,} pairs are drawn; everything else counts them all.")
-    words.append("Click a dot to read its pair; drag a box or a lasso around dots to list their pairs.")
+    words.append(
+        "Click a dot to read its pair; the box and the lasso among the chart's tools list the pairs around which they "
+        "are drawn."
+    )
     st.caption(" ".join(words))
 
 
 def take_selection(fitted: Fitted, sample: np.ndarray) -> None:
     """A click on a dot picks its pair on all pages; a box or a lasso selects pairs to be listed."""
     indices = sorted({int(sample[index]) for index in clicked("map_chart", "point_index")})
+    if not indices:
+        # A chart that is drawn anew loses its selection; the pairs stay selected until they are let go.
+        return
     drawn = st.session_state["map_chart"]["selection"]
     if len(indices) == 1 and not drawn.get("box") and not drawn.get("lasso"):
         take_pair(indices[0] + 1)

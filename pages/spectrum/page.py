@@ -134,7 +134,7 @@ def take_click_on_cell() -> None:
 
 def pick_scale(page: StudyPage[SpectrumPicks]) -> Scale:
     """The picked layer and, folded, in which unit the spectra are drawn."""
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    with st.container(horizontal=True, vertical_alignment="top", gap="medium"):
         pick_layer(page.study, "spectrum_layer")
         said = "raw values" if page.picks.scale == "values" else f"{SCALES[page.picks.scale].lower()} of variance"
         with fold_settings(said, "spectrum_settings"):

@@ -46,7 +46,7 @@ def draw(page: StudyPage[TokenLensPicks]) -> None:
     edit = page.edit if len(page.edit.switched_off) < len(page.edit.layers) * page.edit.rank else None
     above = st.container()
     texts = pick_texts(page.study, work.list_texts(page.study, page.fitted))
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    with st.container(horizontal=True, vertical_alignment="top", gap="medium"):
         layer = pick_layer(page.study, "lens_layer", 260)
         measure = pick_measure(page.study, page.edit.method, page.view, page.picks)
     if not texts:

@@ -91,7 +91,7 @@ def test_a_llama_from_a_folder_with_an_uploaded_csv_goes_the_same_way(open_page,
 def test_a_click_on_the_picture_of_layers_picks_the_layer_for_every_page(open_page):
     page = open_page("/spectrum?layer=7")
     wait_until_ready(page)
-    chart = page.locator(".st-key-where .js-plotly-plot")
+    chart = page.locator(".st-key-where .js-plotly-plot").first
     chart.wait_for()
     settle(page)
     # A chart takes clicks a moment after it is drawn.

@@ -63,6 +63,8 @@ def run_edited_model(page) -> None:
 
 
 def drag_a_box(page) -> None:
+    page.locator(f"{CHART} .modebar-btn[data-title='Box Select']").click()
+    settle(page)
     box = page.locator(f"{CHART} .nsewdrag").first.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x - 60, y - 60)
