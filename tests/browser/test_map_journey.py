@@ -95,6 +95,9 @@ def test_another_layer_is_another_map_and_is_in_the_address(open_map):
 def test_twins_are_joined_by_thin_lines(open_map):
     page = open_map("?states=before")
     assert chart(page, "plot.data.filter(trace => trace.mode === 'lines').length") == 0
+    # What the sides are told by is measured while the page is there already, and a list closes as the page is drawn.
+    page.get_by_text("a linear probe tells").first.wait_for()
+    settle(page)
     open_settings(page)
     page.locator(".st-key-map_lines").get_by_role("combobox").click()
     page.get_by_role("option", name="Join the twins").click()
