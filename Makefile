@@ -3,7 +3,7 @@
 # make fuzz  tries 100,000 strangers' files, studies, models and links on it, and kills it: a quarter of an hour
 # make audit holds every installed version against known flaws
 # make docs  writes the documentation as a site to build/site
-# make claims computes anew what the Claims page ships with: an hour or so for each of the two models
+# make claims computes anew what the Claims page ships with: half an hour for the bundled model, hours for SmolLM2
 # make bench times the tool side by side with what it is measured against: make bench BENCH=--quick for a look
 PYTHON ?= python3
 BIN := .venv/bin

@@ -111,7 +111,7 @@ async def _answers(page: "Page", address: str) -> bool:
     from playwright.async_api import Error
 
     try:
-        await page.goto(address)
+        await page.goto(f"{address}/compare")
     except Error:
         return False
     return True

@@ -96,6 +96,11 @@ class EditPlan:
         if self.sites not in get_args(Sites):
             raise InputError(f"The sites of an edit are mlp, attention or both, not “{self.sites}”.")
 
+    @property
+    def removes_nothing(self) -> bool:
+        """Whether all of its directions are switched off."""
+        return len(self.switched_off) >= len(self.layers) * self.rank
+
 
 @dataclass(frozen=True)
 class EditBeside(EditPlan):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from detox_engine.plans import commands
-from detox_engine.plans.auto import AutoPlan
 from detox_engine.plans.edit import describe_edit
 from pages.decide.figures import COST as COST_AXIS
 from pages.decide.figures import HARM as HARM_AXIS
@@ -29,7 +28,7 @@ from ui.widgets.option import ask
 from ui.widgets.settings import fold_settings
 from ui.words.numbers import signed
 from ui.words.text import plain
-from ui.words.verdicts import finding_html
+from ui.words.verdicts import SHIPPING, finding_html
 from ui.work import jobs
 from ui.work.kept_runs import tell_result
 from ui.work.known import draw_known
@@ -58,7 +57,6 @@ HELP = Help(
     r"\text{gain} = \bar s_{\text{after}} - \bar s_{\text{before}} < 0, \qquad "
     r"\text{beyond} = \bar s_{\text{after}} - \bar s_{\text{control}} < 0",
 )
-KINDS = {"ship": "better", "do not ship": "worse", "too little evidence": "unclear"}
 ANSWERS = {"yes": ":material/check:", "no": ":material/close:", "unclear": ":material/question_mark:"}
 TIMES_FIT = 14
 """How many times as long as embedding its pairs a whole run takes: on SmolLM2-135M 712 s against 50 s."""
@@ -92,7 +90,7 @@ def draw(page: StudyPage[DecidePicks]) -> None:
     with details:
         if found.outcome is not None:
             draw_outcome(page, found.outcome)
-        draw_runs(found)
+        draw_runs(page, found)
     draw_commands([commands.auto_command(page.fitted.study.model, asked.plan)])
 
 
@@ -149,12 +147,13 @@ def draw_finding(page: StudyPage[DecidePicks], found: Measured) -> None:
 
 
 def draw_verdict(verdict: Verdict, source: str) -> None:
-    """
+    """What a verdict on shipping says, above the picture.
+
     Args:
         source: what it rests on, where that is not a run of its own.
     """
     head = f"{verdict.kind[:1].upper()}{verdict.kind[1:]}{source}."
-    st.html(finding_html(KINDS[verdict.kind], head, verdict.reason))
+    st.html(finding_html(SHIPPING[verdict.kind], head, verdict.reason))
 
 
 def draw_pictures(page: StudyPage[DecidePicks], found: Measured, overlaid: Sequence[Evaluation]) -> None:
@@ -225,9 +224,9 @@ def draw_changes(page: StudyPage[DecidePicks], evaluation: Evaluation | KeptEval
     st.caption(plain(f"The edit of the verdict: {describe_edit(evaluation.edit)}. 95 % intervals."))
 
 
-def draw_runs(found: Measured) -> None:
+def draw_runs(page: StudyPage[DecidePicks], found: Measured) -> None:
     """All that was measured of this study, a row each, the latest first."""
-    runs = [(each.made, tell_evaluation(each)) for each in found.evaluations]
+    runs = [(each.made, tell_evaluation(each, page.picks.limit)) for each in found.evaluations]
     runs += [(each.made, tell_sweep(each)) for each in found.sweeps]
     if not runs:
         return
@@ -236,8 +235,8 @@ def draw_runs(found: Measured) -> None:
     st.dataframe(rows, hide_index=True, alt="Evaluations and sweeps of this study, the latest first")
 
 
-def tell_evaluation(result: KeptResult[AskedToEvaluate, Evaluation]) -> dict[str, str]:
-    """The row of an evaluation."""
+def tell_evaluation(result: KeptResult[AskedToEvaluate, Evaluation], limit: float) -> dict[str, str]:
+    """The row of an evaluation, judged by how much perplexity may be multiplied by."""
     from detox_engine.auto.verdict import judge
 
     row = {
@@ -246,7 +245,7 @@ def tell_evaluation(result: KeptResult[AskedToEvaluate, Evaluation]) -> dict[str
         "Prompts": f"{len(result.found.prompts):,}",
         "Toxicity": "",
         "Perplexity": "",
-        "Verdict": judge(result.found, AutoPlan.perplexity_limit).kind,
+        "Verdict": judge(result.found, limit).kind,
     }
     for name, title in (("profanity", "Toxicity"), ("perplexity", "Perplexity")):
         score = result.found.find(name)

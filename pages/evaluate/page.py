@@ -32,7 +32,7 @@ from ui.widgets.settings import fold_settings, pick_folded
 from ui.words import numbers, verdicts
 from ui.words.rude_words import mask
 from ui.words.text import chart_label, plain
-from ui.words.verdicts import finding_html
+from ui.words.verdicts import SHIPPING, finding_html
 from ui.work.durations import count_prompts, estimate_measuring, tell_estimate
 from ui.work.evaluation import EVALUATION, Asked, find_evaluation
 from ui.work.kept_runs import Shown, pick_runs, tell_result
@@ -72,7 +72,6 @@ HEADS = {
     "do not ship": "Not a good edit.",
     "too little evidence": "Too little evidence.",
 }
-KINDS = {"ship": "better", "do not ship": "worse", "too little evidence": "unclear"}
 SHOWN = 5
 """Prompts drawn at first, and added each time."""
 MOST_MOVED = 5
@@ -175,7 +174,7 @@ def draw_finding(result: KeptResult[Asked, Evaluation], asked: Asked | None) -> 
     shown, found = result.asked, result.found
     verdict = judge(found, AutoPlan.perplexity_limit)
     so_far = "So far: " if found.missing else ""
-    st.html(finding_html(KINDS[verdict.kind], f"{so_far}{HEADS[verdict.kind]}", verdict.reason))
+    st.html(finding_html(SHIPPING[verdict.kind], f"{so_far}{HEADS[verdict.kind]}", verdict.reason))
     prompts = f" with {len(found.prompts):,} prompts" if found.prompts else ""
     words = (
         f"Measured: {describe_edit(shown.edit)}, on {name_model(shown.fitted.study.model)}{prompts}, in "

@@ -37,8 +37,8 @@ def draw_reading(page: StudyPage[MapPicks], layer: int) -> None:
     study, number, method = page.study, find_pair(page), page.edit.method
     pair = study.pairs[number - 1]
     measure = Measure(True, min(page.view.direction or 0, study.kept_of(method) - 1))
-    removes = len(page.edit.switched_off) < len(page.edit.layers) * page.edit.rank
-    asked = AskedOfTexts(page.fitted, page.edit if removes else None, (pair.toxic_text, pair.civil_text), method)
+    edit = None if page.edit.removes_nothing else page.edit
+    asked = AskedOfTexts(page.fitted, edit, (pair.toxic_text, pair.civil_text), method)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         st.html(f"<h3>Pair {number:,}, token by token</h3>", width="content")
         st.page_link(

@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import expm1
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from detox_engine.plans.layers import format_layers
 from detox_engine.study.methods import title_of
 from ui.show.side_by_side import percent
 from ui.words.numbers import number, signed
-from ui.words.verdicts import NEGLIGIBLE
+from ui.words.verdicts import NEGLIGIBLE, Kind, judge_check
 
 if TYPE_CHECKING:
     from detox_engine.estimates import Estimate
     from detox_engine.plans.edit import EditPlan
     from detox_engine.study.study import Study
     from detox_engine.study.suggestion import Change, Check, Suggestion
+
+
+HEADS = {
+    "worse": "It does harm.",
+    "better": "Confirmed beside random directions.",
+    "unclear": "No effect beyond chance.",
+}
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ SCORES = {
 class Verdict:
     """What to think of a suggestion."""
 
-    kind: Literal["better", "worse", "unclear"]
+    kind: Kind
     head: str
     words: str
 
@@ -76,18 +83,9 @@ def judge_suggestion(study: Study, cost: Change | None) -> Verdict:
 
 
 def _judge_check(suggestion: Suggestion, cost: Change | None) -> Verdict:
-    check = suggestion.check
-    changes = list_checked(check)
-    risen = [change for change in changes if change.fall.low > 0]
-    fallen = [change for change in changes if change.fell]
-    told = (risen or fallen or changes)[0]
-    kind, head = ("unclear", "No effect beyond chance.")
-    if risen:
-        kind, head = "worse", "It does harm."
-    elif check.confirmed:
-        kind, head = "better", "Confirmed beside random directions."
-    words = f"{describe_removal(suggestion.edit)} {_tell_change(told)} {_tell_cost(suggestion, cost)}"
-    return Verdict(kind, head, words)
+    kind, telling = judge_check(list_checked(suggestion.check), suggestion.check.confirmed)
+    words = f"{describe_removal(suggestion.edit)} {_tell_change(telling[0])} {_tell_cost(suggestion, cost)}"
+    return Verdict(kind, HEADS[kind], words)
 
 
 def list_checked(check: Check) -> tuple[Change, ...]:

@@ -15,6 +15,7 @@ from detox_engine.plans.layers import find_runs, format_layers
 from ui.show.colours import see_through
 from ui.show.figures import finish, tick, whiskers
 from ui.words.numbers import interval, number, signed
+from ui.words.verdicts import CHANCE, tell_left
 
 if TYPE_CHECKING:
     from detox_engine.estimates import Estimate
@@ -127,7 +128,7 @@ def _add_strengths(figure: go.Figure, row: int, found: Layers, suggested, inside
 
 
 def _add_parting(figure: go.Figure, row: int, found: Layers, suggested, inside, colours: Palette) -> None:
-    lowest = 0.5
+    lowest = CHANCE
     sides = [
         ("before", found.before, colours.quiet, "circle"),
         ("after the edit", found.after, colours.edited, "diamond"),
@@ -156,8 +157,8 @@ def _add_parting(figure: go.Figure, row: int, found: Layers, suggested, inside, 
                 text=name, x=len(means) - 1, xanchor="right", y=means[-1], yanchor="bottom" if place == 0 else "top",
                 yshift=8 if place == 0 else -8, showarrow=False, font={"color": colour, "size": 12}, row=row, col=1,
             )  # fmt: skip
-    figure.add_hline(y=0.5, line={"color": colours.quiet, "dash": "dash", "width": 1}, row=row, col=1)
-    _name_level(figure, row, "chance", 0.5, colours.quiet)
+    figure.add_hline(y=CHANCE, line={"color": colours.quiet, "dash": "dash", "width": 1}, row=row, col=1)
+    _name_level(figure, row, "chance", CHANCE, colours.quiet)
     highest = max(one.high for _, estimates, *_ in shown for one in estimates)
     figure.update_yaxes(range=[lowest - 0.03, min(1.02, highest + 0.05)], tickformat=".0%", nticks=5, row=row, col=1)
 
@@ -245,9 +246,7 @@ def tell_layers(found: Layers, edit: EditPlan, is_measuring: bool) -> str:
     Args:
         is_measuring: whether the probes are on their way.
     """
-    return " ".join((tell_parting(found, is_measuring), tell_effects(found), _tell_plan(found, edit))).replace(
-        "  ", " "
-    )
+    return " ".join(filter(None, (tell_parting(found, is_measuring), tell_effects(found), _tell_plan(found, edit))))
 
 
 def tell_parting(found: Layers, is_measuring: bool) -> str:
@@ -256,7 +255,7 @@ def tell_parting(found: Layers, is_measuring: bool) -> str:
         return "How well the sides part in each layer is being measured." if is_measuring else _tell_strongest(found)
     best = found.before[found.best]
     told = f"{best.mean:.1%} of unseen texts (95 %: {best.low:.1%} to {best.high:.1%}, n = {best.n:,} pairs)"
-    if best.low <= 0.5:
+    if best.low <= CHANCE:
         return f"In no layer does a linear probe tell the sides beyond chance: at best {told}, at layer {found.best}."
     near = [layer for layer, one in enumerate(found.before) if layer != found.best and one.mean >= best.low]
     words = f"The sides part best at layer {found.best}: a linear probe tells {told}."
@@ -264,9 +263,7 @@ def tell_parting(found: Layers, is_measuring: bool) -> str:
         plural = "s" if len(near) > 1 else ""
         words += f" Layer{plural} {name_layers(near)} part{'' if plural else 's'} them about as well."
     if found.after:
-        after = found.after[found.best]
-        left = "no more than chance" if after.low <= 0.5 else "so toxicity can still be read there"
-        words += f" After the edit it tells {after.mean:.1%} ({after.low:.1%} to {after.high:.1%}), {left}."
+        words += f" After the edit it tells {tell_left(found.after[found.best])}."
     return words
 
 

@@ -60,9 +60,15 @@ def plan(bench: Workbench, study: Study, asked: AskedToPlan, progress: Progress,
     edit, anatomy = bench.edit(study, asked.edit), bench.model.anatomy
     with bench.model.turns:
         changes = measure_edit(anatomy, edit)
-    # Two factors in float32, as long as a side of the matrix each.
-    numbers = sum(asked.edit.rank * sum(written.rows.shape) for _, written in list_written(anatomy, edit))
-    return Planned(changes, 4 * numbers, sum(each.nbytes for each in bench.model.network.parameters()))
+    # Two factors in float32, as long as a side of the matrix each; of a mixture so many for each expert.
+    sides = [
+        each.experts * (each.inner + written.hidden)
+        for _, written in list_written(anatomy, edit)
+        for each in written.tensors
+    ]
+    return Planned(
+        changes, 4 * asked.edit.rank * sum(sides), sum(each.nbytes for each in bench.model.network.parameters())
+    )
 
 
 CHANGES = Task("changes", plan, keep=8, title="The weights' changes")

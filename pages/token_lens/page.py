@@ -43,7 +43,7 @@ DIRECTIONS_PAGE = "directions/page.py"
 
 
 def draw(page: StudyPage[TokenLensPicks]) -> None:
-    edit = page.edit if len(page.edit.switched_off) < len(page.edit.layers) * page.edit.rank else None
+    edit = None if page.edit.removes_nothing else page.edit
     above = st.container()
     texts = pick_texts(page.study, work.list_texts(page.study, page.fitted))
     with st.container(horizontal=True, vertical_alignment="top", gap="medium"):

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from detox_engine.cli.main import app as command_line
 from detox_engine.export import report
 from detox_engine.plans.commands import EXPORTED, REPORT, STUDY
+from tests.models import save_tiny_model
 from tests.pages.conftest import fitted_app, run_until, texts
 
 PAGE = "take_away/page.py"
@@ -74,3 +75,9 @@ def test_the_commands_write_and_verify_what_the_page_shows(tiny_folder, tmp_path
         assert done.exit_code == 0, done.output
     assert (tmp_path / STUDY).is_dir() and (tmp_path / EXPORTED / "model.safetensors").is_file()
     assert (tmp_path / REPORT).is_file()
+
+
+def test_what_a_mixture_of_experts_would_weigh_is_told_before_it_is_made(tmp_path):
+    session = open_page(str(save_tiny_model("qwen2_moe", tmp_path / "mixture")))
+    run_until(session, lambda session: session.get("plotly_chart"))
+    assert not session.error and "3 weight matrices change" in texts(session) and "≈" in texts(session)

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from detox_engine.estimates import Effect, Estimate
 from detox_engine.plans.edit import describe_edit
 from detox_engine.scoring.recommend import find_frontier
-from ui.show.colours import LIGHT, Palette, see_through
+from ui.show.colours import Palette, see_through
 from ui.show.figures import finish
 from ui.words.numbers import interval, number
 from ui.words.verdicts import CONTROLS, name_control, way
@@ -298,7 +298,7 @@ def _add_settings(
     levels = sorted(set(values))
     # By place rather than by value, so that ranks 1 2 4 8 are as far apart to the eye.
     shades = [levels.index(value) for value in values]
-    ramp = _GREENS["light" if colours == LIGHT else "dark"]
+    ramp = _GREENS["dark" if colours.is_dark else "light"]
     symbols = [_symbol(point, x, y, ends) for point in points]
     figure.add_scatter(
         x=[place[0] for place in places],

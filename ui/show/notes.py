@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -11,7 +11,8 @@ from detox_engine.errors import InputError
 from ui.session import state
 from ui.session.folders import without_folder
 from ui.words.rude_words import mask
-from ui.words.text import escape, plain
+from ui.words.text import plain
+from ui.words.verdicts import finding_html
 
 if TYPE_CHECKING:
     from detox_engine.plans.edit import EditPlan
@@ -36,16 +37,15 @@ def draw_failure(place: str) -> None:
         draw_error(sentence)
 
 
-def draw_verdict(words: str, kind: Literal["better", "worse", "unclear"] = "unclear") -> None:
+def draw_verdict(words: str) -> None:
     """What a page's picture comes to, above it; words of others are masked by the caller."""
-    st.html(f'<p class="finding {kind}">{escape(words, quote=False)}</p>')
+    st.html(finding_html("unclear", "", words))
 
 
 def warn_of_no_edit(edit: EditPlan) -> bool:
     """Say so where an edit plan removes nothing, since all of its directions are switched off; whether that is so."""
-    removes_nothing = len(edit.switched_off) == len(edit.layers) * edit.rank
-    if removes_nothing:
+    if edit.removes_nothing:
         st.warning(
             "Every direction of the edit plan is switched off, so it removes nothing.", icon=":material/warning:"
         )
-    return removes_nothing
+    return edit.removes_nothing

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from detox_engine.study.study import Study
     from detox_engine.study.suggestion import Change
 
+Kind = Literal["better", "worse", "unclear"]
+"""What has changed for better or worse, and what cannot be told."""
 CONTROLS = {"plain": "Random", "matched": "Matched"}
 """Kinds of control where there is room for a word."""
 ESTIMATE = ("mean", "low", "high", "n")
@@ -115,8 +117,13 @@ def tell_probe(layer: int, before: Estimate, after: Estimate | None) -> str:
     words = f"At layer {layer} a linear probe tells {told}"
     if after is None:
         return f"{words} before the edit."
+    return f"{words}; after the edit {tell_left(after)}."
+
+
+def tell_left(after: Estimate) -> str:
+    """What a probe tells after the edit, and whether that is any more than chance."""
     left = "no more than chance" if after.low <= CHANCE else "so toxicity can still be read there"
-    return f"{words}; after the edit {after.mean:.1%} ({after.low:.1%} to {after.high:.1%}), {left}."
+    return f"{after.mean:.1%} ({after.low:.1%} to {after.high:.1%}), {left}"
 
 
 CHANCE = 0.5
@@ -127,20 +134,29 @@ def way(lower_is_better: bool) -> str:
     return "lower is better" if lower_is_better else "higher is better"
 
 
-def finding_html(kind: str, head: str, words: str) -> str:
-    """What a page has found, above its picture: a few words and what they rest on.
+def finding_html(kind: Kind, head: str, words: str) -> str:
+    """What a page has found, above its picture: a few words, where there are any, and what they rest on."""
+    lead = f"<b>{escape(head, quote=False)}</b> " if head else ""
+    return f'<p class="finding {kind}" role="status">{lead}{escape(words, quote=False)}</p>'
 
-    Args:
-        kind: `better`, `worse` or `unclear`, by the direction of the change.
-    """
-    return f'<p class="finding {kind}" role="status"><b>{escape(head)}</b> {escape(words)}</p>'
+
+SHIPPING: dict[str, Kind] = {"ship": "better", "do not ship": "worse", "too little evidence": "unclear"}
+"""A verdict on an edit -> how it is shown."""
+
+
+def judge_check(changes: Sequence[Change], confirmed: bool) -> tuple[Kind, list[Change]]:
+    """What a check comes to, and those of its changes that say so: harm before all, then what fell."""
+    risen = [change for change in changes if change.fall.low > 0]
+    fallen = [change for change in changes if change.fell]
+    kind: Kind = "worse" if risen else "better" if confirmed else "unclear"
+    return kind, risen or fallen or list(changes)
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What to think of an effect."""
 
-    kind: Literal["better", "worse", "unclear"]
+    kind: Kind
     words: str
 
 

@@ -12,7 +12,7 @@ from ui.show.chart import draw_chart
 from ui.show.effects import check_figure
 from ui.words.numbers import number, signed
 from ui.words.text import plain
-from ui.words.verdicts import SCORES, finding_html, list_changes, tell_evidence
+from ui.words.verdicts import SCORES, finding_html, judge_check, list_changes, tell_evidence
 from ui.work import fit
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from detox_engine.study.suggestion import Change
     from ui.session.view import StudyKey
     from ui.show.colours import Palette
+
+HEADS = {"worse": "It does harm", "better": "Confirmed", "unclear": "No effect beyond chance"}
 
 
 def draw_known(study: Study, key: StudyKey, colours: Palette, more: str) -> None:
@@ -34,11 +36,9 @@ def draw_known(study: Study, key: StudyKey, colours: Palette, more: str) -> None
         st.html(finding_html("unclear", "Nothing is measured yet.", f"{tell_evidence(study)} {more}"))
         fit.draw_check(study, key, "Check the suggestion", "known_check")
         return
-    fallen = [change for change in check.changes if change.fell]
-    risen = [change for change in check.changes if change.fall.low > 0]
-    kind, head = ("worse", "It does harm") if risen else ("better", "Confirmed") if check.confirmed else ("unclear", "")
-    told = " ".join(map(tell_change, (risen or fallen or check.changes)[:2]))
-    head = f"{head or 'No effect beyond chance'}, by the study’s quick check of {describe_edit(suggestion.edit)}."
+    kind, telling = judge_check(check.changes, check.confirmed)
+    told = " ".join(map(tell_change, telling[:2]))
+    head = f"{HEADS[kind]}, by the study’s quick check of {describe_edit(suggestion.edit)}."
     st.html(finding_html(kind, head, f"{told} {more}"))
     draw_chart(
         check_figure(check.changes, colours),
