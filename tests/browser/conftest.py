@@ -7,13 +7,15 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, Request, expect, sync_playwright
+from streamlit.proto.BackMsg_pb2 import BackMsg
 
 from ui.session.folders import cache_folder
 
@@ -33,6 +35,8 @@ FLAGS = (
 )
 SECONDS = 120
 """How long a step may take on a machine that is busy with other tests; the bundled model's first fit is one."""
+LATEST = 5
+"""How many seconds after a change the browser tells of it at the latest."""
 PRESS = 60
 """How many milliseconds a mouse button is down: Streamlit takes what was typed a moment after its field is left, and a
 click faster than that, which no hand makes, would be overtaken by it."""
@@ -154,9 +158,21 @@ document.addEventListener("DOMContentLoaded", () => {
 """Without a graphics card a browser draws every frame of a moving sign on the processor."""
 
 
+ASKED: WeakKeyDictionary[Page, int] = WeakKeyDictionary()
+"""How often a tab has asked for a run, for what its person did, since a journey began to wait for it."""
+
+
 def new_tab(chromium: BrowserContext) -> Page:
     page = chromium.new_page()
     page.add_init_script(STILL)
+    ASKED[page] = 0
+
+    def note(frame: bytes) -> None:
+        message = BackMsg.FromString(frame)
+        # A page that watches work asks by itself.
+        ASKED[page] += message.HasField("rerun_script") and not message.rerun_script.is_auto_rerun
+
+    page.on("websocket", lambda socket: socket.on("framesent", note))
     return page
 
 
@@ -176,11 +192,24 @@ def open_page(request, chromium, tabs, server, foreign_requests):
 
     Where the test fails, its report tells what the pages showed.
     """
+    with pages_opened(chromium, tabs, server, foreign_requests) as (open_one, pages):
+        yield open_one
+        if request.node.stash[FAILED]:
+            for page in pages:
+                print(page.url, page.locator("body").inner_text(), sep="\n")
+    assert foreign_requests == []
+
+
+@contextmanager
+def pages_opened(
+    chromium: BrowserContext, tabs: list[Page], server: str, foreign: list[str]
+) -> Iterator[tuple[Callable[..., Page], list[Page]]]:
+    """What opens a session in a tab, and the pages that it has opened, which are left with the block."""
     pages = []
 
     def note_foreign(asked: Request) -> None:
         if is_foreign(asked.url, server):
-            foreign_requests.append(asked.url)
+            foreign.append(asked.url)
 
     def open_one(path: str = "/", width: int = 1440, height: int = 900) -> Page:
         page = tabs.pop() if tabs else new_tab(chromium)
@@ -192,15 +221,14 @@ def open_page(request, chromium, tabs, server, foreign_requests):
         page.locator("h1").first.wait_for()
         return page
 
-    yield open_one
-    for page in pages:
-        if request.node.stash[FAILED]:
-            print(page.url, page.locator("body").inner_text(), sep="\n")
-        page.goto("about:blank")
-        page.remove_listener("request", note_foreign)
-        page.mouse.move(0, 0)
-    tabs += reversed(pages)
-    assert foreign_requests == []
+    try:
+        yield open_one, pages
+    finally:
+        for page in pages:
+            page.goto("about:blank")
+            page.remove_listener("request", note_foreign)
+            page.mouse.move(0, 0)
+        tabs += reversed(pages)
 
 
 def is_foreign(url: str, server: str) -> bool:
@@ -223,20 +251,28 @@ def wait_until_still(page: Page) -> None:
     page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
 
 
-def settle(page: Page) -> None:
-    """Wait until the script has begun for what was just changed, and has ended."""
-    page.wait_for_timeout(400)
-    wait_until_still(page)
+@contextmanager
+def settled(page: Page) -> Iterator[None]:
+    """Wait until the server was told of what the block changes, which is a moment later, and the page is drawn."""
+    ASKED[page] = 0
+    yield
+    end = time.monotonic() + LATEST
+    while not ASKED[page] and time.monotonic() < end:
+        page.wait_for_timeout(20)
+    while ASKED[page]:
+        ASKED[page] = 0
+        wait_until_still(page)
+        page.wait_for_timeout(50)
 
 
 def write_texts(page: Page) -> None:
     """Write before and after on Compare, and wait until that is done: what others wrote may be there already."""
     button = page.get_by_role("button", name="Write before and after")
-    button.click()
-    page.wait_for_timeout(500)
+    with settled(page):
+        button.click()
     page.locator(".st-key-stop_writing").wait_for(state="detached")
     page.locator(".compared article").first.wait_for()
-    settle(page)
+    wait_until_still(page)
 
 
 def open_settings(page: Page) -> None:
@@ -251,9 +287,9 @@ def move_slider(page: Page, label: str, key: str, times: int = 1, thumb: int = 0
     """Move a slider of the sidebar by the keyboard, as many steps as `times`."""
     handle = page.get_by_test_id("stSidebar").get_by_role("group", name=label).locator("input").nth(thumb)
     handle.focus()
-    for _ in range(times):
-        page.keyboard.press(key)
-    settle(page)
+    with settled(page):
+        for _ in range(times):
+            page.keyboard.press(key)
 
 
 def set_width(page: Page, width: int) -> None:

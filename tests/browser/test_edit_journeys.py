@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import go_to, hangs_over, open_settings, settle, wait_until_ready, wait_until_still
+from tests.browser.conftest import go_to, hangs_over, open_settings, settled, wait_until_ready, wait_until_still
 from tests.models import save_tiny_model
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -55,8 +55,8 @@ def open_tiny(open_page, tiny_folder):
 def fill(page, label: str | re.Pattern, value: int) -> None:
     field = page.locator("input[type=number]").and_(page.get_by_test_id("stMain").get_by_label(label, exact=True))
     field.fill(str(value))
-    field.press("Enter")
-    settle(page)
+    with settled(page):
+        field.press("Enter")
 
 
 def save(page, button, folder: Path) -> Path:

@@ -9,7 +9,6 @@ from tests.browser.conftest import (
     hangs_over,
     move_slider,
     open_settings,
-    settle,
     wait_until_ready,
     wait_until_still,
     write_texts,
@@ -93,7 +92,7 @@ def test_a_click_on_the_picture_of_layers_picks_the_layer_for_every_page(open_pa
     wait_until_ready(page)
     chart = page.locator(".st-key-where .js-plotly-plot").first
     chart.wait_for()
-    settle(page)
+    wait_until_still(page)
     # A chart takes clicks a moment after it is drawn.
     page.wait_for_timeout(1500)
     picked = page.locator("[class*=st-key-spectrum_layer] input[type=range]")

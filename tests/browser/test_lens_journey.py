@@ -12,9 +12,11 @@ from tests.browser.conftest import (
     SECONDS,
     hangs_over,
     open_settings,
+    pages_opened,
     set_width,
-    settle,
+    settled,
     wait_until_ready,
+    wait_until_still,
 )
 
 BEFORE, AFTER = ".lens section.before .lit", ".lens section.after .lit"
@@ -30,10 +32,27 @@ def open_lens(open_page):
     return open_one
 
 
+@pytest.fixture(scope="module")
+def page(chromium, tabs, server):
+    """One session of the page for all that asks for no other: to load it takes longer than to write another text."""
+    foreign: list[str] = []
+    with pages_opened(chromium, tabs, server, foreign) as (open_one, _):
+        session = open_one("/token_lens?lens=own&layers=0-7&rank=2&layer=3")
+        wait_until_ready(session)
+        yield session
+    assert foreign == []
+
+
 def write(page, words: str) -> None:
     page.get_by_role("textbox", name="Text", exact=True).fill(words)
-    page.keyboard.press("Control+Enter")
-    settle(page)
+    with settled(page):
+        page.keyboard.press("Control+Enter")
+
+
+def show(page, words: str) -> None:
+    """Write the words, and wait until they are what is lit."""
+    write(page, words)
+    expect(page.locator(BEFORE)).to_have_text(words, use_inner_text=True)
 
 
 def tips(page, where: str = BEFORE) -> list[str]:
@@ -49,7 +68,7 @@ def wait_for_change(page, said: list[str]) -> list[str]:
         " return tip && tip.includes('next here') && tip !== said; }",
         arg=said[0],
     )
-    settle(page)
+    wait_until_still(page)
     return tips(page)
 
 
@@ -57,11 +76,9 @@ def numbers(said: list[str]) -> list[str]:
     return [re.search(r"[\d.]+(?= toward|, toward)|(?<=length )[\d.]+", words)[0] for words in said]
 
 
-def test_a_typed_text_lights_up_before_and_after_the_edit(open_lens):
-    page = open_lens("?lens=own&layers=0-7&rank=2")
-    write(page, "What a day, you utter genius.")
-    page.locator(BEFORE).wait_for()
-    assert page.locator(BEFORE).inner_text() == page.locator(AFTER).inner_text() == "What a day, you utter genius."
+def test_a_typed_text_lights_up_before_and_after_the_edit(page):
+    show(page, "What a day, you utter genius.")
+    assert page.locator(BEFORE).inner_text() == page.locator(AFTER).inner_text()
     before, after = numbers(tips(page)), numbers(tips(page, AFTER))
     assert len(before) == len(after) > 5 and before != after
     colours = page.locator(f"{BEFORE} .k").evaluate_all(
@@ -74,7 +91,7 @@ def test_a_typed_text_lights_up_before_and_after_the_edit(open_lens):
 def test_layer_direction_and_measure_change_the_numbers_and_the_address(open_lens):
     page = open_lens("?layers=0-7&layer=7&lens=own&lens_rank=3&text=What+a+day%2C+you+utter+genius.")
     said = [tips(page)]
-    settle(page)
+    wait_until_still(page)
     page.locator(".st-key-lens_layer input").first.focus()
     page.keyboard.press("ArrowLeft")
     said.append(wait_for_change(page, said[-1]))
@@ -89,8 +106,8 @@ def test_layer_direction_and_measure_change_the_numbers_and_the_address(open_len
         assert part in page.url
 
 
-def test_pointing_at_a_token_shows_token_layer_number_and_what_comes_next(open_lens):
-    page = open_lens("?lens=own&text=What+a+day&layer=3")
+def test_pointing_at_a_token_shows_token_layer_number_and_what_comes_next(page):
+    show(page, "What a day")
     said = tips(page)[1]
     page.locator(f"{BEFORE} .k").nth(1).hover()
     shown = page.locator(f"{BEFORE} .k").nth(1).evaluate("token => getComputedStyle(token, '::after').content")
@@ -102,8 +119,8 @@ def test_a_link_opens_the_same_text_and_colours_elsewhere(open_lens, open_page):
     page = open_lens()
     write(page, "A quiet <b>day</b> & more.")
     open_settings(page)
-    page.get_by_role("radio", name="Length on the subspace").click()
-    settle(page)
+    with settled(page):
+        page.get_by_role("radio", name="Length on the subspace").click()
     said, address = tips(page), page.url
     other = open_page(address[address.index("/token_lens") :])
     wait_until_ready(other)
@@ -118,19 +135,17 @@ def test_prompts_and_pairs_are_at_hand(open_lens):
     pair = page.locator(BEFORE).first.inner_text()
     page.get_by_role("radio", name="A prompt").click()
     page.wait_for_function(f"document.querySelectorAll('{BEFORE}').length === 1")
-    settle(page)
+    wait_until_still(page)
     assert page.locator(BEFORE).inner_text() not in ("", pair)
 
 
-def test_an_empty_text_asks_for_words_and_says_nothing_else(open_lens):
-    page = open_lens()
-    page.get_by_text("Write some words above").wait_for()
+def test_an_empty_text_asks_for_words_and_says_nothing_else(page):
     write(page, "   ")
+    page.get_by_text("Write some words above").wait_for()
     assert page.get_by_test_id("stAlertContentError").count() == 0 and page.locator(".lit").count() == 0
 
 
-def test_ten_thousand_tokens_are_cut_and_the_page_says_so(open_lens):
-    page = open_lens()
+def test_ten_thousand_tokens_are_cut_and_the_page_says_so(page):
     write(page, "the goal was fair " * 3000)
     page.get_by_text("tokens of 1").filter(has_text="were left out").first.wait_for()
     assert page.get_by_text("too long for a link").count() == 1 and "text=" not in page.url
@@ -146,8 +161,7 @@ ODD = (
 """From right to left, emoji, control characters, HTML."""
 
 
-def test_odd_characters_are_shown_as_they_are_and_nothing_of_them_works(open_lens):
-    page = open_lens()
+def test_odd_characters_are_shown_as_they_are_and_nothing_of_them_works(page):
     lit = page.locator(BEFORE)
     for words in ODD:
         write(page, words)
@@ -174,8 +188,8 @@ def test_rude_words_are_blurred_in_the_text_and_masked_in_hovers_until_they_are_
     )
 
 
-def test_the_heatmap_is_saved_with_every_token_and_layer(open_lens):
-    page = open_lens("?lens=own&text=What+an+idiot")
+def test_the_heatmap_is_saved_with_every_token_and_layer(page):
+    show(page, "What an idiot")
     count = len(tips(page))
     with page.expect_download() as download:
         page.locator(".st-key-csv_lens_heatmap button").click()
@@ -187,8 +201,8 @@ def test_the_heatmap_is_saved_with_every_token_and_layer(open_lens):
     assert download.value.path().read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_numbers_can_be_read_without_pointing(open_lens):
-    page = open_lens("?lens=own&text=What+a+day")
+def test_the_numbers_can_be_read_without_pointing(page):
+    show(page, "What a day")
     tips(page)
     page.locator("summary", has_text="The numbers of this layer as a table").press("Enter")
     page.get_by_test_id("stDataFrame").wait_for()

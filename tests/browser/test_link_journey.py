@@ -9,6 +9,7 @@ from tests.browser.conftest import (
     go_to,
     move_slider,
     open_settings,
+    settled,
     wait_until_ready,
     wait_until_still,
     write_texts,
@@ -19,8 +20,8 @@ PROMPTS = "The driver in front of me is\nMy neighbour's dog & cat are"
 
 
 def pick(page, group: str, option: str) -> None:
-    page.get_by_role("radiogroup", name=group).get_by_role("radio", name=option, exact=True).click()
-    settle(page)
+    with settled(page):
+        page.get_by_role("radiogroup", name=group).get_by_role("radio", name=option, exact=True).click()
 
 
 def picked(page, group: str) -> str:
@@ -44,14 +45,8 @@ def field(page, label: str):
 
 def fill(page, label: str, text: str) -> None:
     field(page, label).fill(text)
-    page.keyboard.press("Control+Enter" if "\n" in text else "Enter")
-    settle(page)
-
-
-def settle(page) -> None:
-    """Wait until what a widget began is drawn."""
-    page.wait_for_timeout(400)
-    wait_until_still(page)
+    with settled(page):
+        page.keyboard.press("Control+Enter" if "\n" in text else "Enter")
 
 
 def slider(page, key: str):
@@ -81,19 +76,19 @@ def test_a_view_picked_on_many_pages_is_there_again_behind_its_link(open_page, s
 
     go_to(page, "Spectrum")
     slider(page, "spectrum_layer").focus()
-    for _ in range(3):
-        page.keyboard.press("ArrowLeft")
-    settle(page)
+    with settled(page):
+        for _ in range(3):
+            page.keyboard.press("ArrowLeft")
     pick_setting(page, "Singular values as", "Raw value")
 
     go_to(page, "Directions")
     expect(slider(page, "directions_layer")).to_have_value("4")
     pick_setting(page, "Read directions by", "Product")
-    page.locator(".st-key-pick_card_4_1").get_by_role("button").click()
-    settle(page)
+    with settled(page):
+        page.locator(".st-key-pick_card_4_1").get_by_role("button").click()
     page.locator(".st-key-pin_card_4_1").get_by_role("button").click()
     page.locator(".st-key-pin_pinned_4_1").wait_for()
-    settle(page)
+    wait_until_still(page)
 
     go_to(page, "Map")
     pick_setting(page, "Layout", "Toxic directions")

@@ -10,7 +10,7 @@ from tests.browser.conftest import (
     hangs_over,
     open_settings,
     set_width,
-    settle,
+    settled,
     wait_until_ready,
     wait_until_still,
 )
@@ -48,8 +48,8 @@ def chart(page, expression: str, where: str = CHART):
 
 def step_layer(page, key: str) -> None:
     page.locator(".st-key-map_layer input").first.focus()
-    page.keyboard.press(key)
-    settle(page)
+    with settled(page):
+        page.keyboard.press(key)
 
 
 def run_edited_model(page) -> None:
@@ -59,12 +59,12 @@ def run_edited_model(page) -> None:
         button.click()
     button.wait_for(state="detached")
     page.locator(".st-key-map_probe_auc .main-svg").first.wait_for()
-    settle(page)
+    wait_until_still(page)
 
 
 def drag_a_box(page) -> None:
     page.locator(f"{CHART} .modebar-btn[data-title='Box Select']").click()
-    settle(page)
+    wait_until_still(page)
     box = page.locator(f"{CHART} .nsewdrag").first.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x - 60, y - 60)
@@ -97,11 +97,11 @@ def test_twins_are_joined_by_thin_lines(open_map):
     assert chart(page, "plot.data.filter(trace => trace.mode === 'lines').length") == 0
     # What the sides are told by is measured while the page is there already, and a list closes as the page is drawn.
     page.get_by_text("a linear probe tells").first.wait_for()
-    settle(page)
+    wait_until_still(page)
     open_settings(page)
     page.locator(".st-key-map_lines").get_by_role("combobox").click()
-    page.get_by_role("option", name="Join the twins").click()
-    settle(page)
+    with settled(page):
+        page.get_by_role("option", name="Join the twins").click()
     page.wait_for_function(f"document.querySelector('{CHART}').data.some(trace => trace.mode === 'lines')")
     assert chart(page, "plot.data[0].line.width") < 1 and "lines=pairs" in page.url
 
@@ -111,7 +111,7 @@ def test_umap_lays_the_layer_out_once_it_is_picked(open_page):
     open_settings(page)
     page.get_by_role("radio", name="UMAP").click()
     page.get_by_text("UMAP, first axis").wait_for()
-    settle(page)
+    wait_until_still(page)
     assert "map=umap" in page.url
     spoken = page.locator(".st-key-map_chart [aria-label*='twins']")
     assert "at layer 2" in spoken.first.get_attribute("aria-label")
@@ -132,7 +132,7 @@ def test_a_box_lists_pairs_that_stay_picked_on_another_layer_and_can_be_taken_al
     drag_a_box(page)
     heading = page.get_by_role("heading", name="selected pair")
     heading.wait_for()
-    settle(page)
+    wait_until_still(page)
     said = heading.inner_text()
     count = int(said.split()[0].replace(",", ""))
     assert count > 3 and page.locator("table.pairs tbody tr").count() == min(count, 50)
@@ -163,7 +163,7 @@ def test_a_click_on_a_dot_reads_its_pair_beside_the_map_and_on_the_token_lens(op
     )
     page.mouse.click(found[1], found[2])
     page.get_by_role("heading", name=f"Pair {found[0]:,}, token by token").wait_for()
-    settle(page)
+    wait_until_still(page)
     assert page.get_by_role("heading", name="selected pair").count() == 0
     page.locator(".st-key-map_reading .lit").nth(3).wait_for()
     page.get_by_role("link", name="Through all layers").click()

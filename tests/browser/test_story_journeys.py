@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from pages.learn.questions import QUESTIONS
 from pages.learn.steps import STEPS
-from tests.browser.conftest import go_to, hangs_over, settle, wait_until_ready, wait_until_still, write_texts
+from tests.browser.conftest import go_to, hangs_over, settled, wait_until_ready, wait_until_still, write_texts
 from tests.models import save_tiny_model
 
 OWN = "The new neighbour is"
@@ -81,21 +81,21 @@ def test_the_lesson_from_start_to_end(open_page):
     for step in STEPS:
         page.get_by_role("heading", name=f"{step.number}. {step.title}").wait_for()
         wait_until_still(page)
-        if step.answers:
-            page.locator(f".st-key-lesson_predict_{step.name}").get_by_role("radio").first.check(force=True)
-        else:
-            handle = page.locator(f".st-key-lesson_predict_{step.name} input")
-            handle.focus()
-            page.keyboard.press("ArrowRight")
-        settle(page)
+        with settled(page):
+            if step.answers:
+                page.locator(f".st-key-lesson_predict_{step.name}").get_by_role("radio").first.check(force=True)
+            else:
+                handle = page.locator(f".st-key-lesson_predict_{step.name} input")
+                handle.focus()
+                page.keyboard.press("ArrowRight")
         page.get_by_role("button", name="Show what is measured").click()
         page.get_by_text("Your prediction was").wait_for()
         wait_until_still(page)
         page.locator(".st-key-lesson_next button").click()
     page.get_by_role("heading", name="Ten closing questions").wait_for()
     for number in range(1, len(QUESTIONS) + 1):
-        page.locator(f".st-key-lesson_question_{number}").get_by_role("radio").first.check(force=True)
-        settle(page)
+        with settled(page):
+            page.locator(f".st-key-lesson_question_{number}").get_by_role("radio").first.check(force=True)
     page.get_by_role("button", name="Score my answers").click()
     page.get_by_text(f"of {len(QUESTIONS)} right.").wait_for()
 
@@ -111,9 +111,9 @@ def test_the_overview_is_moved_by_the_keyboard_alone(open_page):
             break
     assert handle.evaluate("one => one === document.activeElement"), "the slider was not reached"
     before = handle.input_value()
-    for _ in range(4):
-        page.keyboard.press("ArrowLeft")
-    settle(page)
+    with settled(page):
+        for _ in range(4):
+            page.keyboard.press("ArrowLeft")
     expect(handle).not_to_have_value(before)
     expect(page).to_have_url(re.compile(r"[?&]strength=\d\.\d"))
     go_to(page, "Spectrum")

@@ -10,12 +10,14 @@ import sys
 import time
 import urllib.request
 from dataclasses import fields, replace
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
+from typer import testing
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -31,6 +33,9 @@ from detox_engine.plans.sources import BUNDLED, ModelSpec, PairSpec
 from detox_engine.study.study import Study
 from detox_engine.study.suggestion import Suggestion, Tried
 from tests.models import CONTEXT, HIDDEN, LAYERS, SENTENCES, save_tiny_model
+
+# Every call builds all commands from their functions' annotations, which takes longer than most commands do.
+testing._get_command = cache(get_command)
 
 ROOT = Path(__file__).parents[2]
 PAIRS = [

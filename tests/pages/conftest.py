@@ -28,6 +28,7 @@ from pages.navigation import PICKS
 from tests.models import SENTENCES, save_tiny_model
 from ui.session.view import hold
 from ui.work.evaluation import EVALUATION
+from ui.work.jobs import POLL_SECONDS, Job
 from ui.work.sweep import SWEEP
 from ui.work.tasks import Task
 
@@ -99,6 +100,21 @@ def own_cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
+def own_work(monkeypatch):
+    """What a test began and did not wait for ends with it, so that the next has the machine to itself."""
+    begun, start = [], Job.start
+
+    def note(job: Job) -> None:
+        begun.append(job)
+        start(job)
+
+    monkeypatch.setattr(Job, "start", note)
+    yield
+    for job in begun:
+        job.stop()
+
+
+@pytest.fixture(autouse=True)
 def own_results(request):
     """What a test finds is gone after it; what a wider fixture found is there for the tests that ask for it."""
     before = {task: task._shared.all() for task in LASTING}
@@ -139,9 +155,18 @@ def run_until(session: AppTest, condition: Callable[[AppTest], bool], seconds: f
     end = time.monotonic() + seconds
     while not condition(session):
         assert time.monotonic() < end, f"not within {seconds} s; the page shows: {texts(session)}"
-        time.sleep(0.1)
+        wait_for_work(session)
         session.run()
     return session
+
+
+def wait_for_work(session: AppTest) -> None:
+    """Until a job of the session has ended or a moment is over: a run takes from the work what it waits for."""
+    jobs = list(session.session_state["jobs"].values()) if "jobs" in session.session_state else []
+    running = [job for job in jobs if job.running]
+    end = time.monotonic() + (POLL_SECONDS if running else 0.1)
+    while time.monotonic() < end and all(job.running for job in running):
+        time.sleep(0.02)
 
 
 def texts(session: AppTest) -> str:
