@@ -1,6 +1,7 @@
 """The dashboard without a browser, on a tiny model: what a page's script draws and what its widgets do."""
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from detox_engine.study.study import Study, stamp
 from pages.compare.work import WRITING
 from pages.navigation import PICKS
 from tests.models import SENTENCES, save_tiny_model
+from ui.session.folders import cache_folder
 from ui.session.view import hold
 from ui.work.evaluation import EVALUATION
 from ui.work.jobs import POLL_SECONDS, Job
@@ -40,6 +42,7 @@ manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_componen
 APP = Path(__file__).parents[2] / "pages" / "navigation.py"
 LASTING = (EVALUATION, SWEEP, WRITING)
 """Tasks whose answers all sessions find."""
+INSTALLED = cache_folder() / "studies"
 LIMIT = 40
 """Pairs in a test's study."""
 EDIT = EditPlan((0, 1, 2), 1, method="mean-difference", strength=1.2)
@@ -97,6 +100,13 @@ def record(fitted, tmp_path_factory) -> dict:
 def own_cache(tmp_path, monkeypatch):
     """Uploads of a test stay in its own folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def installed(own_cache):
+    """The study of the bundled model that an installation keeps; without it a session that opens on it fits it anew."""
+    if INSTALLED.is_dir():
+        shutil.copytree(INSTALLED, cache_folder() / INSTALLED.name)
 
 
 @pytest.fixture(autouse=True)

@@ -216,7 +216,7 @@ def test_the_synthetic_world_follows_its_sliders(tiny_folder):
 
 
 @pytest.mark.parametrize("link", [{"lesson_embedding": 3}, {"lesson_labels": 91}, {"lesson_own_strength": 0}])
-def test_a_link_that_predicts_what_no_step_offers_is_refused_and_the_page_is_drawn(tiny_folder, link):
+def test_a_link_that_predicts_what_no_step_offers_is_refused_and_the_page_is_drawn(installed, tiny_folder, link):
     session = open_page(tiny_folder, **link, lesson_shown=",".join(NAMES))
     assert f"its part “{next(iter(link))}” is wrong" in unescaped(session)
     assert session.session_state["view"]["learn"] == LearnPicks()
