@@ -128,7 +128,6 @@ class PlacedLayer(StaticLayer):
             place: a whole number, where the next token is written.
         """
         super().__init__(max_cache_len=places)
-        self.is_sliding = grown.is_sliding
         self.cumulative_length = place
         self.keys, self.values = (_spread(states, length, places) for states in (grown.keys, grown.values))
         grown.keys = grown.values = None
@@ -221,17 +220,19 @@ def record_step(step: Callable[[], Tensor], device: torch.device) -> Callable[[]
     if device.type != "cuda":
         return step
     with torch.cuda.device(device):
-        beside = torch.cuda.Stream()
-        beside.wait_stream(torch.cuda.current_stream())
-        graph = torch.cuda.CUDAGraph()
-        # Entered here too, since a recording that fails leaves its stream the current one.
+        graph, here, beside = torch.cuda.CUDAGraph(), torch.cuda.current_stream(), torch.cuda.Stream()
+        beside.wait_stream(here)
         with torch.cuda.stream(beside):
             # What is set up at a first use cannot be recorded.
             step()
-            # Other threads may use the device meanwhile.
-            with torch.cuda.graph(graph, stream=beside, capture_error_mode="thread_local"):
-                logits = step()
-        torch.cuda.current_stream().wait_stream(beside)
+        here.wait_stream(beside)
+        # The stream is entered here too, since a recording that fails leaves its own the current one. Other threads may
+        # use the device meanwhile.
+        with (
+            torch.cuda.stream(beside),
+            torch.cuda.graph(graph, stream=beside, capture_error_mode="thread_local"),
+        ):
+            logits = step()
 
     def repeat() -> Tensor:
         graph.replay()
