@@ -1,11 +1,11 @@
-"""Before and after together, beside generating before alone; what it costs to switch an edit."""
+"""Before and after together, beside before alone and beside a plain batch of as many rows; what a switch costs."""
 
 import statistics
 import time
 
 import torch
 
-from benchmarks.inputs import make_model, make_prompts
+from benchmarks.inputs import make_prompts, place_model
 from benchmarks.side_by_side import Figure, median_ratio, time_sides
 from detox_engine.edit.in_pass import edited
 from detox_engine.edit.low_rank import LowRankEdit
@@ -24,18 +24,22 @@ def random_edit(anatomy: Anatomy, rank: int, first: int, seed: int = 0) -> LowRa
     return LowRankEdit(bases)
 
 
-def benchmark_comparison(model: OpenModel, prompts: int, rounds: int) -> float:
-    """Seconds for both sides over seconds for the model as it is, 20 new tokens, the upper 60% of the layers edited."""
-    texts, plan = make_prompts(prompts), SamplingPlan()
+def benchmark_comparison(model: OpenModel, prompts: int, rounds: int) -> dict[str, list[float]]:
+    """Seconds of both sides, of one alone, and of twice the prompts without an edit.
+
+    All of 20 new tokens; the upper 60% of the layers are edited.
+    """
+    texts, plan = make_prompts(2 * prompts), SamplingPlan()
+    few = texts[:prompts]
     edit = random_edit(model.anatomy, 2, round(0.4 * model.anatomy.layers))
-    seconds = time_sides(
+    return time_sides(
         {
-            "before alone": lambda: generate(model, texts, [None], plan),
-            "both": lambda: compare_prompts(model, texts, edit, plan, probabilities=False),
+            "before alone": lambda: generate(model, few, [None], plan),
+            "both": lambda: compare_prompts(model, few, edit, plan, probabilities=False),
+            "twice the prompts": lambda: generate(model, texts, [None], plan),
         },
         rounds,
     )
-    return median_ratio(seconds, "both", "before alone")
 
 
 def benchmark_switch(anatomy: Anatomy, rounds: int) -> float:
@@ -55,11 +59,17 @@ def measure(quick: bool) -> list[Figure]:
     for shape, prompts, must, aim in (("gpt2", 1, 1.15, 1.0), ("gpt2", 4, 1.35, 1.2), ("gpt2-medium", 4, 1.35, 1.2)):
         if quick and shape != "gpt2":
             continue
-        model = make_model(shape)
-        ratio = benchmark_comparison(model, prompts, rounds)
+        model = place_model(shape)
+        seconds = benchmark_comparison(model, prompts, rounds)
         count = "one prompt" if prompts == 1 else f"{prompts} prompts"
-        figures.append(Figure(f"before and after for {count} / before alone, {shape}", ratio, "×", must, aim))
-    anatomy = make_model("gpt2").anatomy
+        name, medians = f"before and after for {count}", {side: statistics.median(seconds[side]) for side in seconds}
+        alone, plain = (median_ratio(seconds, "both", side) for side in ("before alone", "twice the prompts"))
+        figures += [
+            Figure(f"{name} / before alone, {shape}", alone, "×", must, aim, medians),
+            # At least 0.9 of its speed.
+            Figure(f"{name} / one plain batch of twice the size, {shape}", plain, "×", 1 / 0.9, 1.0, medians),
+        ]
+    anatomy = place_model("gpt2").anatomy
     size = sum(basis.nbytes for basis in random_edit(anatomy, 2, 0).bases.values())
     return [
         *figures,

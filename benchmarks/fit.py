@@ -50,7 +50,7 @@ def run_floor(prepared: Prepared) -> None:
         for token in model.tokenizer(text)["input_ids"]
     ]
     # Rows of 32 tokens, about the texts' mean length: attention over longer rows would be work that no text asks for.
-    rows = torch.tensor(ids[: len(ids) // 32 * 32]).view(-1, 32)
+    rows = torch.tensor(ids[: len(ids) // 32 * 32], device=model.device).view(-1, 32)
     for batch in rows.split(PACKED // 32):
         model.anatomy.trunk(input_ids=batch, use_cache=False)
 

@@ -12,7 +12,7 @@ from transformers import (
 )
 
 from detox_engine.data.columns import Pair
-from detox_engine.model.load import OpenModel
+from detox_engine.model.load import OpenModel, pick_device, pick_dtype
 from detox_engine.plans.sources import ModelSpec
 
 _SMALL = {
@@ -62,6 +62,14 @@ def make_model(shape: str, dtype: torch.dtype = torch.float32, seed: int = 0) ->
     model.generation_config.eos_token_id = None
     context = model.config.max_position_embeddings
     return OpenModel(ModelSpec(shape, device="cpu"), model, make_tokenizer(), None, f"sha256:{shape}", context)
+
+
+def place_model(shape: str) -> OpenModel:
+    """The same on the device and in the number format that the tool takes of itself: a GPU where there is one."""
+    device = pick_device("auto")
+    model = make_model(shape, pick_dtype("auto", device, SHAPES[shape]))
+    model.network.to(device)
+    return model
 
 
 def make_lengths(count: int, seed: int = 0) -> list[int]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -111,9 +112,10 @@ def show(title: str, figures: list[Figure], judged: bool) -> None:
 
 
 def describe_machine() -> str:
-    """The processor and how many of its cores this run may use."""
+    """The processor and how many of its cores this run may use, and the GPU."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cpuinfo = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
     processor = found[1].strip() if found else platform.processor() or platform.machine()
-    return f"{cores} {'core' if cores == 1 else 'cores'} of {processor}"
+    beside = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{cores} {'core' if cores == 1 else 'cores'} of {processor}, {beside}"

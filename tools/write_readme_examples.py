@@ -126,7 +126,7 @@ def show_benchmarks() -> str:
         for figure in record["figures"]
         if figure["must"] is not None
     ]
-    head = f"Medians on {record['machine']}, no GPU; `make bench` measures them anew.\n\n"
+    head = f"Medians on {record['machine']}; `make bench` measures them anew.\n\n"
     return head + "| figure | measured | bound |\n| --- | --- | --- |\n" + "\n".join(rows)
 
 

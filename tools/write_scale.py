@@ -293,10 +293,11 @@ them packed cannot be rewritten, take the adapter.
 - {bench}
 - The formulas of memory and of work are held against a tiny model by `tests/test_scale.py`: bytes are equal, operations
   within a tenth of what PyTorch counts.
-- **Never run of models**: any of this on a GPU, on several devices, or on a model above 0.2B parameters; real weights
-  of a mixture; GPTQ, AWQ and FP8 files (a stand-in of their make is tested); bitsandbytes in 4 bits (its CPU kernel
-  refuses the tiny model; 8 bits were loaded and edited on a CPU); other programs than PEFT with an adapter of
-  experts.
+- **Never run of models**: any of this on a GPU (the CUDA graph that a GPU writes continuations by has a double on the
+  CPU in the tests, and a model that refuses it writes without), on several devices, or on a model above 0.2B
+  parameters; real weights of a mixture; GPTQ, AWQ and FP8 files (a stand-in of their make is tested); bitsandbytes in
+  4 bits (its CPU kernel refuses the tiny model; 8 bits were loaded and edited on a CPU); other programs than PEFT with
+  an adapter of experts.
 - **Never run of clusters**: Ray on two machines, a worker on a GPU, a model above 124 million parameters with
   workers. A worker has one GPU; one that holds a model split over several is not built, so that the row of 70B is on
   paper alone.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -45,12 +46,16 @@ def _addition(
 ) -> Callable[[nn.Module, tuple, Tensor], Tensor]:
     """The forward hook of one module that an adapter changes: rows `own` of `rows` have its change added."""
 
+    @cache
+    def bring(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        # Once: a copy to a GPU in every pass makes it wait, and no pass that has one can be recorded.
+        return torch.tensor(own, device=device), down.to(device, dtype), up.to(device, dtype)
+
     def add(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
         given, written = (states.reshape(rows, -1, states.shape[-1]) for states in (inputs[0], output))
-        factors = (factor.to(given.device, given.dtype) for factor in (down, up))
-        moved = functional.linear(functional.linear(given[own], next(factors)), next(factors))
-        written = written.index_add(0, torch.tensor(own, device=written.device), moved, alpha=strength)
-        return written.view(output.shape)
+        places, own_down, own_up = bring(given.device, given.dtype)
+        moved = functional.linear(functional.linear(given[places], own_down), own_up)
+        return written.index_add(0, places, moved, alpha=strength).view(output.shape)
 
     return add
 

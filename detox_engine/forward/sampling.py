@@ -62,9 +62,21 @@ def choose_tokens(logits: Tensor, plan: SamplingPlan, prompts: Sequence[str], sa
     return tokens, own.gather(-1, tokens[:, None])[:, 0]
 
 
+def read_choice(tokens: Tensor, probabilities: Tensor) -> tuple[list[int], list[float]]:
+    """Chosen tokens `[rows]` and their probabilities, float32 `[rows]`, as numbers.
+
+    They leave the device together: each copy waits until all that it was given to do is done.
+    """
+    together = torch.stack([tokens.int(), probabilities.view(torch.int32)]).cpu()
+    return together[0].tolist(), together[1].view(torch.float32).tolist()
+
+
 def _stack_luck(seed: int, prompts: Sequence[str], samples: Sequence[int], step: int, like: Tensor) -> Tensor:
     """`[rows, vocab]` luck on the device of `like`, drawn once for rows of the same prompt and sample."""
     drawn: dict[tuple[str, int], int] = {}
-    index = [drawn.setdefault(key, len(drawn)) for key in zip(prompts, samples, strict=True)]
+    index = torch.tensor([drawn.setdefault(key, len(drawn)) for key in zip(prompts, samples, strict=True)])
     luck = torch.stack([draw_luck(seed, prompt, sample, step, like.shape[-1]) for prompt, sample in drawn])
-    return luck.to(like.device)[index]
+    if like.is_cuda:
+        # From pinned memory a copy lines up behind the step that runs, and nobody waits for either.
+        luck, index = (each.pin_memory().to(like.device, non_blocking=True) for each in (luck, index))
+    return luck.to(like.device)[index.to(like.device)]

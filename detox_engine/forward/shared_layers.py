@@ -57,13 +57,13 @@ def _can_fork(model: OpenModel) -> bool:
         forked_states = _run_forked(model, texts, rows)
     except Exception:  # whatever a family's own code raises over rows that it does not expect
         return False
-    return _near(forked_states, _run_apart(model, texts, rows))
+    return is_near(forked_states, _run_apart(model, texts, rows))
 
 
 def _can_pad(model: OpenModel) -> bool:
     ids, mask = pad_left([[2, 3, 4], [4]], 0, model.device)
     alone = run_model(model.network, ids[1:, -1:], mask[1:, -1:])
-    return _near(run_model(model.network, ids, mask)[1:], alone)
+    return is_near(run_model(model.network, ids, mask)[1:], alone)
 
 
 def _can_cache(model: OpenModel) -> bool:
@@ -76,10 +76,11 @@ def _can_cache(model: OpenModel) -> bool:
         continued = run_model(model.network, ids[[1, 0], 3:], mask, past)
     except Exception:  # whatever a family's own code raises over a cache that is not its own
         return False
-    return _near(continued, run_model(model.network, ids[[1, 0]], mask))
+    return is_near(continued, run_model(model.network, ids[[1, 0]], mask))
 
 
-def _near(one: Tensor, other: Tensor) -> bool:
+def is_near(one: Tensor, other: Tensor) -> bool:
+    """Whether two passes' scores `[..., vocab]` are the same; see `NEAR`."""
     return bool((one - other).abs().max() <= NEAR * other.float().std())
 
 

@@ -1,7 +1,6 @@
 """Rows of prompts and edits turned into tokens: the loop that writes, and the pass that reads probabilities."""
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -12,8 +11,9 @@ from transformers import DynamicCache
 from detox_engine.edit.change import Change, adjust_logits
 from detox_engine.edit.in_pass import edited
 from detox_engine.errors import InputError
+from detox_engine.forward.decoding import run_on
 from detox_engine.forward.few_rows import few_rows_shared
-from detox_engine.forward.sampling import choose_tokens
+from detox_engine.forward.sampling import choose_tokens, read_choice
 from detox_engine.forward.shared_layers import run_prompts, try_passes
 from detox_engine.model.anatomy import Anatomy
 from detox_engine.model.batches import pad_left, run_in_batches, run_model
@@ -118,14 +118,25 @@ def _encode_turn(model: OpenModel, text: str, plan: SamplingPlan, prefix: Sequen
 
 
 def write_rows(
-    model: OpenModel, rows: Sequence[Row], plan: SamplingPlan, tick: Callable[[float], None]
+    model: OpenModel,
+    rows: Sequence[Row],
+    plan: SamplingPlan,
+    tick: Callable[[float], None],
+    static: bool | None = None,
 ) -> dict[Row, Written]:
-    """The continuation of each of these different rows; `tick` gets the share of the work done, at every step."""
+    """The continuation of each of these different rows; `tick` gets the share of the work done, at every step.
+
+    Args:
+        static: see `run_on`; for tests alone.
+    """
     written: dict[Row, Written] = {}
 
     def run(batch: Sequence[Row]) -> list[Written]:
+        def tell(share: float) -> None:
+            tick((len(written) + share * len(batch)) / len(rows))
+
         with model.turns:
-            return _write_batch(model, batch, plan, lambda share: tick((len(written) + share * len(batch)) / len(rows)))
+            return _write_batch(model, batch, plan, tell, static)
 
     def width(row: Row) -> int:
         return len(row.prompt.ids) + plan.max_new_tokens + _count_logits(model.anatomy, 1)
@@ -191,41 +202,37 @@ def _describe_memory(model: OpenModel, tokens: int) -> str:
 
 @torch.inference_mode()
 def _write_batch(
-    model: OpenModel, rows: Sequence[Row], plan: SamplingPlan, tick: Callable[[float], None]
+    model: OpenModel,
+    rows: Sequence[Row],
+    plan: SamplingPlan,
+    tick: Callable[[float], None],
+    static: bool | None,
 ) -> list[Written]:
-    """Continuations of these rows; a row that ends leaves the batch."""
+    """Continuations of these rows."""
     tick(0.0)
-    network, ends = model.network, find_ends(model)
+    ends = find_ends(model)
     ids: list[list[int]] = [[] for _ in rows]
     probabilities: list[list[float]] = [[] for _ in rows]
     logits, past, given, mask = _start(model, rows)
-    live = list(range(len(rows)))
-    with few_rows_shared(network), ExitStack() as hooks:
-        hooks.enter_context(edited(model.anatomy, [row.edit for row in rows]))
+    live, last = list(range(len(rows))), plan.max_new_tokens - 1
+    decoding = run_on(model, [row.edit for row in rows], past, given, mask, last, static)
+    with few_rows_shared(model.network), decoding:
         for step in range(plan.max_new_tokens):
             texts, samples = [rows[row].prompt.text for row in live], [rows[row].sample for row in live]
             logits = adjust_logits(logits, [rows[row].edit for row in live])
             tokens, chosen = choose_tokens(logits, plan, texts, samples, step)
             going = []
-            for place, (row, token, own) in enumerate(zip(live, tokens.tolist(), chosen.tolist(), strict=True)):
+            for place, (row, token, own) in enumerate(zip(live, *read_choice(tokens, chosen), strict=True)):
                 _check_scores(own, rows[row])
                 if token not in ends:
                     ids[row].append(token)
                     probabilities[row].append(own)
                     going.append(place)
             tick((step + 1) / plan.max_new_tokens)
-            if not going or step + 1 == plan.max_new_tokens:
+            if not going or step == last:
                 break
-            if len(going) < len(live):
-                live = [live[place] for place in going]
-                tokens, given, mask = tokens[going], given[going], mask[going]
-                if past is not None:
-                    past.reorder_cache(torch.tensor(going, device=mask.device))
-                hooks.close()
-                hooks.enter_context(edited(model.anatomy, [rows[row].edit for row in live]))
-            mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
-            given = tokens[:, None] if past is not None else torch.cat([given, tokens[:, None]], dim=1)
-            logits = run_model(network, given, mask, past)[:, -1]
+            live = [live[place] for place in going]
+            logits = decoding.advance(tokens, going)
     return [Written(tuple(ids[row]), tuple(probabilities[row])) for row in range(len(rows))]
 
 

@@ -11,7 +11,7 @@ from tokenizers.processors import TemplateProcessing
 from detox_engine.edit.in_weights import edited_weights
 from detox_engine.edit.low_rank import LowRankEdit
 from detox_engine.errors import Cancelled, InputError
-from detox_engine.forward import write
+from detox_engine.forward import decoding, write
 from detox_engine.forward.compare import Continuation, compare_prompts, find_divergence, generate
 from detox_engine.forward.shared_layers import try_passes
 from detox_engine.forward.write import encode_prompt
@@ -221,8 +221,8 @@ def limit_rows(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return plain(model, ids, mask, past, keep)
 
-    monkeypatch.setattr(write, "run_model", run)
-    monkeypatch.setattr(batches, "run_model", run)
+    for module in (decoding, write, batches):
+        monkeypatch.setattr(module, "run_model", run)
     return sizes
 
 
@@ -253,7 +253,7 @@ def test_another_error_is_not_taken_for_lack_of_memory(monkeypatch: pytest.Monke
     def fail(*given):
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(write, "run_model", fail)
+    monkeypatch.setattr(decoding, "run_model", fail)
     hooks = count_hooks(model.network)
     with pytest.raises(RuntimeError, match="something else"):
         generate(model, PROMPTS, [None, strong_edit()], GREEDY)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from detox_engine.forward import sampling
-from detox_engine.forward.sampling import choose_tokens, draw_luck, keep_nucleus
+from detox_engine.forward.sampling import choose_tokens, draw_luck, keep_nucleus, read_choice
 from detox_engine.plans.sampling import SamplingPlan
 
 LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0, 1.5, -3.0])
@@ -84,3 +84,9 @@ def test_the_probability_is_that_of_the_raw_logits() -> None:
     tokens, probabilities = choose_tokens(LOGITS[None], SamplingPlan(greedy=True), ["a"], [0], 0)
     assert tokens.tolist() == [0]
     torch.testing.assert_close(probabilities[0], LOGITS.softmax(-1)[0])
+
+
+def test_what_was_chosen_leaves_the_device_together_and_whole() -> None:
+    tokens, probabilities = torch.tensor([3, 150_000, 0]), torch.tensor([[0.1, 1e-30, torch.nan]])
+    read, own = read_choice(tokens, probabilities[0])
+    assert read == [3, 150_000, 0] and own[:2] == probabilities[0, :2].tolist() and own[2] != own[2]
