@@ -96,8 +96,8 @@ def end_run() -> None:
 def _given() -> set[str]:
     """Widgets that the view gave a value in runs that did not reach their end.
 
-    Streamlit sends a value that a script gives only in that run, and drops what a run drew that begins anew before it
-    was sent: on a busy machine the browser would show, and send back, the least value of a slider.
+    Streamlit sends a value that a script gives in that run alone, and drops what it drew where the browser asks for
+    the next run before it was sent: on a busy machine that would show, and send back, the least value of a slider.
     """
     return st.session_state.setdefault("given", set())
 
