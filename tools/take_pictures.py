@@ -112,15 +112,15 @@ def main(chosen: Sequence[str]) -> None:
     unknown = set(chosen) - {picture.page for picture in PICTURES}
     if unknown:
         raise SystemExit(f"There is no page {', '.join(sorted(unknown))}.")
-    with tempfile.TemporaryDirectory() as cache, run_server(Path(cache)) as address, chromium() as browser:
-        page = open_page(browser, address)
+    with tempfile.TemporaryDirectory() as cache, run_server(Path(cache)) as server, chromium() as browser:
+        page = open_page(browser, server.address)
         page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
         page.set_default_timeout(PATIENCE)
         # The study is fitted and its suggestion checked before any page is whole.
-        page.get_by_text("Confirmed.").wait_for()
+        page.get_by_text("Confirmed beside").wait_for()
         for picture in PICTURES:
             if not chosen or picture.page in chosen:
-                take(page, address, picture)
+                take(page, server.address, picture)
                 print(f"{picture.file} was taken.", flush=True)
 
 

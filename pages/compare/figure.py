@@ -13,8 +13,16 @@ from ui.show.figures import finish
 
 NEARLY = 1.15
 """Room around the perplexities, as a factor."""
+SAME = 0.05
+"""How far two scores of one continuation, 0 to 1, lie apart from which on one of them is called milder."""
 LEAST = 4.0
 """Times the least perplexity the greatest is on the axes at least, so that noise does not look like an effect."""
+
+
+def rise(before: float, after: float) -> float:
+    """By how much a toxicity rose, in the two digits that are shown; 0 within the band that is called the same."""
+    by = round(round(after, 2) - round(before, 2), 2)
+    return 0.0 if abs(by) < SAME else by
 
 
 def texts_figure(
@@ -22,6 +30,8 @@ def texts_figure(
     labels: Sequence[str], colours: Palette,
 ) -> go.Figure:  # fmt: skip
     """A dot for each continuation in two panels: below the diagonal the edit made it milder, or more fluent.
+
+    What lies in the band around the diagonal has about the same toxicity.
 
     Args:
         toxicity: before and after, 0 to 1.
@@ -32,7 +42,7 @@ def texts_figure(
     groups = [
         ("Milder", colours.civil, "circle", lambda by, broke: by < 0 and not broke),
         ("Worse", colours.toxic, "diamond", lambda by, broke: by > 0 and not broke),
-        ("The same score", colours.quiet, "circle-open", lambda by, broke: by == 0 and not broke),
+        ("About the same", colours.quiet, "circle-open", lambda by, broke: by == 0 and not broke),
         ("Broken by the edit", colours.toxic, "x-thin", lambda by, broke: broke),
     ]
     reads = any(not isnan(side) for both in surprise for side in both)
@@ -40,7 +50,7 @@ def texts_figure(
     figure = make_subplots(len(titles), 1, subplot_titles=titles, vertical_spacing=0.24)
     rows = list(zip(toxicity, surprise, broken, labels, strict=True))
     for name, colour, symbol, belongs in groups:
-        chosen = [row for row in rows if belongs(round(row[0][1], 2) - round(row[0][0], 2), row[2])]
+        chosen = [row for row in rows if belongs(rise(*row[0]), row[2])]
         if not chosen:
             continue
         look = {"color": colour, "symbol": symbol, "size": 8, "opacity": 0.75, "line": {"width": 2, "color": colour}}
@@ -60,6 +70,9 @@ def texts_figure(
             )  # fmt: skip
     line = {"type": "line", "line": {"color": colours.line, "width": 1}, "layer": "below"}
     figure.add_shape(**line, x0=0, y0=0, x1=1, y1=1, row=1, col=1)
+    band = f"M -1 {-1 - SAME} L 2 {2 - SAME} L 2 {2 + SAME} L -1 {-1 + SAME} Z"
+    wash = {"fillcolor": colours.quiet, "opacity": 0.12, "line": {"width": 0}, "layer": "below"}
+    figure.add_shape(type="path", path=band, **wash, row=1, col=1)
     axis = {"range": [-0.03, 1.03], "dtick": 0.25, "zeroline": False}
     figure.update_xaxes(title="before, 0 to 1", row=1, col=1, **axis)
     figure.update_yaxes(title="after", row=1, col=1, **axis)

@@ -16,7 +16,7 @@ from detox_engine.plans.edit import describe_edit
 from detox_engine.plans.sources import name_model
 from detox_engine.scoring.records import read_surprise, summarise
 from pages.compare import work
-from pages.compare.figure import texts_figure
+from pages.compare.figure import SAME, rise, texts_figure
 from pages.compare.picks import ComparePicks
 from pages.compare.prompts import count_prompts, pick_prompts
 from pages.compare.verdict import judge_texts
@@ -52,7 +52,7 @@ HELP = Help(
     "place on because the edit made a difference there. "
     "Point at a word to see how likely it was before and after the edit, given the words to its left. "
     "Toxicity is the probability that the continuation by itself is offensive, by a word-based classifier that is "
-    "blind to context and irony.",
+    f"blind to context and irony; two scores less than {SAME:g} apart are about the same, and lie in the grey band.",
     r"t = \arg\max_{t}\,\bigl(\log p(t \mid \text{text so far}) + g_t\bigr), \qquad g_t \text{ shared by both sides}",
 )
 HARDLY = 0.1
@@ -201,7 +201,7 @@ def draw_pictures(page: StudyPage[ComparePicks], written: Written) -> None:
 
 def draw_summary(page: StudyPage[ComparePicks], written: Written) -> None:
     found, asked = written.comparisons, written.asked
-    rises = [rise(one) for one in found]
+    rises = [rise_of(one) for one in found]
     milder, worse, same = (sum(by < 0 for by in rises), sum(by > 0 for by in rises), rises.count(0))
     if len(found) > 1:
         labels = [chart_label(mask(one.prompt, page.shows_words)) for one in found]
@@ -239,25 +239,30 @@ def draw_cut(found: Sequence[Comparison]) -> None:
         )
 
 
-def rise(comparison: Comparison) -> float:
-    """By how much the toxicity rose, in the two digits that are shown; NaN where a side says nothing."""
+def rise_of(comparison: Comparison) -> float:
+    """By how much the toxicity rose, 0 where nobody could call it more or less; NaN where a side says nothing."""
+    return rise(comparison.toxicity_before, comparison.toxicity_after)
+
+
+def change_of(comparison: Comparison) -> float:
+    """By how much the toxicity rose, however little, in the two digits that are shown, to sort by."""
     return round(comparison.toxicity_after, 2) - round(comparison.toxicity_before, 2)
 
 
 FILTERS = {
     "All": lambda one: True,
     "Changed": lambda one: one.first_divergence is not None,
-    "Got milder": lambda one: rise(one) < 0,
-    "Got worse": lambda one: rise(one) > 0,
+    "Got milder": lambda one: rise_of(one) < 0,
+    "Got worse": lambda one: rise_of(one) > 0,
     "Unchanged": lambda one: one.first_divergence is None,
 }
 BROKEN = "Broken"
 LARGEST = "Largest change first"
 ORDERS = {
-    LARGEST: lambda one: (one.first_divergence is None, last(-abs(rise(one)))),
+    LARGEST: lambda one: (one.first_divergence is None, last(-abs(change_of(one)))),
     "As written": lambda one: 0,
-    "Largest drop first": lambda one: last(rise(one)),
-    "Largest rise first": lambda one: last(-rise(one)),
+    "Largest drop first": lambda one: last(change_of(one)),
+    "Largest rise first": lambda one: last(-change_of(one)),
     "Most toxic before first": lambda one: last(-one.toxicity_before),
     "Most toxic after first": lambda one: last(-one.toxicity_after),
 }

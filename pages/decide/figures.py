@@ -11,6 +11,9 @@ from ui.show.frontier import Axis, make_relative
 if TYPE_CHECKING:
     from detox_engine.scoring.evaluation import Evaluation
     from detox_engine.scoring.records import KeptEvaluation
+    from detox_engine.scoring.sweep import Sweep
+    from ui.session.kept_results import KeptResult
+    from ui.work.sweep import Asked
 
 HARM = Axis("profanity", "Change of toxicity", "% of what it was", True)
 COST = Axis("perplexity", "Change of the perplexity of neutral text", "% of what it was", True)
@@ -25,6 +28,13 @@ def list_points(evaluations: Sequence[Evaluation | KeptEvaluation]) -> list[Swee
             edit = one.edit
             points.append(SweepPoint(edit.layers, edit.rank, edit.strength, effects, edit.method, edit.sites))
     return make_relative(points)
+
+
+def list_settings(sweeps: Sequence[KeptResult[Asked, Sweep]]) -> list[SweepPoint]:
+    """The settings of the latest sweep and of all others that measured with the same, each edit once, in %."""
+    whole = [each for each in sweeps if {HARM.name, COST.name} <= {scorer.name for scorer in each.found.scorers}]
+    same = [each for each in whole if each.asked.plan.evaluation == whole[-1].asked.plan.evaluation]
+    return make_relative(list({point.edit: point for each in same for point in each.found.points}.values()))
 
 
 def list_scores(evaluation: Evaluation | KeptEvaluation) -> tuple[tuple[str, ...], list[tuple]]:

@@ -14,16 +14,16 @@ from detox_engine.plans import commands
 from detox_engine.plans.edit import describe_edit
 from pages.decide.figures import COST as COST_AXIS
 from pages.decide.figures import HARM as HARM_AXIS
-from pages.decide.figures import list_frontier, list_points, list_scores
+from pages.decide.figures import list_frontier, list_points, list_scores, list_settings
 from pages.decide.picks import COST, DecidePicks
-from pages.decide.work import NAME, RUN, Asked, find_measured, is_begun
+from pages.decide.work import NAME, RUN, Asked, find_measured, is_begun, plan_strengths
 from ui.frame.command import draw_commands
 from ui.frame.page import Head, Help, StudyPage, show
 from ui.session import state
 from ui.show.chart import draw_chart
 from ui.show.downloads import zip_folder
 from ui.show.effects import changes_figure
-from ui.show.frontier import count_beyond, make_relative, trade_off_figure
+from ui.show.frontier import count_beyond, trade_off_figure
 from ui.widgets.option import ask
 from ui.widgets.settings import fold_settings
 from ui.words.numbers import signed
@@ -32,8 +32,9 @@ from ui.words.verdicts import SHIPPING, finding_html
 from ui.work import jobs
 from ui.work.kept_runs import tell_result
 from ui.work.known import draw_known
-from ui.work.sweep import SWEEP
-from ui.work.tasks import draw_task, draw_unfinished
+from ui.work.sweep import Asked as AskedToSweep
+from ui.work.sweep import draw_sweep
+from ui.work.tasks import draw_task
 
 if TYPE_CHECKING:
     from detox_engine.auto.run import Outcome
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from pages.decide.work import Measured
     from ui.session.kept_results import KeptResult
     from ui.work.evaluation import Asked as AskedToEvaluate
-    from ui.work.sweep import Asked as AskedToSweep
 
 HEAD = Head("Decide", "Is the edit worth shipping?", picks="decide")
 HELP = Help(
@@ -79,10 +79,8 @@ def draw(page: StudyPage[DecidePicks]) -> None:
             overlaid = pick_overlaid(found)
         if found.outcome is None:
             draw_run(page, asked)
-        job = SWEEP.job()
-        if job is not None and job.running and job.key.fitted == page.fitted:
-            # The frontier fills as it is measured.
-            draw_unfinished(SWEEP, job.key, "sweep_again", "Go on", "")
+        # The frontier fills as it is measured.
+        draw_strengths(page, found)
     with finding:
         draw_finding(page, found)
     with picture:
@@ -171,10 +169,9 @@ def draw_pictures(page: StudyPage[DecidePicks], found: Measured, overlaid: Seque
 
 def draw_frontier(page: StudyPage[DecidePicks], found: Measured, overlaid: Sequence[Evaluation]) -> None:
     """Toxicity against perplexity of all that was measured, as changes in %, since runs differ in their prompts."""
-    sweep = next((each.found for each in reversed(found.sweeps) if has_both(each.found)), None)
     decided = [] if found.outcome is None or found.outcome.evaluation is None else [found.outcome.evaluation]
     held = list_points([*overlaid, *decided])
-    points = make_relative(sweep.points) if sweep is not None else []
+    points = list_settings(found.sweeps)
     if page.edit not in [point.edit for point in points]:
         points += [point for point in held if point.edit == page.edit][:1]
     points = points or held
@@ -182,9 +179,10 @@ def draw_frontier(page: StudyPage[DecidePicks], found: Measured, overlaid: Seque
         return
     current = next((index for index, point in enumerate(points) if point.edit == page.edit), None)
     held = [point for point in held if point not in points]
+    shade = "rank" if len({point.rank for point in points}) > 1 else "strength"
     draw_chart(
         trade_off_figure(
-            points, COST_AXIS, HARM_AXIS, "rank", page.colours, 100 * (page.picks.limit - 1), None, current, held,
+            points, COST_AXIS, HARM_AXIS, shade, page.colours, 100 * (page.picks.limit - 1), None, current, held,
             "Evaluated in full", 400, legend=False,
         ),
         "decide_frontier_chart",
@@ -195,17 +193,12 @@ def draw_frontier(page: StudyPage[DecidePicks], found: Measured, overlaid: Seque
     )  # fmt: skip
     count, farthest = count_beyond(points, COST_AXIS, 100 * (page.picks.limit - 1))
     beyond = f" Arrows: {count:,} lie beyond the axis, up to {farthest:,.0f} %." if count else ""
-    absent = "" if current is not None else " The edit plan is not among what was measured: Trade-offs measures it."
+    absent = "" if current is not None else " The edit plan is not among what was measured."
     st.caption(
         "To the lower left is better. Dots are edits, joined by the frontier that no other beats; blue squares were "
         "evaluated in full; grey squares are random subspaces removed instead, triangles such as are matched in KL."
         f"{beyond}{absent}"
     )
-
-
-def has_both(sweep: Sweep) -> bool:
-    """Whether a sweep measured what the frontier shows."""
-    return {HARM_AXIS.name, COST_AXIS.name} <= {scorer.name for scorer in sweep.scorers}
 
 
 def draw_changes(page: StudyPage[DecidePicks], evaluation: Evaluation | KeptEvaluation) -> None:
@@ -290,6 +283,23 @@ def estimate(study: Study) -> str:
     """How long a run takes, going by how long this study took."""
     minutes = TIMES_FIT * study.seconds.get("embed", 0.0) / 60
     return f"About {max(1, round(minutes)):,} min, going by how long this study took." if minutes else ""
+
+
+def draw_strengths(page: StudyPage[DecidePicks], found: Measured) -> None:
+    """The offer to try the edit plan at other strengths, which is Trade-offs' own run with a small grid."""
+    plan = plan_strengths(page.edit)
+    lead = f"Its layers and rank at strengths {plan.strengths[0]:g} to {plan.strengths[-1]:g}. "
+    if page.edit.switched_off:
+        lead += "Directions that are switched off are removed in these. "
+    draw_sweep(
+        page.study,
+        AskedToSweep(page.fitted, plan),
+        found.sweeps,
+        "sweep_strengths",
+        "Sweep strengths around the edit plan",
+        lead=plain(lead),
+        again=True,
+    )
 
 
 def draw_steps(asked: Asked, snapshot: jobs.Snapshot) -> None:

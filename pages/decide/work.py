@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detox_engine.plans.auto import AutoPlan
+from detox_engine.plans.evaluation import SweepPlan, write_setting
+from detox_engine.plans.option import option_of
 from ui.session.folders import folder_of
 from ui.session.kept import Kept
 from ui.session.view import Fitted
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from ui.work.sweep import Asked as AskedToSweep
 
 NAME = "detox_edit"
+STRENGTHS = option_of(SweepPlan, "strengths").offers
 KEPT: Kept[Path, Outcome] = Kept(4)
 """Runs that are done, as they were read from their folders."""
 _turns: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
@@ -87,6 +90,15 @@ def find_measured(asked: Asked, study: Study) -> Measured:
         [each for each in EVALUATION.results(study, asked.fitted) if each.whole],
         [each for each in SWEEP.results(study, asked.fitted) if each.found.points],
     )
+
+
+def plan_strengths(edit: EditPlan) -> SweepPlan:
+    """The layers and the rank of an edit at the usual strengths and at its own; each is measured as on Trade-offs."""
+    first, last = edit.layers[0], edit.layers[-1]
+    # A grid is of layers that follow one another.
+    also = "" if edit.layers == tuple(range(first, last + 1)) else write_setting(edit)
+    strengths = tuple(sorted({*STRENGTHS, edit.strength}))
+    return SweepPlan((edit.rank,), (first,), (last,), strengths, method=edit.method, sites=edit.sites, also=also)
 
 
 def is_begun(asked: Asked, study: Study) -> bool:

@@ -200,7 +200,7 @@ def histogram_figure(states: Mapping[str, object], layer: int, colours: Palette)
                 col=1,
             )
     figure.update_xaxes(showgrid=False, zeroline=True, zerolinecolor=colours.line)
-    figure.update_xaxes(title=f"Along direction 1 of layer {layer} (state’s units)", row=rows)
+    figure.update_xaxes(title=f"Along direction 1 of layer {layer} (length along it)", row=rows)
     figure.update_yaxes(title="Texts", gridcolor=colours.line)
     figure.update_annotations(font={"size": 13})
     figure.update_layout(barmode="overlay", bargap=0)

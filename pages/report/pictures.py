@@ -86,7 +86,7 @@ def texts(study: Study, shown: Shown) -> Picture:
         [hover_label(getattr(study.pairs[index], side), False) for index in sample]
         for side in ("toxic_text", "civil_text")
     ]
-    first, second = (f"Direction {number_} of layer {layer} (state’s units)" for number_ in (1, 2))
+    first, second = (f"Direction {number_} of layer {layer} (length along it)" for number_ in (1, 2))
     words = (
         f"Each dot is a text, at layer {layer}. These directions were found from these very pairs, so new texts would "
         "part less clearly; “computed alone” takes the edit's directions out of the embeddings and runs no model."

@@ -267,6 +267,19 @@ def tell_parting(found: Layers, is_measuring: bool) -> str:
     return words
 
 
+def tell_picked(first: str, picked: int, best: int | None) -> str:
+    """Why the page opens on its layer, and why the probe can name another one; empty where somebody picked it.
+
+    Args:
+        first: the reason, within a sentence.
+        best: the layer at which the probe tells the sides best; None where that is not known.
+    """
+    if not first or best is None:
+        return f"{first}." if first else ""
+    at = "there, too" if best == picked else f"at layer {best}"
+    return f"{first}; the probe, which weighs all dimensions, tells them best {at}."
+
+
 def _tell_strongest(found: Layers) -> str:
     strongest = int(found.strengths.argmax())
     return (

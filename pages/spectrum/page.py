@@ -15,7 +15,15 @@ from detox_engine.plans.edit import EditPlan, describe_edit
 from detox_engine.plans.fit import PAPER
 from detox_engine.study.methods import title_of
 from pages.spectrum import figures
-from pages.spectrum.layers import Layers, layers_figure, list_layers, tell_effects, tell_layers, tell_parting
+from pages.spectrum.layers import (
+    Layers,
+    layers_figure,
+    list_layers,
+    tell_effects,
+    tell_layers,
+    tell_parting,
+    tell_picked,
+)
 from pages.spectrum.picks import SCALES, Scale, SpectrumPicks
 from pages.spectrum.work import PARALLEL_ANALYSIS, RESAMPLING, Asked, AskedOfChance, find_null_spectra
 from ui.frame import command
@@ -24,7 +32,7 @@ from ui.session import state
 from ui.show.chart import clicked, draw_chart
 from ui.show.downloads import Table
 from ui.show.notes import draw_verdict
-from ui.widgets.layer import pick_layer
+from ui.widgets.layer import pick_layer, tell_first
 from ui.widgets.option import ask
 from ui.widgets.settings import fold_settings
 from ui.words.text import plain
@@ -78,6 +86,8 @@ def draw(page: StudyPage[SpectrumPicks]) -> None:
         with st.container(key="picked_layer", gap="xsmall"):
             scale = pick_scale(page)
             draw_layer(page, values[page.layer], page.layer, scale)
+            if why := tell_picked(tell_first(study), page.layer, found.best):
+                st.caption(plain(why))
     draw_missing(page, found)
     draw_layers(page, values, scale)
     draw_chance(page, page.layer)

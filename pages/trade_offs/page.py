@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,10 +11,9 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from detox_engine.disk import write_json
-from detox_engine.errors import InputError
 from detox_engine.plans import commands
 from detox_engine.plans.edit import EditPlan, describe_edit, effective
-from detox_engine.plans.evaluation import RANDOM, SweepPlan
+from detox_engine.plans.evaluation import RANDOM
 from detox_engine.plans.fit import PAPER
 from detox_engine.scoring.recommend import find_role
 from pages.trade_offs.figures import grid_figure
@@ -24,7 +22,6 @@ from pages.trade_offs.picks import TradeOffsPicks
 from ui.frame.command import draw_commands
 from ui.frame.page import Head, Help, StudyPage, show
 from ui.session import state
-from ui.show import notes
 from ui.show.chart import clicked, draw_chart
 from ui.show.downloads import Table, draw_download
 from ui.show.frontier import Axis, Shade, count_beyond, describe_scores, shade_of, trade_off_figure
@@ -33,17 +30,14 @@ from ui.widgets.settings import fold_settings, pick_folded
 from ui.words.numbers import interval, number
 from ui.words.text import plain
 from ui.words.verdicts import CONTROLS, finding_html
-from ui.work.durations import estimate_measuring, tell_estimate
 from ui.work.kept_runs import pick_runs, tell_result
 from ui.work.known import draw_known
-from ui.work.sweep import SWEEP, Asked, draw_progress
-from ui.work.tasks import draw_task
+from ui.work.sweep import SWEEP, Asked, draw_sweep
 
 if TYPE_CHECKING:
     from detox_engine.scoring.results import SweepPoint
     from detox_engine.scoring.scorer import Described
     from detox_engine.scoring.sweep import Sweep
-    from detox_engine.study.study import Study
     from ui.session.kept_results import KeptResult
 
 HEAD = Head("Trade-offs", "Which rank and layers are worth it?", picks="trade_offs")
@@ -70,9 +64,9 @@ def draw(page: StudyPage[TradeOffsPicks]) -> None:
         fold = fold_settings(tell_settings(page), "trade_offs_settings")
         plan = pick_folded(fold, partial(pick_sweep_plan, page.study, page.edit))
         asked = Asked(page.fitted, plan) if plan is not None else None
-        latest = results[-1] if results else None
-        draw_run(page, asked, latest and latest.asked, latest and latest.found)
-    usual = asked if asked in [each.asked for each in results] else latest and latest.asked
+        draw_sweep(page.study, asked, results, "sweep")
+    latest = results[-1].asked if results else None
+    usual = asked if asked in [each.asked for each in results] else latest
     with fold:
         limit = ask("trade_offs.most_cost", "Perplexity may rise by at most, in %", "sweep_most_cost", width=280)
         shown = pick_runs(SWEEP, results, usual, "sweep", describe_asked)
@@ -127,48 +121,6 @@ def describe_asked(asked: Asked) -> str:
     ranks = ", ".join(map(str, plan.ranks))
     method = "" if plan.method == PAPER else f"{plan.method}, "
     return f"{method}rank{'s' if len(plan.ranks) > 1 else ''} {ranks}"
-
-
-def draw_run(page: StudyPage[TradeOffsPicks], asked: Asked | None, answered: Asked | None, sweep: Sweep | None) -> None:
-    """The button with the size of the grid, and what becomes of a run."""
-    size = count_settings(page.study, asked.plan) if asked is not None else 0
-    same = sweep is not None and answered == asked
-    left = sweep.total - len(sweep.points) if same else 0
-    job = SWEEP.job()
-    stopped = left > 0 and not (job is not None and job.running)
-    if asked is None:
-        note = "Choose what to try first."
-    elif stopped:
-        note = f"Stopped: {left:,} of {sweep.total:,} settings are still to be measured."
-    elif size and not same:
-        takes = tell_estimate(estimate_measuring(page.study, asked.plan.evaluation, size))
-        note = f"{takes[:1].upper()}{takes[1:]} at most. " if takes else ""
-        note += "Settings that were measured before are kept, and only what is missing is computed."
-    else:
-        note = ""
-    measured = sweep is not None and job is not None and answered == job.key
-    draw_task(
-        SWEEP,
-        asked if size else None,
-        "sweep",
-        "Go on with the rest" if stopped else f"Try {size:,} setting{'s' if size != 1 else ''}",
-        note,
-        "" if measured else "The run was stopped before its first settings were measured.",
-        again=same and not left,
-        draw=lambda snapshot: draw_progress(snapshot, time.monotonic()),
-        stop_label="Stop and keep what is done",
-    )
-
-
-def count_settings(study: Study, plan: SweepPlan) -> int:
-    """Settings in the grid; 0 with a sentence where it cannot be made."""
-    from detox_engine.scoring.sweep import check_grid
-
-    try:
-        return len(check_grid(study, plan))
-    except InputError as error:
-        notes.draw_error(str(error))
-        return 0
 
 
 def pick_axes(scorers: Sequence[Described]) -> tuple[Axis, Axis]:

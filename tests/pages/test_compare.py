@@ -26,7 +26,7 @@ from detox_engine.scoring.records import (
     record_comparisons,
     summarise,
 )
-from pages.compare.figure import texts_figure
+from pages.compare.figure import rise, texts_figure
 from pages.compare.verdict import judge_texts
 from pages.compare.work import WRITING, Asked, Written, list_written, record_written
 from tests.pages.conftest import LIMIT, find_results, fitted_app, open_app, run_until, texts
@@ -283,8 +283,8 @@ def test_filters_and_orders_pick_and_sort_what_is_shown(tiny_folder):
         "All": len(found),
         "Changed": sum(one.first_divergence is not None for one in found),
         "Unchanged": sum(one.first_divergence is None for one in found),
-        "Got worse": sum(round(one.toxicity_after, 2) > round(one.toxicity_before, 2) for one in found),
-        "Got milder": sum(round(one.toxicity_after, 2) < round(one.toxicity_before, 2) for one in found),
+        "Got worse": sum(rise(one.toxicity_before, one.toxicity_after) > 0 for one in found),
+        "Got milder": sum(rise(one.toxicity_before, one.toxicity_after) < 0 for one in found),
     }
     for kind, count in kinds.items():
         session.button_group(key="written_filter").set_value(kind).run()
@@ -359,7 +359,7 @@ def prompted(count: int, **sides: float) -> list[Comparison]:
 def test_a_mean_comes_with_its_interval_over_prompts_and_its_fluency():
     fell = summed_up(prompted(5))
     assert "0.900</b> → " in fell and "lower by 0.800 (0.800 to 0.800), n = 5 prompts" in fell, "the word has the sign"
-    assert "<b>5</b> of 5" in fell and "1 milder, 0 worse, 1 the same score" in fell and "Broken continuations" in fell
+    assert "<b>5</b> of 5" in fell and "1 milder, 0 worse, 1 about the same" in fell and "Broken continuations" in fell
     assert "no change that can be told" in summed_up(prompted(1))
     mixed = [*prompted(2), *(replace(one, prompt=f"other {one.prompt}") for one in prompted(2, low=0.1, high=0.9))]
     assert "no change that can be told: 0.000" in summed_up(mixed).replace("−", "").replace("+", "")
@@ -439,21 +439,21 @@ def test_plans_that_do_the_same_are_equal_whatever_is_switched_off_beyond_them()
     assert effective(EditPlan((1, 2), 2, switched_off=frozenset({(1, 1)}))) != plan
 
 
-def test_the_chart_sorts_dots_into_milder_worse_and_the_same():
-    toxicity = [(0.9, 0.2), (0.1, 0.3), (0.5, 0.5), (0.501, 0.499), (0.9, 0.0)]
-    broken = [False] * 4 + [True]
-    figure = texts_figure(toxicity, [(1.0, 2.0)] * 5, broken, list("abcde"), LIGHT)
+def test_the_chart_sorts_dots_into_milder_worse_and_those_that_nobody_could_call_either():
+    toxicity = [(0.9, 0.2), (0.1, 0.3), (0.5, 0.5), (0.54, 0.5), (0.9, 0.0), (0.35, 0.3)]
+    broken = [False] * 4 + [True, False]
+    figure = texts_figure(toxicity, [(1.0, 2.0)] * 6, broken, list("abcdef"), LIGHT)
     groups = {
-        "Milder (1)": ["a"],
+        "Milder (2)": ["a", "f"],
         "Worse (1)": ["b"],
-        "The same score (2)": ["c", "d"],
+        "About the same (2)": ["c", "d"],
         "Broken by the edit (1)": ["e"],
     }
     for panel in ("y", "y2"):
         assert {trace.name: list(trace.text) for trace in figure.data if trace.yaxis == panel} == groups
     assert next(trace for trace in figure.data if "Worse" in trace.name).marker.color == LIGHT.toxic
     assert figure.data[-1].y == (pytest.approx(math.exp(2)),), "how fluent it is stands beside"
-    unread = texts_figure(toxicity, [(math.nan, math.nan)] * 5, broken, list("abcde"), LIGHT)
+    unread = texts_figure(toxicity, [(math.nan, math.nan)] * 6, broken, list("abcdef"), LIGHT)
     assert {trace.yaxis for trace in unread.data} == {"y"}
 
 

@@ -3,6 +3,7 @@
 import io
 import shlex
 import zipfile
+from dataclasses import replace
 
 import pytest
 
@@ -11,14 +12,19 @@ from detox_engine.auto import sets
 from detox_engine.auto.run import STEPS, Outcome
 from detox_engine.auto.verdict import Criterion, Verdict
 from detox_engine.errors import Cancelled
+from detox_engine.plans.edit import EditPlan
+from detox_engine.plans.evaluation import EvaluationPlan
+from detox_engine.plans.sampling import SamplingPlan
+from detox_engine.plans.sources import TextSpec
 from detox_engine.scoring.records import read_evaluation
 from detox_engine.study.suggestion import search
 from pages.decide import work
 from pages.decide.figures import list_points, list_scores
 from pages.decide.page import estimate
-from tests.pages.conftest import fitted_app, run_until, texts
+from tests.pages.conftest import find_results, fitted_app, run_until, texts
 from ui.show.colours import DARK, LIGHT
 from ui.show.effects import ROWS, changes_figure
+from ui.work.sweep import SWEEP
 
 PAGE = "decide/page.py"
 
@@ -139,8 +145,6 @@ def test_a_finished_run_can_be_taken_away(tiny_folder, fitted, record, tmp_path,
 
 
 def test_a_run_is_kept_by_what_it_rests_on_and_not_by_how_long_it_may_take(tiny_folder):
-    from dataclasses import replace
-
     from detox_engine.plans.auto import AutoPlan
     from ui.session.view import Fitted, StudyKey
 
@@ -150,3 +154,36 @@ def test_a_run_is_kept_by_what_it_rests_on_and_not_by_how_long_it_may_take(tiny_
     assert folder != work.find_folder(replace(asked, plan=AutoPlan(cost="strong")), "sha256:a")
     assert folder != work.find_folder(asked, "sha256:b")
     assert estimate(type("Study", (), {"seconds": {}})()) == ""
+
+
+def test_strengths_around_the_edit_plan_are_swept_here_and_shown_with_what_was_swept_before(tiny_folder, monkeypatch):
+    few = EvaluationPlan(
+        ("profanity", "perplexity"), limit_prompts=2, sampling=SamplingPlan(max_new_tokens=3),
+        neutral=TextSpec(limit=3), control="plain", controls=1, resamples=100,
+    )  # fmt: skip
+    usual = work.plan_strengths
+    monkeypatch.setattr(work, "plan_strengths", lambda edit: replace(usual(edit), evaluation=few))
+    session = open_page(tiny_folder, layers="1-2", rank=2, strength=0.9)
+    assert "at strengths 0.25 to 1.5" in texts(session).replace("\\", "") and not session.get("plotly_chart")
+
+    def sweep() -> str:
+        """Sweep, and say what the picture then shows."""
+        session.button(key="sweep_strengths").click().run()
+        run_until(session, lambda session: "sweep" not in session.session_state["jobs"] or session.error, 120)
+        assert not session.exception and not session.error
+        return session.get("plotly_chart")[0].alt
+
+    assert sweep().startswith("7 settings and 0 evaluations")
+    ((_, first),) = find_results(SWEEP, session)
+    assert [point.strength for point in first.points] == [0.25, 0.5, 0.75, 0.9, 1, 1.25, 1.5]
+    assert {(point.layers, point.rank) for point in first.points} == {((1, 2), 2)}
+    assert "not among what was measured" not in texts(session)
+    next(slider for slider in session.sidebar.slider if slider.label == "Rank").set_value(1).run()
+    assert "not among what was measured" in texts(session)
+    assert sweep().startswith("14 settings and 0 evaluations")
+
+
+def test_layers_that_do_not_follow_one_another_are_swept_with_those_between_and_measured_as_they_are():
+    plan = work.plan_strengths(EditPlan((0, 2), 1))
+    assert (plan.starts, plan.ends, plan.also) == ((0,), (2,), "0,2:1:1")
+    assert work.plan_strengths(EditPlan((0, 1, 2), 1)).also == ""

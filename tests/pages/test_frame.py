@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import streamlit as st
+from streamlit.testing.v1 import AppTest
 
 from detox_engine.plans.edit import EditPlan
 from tests.pages.conftest import LIMIT, fitted_app, open_app, texts
@@ -177,3 +178,25 @@ def test_what_a_widget_held_before_the_view_changed_it_is_no_change_of_a_person(
     assert session["own"] == 0.8 and take(second, 0.5) == 0.5
     monkeypatch.setattr(state, "ECHO_SECONDS", 0.0)
     assert take(second, 1.0) == 1.0, "whoever moves it back later is obeyed"
+
+
+def test_a_value_that_the_view_gave_in_a_run_that_was_cut_short_is_given_once_more():
+    """What such a run drew may never have been sent: the browser would show the least value of a slider."""
+
+    def draw() -> None:
+        import streamlit as st
+
+        from detox_engine.plans.edit import EditPlan
+        from ui.session import state
+        from ui.session.view import View
+
+        st.session_state.setdefault("view", View(edit=EditPlan((1,), 2, 1.5)))
+        st.slider("Strength", 0.0, 2.0, step=0.05, **state.bind("edit_strength", "edit.strength"))
+        st.session_state.runs = st.session_state.get("runs", 0) + 1
+        if st.session_state.runs == 1:
+            st.stop()
+        state.end_run()
+
+    session = AppTest.from_function(draw).run().run()
+    assert session.slider[0].proto.set_value and session.slider[0].proto.value == [1.5]
+    assert not session.run().slider[0].proto.set_value, "a slider in motion never jumps"

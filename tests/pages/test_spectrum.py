@@ -15,7 +15,7 @@ from detox_engine.plans.commands import STUDY
 from detox_engine.plans.edit import EditPlan
 from detox_engine.reading.probe import probe_layers
 from detox_engine.study.suggestion import Tried
-from pages.spectrum.layers import Layers, layers_figure, tell_effects, tell_layers
+from pages.spectrum.layers import Layers, layers_figure, tell_effects, tell_layers, tell_picked
 from tests.pages.conftest import LIMIT, click, fitted_app, open_app, run_until, settings, texts
 from ui.session import shared_models
 from ui.show.colours import LIGHT, see_through
@@ -62,6 +62,18 @@ def test_the_verdict_names_the_layer_that_parts_best_with_its_interval(tiny_fold
     else:
         assert "In no layer does a linear probe tell the sides beyond chance" in verdict(session)
     assert f"(95 %: {best.low:.1%} to {best.high:.1%}, n = {LIMIT} pairs)" in verdict(session)
+
+
+def test_the_page_says_why_it_opens_on_its_layer_until_somebody_picks_one(tiny_folder):
+    session = open_page(tiny_folder)
+    layer = session.slider(key="spectrum_layer").value
+    why = f"Layer {layer} is picked at first, since its first direction alone sets the sides farthest apart; the probe"
+    assert why in texts(session).replace("\\", "")
+    session.slider(key="spectrum_layer").set_value((layer + 1) % 3).run()
+    assert "is picked at first" not in texts(session)
+    assert tell_picked("Layer 2 is", 2, 1).endswith("tells them best at layer 1.")
+    assert tell_picked("Layer 2 is", 2, 2).endswith("tells them best there, too.")
+    assert (tell_picked("Layer 2 is", 2, None), tell_picked("", 2, 1)) == ("Layer 2 is.", "")
 
 
 def test_a_clicked_layer_is_picked_on_all_pages(tiny_folder):

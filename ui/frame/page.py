@@ -89,6 +89,7 @@ def run_page(page: st.Page) -> None:
     except InputError as error:
         draw_error(str(error))
     fit.load_ahead()
+    state.end_run()
 
 
 def show(draw: Callable[[Any], None], head: Head, help: Help | None = None, needs_study: bool = True) -> None:

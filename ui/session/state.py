@@ -66,9 +66,11 @@ def bind(
     if options and shown not in options:
         shown = options[0]
     # Left alone where it shows this, so that a slider in motion never jumps.
-    if st.session_state.get(key) != shown:
-        if key in st.session_state:
-            _replaced()[key] = st.session_state[key], time.monotonic()
+    differs = st.session_state.get(key) != shown
+    if differs and key in st.session_state:
+        _replaced()[key] = st.session_state[key], time.monotonic()
+    if differs or key in _given():
+        _given().add(key)
         st.session_state[key] = shown
     return {"key": key, "on_change": lambda: _take(key, path, take)}
 
@@ -84,6 +86,20 @@ def _take(key: str, path: str, take: Callable[[Any], Any]) -> None:
 def _replaced() -> dict[str, tuple[Any, float]]:
     """By a widget's key, what it held when the view gave it another value, and when that was."""
     return st.session_state.setdefault("replaced", {})
+
+
+def end_run() -> None:
+    """Say that a run has reached its end; what it drew gets to the browser."""
+    _given().clear()
+
+
+def _given() -> set[str]:
+    """Widgets that the view gave a value in runs that did not reach their end.
+
+    Streamlit sends a value that a script gives in that run alone, and drops what it drew where the browser asks for
+    the next run before it was sent: on a busy machine that would show, and send back, the least value of a slider.
+    """
+    return st.session_state.setdefault("given", set())
 
 
 def put(path: str, value: Any) -> None:

@@ -174,7 +174,7 @@ def summary_html(
     changed = round(summary["changed"] * count)
     of = f"{count:,} continuation{'s' if count != 1 else ''} of {prompts:,} prompt{'s' if prompts != 1 else ''}"
     before, after = summary["toxicity_before"], summary["toxicity_after"]
-    kinds = f"{milder:,} milder, {worse:,} worse, {same:,} the same score"
+    kinds = f"{milder:,} milder, {worse:,} worse, {same:,} about the same"
     empty = describe_empty(int(summary["empty_before"]), int(summary["empty_after"]), count)
     told = f'<div><span class="label">{empty}</span></div>' if empty else ""
     return (

@@ -25,6 +25,16 @@ def picked_layer(study: Study) -> int:
     return FIRST.find_or_make((study.model.weights_hash, study.pairs_hash, study.made), lambda: _find_first(study))
 
 
+def tell_first(study: Study) -> str:
+    """Why the picked layer is the one it is, within a sentence; empty where somebody picked it."""
+    if state.view().layer is not None or study.layers == 1:
+        return ""
+    why = "the suggestion ends there" if study.embeddings is None else (
+        "its first direction alone sets the sides farthest apart"
+    )  # fmt: skip
+    return f"Layer {picked_layer(study)} is picked at first, since {why}"
+
+
 def _find_first(study: Study) -> int:
     """Of a study that kept no embeddings the last layer of what is suggested."""
     if study.embeddings is None:
