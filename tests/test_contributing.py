@@ -83,6 +83,7 @@ def test_a_page_waits_for_a_study_and_draws_it(monkeypatch, tmp_path):
     (tmp_path / "navigation.py").write_text("from pages.navigation import main\nmain()\n")
     monkeypatch.setattr(navigation, "PAGES", {"Find": (("count", "Pairs", "tag", Picks),)})
     monkeypatch.setattr(navigation, "FIRST", "count")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     session = AppTest.from_file(str(tmp_path / "navigation.py"), default_timeout=60)
     model = models.save_tiny_model("gpt2", tmp_path / "tiny")
     for name, value in {"model": str(model), "device": "cpu", "limit": "31"}.items():

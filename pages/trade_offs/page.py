@@ -64,7 +64,7 @@ def draw(page: StudyPage[TradeOffsPicks]) -> None:
         fold = fold_settings(tell_settings(page), "trade_offs_settings")
         plan = pick_folded(fold, partial(pick_sweep_plan, page.study, page.edit))
         asked = Asked(page.fitted, plan) if plan is not None else None
-        draw_sweep(page.study, asked, results, "sweep")
+        draw_sweep(page.study, asked, results, "sweep", "Try {}")
     latest = results[-1].asked if results else None
     usual = asked if asked in [each.asked for each in results] else latest
     with fold:

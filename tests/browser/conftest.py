@@ -261,15 +261,16 @@ def settled(page: Page) -> Iterator[None]:
         page.wait_for_timeout(20)
     while ASKED[page]:
         ASKED[page] = 0
+        # The app shows that it has asked a moment after it has, and what else was changed is told a moment later.
+        page.wait_for_timeout(250)
         wait_until_still(page)
-        page.wait_for_timeout(50)
 
 
 def write_texts(page: Page) -> None:
     """Write before and after on Compare, and wait until that is done: what others wrote may be there already."""
     button = page.get_by_role("button", name="Write before and after")
     with settled(page):
-        button.click()
+        button.click(delay=PRESS)
     page.locator(".st-key-stop_writing").wait_for(state="detached")
     page.locator(".compared article").first.wait_for()
     wait_until_still(page)
@@ -290,6 +291,18 @@ def move_slider(page: Page, label: str, key: str, times: int = 1, thumb: int = 0
     with settled(page):
         for _ in range(times):
             page.keyboard.press(key)
+
+
+def click_in_chart(page: Page, x: float, y: float) -> None:
+    """Point at a place of a chart until the chart says what is there, which it does a moment after it is drawn, and
+    click."""
+    end, step = time.monotonic() + SECONDS, 0
+    while page.locator(".js-plotly-plot .hoverlayer > *").count() == 0:
+        assert time.monotonic() < end, "the chart says nothing"
+        page.mouse.move(x + step % 2, y)
+        page.wait_for_timeout(100)
+        step += 1
+    page.mouse.click(x, y)
 
 
 def set_width(page: Page, width: int) -> None:

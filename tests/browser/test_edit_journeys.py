@@ -11,7 +11,15 @@ from xml.etree import ElementTree
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import go_to, hangs_over, open_settings, settled, wait_until_ready, wait_until_still
+from tests.browser.conftest import (
+    click_in_chart,
+    go_to,
+    hangs_over,
+    open_settings,
+    settled,
+    wait_until_ready,
+    wait_until_still,
+)
 from tests.models import save_tiny_model
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -81,12 +89,8 @@ def click_dot(page, key: str, number: int) -> None:
     page.locator(f".st-key-{key} .main-svg").first.wait_for()
     page.locator(f".st-key-{key}").scroll_into_view_if_needed()
     wait_until_still(page)
-    # A chart takes clicks a moment after it is drawn.
-    page.wait_for_timeout(1000)
-    x, y = page.evaluate(PLACE_OF_DOT, [key, number])
-    page.mouse.move(x, y)
-    page.mouse.click(x, y)
-    wait_until_still(page)
+    with settled(page):
+        click_in_chart(page, *page.evaluate(PLACE_OF_DOT, [key, number]))
 
 
 def words_of(picture: ElementTree.Element) -> str:

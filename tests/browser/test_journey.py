@@ -5,6 +5,7 @@ import re
 from playwright.sync_api import expect
 
 from tests.browser.conftest import (
+    click_in_chart,
     go_to,
     hangs_over,
     move_slider,
@@ -93,12 +94,10 @@ def test_a_click_on_the_picture_of_layers_picks_the_layer_for_every_page(open_pa
     chart = page.locator(".st-key-where .js-plotly-plot").first
     chart.wait_for()
     wait_until_still(page)
-    # A chart takes clicks a moment after it is drawn.
-    page.wait_for_timeout(1500)
     picked = page.locator("[class*=st-key-spectrum_layer] input[type=range]")
     expect(picked).to_have_value("7")
     box = chart.locator(".nsewdrag").first.bounding_box()
-    page.mouse.click(box["x"] + box["width"] * 1.5 / 8, box["y"] + box["height"] * 0.5)
+    click_in_chart(page, box["x"] + box["width"] * 1.5 / 8, box["y"] + box["height"] * 0.5)
     expect(picked).to_have_value("1")
     assert chart.bounding_box()["y"] + chart.bounding_box()["height"] <= 900, "the picture is below the fold"
     go_to(page, "Directions")

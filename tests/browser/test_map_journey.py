@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import (
+    click_in_chart,
     hangs_over,
     open_settings,
     set_width,
@@ -149,7 +150,6 @@ def test_a_box_lists_pairs_that_stay_picked_on_another_layer_and_can_be_taken_al
 def test_a_click_on_a_dot_reads_its_pair_beside_the_map_and_on_the_token_lens(open_map):
     page = open_map("?states=before&layer=7")
     chart(page, "1")
-    page.wait_for_timeout(1000)
     # Where the dot of the pair that lies farthest toward toxic is on the screen.
     found = chart(
         page,
@@ -161,7 +161,7 @@ def test_a_click_on_a_dot_reads_its_pair_beside_the_map_and_on_the_token_lens(op
                     box.y + yaxis._offset + yaxis.c2p(toxic.y[place])];
         })()""",
     )
-    page.mouse.click(found[1], found[2])
+    click_in_chart(page, found[1], found[2])
     page.get_by_role("heading", name=f"Pair {found[0]:,}, token by token").wait_for()
     wait_until_still(page)
     assert page.get_by_role("heading", name="selected pair").count() == 0

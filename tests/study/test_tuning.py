@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -18,22 +19,28 @@ from detox_engine.errors import Cancelled, InputError
 from detox_engine.plans.edit import record_edit
 from detox_engine.plans.fit import BUDGETS, MOST_PERPLEXITY, FitPlan
 from detox_engine.plans.shared.tune import TunePlan
+from detox_engine.study.study import Study
 from detox_engine.study.suggestion import search, tuning
 from detox_engine.study.suggestion.tuning import exceed, tune
 from detox_engine.workbench import Workbench
+from tests.cli.lives import FORKED
 from tests.planted import open_planted, planted_pairs, write_pairs
+
+
+def measure_few(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(search, "SLOPE_TEXTS", 6)
+    patch.setattr(search, "MEASURED_TEXTS", 6)
+    patch.setattr(tuning, "MEASURED_TEXTS", 6)
+    patch.setattr(search, "SLOPE_PAIRS", 8)
+    patch.setattr(tuning, "SLOPE_PAIRS", 8)
+    patch.setattr(search, "MEASURED_PAIRS", 12)
+    patch.setattr(tuning, "MEASURED_PAIRS", 12)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def few_texts():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "SLOPE_TEXTS", 6)
-        patch.setattr(search, "MEASURED_TEXTS", 6)
-        patch.setattr(tuning, "MEASURED_TEXTS", 6)
-        patch.setattr(search, "SLOPE_PAIRS", 8)
-        patch.setattr(tuning, "SLOPE_PAIRS", 8)
-        patch.setattr(search, "MEASURED_PAIRS", 12)
-        patch.setattr(tuning, "MEASURED_PAIRS", 12)
+        measure_few(patch)
         yield
 
 
@@ -96,6 +103,42 @@ def test_a_killed_process_loses_its_own_trial_and_one_that_runs_is_left_alone(mo
     states = [trial.state.name for trial in read_trials(journal)]
     assert states[:5] == ["COMPLETE", "COMPLETE", "FAIL", "RUNNING", "RUNNING"]
     assert (found.trials, found.failed, found.own) == (3, 1, 1) and states.count("COMPLETE") == 3
+
+
+def take_part(study: str, journal: str, trials: int, seed: int) -> None:
+    """What a process of its own does."""
+    measure_few(pytest.MonkeyPatch())
+    tune(open_planted(), Study.load(study), TunePlan(journal, trials, seed=seed))
+
+
+def test_of_two_processes_one_is_killed_and_the_other_makes_the_rest(study, journal, tmp_path):
+    study.save(tmp_path / "study")
+    first, second = (
+        FORKED.Process(target=take_part, args=(str(tmp_path / "study"), journal, 24, seed)) for seed in (0, 1)
+    )
+    first.start()
+    second.start()
+    states, end = {}, time.monotonic() + 120
+    while {"COMPLETE", "RUNNING"} - set(states.get(first.pid, ())) or "COMPLETE" not in states.get(second.pid, ()):
+        assert time.monotonic() < end and first.is_alive() and second.is_alive(), states
+        time.sleep(0.02)
+        states = list_states(journal)
+    first.kill()
+    second.join(120)
+    assert second.exitcode == 0
+    states = list_states(journal)
+    assert sum(own.count("COMPLETE") for own in states.values()) == 24 and set(states) == {first.pid, second.pid}
+    assert set(states[second.pid]) == {"COMPLETE"} and len(states[first.pid]) - states[first.pid].count("COMPLETE") <= 1
+
+
+def list_states(journal: str) -> dict[int, list[str]]:
+    """The states of the trials that each process has made; none while the journal is not there."""
+    states: dict[int, list[str]] = {}
+    if os.path.exists(journal):  # noqa: PTH110
+        for trial in read_trials(journal):
+            if "owner" in trial.user_attrs:
+                states.setdefault(trial.user_attrs["owner"]["process"], []).append(trial.state.name)
+    return states
 
 
 def test_a_search_that_is_stopped_keeps_its_trials_and_nothing_is_measured_twice(model, study, journal, monkeypatch):

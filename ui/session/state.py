@@ -78,6 +78,8 @@ def bind(
 def _take(key: str, path: str, take: Callable[[Any], Any]) -> None:
     """What a person did to a widget; what it held before the view gave it another value comes from no person."""
     value = st.session_state[key]
+    # Its browser shows it, and may be asked for more of it by now.
+    _given().discard(key)
     before, when = _replaced().get(key, (None, -inf))
     if value != before or time.monotonic() - when > ECHO_SECONDS:
         put(path, take(value))

@@ -73,7 +73,7 @@ def draw_sweep(
     asked: Asked | None,
     results: Sequence[KeptResult[Asked, Sweep]],
     key: str,
-    label: str = "Try {}",
+    label: str,
     *,
     lead: str = "",
     again: bool = False,
