@@ -200,3 +200,7 @@ def test_a_value_that_the_view_gave_in_a_run_that_was_cut_short_is_given_once_mo
     session = AppTest.from_function(draw).run().run()
     assert session.slider[0].proto.set_value and session.slider[0].proto.value == [1.5]
     assert not session.run().slider[0].proto.set_value, "a slider in motion never jumps"
+    moved = AppTest.from_function(draw).run()
+    moved.slider[0].set_value(2.0).run()
+    assert moved.session_state["view"].edit.strength == 2.0
+    assert not moved.slider[0].proto.set_value, "who moves it before then sees it already"
