@@ -89,7 +89,9 @@ def draw(page: StudyPage[DecidePicks]) -> None:
         if found.outcome is not None:
             draw_outcome(page, found.outcome)
         draw_runs(page, found)
-    draw_commands([commands.auto_command(page.fitted.study.model, asked.plan)])
+    study = page.fitted.study
+    sweep = commands.sweep_command(study, plan_strengths(page.edit), page.picks.limit)
+    draw_commands([commands.auto_command(study.model, asked.plan), commands.fit_command(study), sweep])
 
 
 def tell_settings(page: StudyPage[DecidePicks], found: Measured) -> str:

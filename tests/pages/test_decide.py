@@ -114,6 +114,7 @@ def test_the_command_is_the_run_of_the_page(tiny_folder):
     command = shlex.split(session.code[0].value)
     assert command[:2] == ["detox", "auto"] and command[command.index("--cost") + 1] == "strong"
     assert command[command.index("--budget") + 1] == "30"
+    assert "--strengths" in command[command.index("sweep") :], "the sweep that the page offers"
 
 
 def test_a_finished_run_can_be_taken_away(tiny_folder, fitted, record, tmp_path, monkeypatch):
