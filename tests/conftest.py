@@ -19,10 +19,8 @@ torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 FIRST = ("tests/browser/", "tests/test_wheel.py", "tests/test_demo_model.py", "tests/pages/test_map.py")
 """Where the longest tests are, longest first: a browser, and processes of their own."""
-READING = ("directions_journey", "journey", "lens_journey", "map_journey")
 SHARED = {
-    **{f"tests/browser/test_{name}.py": "a server and a browser for half of the journeys" for name in READING},
-    "tests/browser/": "a server and a browser for the others",
+    "tests/browser/": "a server and a browser",
     "tests/reading/test_map.py": "UMAP, which takes long to import",
     "tests/reading/test_umap_process.py": "UMAP, which takes long to import",
 }
@@ -42,12 +40,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> SharedWor
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """A worker for each core that this run may use, and two more: those that have a browser mostly wait for it."""
-    return cpu_count() + 2
+    """A worker for each core that this run may use, and one more: the one that has the browser often waits for it."""
+    return cpu_count() + 1
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Where fewer cores than workers are, all others give way to those with a browser, which are the last to end."""
+    """Where fewer cores than workers are, all others give way to the one with the browser, which is the last to end."""
     if os.environ.get("PYTEST_XDIST_WORKER") and not item.nodeid.startswith(FIRST[0]) and os.nice(0) == 0:
         os.nice(5)
 

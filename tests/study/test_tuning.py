@@ -114,7 +114,7 @@ def take_part(study: str, journal: str, trials: int, seed: int) -> None:
 def test_of_two_processes_one_is_killed_and_the_other_makes_the_rest(study, journal, tmp_path):
     study.save(tmp_path / "study")
     first, second = (
-        FORKED.Process(target=take_part, args=(str(tmp_path / "study"), journal, 24, seed)) for seed in (0, 1)
+        FORKED.Process(target=take_part, args=(str(tmp_path / "study"), journal, 14, seed)) for seed in (0, 1)
     )
     first.start()
     second.start()
@@ -127,7 +127,7 @@ def test_of_two_processes_one_is_killed_and_the_other_makes_the_rest(study, jour
     second.join(120)
     assert second.exitcode == 0
     states = list_states(journal)
-    assert sum(own.count("COMPLETE") for own in states.values()) == 24 and set(states) == {first.pid, second.pid}
+    assert sum(own.count("COMPLETE") for own in states.values()) == 14 and set(states) == {first.pid, second.pid}
     assert set(states[second.pid]) == {"COMPLETE"} and len(states[first.pid]) - states[first.pid].count("COMPLETE") <= 1
 
 
