@@ -178,8 +178,8 @@ MEASURED = {
     "driver": 532,
     "worker_growth": "0.4 and 0.5",
     "worker": 512,
-    "bench": "`python -m benchmarks cluster`, two workers beside one on 128 pairs and a GPT-2: 1.02 times as long on two\n"
-    "  idle cores (7.5 pairs a second): two workers on one machine gain nothing over one there.",
+    "bench": "`python -m benchmarks cluster`, two workers beside one on 128 pairs and a GPT-2: 1.02 times as long on\n"
+    "  two idle cores (7.5 pairs a second): two workers on one machine gain nothing over one there.",
 }
 """On two cores that others used too, on 30 November 2026."""
 
