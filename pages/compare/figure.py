@@ -19,9 +19,14 @@ LEAST = 4.0
 """Times the least perplexity the greatest is on the axes at least, so that noise does not look like an effect."""
 
 
+def change(before: float, after: float) -> float:
+    """By how much a toxicity rose, in the two digits that are shown; NaN where a side says nothing."""
+    return round(round(after, 2) - round(before, 2), 2)
+
+
 def rise(before: float, after: float) -> float:
-    """By how much a toxicity rose, in the two digits that are shown; 0 within the band that is called the same."""
-    by = round(round(after, 2) - round(before, 2), 2)
+    """The same; 0 within the band in which nobody could call it more or less."""
+    by = change(before, after)
     return 0.0 if abs(by) < SAME else by
 
 

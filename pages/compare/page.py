@@ -16,7 +16,7 @@ from detox_engine.plans.edit import describe_edit
 from detox_engine.plans.sources import name_model
 from detox_engine.scoring.records import read_surprise, summarise
 from pages.compare import work
-from pages.compare.figure import SAME, rise, texts_figure
+from pages.compare.figure import SAME, change, rise, texts_figure
 from pages.compare.picks import ComparePicks
 from pages.compare.prompts import count_prompts, pick_prompts
 from pages.compare.verdict import judge_texts
@@ -240,13 +240,11 @@ def draw_cut(found: Sequence[Comparison]) -> None:
 
 
 def rise_of(comparison: Comparison) -> float:
-    """By how much the toxicity rose, 0 where nobody could call it more or less; NaN where a side says nothing."""
     return rise(comparison.toxicity_before, comparison.toxicity_after)
 
 
 def change_of(comparison: Comparison) -> float:
-    """By how much the toxicity rose, however little, in the two digits that are shown, to sort by."""
-    return round(comparison.toxicity_after, 2) - round(comparison.toxicity_before, 2)
+    return change(comparison.toxicity_before, comparison.toxicity_after)
 
 
 FILTERS = {

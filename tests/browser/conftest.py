@@ -66,6 +66,10 @@ def chromium(tmp_path_factory) -> Iterator[BrowserContext]:
         browser.close()
 
 
+SOON_FORSAKEN = "from ui.work import jobs; jobs.FORSAKEN_SECONDS = 5"
+"""What a journey that is over has begun would go on for minutes, beside the next ones."""
+
+
 class FirstVisit(NamedTuple):
     """A server, and what its first visitor saw, who came by a link to a page."""
 
@@ -77,7 +81,7 @@ class FirstVisit(NamedTuple):
 @pytest.fixture(scope="session")
 def first_visit(chromium, tabs, tmp_path_factory) -> Iterator[FirstVisit]:
     """A dashboard of its own, on this machine alone, visited once; all journeys share it."""
-    with run_server(tmp_path_factory.mktemp("server")) as (address, _):
+    with run_server(tmp_path_factory.mktemp("server"), SOON_FORSAKEN) as (address, _):
         page = new_tab(chromium)
         page.goto(f"{address}/spectrum?layers=2-4")
         heading = page.locator("h1").first

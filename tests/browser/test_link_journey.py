@@ -167,16 +167,12 @@ def test_back_goes_to_the_page_before_however_often_the_view_changed(open_page):
     expect(slider(page, "spectrum_layer")).to_have_value("6")
 
 
-@pytest.mark.xfail(
-    reason="among all journeys the sidebar was twice there without what stands below its sliders; not found out yet",
-    strict=False,
-)
 def test_the_sidebar_and_the_content_note_are_reached_by_the_keyboard(open_page):
     # A page that measures nothing, so that nothing comes and goes under way.
     page = open_page("/model_and_pairs?layers=0-7")
     wait_until_ready(page)
-    # What of a page is drawn first is there while the rest is still under way.
-    page.get_by_role("switch", name="Show toxic words").wait_for(state="attached", timeout=30_000)
+    # A kind of widget comes with code of its own, which a busy server sends late.
+    page.get_by_role("switch", name="Show toxic words").wait_for(state="attached")
     page.get_by_role("button", name="Go on").wait_for()
     wait_until_still(page)
     reached = []

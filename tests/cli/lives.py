@@ -113,15 +113,17 @@ def live_and_die(home: Path, place: Path, moments: int, names: Sequence[str]) ->
     print(json.dumps({"killed": killed, "left": left, "took": took}))
 
 
-def _spell(name: str, home: Path, place: Path, out: Path) -> list:
+def _spell(name: str, home: Path, place: Path, out: Path, kind: str = "model") -> list:
+    """A command of this name that writes to `out`; a sweep to one file beside it, and `kind` is what is exported."""
     brief = [*BRIEF, "--prompts", home / "prompts.txt", "--neutral", home / "prompts.txt"]
+    grid = ["--ranks", "1,2", "--starts", "1"]
     return {
         "fit": ["fit", "--model", home / "model", "--pairs", home / "pairs.jsonl", "--out", out, "--no-suggest"],
         "extend": ["extend", home / "study", "--pairs", home / "pairs.jsonl", "--out", out],
         "check": ["check", place / "suggests"],
-        "sweep": ["sweep", home / "study", "--ranks", "1,2", "--starts", "1", "--out", place / "sweep.jsonl", *brief],
+        "sweep": ["sweep", home / "study", *grid, "--out", out.parent / "sweep.jsonl", *brief],
         "evaluate": ["evaluate", home / "study", *FEW, *brief, "--report", f"{out}.json"],
-        "export": ["export", home / "study", *FEW, "--out", out, "--as", "model"],
+        "export": ["export", home / "study", *FEW, "--out", out, "--as", kind],
         "report": ["report", home / "study", "--out", f"{out}.html", *FEW],
     }[name]
 
@@ -159,20 +161,11 @@ def fit_until_asked_to_end(model: Path) -> None:
 
 def write_to_a_full_disk(home: Path, place: Path, limits: Sequence[int]) -> None:
     """Every command that writes, where no file may be longer than each of these limits; prints what became of it."""
-    brief = [*BRIEF, "--prompts", home / "prompts.txt", "--neutral", home / "prompts.txt"]
-    study = home / "study"
-    CliRunner().invoke(main.app, list(map(str, ["compare", study, *FEW, "--prompt", "a"])))
-    commands = {
-        "fit": ["fit", "--model", home / "model", "--pairs", home / "pairs.jsonl", "--no-suggest", "--out", "fit"],
-        "extend": ["extend", study, "--pairs", home / "pairs.jsonl", "--out", "extend"],
-        "check": ["check", place / "suggests"],
-        "sweep": ["sweep", study, "--ranks", "1", "--starts", "1", *brief, "--out", "sweep.jsonl"],
-        "evaluate": ["evaluate", study, *FEW, *brief, "--report", "evaluation.json"],
-        "adapter": ["export", study, *FEW, "--as", "adapter", "--out", "adapter"],
-        "model": ["export", study, *FEW, "--as", "model", "--out", "model"],
-        "gguf-adapter": ["export", study, *FEW, "--as", "gguf-adapter", "--out", "gguf"],
-        "report": ["report", study, *FEW, "--out", "report.html"],
-    }
+    CliRunner().invoke(main.app, list(map(str, ["compare", home / "study", *FEW, "--prompt", "a"])))
+    commands = {name: _spell(name, home, place, Path(name)) for name in ("fit", "extend", "check", "sweep", "evaluate")}
+    for kind in ("adapter", "model", "gguf-adapter"):
+        commands[kind] = _spell("export", home, place, Path(kind), kind)
+    commands["report"] = _spell("report", home, place, Path("report"))
     if len(limits) == 1:
         del commands["report"]  # which takes seconds
 
