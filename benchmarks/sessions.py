@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 
-from benchmarks.dashboard import FLAGS, ROOT, STILL, environment, find_browser, run_server
+from benchmarks.dashboard import FLAGS, ROOT, STILL, USABLE, environment, find_browser, run_server
 from benchmarks.side_by_side import Figure
 from detox_engine.plans.edit import EditPlan, describe_edit
 
@@ -51,7 +51,8 @@ def plan_of(session: int) -> EditPlan:
 def link_of(session: int) -> str:
     """Where the session compares texts with its plan."""
     plan = plan_of(session)
-    return f"compare?layers={plan.layers[0]}-{plan.layers[-1]}&rank={plan.rank}&strength={plan.strength:g}"
+    asked = f"layers={plan.layers[0]}-{plan.layers[-1]}&rank={plan.rank}&strength={plan.strength:g}"
+    return f"compare?method={plan.method}&{asked}"
 
 
 async def visit(browser: "Browser", address: str, session: int, wait: float = 0.0) -> Visit:
@@ -76,7 +77,7 @@ async def visit(browser: "Browser", address: str, session: int, wait: float = 0.
 
 
 async def _usable(page: "Page") -> None:
-    await page.locator(f"{STILL} [class*=st-key-edit_rank] input").first.wait_for(state="attached")
+    await page.locator(USABLE).first.wait_for(state="attached")
 
 
 async def _time(*steps: Awaitable) -> float:

@@ -68,6 +68,7 @@ def _pick_methods(
         f"{path}.methods",
         show=lambda names: [name for name in names if name in offers],
         take=lambda names: tuple(name for name in offers if name in names),
+        begins="default",
     )
     st.multiselect(
         "Methods",

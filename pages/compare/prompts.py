@@ -39,7 +39,7 @@ def pick_prompts(model: str) -> tuple[str, ...]:
         format_func=lambda kind: "Your own" if kind == OWN else kind.capitalize(),
         required=True,
         label_visibility="collapsed",
-        **state.bind(f"prompts_kind_{len(sets)}", "compare.prompts", options=kinds),
+        **state.bind(f"prompts_kind_{len(sets)}", "compare.prompts", kinds, begins="default"),
     )
     if kind == OWN:
         example = "The driver who took my parking space is"

@@ -79,7 +79,7 @@ def draw_place(page: StudyPage[LearnPicks], marks: Mapping[Name, bool]) -> None:
             wrap=True,
             label_visibility="collapsed",
             width="content",
-            **state.bind("lesson_step", "learn.step"),
+            **state.bind("lesson_step", "learn.step", begins="default"),
         )
         st.caption(f"{place} · {len(predicted)} predicted{right}", width="content")
 
@@ -168,8 +168,8 @@ def draw_prediction(page: StudyPage[LearnPicks], step: Step, question: str) -> N
     path, key = f"learn.predictions.{step.name}", f"lesson_predict_{step.name}"
     if step.answers:
         numbers = range(len(step.answers))
-        bound = state.bind(key, path)
-        st.radio(question, numbers, format_func=step.answers.__getitem__, index=None, **bound)
+        bound = state.bind(key, path, (*numbers, None), begins="index")
+        st.radio(question, numbers, format_func=step.answers.__getitem__, **bound)
     else:
         bound = state.bind(
             key,
@@ -262,12 +262,12 @@ def draw_quiz(page: StudyPage[LearnPicks]) -> None:
         if scored:
             draw_explained(number, question, answer)
             continue
+        numbers = (*range(len(question.answers)), None)
         st.radio(
             f"**{number}. {question.asked}**",
             range(len(question.answers)),
             format_func=question.answers.__getitem__,
-            index=None,
-            **state.bind(f"lesson_question_{number}", f"learn.quiz.q{number}"),
+            **state.bind(f"lesson_question_{number}", f"learn.quiz.q{number}", numbers, begins="index"),
         )
     if not scored:
         left = given.count(None)

@@ -93,7 +93,7 @@ def pick_plan(study: Study) -> MapPlan | None:
     frame = option_of(MapPlan, "frame")
     st.radio(
         "Fit the layout on", list(frame.words), format_func=frame.words.get, help=frame.sentence,
-        **state.bind("map_frame", "map.plan.frame"),
+        **state.bind("map_frame", "map.plan.frame", list(frame.words), begins="index"),
     )  # fmt: skip
     if chosen == "umap":
         for name, label in NUMBERS.items():
@@ -108,7 +108,7 @@ def pick_states() -> tuple[str, ...]:
         "Show", list(TITLES), selection_mode="multi", format_func=TITLES.get,
         help="By the edited model: it read every text again. Computed alone: the edit's directions are taken out of "
         "the embeddings, and no model is run.",
-        **state.bind("map_states", "map.states", show=list, take=tuple),
+        **state.bind("map_states", "map.states", show=list, take=tuple, begins="default"),
     )  # fmt: skip
     return tuple(name for name in TITLES if name in chosen) or (BEFORE,)
 
@@ -121,6 +121,7 @@ def pick_looks(study: Study, several: bool) -> tuple[str, bool, bool]:
     """
     together = several and ask("map.together", "One over the other", "map_together")
     kinds = [name for name in LINES if name != "moves" or together]
-    lines = st.selectbox("Lines", kinds, format_func=LINES.get, **state.bind("map_lines", "map.lines", kinds))
+    bound = state.bind("map_lines", "map.lines", kinds, begins="index")
+    lines = st.selectbox("Lines", kinds, format_func=LINES.get, **bound)
     playing = study.layers > 1 and ask("map.play", "Play through the layers", "map_play")
     return lines, together, playing

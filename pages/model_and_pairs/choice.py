@@ -181,7 +181,7 @@ def pick_fit_plan(pairs: PairSpec) -> FitPlan:
         list(titles),
         format_func=titles.get,
         help=sentence(FitPlan, "pooling"),
-        **state.bind("fit_pooling", f"{plan}.pooling"),
+        **state.bind("fit_pooling", f"{plan}.pooling", list(titles), begins="index"),
     )
     ask(f"{plan}.sinks", "Attention sinks", "fit_sinks", first)
     second.multiselect(
@@ -194,6 +194,7 @@ def pick_fit_plan(pairs: PairSpec) -> FitPlan:
             f"{plan}.methods",
             show=lambda choices: [choice.name for choice in choices],
             take=lambda names: tuple(map(Choice, names)),
+            begins="default",
         ),
     )
     ask(f"{plan}.budget", "A suggested edit may cost", "fit_budget", second)

@@ -162,7 +162,9 @@ def draw_prompt(page: StudyPage[OverviewPicks], prompt: str) -> None:
             **state.bind(
                 "overview_starter",
                 "overview.prompt",
+                ["", *starters],
                 show=lambda own: (own or prompt) if (own or prompt) in starters else "",
+                begins="index",
             ),
         )
     if model == BUNDLED:

@@ -122,17 +122,21 @@ def _pick_prompt(study: Study) -> dict[str, str]:
         names = list(sets)
         name = st.selectbox(
             "Prompts", names, format_func=str.capitalize, width=160,
-            **state.bind(f"lens_prompts_{len(sets)}", "token_lens.prompts", options=names),
+            **state.bind(f"lens_prompts_{len(sets)}", "token_lens.prompts", names, begins="index"),
         )  # fmt: skip
         try:
             prompts = read_prompts(str(sets[name]), sets[name])
         except InputError as error:
             notes.draw_error(str(error))
             return {}
+        numbers = range(1, len(prompts) + 1)
         chosen = st.selectbox(
-            "Prompt", range(1, len(prompts) + 1), width=520,
+            "Prompt", numbers, width=520,
             format_func=lambda number: mask(prompts[number - 1], state.shows_words()),
-            **state.bind(f"lens_prompt_{name}", "token_lens.prompt", show=lambda number: min(number, len(prompts))),
+            **state.bind(
+                f"lens_prompt_{name}", "token_lens.prompt", numbers, lambda number: min(number, len(prompts)),
+                begins="index",
+            ),
         )  # fmt: skip
         _offer_editing(prompts[chosen - 1])
     return {"The prompt": prompts[chosen - 1]}

@@ -43,16 +43,16 @@ def _pick_grid(study: Study, picks: TradeOffsPicks, method: str) -> None:
     last, kept = study.layers - 1, study.kept_of(method)
     left, right = st.columns(2, gap="large")
     shown = list(picks.ranks_of(study, method))
-    bound = state.bind(f"sweep_ranks_{kept}", "trade_offs.ranks", show=lambda _: shown, take=tuple)
+    bound = state.bind(f"sweep_ranks_{kept}", "trade_offs.ranks", show=lambda _: shown, take=tuple, begins="default")
     left.multiselect("Ranks", range(1, kept + 1), help=sentence(SweepPlan, "ranks"), **bound)
-    bound = state.bind("sweep_strengths", "trade_offs.strengths", show=list, take=tuple)
+    bound = state.bind("sweep_strengths", "trade_offs.strengths", show=list, take=tuple, begins="default")
     offers = list(dict.fromkeys((*STRENGTHS, *picks.strengths)))
     right.multiselect("Strengths", offers, accept_new_options=True, help=sentence(SweepPlan, "strengths"), **bound)
     if last:
         with left:
             _pick_starts(study, picks)
     ends = list(picks.ends_of(study))
-    bound = state.bind(f"sweep_ends_{last}", "trade_offs.ends", show=lambda _: ends, take=tuple)
+    bound = state.bind(f"sweep_ends_{last}", "trade_offs.ends", show=lambda _: ends, take=tuple, begins="default")
     right.multiselect("Last layers", range(last + 1), help="The last layer alone, unless you sweep it too.", **bound)
 
 

@@ -3,13 +3,14 @@
 import html
 import threading
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from detox_engine.plans.edit import EditPlan
-from tests.pages.conftest import LIMIT, fitted_app, open_app, texts
+from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, texts
 from ui.session import shared_models, state
 from ui.session.view import View
 from ui.words import rude_words
@@ -200,7 +201,34 @@ def test_a_value_that_the_view_gave_in_a_run_that_was_cut_short_is_given_once_mo
     session = AppTest.from_function(draw).run().run()
     assert session.slider[0].proto.set_value and session.slider[0].proto.value == [1.5]
     assert not session.run().slider[0].proto.set_value, "a slider in motion never jumps"
+    assert session.slider[0].proto.default == [1.5], "a browser that makes it only now begins with the view's value"
     moved = AppTest.from_function(draw).run()
     moved.slider[0].set_value(2.0).run()
     assert moved.session_state["view"].edit.strength == 2.0
     assert not moved.slider[0].proto.set_value, "who moves it before then sees it already"
+
+
+@pytest.mark.parametrize("page", ["map", "compare", "trade_offs"])
+def test_every_widget_that_mirrors_the_view_begins_with_what_it_is_given(page):
+    """A value that is given to a widget alone is lost on a browser that gets the next run before it draws this one."""
+    session = run_until(open_app(page), lambda session: any("edit_strength" in one.key for one in session.slider))
+    given = [
+        widget
+        for kind in ("slider", "number_input", "text_input", "toggle", "selectbox", "multiselect", "button_group")
+        for widget in session.get(kind)
+        if widget.proto.set_value
+    ]
+    assert len(given) > 8
+    for widget in given:
+        begins, shown = beginning(widget.proto)
+        assert begins == shown, widget.key
+
+
+def beginning(proto: Any) -> tuple[Any, Any]:
+    """What a widget begins with, and what it is given."""
+    if not getattr(proto, "options", ()):
+        return proto.default, proto.value
+    words = [getattr(option, "content", option) for option in proto.options]
+    if hasattr(proto, "raw_value"):
+        return words[proto.default], proto.raw_value
+    return [words[number] for number in proto.default], list(proto.raw_values)

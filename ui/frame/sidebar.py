@@ -87,6 +87,7 @@ def _pick_method(study: Study) -> None:
         offered,
         show=lambda edit: edit.method,
         take=lambda name: fitting_edit(replace(state.view().edit, method=name), study),
+        begins="index",
     )
     st.selectbox(
         "Method",

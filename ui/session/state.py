@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import streamlit as st
 
@@ -52,15 +52,18 @@ def bind(
     options: Sequence[Any] = (),
     show: Callable[[Any], Any] = lambda part: part,
     take: Callable[[Any], Any] = lambda value: value,
+    begins: Literal["value", "index", "default"] = "value",
 ) -> dict[str, Any]:
     """Settings of the widget `key` with which it shows the view's part `path` and changes it.
 
-    The widget must be given no value of its own (no `value`, `default` or `index`) and no other callback.
+    The widget must be given no value of its own and no other callback.
 
     Args:
-        options: what the widget offers; the first is shown where the part is none of them.
+        options: what the widget offers, last of all None where it may stand empty; the first is shown where the part
+            is none of them.
         show: makes the widget's value of the part; within what the widget can show.
         take: makes the part of the widget's value.
+        begins: what the widget calls the value that it begins with; an `index` is that among the `options`.
     """
     shown = show(view()[path])
     if options and shown not in options:
@@ -72,7 +75,10 @@ def bind(
     if differs or key in _given():
         _given().add(key)
         st.session_state[key] = shown
-    return {"key": key, "on_change": lambda: _take(key, path, take)}
+    # A value that is given to a widget comes with one run alone: a browser that gets two at once, as a slow one does,
+    # has lost it by the time it makes the widget, and would show, and send back, the least value of a slider.
+    beginning = options.index(shown) if begins == "index" and shown is not None else shown
+    return {"key": key, "on_change": lambda: _take(key, path, take), begins: beginning}
 
 
 def _take(key: str, path: str, take: Callable[[Any], Any]) -> None:

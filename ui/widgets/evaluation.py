@@ -116,6 +116,7 @@ def _pick_scorers(plan: str, prefix: str) -> list[str]:
         show=_list_names,
         # In the engine's order, so that the order of the clicks changes nothing.
         take=lambda names: tuple(Choice(name) for name in scorers() if name in names),
+        begins="default",
     )
     st.pills(
         "Measure",

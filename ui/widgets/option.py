@@ -28,7 +28,12 @@ def ask(
     leaf = next(leaf for leaf in leaves(plan) if leaf.path == name)
     draw, declared, usual_show, take = _widget(leaf, getattr(type(plan), name))
     declared["help"] = leaf.option.sentence or None
-    getattr(box, draw)(label, **declared | settings, **state.bind(key, path, show=show or usual_show, take=take))
+    declared |= settings
+    begins = {"selectbox": "index", "multiselect": "default", "segmented_control": "default"}.get(draw, "value")
+    options = () if draw == "multiselect" else declared.get("options", ())
+    bound = state.bind(key, path, options, show or usual_show, take, begins)
+    # What is declared stands over it: a number that may be none has none to begin with.
+    getattr(box, draw)(label, **bound | declared)
     return state.view()[path]
 
 
@@ -70,7 +75,7 @@ def _widget(leaf: Leaf, usual: Any) -> tuple[str, dict[str, Any], Callable[[Any]
         empty = {"value": None, "placeholder": ALL} if leaf.optional else {}
         return "number_input", numbers | empty, same, same
     if get_origin(leaf.kind) is tuple:
-        return "multiselect", {"options": option.offers, "accept_new_options": True}, once, tuple
+        return "multiselect", {"options": once((*option.offers, *leaf.value)), "accept_new_options": True}, once, tuple
     if leaf.choices:
         return (
             "segmented_control",
