@@ -1,33 +1,41 @@
 """Twenty visitors at once, each with an edit of its own: what they wait for, and whether each gets its own answer.
 
-What a session is shown while nineteen others work is held against what the same link shows to one visitor alone.
+The visitors speak a browser's protocol with the server and draw nothing: each would have a machine of its own, and
+twenty browsers beside the server would take its two cores from it. What a session is told while nineteen others work
+is held against what the same link tells to one visitor alone.
 """
 
 import asyncio
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import psutil
 
-from benchmarks.dashboard import FLAGS, ROOT, STILL, USABLE, environment, find_browser, run_server
+from benchmarks.dashboard import ROOT, environment, run_server
 from benchmarks.side_by_side import Figure
 from detox_engine.plans.edit import EditPlan, describe_edit
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser, Page
+    from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+    from websockets.asyncio.client import ClientConnection
 
 SESSIONS = 20
-LONGEST = 180_000
-"""Milliseconds that a visitor waits for one thing."""
+LONGEST = 180.0
+"""Seconds that a visitor waits for one thing."""
 THINKING = 3.0
 """Seconds within which the visitors, who do not know of one another, press their buttons."""
+WRITE = "Write before and after"
+"""The button that is there once the study is."""
+LARGEST = 2**26
+"""Bytes of one message of the server's."""
 
 
 class Visit(NamedTuple):
@@ -49,80 +57,147 @@ def plan_of(session: int) -> EditPlan:
 
 
 def link_of(session: int) -> str:
-    """Where the session compares texts with its plan."""
+    """What a link to the session's plan asks for."""
     plan = plan_of(session)
     asked = f"layers={plan.layers[0]}-{plan.layers[-1]}&rank={plan.rank}&strength={plan.strength:g}"
-    return f"compare?method={plan.method}&{asked}"
+    return f"method={plan.method}&{asked}"
 
 
-async def visit(browser: "Browser", address: str, session: int, wait: float = 0.0) -> Visit:
+@dataclass(eq=False)
+class Visitor:
+    """A session as a browser has it: the elements of the page, and the parts of it that run again by themselves."""
+
+    socket: "ClientConnection"
+    query: str
+    shown: dict[tuple[int, ...], str] = field(default_factory=dict)
+    """Place on the page -> the words of what stands there."""
+    buttons: dict[str, str] = field(default_factory=dict)
+    """Label -> what the server calls the button."""
+    page: str = ""
+    """What the server calls the page."""
+    pages: dict[str, str] = field(default_factory=dict)
+    """Address -> what the server calls the page there."""
+    running: bool = False
+    _again: dict[str, asyncio.Task] = field(default_factory=dict)
+    _heard: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @classmethod
+    async def connect(cls, address: str, query: str) -> Self:
+        from websockets.asyncio.client import connect
+
+        socket = f"{address.replace('http', 'ws', 1)}/_stcore/stream"
+        visitor = cls(await connect(socket, subprotocols=["streamlit"], max_size=LARGEST), query)
+        visitor._listening = asyncio.create_task(visitor._listen())
+        return visitor
+
+    async def leave(self) -> None:
+        for task in self._again.values():
+            task.cancel()
+        self._listening.cancel()
+        await self.socket.close()
+
+    async def go_to(self, page: str) -> None:
+        """Ask for a page and wait until its run has ended."""
+        self.page = self.pages.get(page, "")
+        await self._ask(page_name="" if self.page else page)
+        await self.see("")
+
+    async def press(self, label: str) -> None:
+        from streamlit.proto.WidgetStates_pb2 import WidgetState, WidgetStates
+
+        pressed = WidgetState(id=self.buttons[label], trigger_value=True)
+        await self._ask(widget_states=WidgetStates(widgets=[pressed]))
+
+    async def see(self, words: str) -> None:
+        """Wait until the page holds `words` and nothing runs."""
+        async with asyncio.timeout(LONGEST):
+            while self.running or not any(words in text for text in self.shown.values()):
+                self._heard.clear()
+                await self._heard.wait()
+
+    async def _ask(self, **asked: object) -> None:
+        from streamlit.proto.BackMsg_pb2 import BackMsg
+        from streamlit.proto.ClientState_pb2 import ClientState
+
+        self.running = True
+        state = ClientState(query_string=self.query, page_script_hash=self.page, **asked)
+        await self.socket.send(BackMsg(rerun_script=state).SerializeToString())
+
+    async def _listen(self) -> None:
+        from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+
+        async for received in self.socket:
+            self._hear(ForwardMsg.FromString(received))
+            self._heard.set()
+
+    def _hear(self, message: "ForwardMsg") -> None:
+        kind = message.WhichOneof("type")
+        if kind == "new_session":
+            self.running = True
+            if not message.metadata.run.fragment_ids:
+                self._stop()
+                self.shown.clear()
+        elif kind == "script_finished":
+            self.running = False
+        elif kind == "navigation":
+            self.page = message.navigation.page_script_hash
+            self.pages = {page.url_pathname: page.page_script_hash for page in message.navigation.app_pages}
+        elif kind == "auto_rerun":
+            again = message.auto_rerun
+            self._again[again.fragment_id] = asyncio.create_task(self._repeat(again.fragment_id, again.interval))
+        elif kind == "delta" and message.delta.WhichOneof("type") == "new_element":
+            element = message.delta.new_element
+            # Words that mean nothing in Markdown are told with a backslash before their signs.
+            words = element.markdown.body.replace("\\", "") or element.html.body or element.button.label
+            self.shown[tuple(message.metadata.delta_path)] = words
+            if element.WhichOneof("type") == "button":
+                self.buttons[words] = element.button.id
+
+    async def _repeat(self, fragment: str, interval: float) -> None:
+        while True:
+            await asyncio.sleep(interval)
+            await self._ask(fragment_id=fragment, is_auto_rerun=True)
+
+    def _stop(self) -> None:
+        for task in self._again.values():
+            task.cancel()
+        self._again.clear()
+
+
+async def visit(address: str, session: int, wait: float = 0.0) -> Visit:
     """Open the session's link, write, turn to another page and back."""
-    context = await browser.new_context(viewport={"width": 1440, "height": 900})
-    page = await context.new_page()
-    page.set_default_timeout(LONGEST)
     await asyncio.sleep(wait)
-    opened = await _time(page.goto(f"{address}/{link_of(session)}"), _usable(page))
-    write = page.get_by_role("button", name="Write before and after", exact=True)
-    own = page.get_by_text(f"edit: {describe_edit(plan_of(session))};")
-    written = await _time(write.click(), own.wait_for(), page.locator(STILL).wait_for())
-    texts = await page.locator(".compared .written").all_inner_texts()
-    navigation = page.get_by_test_id("stSidebarNav")
-    turned = await _time(
-        navigation.get_by_role("link", name="Spectrum", exact=True).click(),
-        page.get_by_role("heading", name="Spectrum", level=1, exact=True).wait_for(),
-        page.locator(STILL).wait_for(),
-    )
-    await context.close()
-    return Visit(opened, written, turned, texts)
-
-
-async def _usable(page: "Page") -> None:
-    await page.locator(USABLE).first.wait_for(state="attached")
-
-
-async def _time(*steps: Awaitable) -> float:
     start = time.perf_counter()
-    for step in steps:
-        await step
-    return time.perf_counter() - start
-
-
-@asynccontextmanager
-async def launch() -> AsyncIterator["Browser"]:
-    """A browser for many visitors."""
-    from playwright.async_api import async_playwright
-
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=find_browser(), args=list(FLAGS))
-        yield browser
-        await browser.close()
+    visitor = await Visitor.connect(address, link_of(session))
+    await visitor.go_to("compare")
+    await visitor.see(WRITE)
+    opened = time.perf_counter() - start
+    start = time.perf_counter()
+    await visitor.press(WRITE)
+    await visitor.see(f"edit: {describe_edit(plan_of(session))};")
+    written = time.perf_counter() - start
+    texts = [text for shown in visitor.shown.values() for text in re.findall('<p class="written">(.*?)</p>', shown)]
+    start = time.perf_counter()
+    await visitor.go_to("spectrum")
+    turned = time.perf_counter() - start
+    await visitor.leave()
+    return Visit(opened, written, turned, texts)
 
 
 async def welcome(address: str) -> None:
     """The first visitor to a server, who waits for imports: that is what `dashboard` measures."""
-    async with launch() as browser:
-        page = await browser.new_page()
-        page.set_default_timeout(LONGEST)
-        while not await _answers(page, address):
+    while True:
+        try:
+            await visit(address, 0)
+            return
+        except OSError:
             await asyncio.sleep(0.2)
-        await _usable(page)
-
-
-async def _answers(page: "Page", address: str) -> bool:
-    from playwright.async_api import Error
-
-    try:
-        await page.goto(f"{address}/compare")
-    except Error:
-        return False
-    return True
 
 
 async def visit_all(address: str, waits: list[float], at_once: bool) -> list[Visit]:
     """A visitor for each wait, all of them at once or one after the other."""
-    async with launch() as browser:
-        visits = [visit(browser, address, session, wait) for session, wait in enumerate(waits)]
-        return list(await asyncio.gather(*visits)) if at_once else [await one for one in visits]
+    visits = [visit(address, session, wait) for session, wait in enumerate(waits)]
+    return list(await asyncio.gather(*visits)) if at_once else [await one for one in visits]
 
 
 def serve(waits: list[float], at_once: bool) -> tuple[list[Visit], float]:
