@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from ui.session.view import fitting_edit
 from ui.show import notes
 from ui.show.chart import draw_chart
 from ui.show.downloads import draw_download
+from ui.widgets.fold import draw_folded
 from ui.widgets.option import ask
 from ui.words.text import escape, plain
 from ui.work.tasks import draw_task
@@ -236,15 +237,22 @@ def draw_picture(picture: Picture) -> None:
 def draw_behind(lab: str, card: Card, found: Found, behind: str) -> None:
     """What the pictures rest on: further ones, the numbers, when and with what."""
     for label, picture in card.folded:
-        with st.expander(label, icon=":material/show_chart:"):
-            draw_picture(picture)
-    with st.expander("The numbers, and what they were measured with", icon=":material/table:"):
-        heads, rows = card.first.table
-        told = [place for place in range(len(heads)) if any(row[place] is not None for row in rows)]
-        shown = [{heads[place]: row[place] for place in told} for row in list(rows)[:ROWS_SHOWN]]
-        st.dataframe(shown, hide_index=True, alt=f"All numbers of {card.first.title}")
-        st.html(behind)
-        draw_download("All of it as JSON", partial(write_json, found.record), f"{lab}.json", f"json_{lab}")
+        draw_folded(label, f"folded_{picture.key}", ":material/show_chart:", partial(draw_picture, picture))
+    draw_folded(
+        "The numbers, and what they were measured with",
+        f"numbers_{lab}",
+        ":material/table:",
+        partial(draw_numbers, lab, card, found, behind),
+    )
+
+
+def draw_numbers(lab: str, card: Card, found: Found, behind: str) -> None:
+    heads, rows = card.first.table
+    told = [place for place in range(len(heads)) if any(row[place] is not None for row in rows)]
+    shown = [{heads[place]: row[place] for place in told} for row in list(rows)[:ROWS_SHOWN]]
+    st.dataframe(shown, hide_index=True, alt=f"All numbers of {card.first.title}")
+    st.html(behind)
+    draw_download("All of it as JSON", partial(write_json, found.record), f"{lab}.json", f"json_{lab}")
 
 
 def draw_lab(page: StudyPage[ClaimsPicks], lab: str, measured: bool, asked: Asked | str) -> None:
@@ -253,17 +261,24 @@ def draw_lab(page: StudyPage[ClaimsPicks], lab: str, measured: bool, asked: Aske
     The button of what was never measured, and a run, stand before everyone; to measure again is folded away.
     """
     begun = not isinstance(asked, str) and LAB.job(asked) is not None
-    folded = measured and not begun
-    with st.expander("Measure it again" if folded else "How it is measured", icon=":material/tune:"):
-        ASK[lab](page.study, f"claims.{field_of(lab)}")
-        if folded:
-            draw_button(page, lab, asked, again=True)
-    if not folded:
+    ask_all = partial(ASK[lab], page.study, f"claims.{field_of(lab)}")
+    if measured and not begun:
+        draw_folded(
+            "Measure it again", f"again_{lab}", ":material/tune:", partial(draw_again, page, lab, asked, ask_all)
+        )
+    else:
+        with st.expander("How it is measured", icon=":material/tune:"):
+            ask_all()
         draw_button(page, lab, asked, again=measured)
     if not isinstance(asked, str):
         key = page.fitted.study
         spelled = [commands.fit_command(key), commands.lab_command(key, lab, asked.plan)]
         draw_commands(spelled, key=f"commands_{lab}")
+
+
+def draw_again(page: StudyPage[ClaimsPicks], lab: str, asked: Asked | str, ask_all: Callable[[], None]) -> None:
+    ask_all()
+    draw_button(page, lab, asked, again=True)
 
 
 def draw_button(page: StudyPage[ClaimsPicks], lab: str, asked: Asked | str, again: bool) -> None:

@@ -20,6 +20,7 @@ from ui.show.chart import clicked, draw_chart
 from ui.show.downloads import Table
 from ui.show.notes import draw_verdict
 from ui.show.tinted import Lit, Measure, ends_of, say_next, scale_html, texts_html
+from ui.widgets.fold import draw_folded
 from ui.widgets.layer import pick_layer
 from ui.words.rude_words import mask
 from ui.words.text import plain
@@ -85,7 +86,8 @@ def draw_result(
     if edit is not None:
         st.caption(plain(f"After the edit: {describe_edit(edit)}; the edited model really reads the text."))
     draw_heatmap(page, found, lit, measure, layer)
-    draw_table(page, lit, layer)
+    table = partial(draw_table, page, lit, layer)
+    draw_folded("The numbers of this layer as a table", "lens_table", ":material/table:", table)
 
 
 def draw_text(
@@ -152,18 +154,17 @@ def take_click() -> None:
 
 def draw_table(page: StudyPage[TokenLensPicks], texts: Texts, layer: int) -> None:
     """The same numbers to read without pointing, and to take along."""
-    with st.expander("The numbers of this layer as a table", icon=":material/table:"):
-        rows = []
-        for name, states in texts.items():
-            for place in range(len(states[0].tokens)):
-                row = {"Text": name, "Token": states[0].name(place, page.shows_words)}
-                row |= {lit.title: round(float(lit.values[layer, place]), 3) for lit in states}
-                row |= {
-                    f"Next, {lit.title[:1].lower()}{lit.title[1:]}": say_next(lit, layer, place, page.shows_words)
-                    for lit in states
-                }
-                rows.append(row)
-        st.dataframe(rows, hide_index=True, height=320, alt=f"Every token's number at layer {layer}")
+    rows = []
+    for name, states in texts.items():
+        for place in range(len(states[0].tokens)):
+            row = {"Text": name, "Token": states[0].name(place, page.shows_words)}
+            row |= {lit.title: round(float(lit.values[layer, place]), 3) for lit in states}
+            row |= {
+                f"Next, {lit.title[:1].lower()}{lit.title[1:]}": say_next(lit, layer, place, page.shows_words)
+                for lit in states
+            }
+            rows.append(row)
+    st.dataframe(rows, hide_index=True, height=320, alt=f"Every token's number at layer {layer}")
 
 
 def list_tokens(found: Found, texts: Texts, measure: Measure) -> Table:

@@ -25,6 +25,7 @@ from ui.session import state
 from ui.show.chart import clicked, draw_chart
 from ui.show.downloads import Table, draw_download
 from ui.show.frontier import Axis, Shade, count_beyond, describe_scores, shade_of, trade_off_figure
+from ui.widgets.fold import draw_folded
 from ui.widgets.option import ask
 from ui.widgets.settings import fold_settings, pick_folded
 from ui.words.numbers import interval, number
@@ -88,7 +89,8 @@ def draw(page: StudyPage[TradeOffsPicks]) -> None:
             draw_taken(page.edit)
         with details:
             draw_grid(page, sweep, axes)
-            draw_table(sweep)
+            all_of_it = f"All {len(sweep.points):,} settings as a table"
+            draw_folded(all_of_it, "sweep_table", ":material/table:", partial(draw_table, sweep))
             draw_download_of_all(sweep)
     elif SWEEP.job() is None or not SWEEP.job().running:
         with finding:
@@ -337,29 +339,27 @@ def is_run(layers: Sequence[int]) -> bool:
 
 
 def draw_table(sweep: Sweep) -> None:
-    points = sweep.points
-    with st.expander(f"All {len(points):,} settings as a table", icon=":material/table:"):
-        rows = []
-        for point in points:
-            row = {"Setting": describe_edit(point.edit)}
-            for scorer in sweep.scorers:
-                effect = point.effects[scorer.name]
-                row[scorer.title] = interval(effect.after)
-                for each in effect.controls:
-                    row[f"{scorer.title}, {CONTROLS[each.kind].lower()}"] = number(each.level.mean)
-            rows.append(row)
-        st.dataframe(rows, hide_index=True, alt="All settings with their scores and their random control")
-        before = points[0].effects
-        unedited = "; ".join(f"{scorer.title} {interval(before[scorer.name].before)}" for scorer in sweep.scorers)
-        st.caption(plain(f"Unedited: {unedited}. 95 % intervals in brackets."))
-        with st.container(horizontal=True, vertical_alignment="bottom"):
-            index = st.selectbox(
-                "A setting",
-                range(len(points)),
-                format_func=lambda index: describe_edit(points[index].edit).capitalize(),
-                key=f"sweep_setting_{len(points)}",
-            )
-            st.button("Make it the edit plan", key="take_setting", on_click=take_setting, args=(points[index].edit,))
+    points, rows = sweep.points, []
+    for point in points:
+        row = {"Setting": describe_edit(point.edit)}
+        for scorer in sweep.scorers:
+            effect = point.effects[scorer.name]
+            row[scorer.title] = interval(effect.after)
+            for each in effect.controls:
+                row[f"{scorer.title}, {CONTROLS[each.kind].lower()}"] = number(each.level.mean)
+        rows.append(row)
+    st.dataframe(rows, hide_index=True, alt="All settings with their scores and their random control")
+    before = points[0].effects
+    unedited = "; ".join(f"{scorer.title} {interval(before[scorer.name].before)}" for scorer in sweep.scorers)
+    st.caption(plain(f"Unedited: {unedited}. 95 % intervals in brackets."))
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        index = st.selectbox(
+            "A setting",
+            range(len(points)),
+            format_func=lambda index: describe_edit(points[index].edit).capitalize(),
+            key=f"sweep_setting_{len(points)}",
+        )
+        st.button("Make it the edit plan", key="take_setting", on_click=take_setting, args=(points[index].edit,))
 
 
 def draw_download_of_all(sweep: Sweep) -> None:

@@ -179,6 +179,13 @@ def wait_for_work(session: AppTest) -> None:
         time.sleep(0.02)
 
 
+def unfold(session: AppTest, *keys: str) -> AppTest:
+    """Open folded bars, whose insides are made once they are open."""
+    for key in keys:
+        session.session_state[key] = True
+    return session.run()
+
+
 def texts(session: AppTest) -> str:
     """Everything the page says, in one string; HTML as it was sent."""
     kinds = ("title", "subheader", "markdown", "caption", "error", "warning", "info", "success", "html")

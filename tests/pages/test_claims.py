@@ -25,7 +25,7 @@ from pages.claims.page import MAKE, judge, summarise
 from pages.claims.picks import CentringPicks, ClaimsPicks, LinkPicks
 from pages.claims.provenance import list_facts, provenance_html
 from pages.claims.records import Found, is_of, reading
-from tests.pages.conftest import HOSTILE, fitted_app, open_app, run_until, texts
+from tests.pages.conftest import HOSTILE, fitted_app, open_app, run_until, texts, unfold
 from tests.planted import rude_tokens
 from ui.session import shared_models
 from ui.session.view import Fitted
@@ -221,7 +221,7 @@ def test_every_card_shows_the_verdict_of_its_record_above_its_pictures(tiny_fold
     _, study = study_of(session)
     made = {lab: make(study) for lab, make in RECORDS.items()}
     keep_here(session, **made)
-    session.run()
+    unfold(session, *(f"numbers_{lab}" for lab in LABS), "folded_claims_as_made", "folded_claims_training")
     assert not session.exception and not session.error
     shown = texts(session)
     verdicts = [claim.verdict for claim in judge_claims(made)]
@@ -361,7 +361,7 @@ def test_shipped_records_are_shown_for_the_very_weights_and_pairs_alone_and_own_
     keep_record(tmp_path, "bench", shipped)
     found = records.find_record(fitted, study, "bench", "")
     assert (found.source, found.record) == ("shipped", shipped)
-    session.run()
+    unfold(session, "numbers_bench")
     assert "comes with the project" in texts(session) and "DeTox leaves 40 %" in texts(session)
     for other in ({"model": {"weights_hash": "sha256:other"}}, {"pairs_hash": "sha256:other"}, {"model": 3}):
         assert not is_of(shipped | other, study)

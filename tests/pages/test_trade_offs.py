@@ -19,7 +19,7 @@ from detox_engine.plans.sources import TextSpec
 from detox_engine.scoring.records import record_sweep
 from detox_engine.scoring.results import SweepPoint
 from pages.trade_offs.figures import grid_figure
-from tests.pages.conftest import LIMIT, find_results, fitted_app, open_app, run_until, texts
+from tests.pages.conftest import LIMIT, find_results, fitted_app, open_app, run_until, texts, unfold
 from tests.plans.test_commands import read
 from tests.rounding import ROUNDING, assert_alike
 from ui.session.links import write_link
@@ -111,7 +111,7 @@ def test_the_edit_plan_is_always_among_what_is_measured(tiny_folder):
     sweep(session)
     assert tried(session).points[-1].edit == session.session_state["view"].edit
     assert "not among these settings" not in texts(session) and "has changed since" not in texts(session)
-    session.button(key="take_setting").click().run()
+    unfold(session, "sweep_table").button(key="take_setting").click().run()
     assert session.button(key="sweep").label == "Try 3 settings", "a setting of the grid is no further one"
     assert "has changed since" not in texts(session)
 
@@ -119,13 +119,13 @@ def test_the_edit_plan_is_always_among_what_is_measured(tiny_folder):
 def test_every_setting_is_drawn_and_listed_beside_its_control(measured):
     assert len(tried(measured).points) == 6 and tried(measured).whole
     assert len(measured.get("plotly_chart")) == 2
-    table = measured.dataframe[-1].value
+    table = unfold(measured, "sweep_table").dataframe[-1].value
     assert len(table) == 6 and "Toxicity, random" in table and "Perplexity of neutral text, random" in table
     assert "Unedited" in texts(measured)
 
 
 def test_a_picked_setting_becomes_the_edit_plan_of_every_page(measured):
-    measured.selectbox(key="sweep_setting_6").set_value(4).run()
+    unfold(measured, "sweep_table").selectbox(key="sweep_setting_6").set_value(4).run()
     before = measured.session_state["view"].edit
     measured.button(key="take_setting").click().run()
     edit, point = measured.session_state["view"].edit, tried(measured).points[4]
@@ -140,7 +140,7 @@ def test_a_picked_setting_becomes_the_edit_plan_of_every_page(measured):
 
 def test_switched_off_directions_are_told_when_a_setting_puts_them_back(tiny_folder):
     session = sweep(open_page(tiny_folder, layers="0-2", rank=4, off="1.0"))
-    session.button(key="take_setting").click().run()
+    unfold(session, "sweep_table").button(key="take_setting").click().run()
     assert "switched off are removed again" in session.success[0].value
     assert session.session_state["view"].edit.switched_off == frozenset()
 
