@@ -16,13 +16,18 @@ LARGEST = 50_000_000
 """Bytes of a record."""
 
 
+def find_file(study: Path, name: str) -> Path:
+    """Where what the lab `name` found lies in a study's folder."""
+    return study / ROOM / f"{name}.json"
+
+
 def keep_record(study: Path, name: str, record: Mapping[str, Any]) -> Path:
     """Write what the lab `name` found into a study's folder, whole or not at all; the file.
 
     Raises:
         InputError: the folder cannot be written.
     """
-    file = study / ROOM / f"{name}.json"
+    file = find_file(study, name)
     try:
         file.parent.mkdir(exist_ok=True)
         write_whole(file, write_json(record))
@@ -37,7 +42,7 @@ def load_record(study: Path, name: str) -> dict[str, Any] | None:
     Raises:
         InputError: the file cannot be read.
     """
-    file = study / ROOM / f"{name}.json"
+    file = find_file(study, name)
     try:
         if not file.is_file() or file.stat().st_size > LARGEST:
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from detox_engine.lab.verdicts import Claim
     from detox_engine.plans.edit import EditPlan
     from detox_engine.study.study import Study
+    from pages.claims.picks import Score
+    from ui.show.colours import Palette
 
 HEAD = Head("Claims", "Is what the paper says true here?", picks="claims")
 HELP = Help(
@@ -71,7 +73,8 @@ ROWS_SHOWN = 1000
 def draw(page: StudyPage[ClaimsPicks]) -> None:
     asked = {lab: find_asked(page, lab) for lab in LABS}
     found = {lab: find_record(page.fitted, page.study, lab, asked[lab]) for lab in LABS}
-    shown = {lab: None if each is None else read_card(page, lab, each) for lab, each in found.items()}
+    score, colours = page.picks.score, page.colours
+    shown = {lab: None if each is None else read_card(lab, each, score, colours) for lab, each in found.items()}
     claims = judge({lab: None if each is None else each.record for lab, each in found.items()})
     for lab, each in found.items():
         if each is not None and shown[lab] is None:
@@ -110,9 +113,10 @@ def judge(records: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Claim]:
     return claims
 
 
-def read_card(page: StudyPage[ClaimsPicks], lab: str, found: Found) -> tuple[Card, str] | None:
+@lru_cache(16)
+def read_card(lab: str, found: Found, score: Score, colours: Palette) -> tuple[Card, str] | None:
     """The pictures of a record, and what they rest on as HTML; None where it is no record of the lab."""
-    return reading(lambda: (MAKE[lab](found.record, page.picks.score, page.colours), provenance_html(found)))
+    return reading(lambda: (MAKE[lab](found.record, score, colours), provenance_html(found)))
 
 
 def say_unreadable(claim: Claim) -> Claim:

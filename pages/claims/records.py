@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from detox_engine.data.bundled import find_claims
 from detox_engine.errors import InputError
-from detox_engine.lab.kept import load_record
+from detox_engine.lab.kept import find_file, load_record
 from pages.claims.work import LAB, Asked, find_folder
+from ui.session.kept import Kept
 from ui.session.view import Fitted
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ class Found:
     source: Source
 
 
+_READ: Kept[tuple[Path, str, Source, int, int], Found] = Kept(16)
+"""Those that were read, by their file, and when and how it was last written."""
+
+
 def find_record(fitted: Fitted, study: Study, lab: str, asked: Asked | str) -> Found | None:
     """What a lab that runs has come to so far, else what was found here, else what was shipped.
 
@@ -48,9 +53,9 @@ def find_record(fitted: Fitted, study: Study, lab: str, asked: Asked | str) -> F
         ("shipped", find_claims(fitted.study.model.name)),
     ]
     for source, folder in folders:
-        record = None if folder is None else _load(folder, lab)
-        if record is not None and is_of(record, study):
-            return Found(record, source)
+        found = None if folder is None else _load(folder, lab, source)
+        if found is not None and is_of(found.record, study):
+            return found
     return None if so_far is None else Found(so_far, "running")
 
 
@@ -61,10 +66,17 @@ def is_of(record: Mapping[str, Any], study: Study) -> bool:
     return weights == study.model.weights_hash and record.get("pairs_hash", study.pairs_hash) == study.pairs_hash
 
 
-def _load(folder: Path, lab: str) -> dict[str, Any] | None:
+def _load(folder: Path, lab: str, source: Source) -> Found | None:
+    """The record of a lab, the same as long as its file is."""
     try:
-        return load_record(folder, lab)
-    except InputError:
+        file = find_file(folder, lab).stat()
+        key = (folder, lab, source, file.st_mtime_ns, file.st_size)
+        found = _READ.find(key)
+        if found is None:
+            record = load_record(folder, lab)
+            found = None if record is None else _READ.keep(key, Found(record, source))
+        return found
+    except (InputError, OSError):
         return None
 
 
