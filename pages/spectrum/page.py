@@ -98,11 +98,9 @@ def draw(page: StudyPage[SpectrumPicks]) -> None:
 def find_layers(page: StudyPage[SpectrumPicks]) -> Layers:
     """What is known of every layer; what is quick to find out and not known yet is begun."""
     study = page.study
-    strengths = np.array(
-        [
-            float(subspace.singular_values[0]) / max(noise, 1e-12)
-            for subspace, noise in zip(study.subspaces, study.noise_thresholds, strict=True)
-        ]
+    strengths = tuple(
+        float(subspace.singular_values[0]) / max(noise, 1e-12)
+        for subspace, noise in zip(study.subspaces, study.noise_thresholds, strict=True)
     )
     before = find_probes(study, page.fitted)
     after = find_probes_after(study, AskedOfEdit(page.fitted, page.edit))
@@ -110,10 +108,10 @@ def find_layers(page: StudyPage[SpectrumPicks]) -> Layers:
     by_layer = find_by_layer(study, page.fitted, begin=before is not None)
     return Layers(
         strengths,
-        [one.accuracy for one in before] if before else None,
-        [one.accuracy for one in after] if after else None,
-        by_layer.gaps if by_layer else None,
-        study.suggestion.tried if study.suggestion else (),
+        tuple(one.accuracy for one in before) if before else None,
+        tuple(one.accuracy for one in after) if after else None,
+        tuple(by_layer.gaps) if by_layer else None,
+        tuple(study.suggestion.tried) if study.suggestion else (),
     )
 
 
@@ -121,11 +119,11 @@ def draw_where(page: StudyPage[SpectrumPicks], found: Layers) -> None:
     """The main picture, all layers side by side; a click picks one."""
     suggested = page.study.suggestion.edit if page.study.suggestion else None
     draw_chart(
-        layers_figure(found, page.edit, suggested, page.layer, page.colours),
+        layers_figure(found, page.edit.layers, suggested, page.layer, page.colours),
         "where",
         f"Where it is, layer by layer; the band is the edit plan: {describe_edit(page.edit)}",
-        f"Strength of the first direction of {page.study.layers} layers, from {found.strengths.min():.1f} to "
-        f"{found.strengths.max():.1f} times the noise level. {tell_parting(found, False)} {tell_effects(found)}",
+        f"Strength of the first direction of {page.study.layers} layers, from {min(found.strengths):.1f} to "
+        f"{max(found.strengths):.1f} times the noise level. {tell_parting(found, False)} {tell_effects(found)}",
         partial(list_layers, found),
         "layers",
         on_select=take_click,

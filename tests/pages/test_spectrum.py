@@ -122,12 +122,12 @@ def test_the_spectra_of_all_layers_can_be_laid_over_one_another(tiny_folder):
     assert session.query_params["spectra"] in ("curves", ["curves"])
 
 
-def estimates(*means: float, half: float = 0.05) -> list[Estimate]:
-    return [Estimate(mean, mean - half, mean + half, 40) for mean in means]
+def estimates(*means: float, half: float = 0.05) -> tuple[Estimate, ...]:
+    return tuple(Estimate(mean, mean - half, mean + half, 40) for mean in means)
 
 
 def made_up(**parts: object) -> Layers:
-    known = {"strengths": np.array([0.5, 2.0, 3.0]), "before": estimates(0.6, 0.9, 0.88), "after": None, "gaps": None}
+    known = {"strengths": (0.5, 2.0, 3.0), "before": estimates(0.6, 0.9, 0.88), "after": None, "gaps": None}
     return Layers(**{**known, "tried": (), **parts})
 
 
@@ -141,6 +141,11 @@ def test_the_sentence_names_layers_that_cannot_be_told_from_the_best_and_what_is
     assert "toxicity can still be read there" in other and "from layer 0, and leaves layer 1 as it is" in other
 
 
+def test_where_no_probe_is_known_the_strongest_layer_is_told():
+    told = tell_layers(made_up(before=None), EditPlan((1,), 1), False)
+    assert "layer 2" in told and "3.0 times" in told
+
+
 def test_an_effect_that_its_interval_does_not_tell_from_nothing_is_not_told_as_one():
     sure = tell_effects(made_up(gaps=estimates(0.2, 0.1, 0.0)))
     assert "does most at layer 0: civil text gains 0.20 nats a token on toxic (0.15 to 0.25, n = 40" in sure
@@ -150,14 +155,14 @@ def test_an_effect_that_its_interval_does_not_tell_from_nothing_is_not_told_as_o
 
 def test_the_picture_has_a_row_for_what_is_known_a_band_for_the_plan_and_hollow_dots_for_noise():
     plan = EditPlan((1, 2), 1)
-    drawn = layers_figure(made_up(), plan, None, 1, LIGHT)
+    drawn = layers_figure(made_up(), plan.layers, None, 1, LIGHT)
     assert len(made_up().rows) == 2 and drawn.layout.xaxis2.title.text == "Layer"
     bands = [(shape.x0, shape.x1) for shape in drawn.layout.shapes if shape.fillcolor == LIGHT.edited]
     assert set(bands) == {(0.5, 2.5)}
     paper = see_through(LIGHT.background, 1)
     assert list(drawn.data[0].marker.color) == [paper, LIGHT.edited, LIGHT.edited]
     tried = Tried(plan, 0.1, 0.01, estimates(0.3)[0], 0.01, 1.0)
-    whole = layers_figure(made_up(gaps=estimates(0.2, 0.1, 0.0), tried=(tried,)), plan, plan, 1, LIGHT)
+    whole = layers_figure(made_up(gaps=estimates(0.2, 0.1, 0.0), tried=(tried,)), plan.layers, plan, 1, LIGHT)
     (line,) = [trace for trace in whole.data if trace.line.width == 4]
     assert (list(line.x), set(line.y)) == ([0.6, 1, 2, 2.4], {0.3})
     assert [note.text for note in whole.layout.annotations].count("suggested edit, whole") == 1
