@@ -258,5 +258,7 @@ def measure(quick: bool) -> list[Figure]:
         _moved("slider to redrawn chart, median", [move.first for move in moves], 0.25),
         _moved("strength on the Overview to text, map and numbers, median", [move.last for move in strengths], 0.5),
         Figure("page to page, every page three times, median", statistics.median(changes), "s", 0.3, None, pages),
-        Figure("page to page, every page for the first time, median", statistics.median(firsts), "s", None, None, first),
+        Figure(
+            "page to page, every page for the first time, median", statistics.median(firsts), "s", None, None, first
+        ),
     ]

@@ -71,7 +71,7 @@ def angles_figure(recovery: Recovery, colours: Palette) -> go.Figure:
         f"from {chance.low:.0f}° to {chance.high:.0f}°<extra></extra>",
     )
     rows = list(range(len(ROWS)))
-    figure.update_xaxes(title="Largest principal angle (degrees): less is better", **RIGHT_ANGLE)
+    figure.update_xaxes(title="Largest principal angle<br>(degrees): less is better", **RIGHT_ANGLE)
     figure.update_yaxes(tickvals=rows, ticktext=ROWS, range=[rows[-1] + 0.5, -0.5])
     return finish(figure, HEIGHT, across=colours.line, up="", showlegend=False)
 

@@ -133,9 +133,8 @@ def hold_back(claim: Claim) -> Claim:
 
 
 def draw_summary(verdicts: Sequence[str]) -> None:
-    told, switch = st.columns([3, 2], vertical_alignment="center", gap="large")
-    told.html(f'<p class="claims-summary">{escape(summarise(verdicts))}</p>')
-    with switch:
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+        st.html(f'<p class="claims-summary">{escape(summarise(verdicts))}</p>', width="content")
         ask("claims.score", "Toxicity in the pictures", "claims_score", label_visibility="collapsed", help=None)
 
 
