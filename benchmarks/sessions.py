@@ -78,6 +78,7 @@ class Visitor:
     pages: dict[str, str] = field(default_factory=dict)
     """Address -> what the server calls the page there."""
     running: bool = False
+    _listening: asyncio.Task | None = None
     _again: dict[str, asyncio.Task] = field(default_factory=dict)
     _heard: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -144,6 +145,8 @@ class Visitor:
             self.pages = {page.url_pathname: page.page_script_hash for page in message.navigation.app_pages}
         elif kind == "auto_rerun":
             again = message.auto_rerun
+            if again.fragment_id in self._again:
+                self._again[again.fragment_id].cancel()
             self._again[again.fragment_id] = asyncio.create_task(self._repeat(again.fragment_id, again.interval))
         elif kind == "delta" and message.delta.WhichOneof("type") == "new_element":
             element = message.delta.new_element
@@ -165,7 +168,7 @@ class Visitor:
 
 
 async def visit(address: str, session: int, wait: float = 0.0) -> Visit:
-    """Open the session's link, write, turn to another page and back."""
+    """Open the session's link, write, turn to another page."""
     await asyncio.sleep(wait)
     start = time.perf_counter()
     visitor = await Visitor.connect(address, link_of(session))
@@ -188,7 +191,7 @@ async def welcome(address: str) -> None:
     """The first visitor to a server, who waits for imports: that is what `dashboard` measures."""
     while True:
         try:
-            await visit(address, 0)
+            await visit(address, SESSIONS)
             return
         except OSError:
             await asyncio.sleep(0.2)
