@@ -31,10 +31,10 @@ def benchmark_grid(plan: SweepPlan, rounds: int) -> Figure:
         subprocess.run(command, check=True, capture_output=True)
         study = Study.load(Path(folder) / "study")
     settings = make_grid(plan, study.layers)
-    sides = {"grid": partial(run_sweep, bench, study, plan)}
+    sides = {"grid": partial(run_sweep, bench.model, study, plan)}
     for setting in settings:
         alone = SweepPlan((setting.rank,), (setting.layers[0],), evaluation=plan.evaluation)
-        sides[f"rank {setting.rank} from layer {setting.layers[0]}"] = partial(run_sweep, bench, study, alone)
+        sides[f"rank {setting.rank} from layer {setting.layers[0]}"] = partial(run_sweep, bench.model, study, alone)
     run_sweep(bench.model, study, alone)
     seconds = time_sides(sides, rounds, warm=False)
     medians = {name: statistics.median(taken) for name, taken in seconds.items()}

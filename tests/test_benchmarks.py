@@ -3,12 +3,13 @@
 import json
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmarks import side_by_side
+from benchmarks import grid, side_by_side
 from benchmarks.side_by_side import Figure, describe_machine, median_ratio, time_sides
 
 ROOT = Path(__file__).parents[1]
@@ -78,3 +79,14 @@ def test_the_readme_table_is_the_last_whole_run(run, tmp_path):
     run(0.7, "--quick")
     with pytest.raises(SystemExit, match="without --quick"):
         show()
+
+
+def test_the_grid_and_its_settings_one_by_one_are_sweeps_of_one_model(monkeypatch):
+    model, given = object(), []
+    monkeypatch.setattr(grid.Workbench, "load", lambda: SimpleNamespace(model=model))
+    monkeypatch.setattr(grid.subprocess, "run", lambda *command, **settings: None)
+    monkeypatch.setattr(grid.Study, "load", lambda folder: SimpleNamespace(layers=8))
+    monkeypatch.setattr(grid, "run_sweep", lambda *asked: given.append(asked))
+    (figure,) = grid.measure(quick=True)
+    assert [asked[0] for asked in given] == [model] * 4, "the grid, two settings, and one to warm up"
+    assert len({asked[2] for asked in given}) == 3 and figure.name.startswith("2 settings")
