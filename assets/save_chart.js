@@ -27,6 +27,12 @@ if (!window.savesCharts) {
     const chart = button.closest('[class*="st-key-chart_"]').querySelector(".js-plotly-plot");
     const [figure, width, height] = describe(chart, button.dataset.title);
     const format = button.dataset.picture, scale = format === "png" ? 3 : 1;
-    window.Plotly.downloadImage(figure, { format, width, height, scale, filename: button.dataset.filename });
+    // Plotly's own download takes its file back at once, before a busy browser has saved it.
+    window.Plotly.toImage(figure, { format, width, height, scale }).then((picture) => {
+      const link = document.createElement("a");
+      link.href = picture;
+      link.download = `${button.dataset.filename}.${format}`;
+      link.click();
+    });
   });
 }
