@@ -218,12 +218,6 @@ def time_pages(page: "Page", rounds: int) -> dict[str, list[float]]:
     return seconds
 
 
-def go_to(page: "Page", name: str) -> None:
-    page.get_by_test_id("stSidebarNav").get_by_role("link", name=name, exact=True).click()
-    page.get_by_role("heading", name=name, level=1, exact=True).wait_for()
-    page.locator(STILL).wait_for()
-
-
 def _moved(name: str, moves: list[float], must: float) -> Figure:
     return Figure(name, statistics.median(moves), "s", 0.5, must, {"moves": moves})
 

@@ -111,6 +111,7 @@ def test_the_edit_plan_is_always_among_what_is_measured(tiny_folder):
     sweep(session)
     assert tried(session).points[-1].edit == session.session_state["view"].edit
     assert "not among these settings" not in texts(session) and "has changed since" not in texts(session)
+    assert not session.dataframe, "the table is made once it is opened"
     unfold(session, "sweep_table").button(key="take_setting").click().run()
     assert session.button(key="sweep").label == "Try 3 settings", "a setting of the grid is no further one"
     assert "has changed since" not in texts(session)
