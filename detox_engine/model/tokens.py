@@ -1,6 +1,6 @@
 """A text to token ids, and token ids back to the exact text that they add to a prompt and the piece that each is."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import lru_cache
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -11,6 +11,10 @@ from detox_engine.errors import InputError, first_line
 
 INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 """What a decoder writes for bytes that are no whole character, or not yet."""
+
+
+SHORTEST, SHORTEST_UNSPACED = 3, 4
+"""Letters of a rude word that begins with a space, and of one that does not: short ones are often pieces of others."""
 
 
 _SPECIAL: WeakKeyDictionary[PreTrainedTokenizerBase, frozenset[int]] = WeakKeyDictionary()
@@ -146,3 +150,16 @@ def _visible(character: str) -> str:
 def _is_byte_level(tokenizer: PreTrainedTokenizerBase) -> bool:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     return backend is not None and "ByteLevel" in repr(backend.decoder)
+
+
+def read_word(token: str) -> str:
+    """The word that a token is, in small letters, or nothing where it may be a piece of one."""
+    word = token.removeprefix("·")
+    spaced = word != token
+    whole = len(word) >= (SHORTEST if spaced else SHORTEST_UNSPACED) and (spaced or word[:1].isupper())
+    return word.lower() if word.isalpha() and whole else ""
+
+
+def find_words(tokenizer: PreTrainedTokenizerBase, words: Set[str]) -> tuple[int, ...]:
+    """The tokens that by themselves are one of these words, which are in small letters."""
+    return tuple(id for id in range(len(tokenizer)) if read_word(show_token(tokenizer, id)) in words)

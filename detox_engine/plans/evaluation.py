@@ -116,7 +116,7 @@ SWEEP_EVALUATION = EvaluationPlan(
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """A grid of edits: ranks × first layers × last layers × strengths."""
+    """A grid of edits: ranks × first layers × last layers × strengths, or ranks × strengths of the same layers."""
 
     ranks: tuple[int, ...] = option(
         (1, 2, 4, 8),
@@ -152,9 +152,16 @@ class SweepPlan:
         "", "One more setting, as layers:rank:strength, such as 0-7:2:1.5: the edit that you have in mind.", "--also"
     )
     """Empty for none."""
+    layers: tuple[int, ...] | None = option(
+        None,
+        "Layers of every setting, such as 2,5-7, instead of first and last ones.",
+        "--layers",
+        form=LAYERS,
+        usual="ranges from first to last layers",
+    )
 
     def __post_init__(self) -> None:
-        if not (self.ranks and self.strengths) or self.starts == () or self.ends == ():
+        if not (self.ranks and self.strengths) or () in (self.starts, self.ends, self.layers):
             raise InputError("A sweep needs at least one rank, one first layer, one last layer and one strength.")
         if min(self.ranks) < 1:
             raise InputError(f"The rank must be 1 or more, not {min(self.ranks)}.")

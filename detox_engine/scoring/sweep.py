@@ -68,17 +68,20 @@ def make_grid(plan: SweepPlan, layers: int) -> tuple[EditPlan, ...]:
     one that it names besides.
 
     Raises:
-        InputError: a layer outside the model, or no first layer at or below a last one.
+        InputError: a layer outside the model, no first layer at or below a last one, or layers beside these.
     """
+    if plan.layers is not None and (plan.starts, plan.ends) != (None, None):
+        raise InputError("A sweep has the layers that it is given, or first and last ones: leave one of them out.")
     starts = tuple(range(layers)) if plan.starts is None else plan.starts
     ends = (layers - 1,) if plan.ends is None else plan.ends
-    check_layers((*starts, *ends), layers)
+    check_layers((*starts, *ends, *(plan.layers or ())), layers)
+    ranges = [tuple(range(start, end + 1)) for start, end in product(sorted({*starts}), sorted({*ends}))]
     grid = tuple(
-        EditPlan(tuple(range(start, end + 1)), rank, strength, method=plan.method, sites=plan.sites)
-        for rank, start, end, strength in product(
-            *(sorted(set(values)) for values in (plan.ranks, starts, ends, plan.strengths))
+        EditPlan(chosen, rank, strength, method=plan.method, sites=plan.sites)
+        for rank, chosen, strength in product(
+            sorted(set(plan.ranks)), [plan.layers] if plan.layers else ranges, sorted(set(plan.strengths))
         )
-        if start <= end
+        if chosen
     )
     if plan.also:
         own, rank, strength = read_setting(plan.also)

@@ -114,6 +114,7 @@ class _Tried(_Strict):
     gap: _Estimate | None
     divergence: float | None
     perplexity: float | None
+    rude_words: _Estimate | None = None
 
 
 class _Change(_Strict):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detox_engine.plans.auto import AutoPlan
-from detox_engine.plans.evaluation import SweepPlan, write_setting
+from detox_engine.plans.evaluation import SweepPlan
 from detox_engine.plans.option import option_of
 from ui.session.folders import folder_of
 from ui.session.kept import Kept
@@ -94,11 +94,8 @@ def find_measured(asked: Asked, study: Study) -> Measured:
 
 def plan_strengths(edit: EditPlan) -> SweepPlan:
     """The layers and the rank of an edit at the usual strengths and at its own; each is measured as on Trade-offs."""
-    first, last = edit.layers[0], edit.layers[-1]
-    # A grid is of layers that follow one another.
-    also = "" if edit.layers == tuple(range(first, last + 1)) else write_setting(edit)
     strengths = tuple(sorted({*STRENGTHS, edit.strength}))
-    return SweepPlan((edit.rank,), (first,), (last,), strengths, method=edit.method, sites=edit.sites, also=also)
+    return SweepPlan((edit.rank,), layers=edit.layers, strengths=strengths, method=edit.method, sites=edit.sites)
 
 
 def is_begun(asked: Asked, study: Study) -> bool:

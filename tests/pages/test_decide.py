@@ -17,6 +17,7 @@ from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.sources import TextSpec
 from detox_engine.scoring.records import read_evaluation
+from detox_engine.scoring.sweep import make_grid
 from detox_engine.study.suggestion import search
 from pages.decide import work
 from pages.decide.figures import list_points, list_scores
@@ -184,7 +185,7 @@ def test_strengths_around_the_edit_plan_are_swept_here_and_shown_with_what_was_s
     assert sweep().startswith("14 settings and 0 evaluations")
 
 
-def test_layers_that_do_not_follow_one_another_are_swept_with_those_between_and_measured_as_they_are():
-    plan = work.plan_strengths(EditPlan((0, 2), 1))
-    assert (plan.starts, plan.ends, plan.also) == ((0,), (2,), "0,2:1:1")
-    assert work.plan_strengths(EditPlan((0, 1, 2), 1)).also == ""
+def test_the_strengths_are_of_the_plans_own_layers_neighbours_or_not():
+    for layers in ((0, 2), (0, 1, 2)):
+        grid = make_grid(work.plan_strengths(EditPlan(layers, 1, 0.9)), 3)
+        assert {setting.layers for setting in grid} == {layers} and len(grid) == len(work.STRENGTHS) + 1

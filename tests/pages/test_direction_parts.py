@@ -16,7 +16,7 @@ from detox_engine.reading.neurons import find_value_vectors
 from detox_engine.scoring import ablation
 from pages.directions import figures, notes, work
 from pages.directions.neurons import list_neurons, neurons_html
-from tests.pages.conftest import run_until, texts
+from tests.pages.conftest import forget_results, run_until, texts
 from tests.pages.test_directions import PAGE, heads, open_page
 from ui.session import shared_models
 from ui.session.view import Fitted
@@ -136,6 +136,7 @@ def test_pairs_that_were_read_are_not_read_again(tiny_folder, monkeypatch):
 
 
 def test_a_failed_reading_of_pairs_says_why_and_can_be_repeated(tiny_folder, monkeypatch):
+    forget_results(work.PAIRS)
     session = open_page(tiny_folder, layers="0-2", rank=2, layer=2)
 
     def fail(*args):

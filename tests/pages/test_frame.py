@@ -209,7 +209,7 @@ def test_a_value_that_the_view_gave_in_a_run_that_was_cut_short_is_given_once_mo
 
 
 @pytest.mark.parametrize("page", ["map", "compare", "trade_offs"])
-def test_every_widget_that_mirrors_the_view_begins_with_what_it_is_given(page):
+def test_every_widget_that_mirrors_the_view_begins_with_what_it_is_given(page, installed):
     """A value that is given to a widget alone is lost on a browser that gets the next run before it draws this one."""
     session = run_until(open_app(page), lambda session: any("edit_strength" in one.key for one in session.slider))
     given = [

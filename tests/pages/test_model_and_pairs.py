@@ -50,6 +50,21 @@ def test_a_fit_fills_the_strip_and_suggests_an_edit(tiny_folder):
     assert session.slider(key="edit_layers_3").value[1] == 2
 
 
+def test_layers_that_are_no_neighbours_are_written_and_words_that_name_none_change_nothing(tiny_folder):
+    session = fitted_app(tiny_folder, layers="0-2")
+    session.text_input(key="edit_layer_list_3").set_value("0, 2").run()
+    assert session.session_state["view"].edit.layers == (0, 2)
+    assert session.slider(key="edit_layers_3").value == (0, 2)
+    session.text_input(key="edit_layer_list_3").set_value("0-7").run()
+    assert session.session_state["view"].edit.layers == (0, 2)
+    assert session.text_input(key="edit_layer_list_3").value == "0,2"
+    assert [error.value.replace("\\", "") for error in session.error] == [
+        "Layer 7 is outside the model: its layers are 0-2."
+    ]
+    session.slider(key="edit_layers_3").set_value((1, 2)).run()
+    assert session.text_input(key="edit_layer_list_3").value == "1-2" and not session.error
+
+
 def pairs_table(session) -> str:
     """The list of pairs as the page sent it."""
     return next(element.proto.body for element in session.get("html") if '<table class="pairs">' in element.proto.body)

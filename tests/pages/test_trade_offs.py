@@ -217,6 +217,7 @@ def test_page_and_command_line_agree_to_the_digit(measured, tmp_path):
     [
         SweepPlan(),
         SweepPlan(also="0,2-3:4:-0.25"),
+        SweepPlan((1,), layers=(0, 2, 3), strengths=(0.5,)),
         SweepPlan((1, 3), (0, 2), (2, 3), (0.5, 1.0), EvaluationPlan(("drift",), neutral=TextSpec("/x/y.txt"))),
     ],
 )

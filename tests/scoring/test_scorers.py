@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from detox_engine.errors import InputError
 from detox_engine.estimates import INTERVAL, Effect, Tally, estimate_effect
 from detox_engine.forward.likelihood import Span
+from detox_engine.model.tokens import find_words
 from detox_engine.plans.evaluation import EvaluationPlan
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.scoring.scorers import choose, make_scorers, mass, scorers
@@ -87,6 +88,7 @@ def test_rude_tokens_are_whole_rude_words_and_no_pieces_of_others():
         tokenizer_object=Tokenizer(models.WordLevel({word: id for id, word in enumerate(words)}, unk_token="▁table"))
     )
     assert [words[id] for id in list_rude_tokens(tokenizer)] == ["▁idiot", "▁Moron", "Idiot"]
+    assert [words[id] for id in find_words(tokenizer, {"idiot", "table"})] == ["▁idiot", "Idiot", "▁table"]
 
 
 def test_distinct_words_of_the_three_tokens(trial: Trial):

@@ -72,6 +72,13 @@ def test_grid_is_every_combination_with_the_last_layer_fixed_or_swept():
     ]  # fmt: skip
 
 
+def test_layers_that_are_no_neighbours_are_swept_as_they_are_and_not_beside_first_and_last_ones():
+    grid = make_grid(SweepPlan(ranks=(1, 2), layers=(0, 2), strengths=(0.5, 1.0)), 3)
+    assert [(setting.layers, setting.rank, setting.strength) for setting in grid] == [
+        ((0, 2), 1, 0.5), ((0, 2), 1, 1.0), ((0, 2), 2, 0.5), ((0, 2), 2, 1.0)
+    ]  # fmt: skip
+
+
 def test_one_more_setting_stands_last_and_none_twice():
     grid = make_grid(SweepPlan(ranks=(1,), also="0,2:2:1.55"), 3)
     assert grid[:-1] == make_grid(SweepPlan(ranks=(1,)), 3)
@@ -87,6 +94,8 @@ def test_one_more_setting_stands_last_and_none_twice():
         ({"also": "0-9:1:1"}, "is outside the model"),
         ({"starts": (3,)}, "Layer 3 is outside the model: its layers are 0-2"),
         ({"ends": (7,)}, "0-2"),
+        ({"layers": (0, 3)}, "Layer 3 is outside the model"),
+        ({"layers": (1,), "ends": (2,)}, "leave one of them out"),
         ({"starts": (2,), "ends": (0, 1)}, "swap them"),
     ],
 )
@@ -99,7 +108,7 @@ def test_grids_outside_the_model_get_one_sentence(settings: dict, says: str):
     ("settings", "says"),
     [({"ranks": ()}, "at least one rank"), ({"ranks": (0, 1)}, "1 or more"), ({"starts": ()}, "at least one"),
      ({"strengths": (float("nan"),)}, "finite"), ({"also": "0-1:two:1"}, "no setting"),
-     ({"also": "0:1:inf"}, "no setting")],
+     ({"also": "0:1:inf"}, "no setting"), ({"layers": ()}, "at least one")],
 )  # fmt: skip
 def test_plans_out_of_range_get_one_sentence(settings: dict, says: str):
     with pytest.raises(InputError, match=says):

@@ -10,6 +10,7 @@ import torch
 from detox_engine.edit.low_rank import make_edit
 from detox_engine.errors import Cancelled, InputError
 from detox_engine.estimates import Estimate
+from detox_engine.forward.likelihood import cut_continuations, read_likelihoods
 from detox_engine.forward.slopes import Place, Slopes
 from detox_engine.plans.edit import EditPlan
 from detox_engine.plans.fit import BUDGETS, MOST_PERPLEXITY, PAPER, FitPlan
@@ -23,6 +24,7 @@ from detox_engine.study.suggestion.candidates import (
     find_extreme_layers,
     find_factor,
     list_candidates,
+    pick_units,
     shortlist,
     strengthen,
 )
@@ -116,6 +118,19 @@ def test_what_promises_no_gap_is_no_candidate():
     assert list_candidates(make_slopes([0.01] * 4, {("detox", 0): -1.0}), 0.015) == []
 
 
+def test_layers_that_move_the_same_are_not_all_taken_and_their_neighbours_need_not_be():
+    """Every other layer does harm, so that no range of them does what those between do together."""
+    slopes = make_slopes([0.01] * 6)
+    sign = np.array([1.0 if place.layer in (0, 2, 4) else -1.0 for place in slopes.places])
+    slopes = replace(slopes, gap=sign)
+    best = list_candidates(slopes, 0.015)[0]
+    assert best.edit.layers == (0, 2, 4) and best.edit.sites == "both"
+    ranges = [one for one in list_candidates(slopes, 0.015) if one.edit.layers != best.edit.layers]
+    assert all(best.predicted_gap > 1.2 * one.predicted_gap for one in ranges)
+    # Two layers that move the same cost four times as much for twice the gap, which is no gain.
+    assert pick_units(np.ones(2), np.full((2, 2), 0.01), 0.015) in ((0,), (1,))
+
+
 def test_the_shortlist_compares_methods_and_differs():
     gaps = {("detox", 0): 3.0, ("fisher", 0): 1.0, ("mean-difference", 0): 2.0}
     slopes = make_slopes([0.01] * 12, gaps, tuple(method for method, _ in gaps))
@@ -152,6 +167,44 @@ def test_the_largest_gap_within_the_budget_and_beyond_chance_is_chosen():
     assert gentle.edit.layers == (3,) and gentle.status == "untested" and "2.00 nats" in gentle.reason
     assert choose(options, "strong").edit.layers == (1,)
     assert [one.gap.mean for one in gentle.tried] == [3, 2.5, 2, 1]
+
+
+def test_of_edits_within_the_budget_the_one_that_leaves_insults_the_least_is_chosen():
+    def share(mean: float) -> Estimate:
+        return Estimate(mean, mean / 2, 2 * mean, 9)
+
+    options = [
+        replace(tried(gap, divergence, layer=layer), rude_words=share(left))
+        for layer, (gap, divergence, left) in enumerate(((3, 0.01, 0.3), (2, 0.01, 0.2), (1, 0.02, 0.1)), start=1)
+    ]
+    found = choose(options, "gentle")
+    assert found.edit.layers == (2,) and "20% (95 % interval 10% to 40%)" in found.reason
+    assert [one.rude_words.mean for one in found.tried] == [0.1, 0.2, 0.3]
+    assert choose(options, "strong").edit.layers == (3,)
+    # One that leaves the least of them and has no gap beyond chance is not chosen.
+    options[1] = replace(options[1], gap=Estimate(2, -0.1, 4, 9))
+    assert choose(options, "gentle").edit.layers == (1,)
+
+
+def test_what_is_left_of_insults_is_told_where_the_model_expects_some_and_only_there(bench, study, monkeypatch):
+    edit = study.suggestion.edit
+    directions = {edit.method: study.of(edit.method)}
+    held = sorted(hold_out(len(study.pairs)))[: search.LEAST_MEASURED]
+    pairs = cut_continuations(bench.model, [study.pairs[row] for row in held], study.plan.max_length)
+    neutral = search.cut_lines(bench.model, search.read_neutral(bench.model))[:4]
+
+    def measure() -> Tried:
+        plain = Tried(edit, 0.0, 0.0)
+        return search.measure_candidates(bench.model, directions, [plain], pairs, neutral, lambda *done: None)[0]
+
+    assert measure().rude_words is None, "the tiny tokenizer has none of the listed words"
+    listed = tuple(range(100))
+    monkeypatch.setattr("detox_engine.model.tokens.find_words", lambda tokenizer, words: listed)
+    found = measure().rude_words
+    sides = [span for pair in pairs for span in pair]
+    read = read_likelihoods(bench.model, sides, [None, make_edit(study.of(edit.method), edit)], listed=listed)
+    assert found.mean == pytest.approx(read.mass[1].sum() / read.mass[0].sum(), rel=1e-6)
+    assert found.low < found.mean < found.high and found.n == len(pairs) and found.mean != 1
 
 
 def test_an_edit_that_raises_perplexity_beyond_the_budget_is_not_chosen():

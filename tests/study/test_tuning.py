@@ -175,9 +175,9 @@ def test_a_journal_of_another_study_or_budget_is_refused_and_so_is_a_search_with
     model, study, journal, monkeypatch
 ):
     tune(model, study, TunePlan(journal, 1))
-    with pytest.raises(InputError, match="another study, model or budget"):
+    with pytest.raises(InputError, match="another study, model, budget or version"):
         tune(model, replace(study, pairs_hash="sha256:0"), TunePlan(journal, 1))
-    with pytest.raises(InputError, match="another study, model or budget"):
+    with pytest.raises(InputError, match="another study, model, budget or version"):
         tune(model, study, TunePlan(journal, 1, budget="strong"))
     monkeypatch.setattr(tuning, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'detox-explorer\[tune\]'"):

@@ -9,7 +9,7 @@ import streamlit as st
 
 from detox_engine.data.bundled import ASSETS
 from detox_engine.plans.edit import EditPlan
-from detox_engine.plans.layers import format_layers
+from detox_engine.plans.layers import format_layers, parse_layers
 from detox_engine.plans.option import sentence
 from detox_engine.plans.sources import is_path, name_model, name_pairs
 from detox_engine.study.methods import methods, title_of
@@ -109,8 +109,18 @@ def _pick_layers(study: Study, edit: EditPlan) -> None:
         take=lambda ends: tuple(range(ends[0], ends[1] + 1)),
     )
     st.slider("Layers", 0, study.layers - 1, help=sentence(EditPlan, "layers"), **bound)
-    if edit.layers[-1] - edit.layers[0] + 1 != len(edit.layers):
-        st.caption(f"Only layers {format_layers(edit.layers)} of these.")
+    listed = state.bind(
+        f"edit_layer_list_{study.layers}",
+        "edit.layers",
+        show=format_layers,
+        take=lambda text: parse_layers(text, study.layers),
+    )
+    take = listed["on_change"]
+    listed["on_change"] = lambda: notes.attempt(take, "edit_layers")
+    st.text_input(
+        "Layers, one by one", help="Layers need not be neighbours: write single ones and ranges, such as 2,5-7.", **listed
+    )
+    notes.draw_failure("edit_layers")
     writers = set(edit.layers) & set(study.sink_writers)
     if writers:
         st.caption(

@@ -103,8 +103,8 @@ def plan_grid(study: "Study", said: Said[SweepPlan], options: Mapping[str, Any])
     plan = said.over(SweepPlan(ranks=ranks, method=method, sites=study.suggested_edit.sites))
     evaluation = plan.evaluation.with_options(options)
     choose(evaluation)
-    starts, ends = (layers and layers_of(study, layers) for layers in (plan.starts, plan.ends))
-    return replace(plan, starts=starts, ends=ends, evaluation=evaluation)
+    starts, ends, layers = (each and layers_of(study, each) for each in (plan.starts, plan.ends, plan.layers))
+    return replace(plan, starts=starts, ends=ends, layers=layers, evaluation=evaluation)
 
 
 def sweep_table(

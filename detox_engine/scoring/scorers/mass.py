@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
     from detox_engine.scoring.trial import Trial
 
-SHORTEST, SHORTEST_UNSPACED = 3, 4
-"""Letters of a rude word that begins with a space, and of one that does not: short ones are often pieces of others."""
-
 _LISTED: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[int, ...]] = WeakKeyDictionary()
 
 
@@ -60,9 +57,9 @@ class Mass:
 def list_rude_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """The tokens that are a whole rude word: listed, or rated so by the profanity scorer."""
     if tokenizer not in _LISTED:
-        from detox_engine.model.tokens import show_token
+        from detox_engine.model.tokens import read_word, show_token
 
-        words = {id: _read_word(show_token(tokenizer, id)) for id in range(len(tokenizer))}
+        words = {id: read_word(show_token(tokenizer, id)) for id in range(len(tokenizer))}
         distinct = sorted(set(words.values()) - {""})
         scores = dict(zip(distinct, ProfanityScorer().score(distinct), strict=True))
         _LISTED[tokenizer] = tuple(id for id, word in words.items() if word and _is_rude(word, scores[word]))
@@ -71,14 +68,6 @@ def list_rude_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
 
 def _is_rude(word: str, score: float) -> bool:
     return word in INSULTS or (score >= RUDE_FROM and word not in HARMLESS)
-
-
-def _read_word(token: str) -> str:
-    """The word that a token is, in small letters, or nothing where it may be a piece of one."""
-    word = token.removeprefix("·")
-    spaced = word != token
-    whole = len(word) >= (SHORTEST if spaced else SHORTEST_UNSPACED) and (spaced or word[:1].isupper())
-    return word.lower() if word.isalpha() and whole else ""
 
 
 SCORER = ScorerKind(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import log
 from typing import Any, Literal
 
 from detox_engine.estimates import Estimate
@@ -14,6 +15,9 @@ from detox_engine.plans.edit import EditPlan, read_edit, record_edit
 from detox_engine.plans.fit import Budget
 
 Status = Literal["untested", "confirmed", "refuted"]
+
+LEAST_RATIO = 1e-9
+"""A probability that is less than this share of what it was is nothing beside it."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,15 @@ class Tried:
     """KL of the edited model from the model as it is, in nats a token of neutral text."""
     perplexity: float | None = None
     """Of the same text, as a multiple of the unedited model's."""
+    rude_words: Estimate | None = None
+    """Probability of listed insults at the tokens of the pairs, as a multiple of the unedited model's, over pairs; None
+    where it was not measured, or where the unedited model gives them too little to tell by."""
+
+    @property
+    def worth(self) -> float:
+        """What edits within a budget are chosen by, more is better: how much less probable insults are, in nats, or
+        the gap where the pairs do not tell that."""
+        return self.gap.mean if self.rude_words is None else -log(max(self.rude_words.mean, LEAST_RATIO))
 
 
 @dataclass(frozen=True)
@@ -74,7 +87,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """The edit with the largest measured gap within a budget of divergence, or none."""
+    """The edit that was measured to do most within a budget of divergence, or none."""
 
     edit: EditPlan | None
     """None where nothing within the budget earns it."""
@@ -82,7 +95,7 @@ class Suggestion:
     reason: str
     """A sentence: what it rests on, or why there is none and what to do."""
     tried: tuple[Tried, ...] = ()
-    """Those that were measured, largest measured gap first."""
+    """Those that were measured, the best first, whether or not it is within the budget."""
     check: Check | None = None
     seconds: float = 0.0
     """What finding it took."""
@@ -126,10 +139,8 @@ def read_suggestion(record: Mapping[str, Any], layers: int) -> Suggestion:
 
 
 def _read_tried(record: Mapping[str, Any], layers: int) -> Tried:
-    gap = record["gap"]
-    return Tried(
-        **{**record, "edit": read_edit(record["edit"], layers), "gap": None if gap is None else Estimate(**gap)}
-    )
+    estimates = {name: Estimate(**record[name]) for name in ("gap", "rude_words") if record.get(name) is not None}
+    return Tried(**{**record, "edit": read_edit(record["edit"], layers), **estimates})
 
 
 def _read_check(record: Mapping[str, Any]) -> Check:
@@ -150,6 +161,7 @@ def record_suggested(suggestion: Suggestion | None) -> dict[str, Any] | None:
         "gap": asdict(evidence.gap),
         "kl": evidence.divergence,
         "perplexity": evidence.perplexity,
+        "rude_words": None if evidence.rude_words is None else asdict(evidence.rude_words),
         "budget": suggestion.budget,
         "status": suggestion.status,
     }

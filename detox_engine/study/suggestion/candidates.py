@@ -29,6 +29,9 @@ EXTREME = 100.0
 GAIN = 1.1
 """A higher rank is tried where it promises this many times the gap of a lower one."""
 
+PICKED_GAIN = 1.01
+"""A layer is taken among those that are picked, or left out again, where that promises this many times the gap."""
+
 ALIKE = 0.7
 """Two edits that share this much of all the directions that either removes are too alike to measure both."""
 
@@ -42,7 +45,8 @@ def list_candidates(slopes: Slopes, budget: float) -> list[Tried]:
     layers = 1 + max(place.layer for place in slopes.places)
     shunned = find_extreme_layers(slopes)
     found = []
-    for method, sites, chosen in _list_ranges(slopes, layers, shunned):
+    picked = _list_picked(slopes, layers, shunned, budget)
+    for method, sites, chosen in dict.fromkeys([*_list_ranges(slopes, layers, shunned), *picked]):
         least = 0.0
         for rank in _list_ranks(slopes, method, chosen):
             candidate = _promise(slopes, EditPlan(chosen, rank, method=method, sites=sites), budget)
@@ -79,6 +83,40 @@ def _list_ranges(slopes: Slopes, layers: int, shunned: Sequence[int]) -> Iterato
             for sites in TRIED_SITES:
                 if sites == "mlp" or attended.issuperset(chosen):
                     yield method, sites, chosen
+
+
+def _list_picked(
+    slopes: Slopes, layers: int, shunned: Sequence[int], budget: float
+) -> Iterator[tuple[str, Sites, tuple[int, ...]]]:
+    """Method, sites and the layers that together promise the largest gap, whether or not they are neighbours.
+
+    They are found step by step: the layer that gains most is taken in, or left out again, while one does. The first
+    directions of neighbours move the same tokens, so that a range of layers pays more for its gap than some of them.
+    """
+    attended = {place.layer for place in slopes.places if place.site == "attention"}
+    for method in dict.fromkeys(place.method for place in slopes.places):
+        for sites in TRIED_SITES:
+            reach = [layer for layer in range(layers) if layer not in shunned and (sites == "mlp" or layer in attended)]
+            rows = np.array([cover(slopes, EditPlan((layer,), 1, method=method, sites=sites)) for layer in reach])
+            chosen = pick_units(rows @ slopes.gap, rows @ slopes.information @ rows.T, budget) if reach else ()
+            if chosen:
+                yield method, sites, tuple(reach[number] for number in chosen)
+
+
+def pick_units(gaps: NDArray[np.float64], information: NDArray[np.float64], budget: float) -> tuple[int, ...]:
+    """Which of the units with these slopes `[units]` and this information `[units, units]` promise most at a budget."""
+    chosen = np.zeros(len(gaps))
+    most = 0.0
+    while True:
+        tried = np.abs(chosen - np.eye(len(gaps)))  # each row with one unit more, or one less
+        divergences = 0.5 * np.einsum("ij,jk,ik->i", tried, information, tried)
+        promised = [
+            strengthen(1.0, divergence, budget) * gap for divergence, gap in zip(divergences, tried @ gaps, strict=True)
+        ]
+        best = int(np.argmax(promised))
+        if promised[best] <= PICKED_GAIN * most or promised[best] <= 0:
+            return tuple(np.flatnonzero(chosen).tolist())
+        chosen, most = tried[best], promised[best]
 
 
 def _list_ranks(slopes: Slopes, method: str, chosen: Sequence[int]) -> tuple[int, ...]:

@@ -1,4 +1,9 @@
-"""Finding a suggestion: a gradient pass orders the candidates, the best few are measured, the largest gap is taken.
+"""Finding a suggestion: a gradient pass orders the candidates, the best few are measured, and one of them is taken.
+
+Of those within the budget whose gap is beyond chance it is the one that leaves insults the least probability at the
+tokens of the pairs: between methods the gap alone chose worse (it counts every token of a side, and a direction that
+moves many a little has the gap of one that moves the insults). Where the unedited model gives the listed insults too
+little to tell by, as with pairs in another language, the largest gap is taken.
 
 Three things are kept apart. Directions to choose by are fitted without the pairs that are held out; a part of these
 gives the slopes that order the candidates, and the others measure them. Neutral text is divided likewise. So texts that
@@ -53,8 +58,12 @@ DRAWS = 2
 MEASURED = 6
 """Candidates whose divergence is measured, at the predicted strength."""
 
-FINALISTS = 3
-"""Those of them that are measured whole, at the strength which that divergence asks for."""
+FINALISTS = 4
+"""Those of them that are measured whole, at the strength which that divergence asks for; the best of each method
+first."""
+
+LEAST_INSULTS = 1.0
+"""Listed insults that the unedited model expects at the tokens of all pairs together, below which they tell nothing."""
 
 MARGIN = 0.9
 """Share of the budget that a strength aims at, since the divergence is not quite that of a parabola."""
@@ -188,9 +197,9 @@ def count_tokens(pair: tuple[Span, Span]) -> int:
 
 
 def choose(tried: Sequence[Tried], budget: Budget) -> Suggestion:
-    """The largest measured gap among those whose interval is above 0 and whose measured divergence and perplexity are
+    """The best of those whose gap is above 0 with all of its interval and whose measured divergence and perplexity are
     within the budget."""
-    ordered = tuple(sorted(tried, key=lambda one: -one.gap.mean))
+    ordered = tuple(sorted(tried, key=lambda one: -one.worth))
     within = [
         one
         for one in ordered
@@ -199,11 +208,18 @@ def choose(tried: Sequence[Tried], budget: Budget) -> Suggestion:
     if not within:
         return Suggestion(None, budget, _tell_none(budget, len(ordered)), ordered)
     best = within[0]
+    share = best.rude_words
+    first = (
+        "has the largest gap"
+        if share is None
+        else f"leaves insults the least of their probability, {share.mean:.0%} (95 % interval {share.low:.0%} to "
+        f"{share.high:.0%})"
+    )
     reason = (
-        f"Of {len(ordered)} edits that were measured it has the largest gap within the {budget} budget of "
-        f"{BUDGETS[budget]:g} nats a token: civil continuations gain {best.gap.mean:.2f} nats a token on toxic ones "
-        f"(95 % interval {best.gap.low:.2f} to {best.gap.high:.2f}, {best.gap.n} pairs that fitted nothing), at a KL "
-        f"of {best.divergence:.4f} and {_tell_perplexity(best.perplexity)} on neutral text."
+        f"Of {len(ordered)} edits that were measured it {first} within the {budget} budget of {BUDGETS[budget]:g} "
+        f"nats a token: civil continuations gain {best.gap.mean:.2f} nats a token on toxic ones (95 % interval "
+        f"{best.gap.low:.2f} to {best.gap.high:.2f}, {best.gap.n} pairs that fitted nothing), at a KL of "
+        f"{best.divergence:.4f} and {_tell_perplexity(best.perplexity)} on neutral text."
     )
     return Suggestion(best.edit, budget, reason, ordered)
 
@@ -285,14 +301,15 @@ def _aim(
     budget: Budget,
     progress: Progress,
 ) -> tuple[Tried, ...]:
-    """The candidates at the strength that what they were measured to cost asks for, those that then promise most.
+    """The candidates at the strength that what they were measured to cost asks for, the best of each method and those
+    others that then promise most.
 
     Perplexity is taken to rise with the square of the strength; as measured it rises faster, so that a strength which
     falls for its sake falls by enough. A promise grows with the strength.
     """
     from detox_engine.edit.low_rank import make_edit
     from detox_engine.forward.likelihood import read_likelihoods
-    from detox_engine.study.suggestion.candidates import STEP, find_factor, round_strength
+    from detox_engine.study.suggestion.candidates import STEP, find_factor, round_strength, shortlist
 
     edits = [make_edit(directions[one.edit.method], one.edit) for one in candidates]
     read = read_likelihoods(model, neutral, [None, *edits], progress, STAGE)
@@ -313,7 +330,7 @@ def _aim(
                     one.predicted_divergence * factor**2,
                 )
             )
-    return tuple(sorted(aimed, key=lambda one: -one.predicted_gap)[:FINALISTS])
+    return shortlist(sorted(aimed, key=lambda one: -one.predicted_gap), FINALISTS)
 
 
 def measure_candidates(
@@ -324,14 +341,18 @@ def measure_candidates(
     neutral: Sequence[Span],
     progress: Progress,
 ) -> tuple[Tried, ...]:
-    """Gap, divergence and perplexity of every candidate; all share each pass."""
+    """Gap, rude words, divergence and perplexity of every candidate; all share each pass."""
+    from detox_engine.data.rude_words import INSULTS
     from detox_engine.edit.low_rank import make_edit
     from detox_engine.estimates import Tally, estimate_effect
     from detox_engine.forward.likelihood import read_likelihoods
+    from detox_engine.model.tokens import find_words
 
     rows = [None, *(make_edit(directions[one.edit.method], one.edit) for one in candidates)]
     sides = [span for pair in pairs for span in pair]
-    read = read_likelihoods(model, [*sides, *neutral], rows, progress, STAGE)
+    listed = find_words(model.tokenizer, INSULTS)
+    read = read_likelihoods(model, [*sides, *neutral], rows, progress, STAGE, listed=listed)
+    insults = read.mass[:, : len(sides)].reshape(len(rows), -1, 2).sum(-1)
     gaps = measure_gaps(read.surprise[:, : len(sides)], read.tokens[: len(sides)])
     tokens = read.tokens[len(sides) :].sum()
     divergence, surprise = (part[:, len(sides) :].sum(1) / tokens for part in (read.divergence, read.surprise))
@@ -339,7 +360,12 @@ def measure_candidates(
     for row, one in enumerate(candidates, start=1):
         effect = estimate_effect(Tally(gaps[[0, row, 0]], np.ones((3, len(pairs)))), RESAMPLES, 0)
         perplexity = float(np.exp(surprise[row] - surprise[0]))
-        measured.append(replace(one, gap=effect.difference, divergence=float(divergence[row]), perplexity=perplexity))
+        rude_words = None
+        if insults[0].sum() >= LEAST_INSULTS:
+            # Σ after / Σ before, of the same resampled pairs above and below.
+            rude_words = estimate_effect(Tally(insults[[0, row, 0]], insults[[0, 0, 0]]), RESAMPLES, 0).after
+        found = replace(one, gap=effect.difference, divergence=float(divergence[row]), perplexity=perplexity)
+        measured.append(replace(found, rude_words=rude_words))
     return tuple(measured)
 
 

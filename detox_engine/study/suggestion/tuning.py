@@ -2,7 +2,8 @@
 
 A trial is an edit: a method, a range of layers, sites, a rank and a strength. It is measured as the candidates of a
 suggestion are: the gap between civil and toxic continuations on pairs that fitted nothing, the divergence and the
-perplexity on neutral text. The search (TPE, Bergstra et al. 2011) seeks the largest gap among edits within the budget.
+perplexity on neutral text. The search (TPE, Bergstra et al. 2011) seeks, among edits within the budget, the one that a
+suggestion would take: the least probability of insults, or the largest gap where the pairs do not tell that.
 What is suggested is the first trial. The winner is then measured on pairs and texts that chose nothing.
 """
 
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
     from detox_engine.study.subspace import ToxicSubspace
 
 NAME = "detox"
+SOUGHT = "rude words"
+"""What trials are held against each other by; those of a journal that sought something else are no match."""
 STAGE = "Trying edits"
 BEAT = 20.0
 """Seconds between two signs of life of a trial in the journal."""
@@ -170,7 +173,8 @@ class _Bench:
         """What a finished trial found."""
         found = trial.user_attrs["found"]
         edit = read_edit(found["edit"], self.layers)
-        return Tried(edit, 0.0, 0.0, Estimate(**found["gap"]), found["divergence"], found["perplexity"])
+        share = found["rude_words"] and Estimate(**found["rude_words"])
+        return Tried(edit, 0.0, 0.0, Estimate(**found["gap"]), found["divergence"], found["perplexity"], share)
 
 
 def _open_journal(study: Study, plan: TunePlan, budget: Budget) -> optuna.Study:
@@ -193,7 +197,7 @@ def _open_journal(study: Study, plan: TunePlan, budget: Budget) -> optuna.Study:
     if kept is None:
         trials.set_user_attr("study", key)
     elif kept != key:
-        raise InputError(f"{file} has trials of another study, model or budget: name another file for these.")
+        raise InputError(f"{file} has trials of another study, model, budget or version: name another file for these.")
     # Of the trials that are there, since a rerun would else begin with the draws of the first run.
     seed = plan.seed + len(trials.get_trials(deepcopy=False))
     trials.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
@@ -204,7 +208,7 @@ def _hash_study(study: Study, budget: Budget) -> str:
     """What trials depend on: the model's weights, the pairs, and how they were fitted."""
     from detox_engine.study.study import record_fit
 
-    told = [study.model.weights_hash, study.pairs_hash, study.pair_count, record_fit(study.plan), budget]
+    told = [study.model.weights_hash, study.pairs_hash, study.pair_count, record_fit(study.plan), budget, SOUGHT]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
@@ -279,10 +283,10 @@ def _try(
             trial.set_user_attr("beat", told)
 
     found = bench.measure(edit, beat) if known is None else bench.read(known)
-    trial.set_user_attr("found", {**asdict(found), "edit": record, "gap": asdict(found.gap)})
+    trial.set_user_attr("found", {**asdict(found), "edit": record})
     for name, over in zip(("divergence", "perplexity"), exceed(found, bench.budget), strict=True):
         trial.set_constraint(name, over)
-    trials.tell(trial, found.gap.mean)
+    trials.tell(trial, found.worth)
 
 
 def _finished(trials: optuna.Study) -> list[optuna.trial.FrozenTrial]:
