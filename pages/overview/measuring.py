@@ -13,6 +13,9 @@ from detox_engine.plans.sources import TextSpec
 from detox_engine.study.suggestion import Change
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from detox_engine.edit.low_rank import LowRankEdit
     from detox_engine.errors import Progress
     from detox_engine.estimates import Tally
     from detox_engine.model.load import OpenModel
@@ -36,9 +39,17 @@ COST = replace(FIRST_LOOK, scorers=("perplexity",), neutral=TextSpec(limit=60), 
 def measure(
     model: OpenModel, study: Study, edit_plan: EditPlan, plan: EvaluationPlan, progress: Progress
 ) -> tuple[Change, ...]:
-    """Each score of `plan` before the edit, after it, and under random directions off the massive dimensions.
+    """As `measure_several`, of one edit."""
+    return measure_several(model, study, [edit_plan], plan, progress)[0]
 
-    A perplexity is told as a multiple of the unedited model's, whose `fall` is the difference of the logarithms.
+
+def measure_several(
+    model: OpenModel, study: Study, edit_plans: Sequence[EditPlan], plan: EvaluationPlan, progress: Progress
+) -> list[tuple[Change, ...]]:
+    """Each score of `plan` before each edit, after it, and under random directions off the massive dimensions.
+
+    All edits share each pass. A perplexity is told as a multiple of the unedited model's; its `fall` is the difference
+    of the logarithms.
 
     Raises:
         InputError: the edit removes nothing, or does not fit the study.
@@ -49,15 +60,21 @@ def measure(
     from detox_engine.scoring.trial import Trial
 
     study.require_fit(model)
-    edit = make_edit(study.of(edit_plan.method), edit_plan)
+    rows: list[LowRankEdit | None] = [None]
+    for edit_plan in edit_plans:
+        edit = make_edit(study.of(edit_plan.method), edit_plan)
+        rows += [edit, *draw_controls(edit, plan.controls, plan.seed, study.massive_dimensions)]
     materials = prepare(model, plan, progress)
-    rows = (None, edit, *draw_controls(edit, plan.controls, plan.seed, study.massive_dimensions))
     trial = Trial(model, rows, materials.prompts, plan.sampling, materials.texts, progress)
-    return tuple(
-        compare(scorer.name, scorer.measure(trial), plan)
-        for scorer in materials.scorers
-        if scorer.name == scorer.kind.name
-    )
+    tallies = {scorer.name: scorer.measure(trial) for scorer in materials.scorers if scorer.name == scorer.kind.name}
+    starts = range(1, len(rows), 1 + plan.controls)
+    return [
+        tuple(
+            compare(name, tally.select([0, *range(start, start + 1 + plan.controls)]), plan)
+            for name, tally in tallies.items()
+        )
+        for start in starts
+    ]
 
 
 def compare(name: str, tally: Tally, plan: EvaluationPlan) -> Change:

@@ -183,19 +183,23 @@ def _read(record: Mapping[str, Any]) -> Opening:
     """What `asdict` made of an opening, and JSON of that; fails with the errors of whatever it is instead."""
     written, scene, words, cost = (record[name] for name in ("written", "scene", "words", "cost"))
     return Opening(
-        written and _read_written(written),
+        written and read_written(written),
         int(record["starters"]),
         scene and _read_scene(scene),
-        record["after"] and _read_places(record["after"]),
+        record["after"] and read_places(record["after"]),
         words and replace(Words(**words), toxic=tuple(words["toxic"]), civil=tuple(words["civil"])),
-        cost and Change(cost["name"], *(Estimate(**cost[part]) for part in CHANGE)),
+        cost and read_change(cost),
     )
 
 
 CHANGE = ("before", "after", "control", "fall", "beyond")
 
 
-def _read_written(record: Mapping[str, Any]) -> Written:
+def read_change(record: Mapping[str, Any]) -> Change:
+    return Change(record["name"], *(Estimate(**record[part]) for part in CHANGE))
+
+
+def read_written(record: Mapping[str, Any]) -> Written:
     sides = {
         name: Side(text=record[name]["text"], **{part: tuple(record[name][part]) for part in SIDE})
         for name in ("before", "after")
@@ -209,10 +213,10 @@ SIDE = ("tokens", "probabilities", "other_probabilities")
 
 def _read_scene(record: Mapping[str, Any]) -> Scene:
     probe = record["probe"]
-    before = _read_places(record["before"])
+    before = read_places(record["before"])
     return Scene(int(record["layer"]), tuple(record["pairs"]), before, probe and Estimate(**probe))
 
 
-def _read_places(record: Mapping[str, Any]) -> Places:
+def read_places(record: Mapping[str, Any]) -> Places:
     probe = record["probe"]
     return Places(tuple(record["toxic"]), tuple(record["civil"]), probe and Estimate(**probe))

@@ -13,6 +13,7 @@ from detox_engine.plans.option import sentence
 from detox_engine.plans.sources import BUNDLED
 from pages.overview import figures, parts, work
 from pages.overview.measuring import FIRST_LOOK
+from pages.overview.moves import Move, find_move
 from pages.overview.opening import Asked, Opening, Places, Scene
 from pages.overview.picks import OverviewPicks
 from pages.overview.verdict import SCORES, judge_suggestion, list_checked
@@ -92,28 +93,29 @@ def draw_pictures(page: StudyPage[OverviewPicks], asked: Asked, opening: Opening
     """The text, the map and the numbers beside one another."""
     if warn_of_no_edit(page.edit):
         return
-    begin_moves(page, asked, opening)
+    move = None if page.edit == asked.edit else find_move(asked, page.study, page.edit)
+    begin_moves(page, asked, opening, move)
     with st.container(key="overview_pictures"):
         with st.container(key="overview_text", gap="xsmall"):
-            written = draw_text(page, asked, opening)
+            written = draw_text(page, asked, opening, move)
         with st.container(key="overview_map", gap="xsmall"):
-            placed = draw_map(page, asked, opening)
+            placed = draw_map(page, asked, opening, move)
         with st.container(key="overview_numbers", gap="xsmall"):
-            draw_numbers(page, asked, opening, is_idle=written and placed)
+            draw_numbers(page, asked, opening, move, is_idle=written and placed)
 
 
-def begin_moves(page: StudyPage[OverviewPicks], asked: Asked, opening: Opening) -> None:
+def begin_moves(page: StudyPage[OverviewPicks], asked: Asked, opening: Opening, move: Move | None) -> None:
     """Begin reading the texts again while the continuation is written, so that one wait is enough for both."""
     looks = FIRST_LOOKS.job()
     if looks is not None and looks.key != Asked(page.fitted, page.edit):
         # Nobody waits for the numbers of a plan that was moved on from, and they hold up what is quick.
         looks.stop()
-    reread = reread_of(page, asked, opening)
+    reread = reread_of(page, asked, opening, move)
     if reread is not None:
         READING.ask(reread, patience=0)
 
 
-def draw_text(page: StudyPage[OverviewPicks], asked: Asked, opening: Opening) -> bool:
+def draw_text(page: StudyPage[OverviewPicks], asked: Asked, opening: Opening, move: Move | None) -> bool:
     """One prompt gone on with before and after; whether it is there in full."""
     st.html("<h3>① The same prompt, the same random draws</h3>")
     first = opening.written
@@ -122,13 +124,15 @@ def draw_text(page: StudyPage[OverviewPicks], asked: Asked, opening: Opening) ->
     if not prompt:
         st.caption(f"Of {work.STARTERS} starter prompts the one that changes most is being looked for.")
         return False
-    is_first = first is not None and prompt == first.prompt and page.edit == asked.edit
+    known = {first.prompt: first} if first is not None and page.edit == asked.edit else {}
+    if move is not None:
+        known = {move.written.prompt: move.written}
     question = Prompted(page.fitted, page.edit, prompt)
-    written = first if is_first else WRITING.ask(question)
+    written = known[prompt] if prompt in known else WRITING.ask(question)
     shown, of = keep_shown("written", page, written)
     if shown is not None and shown.prompt == prompt:
         st.html(comparisons_html([shown], several=False, prompts=False))
-    is_going = not is_first and is_unfinished(WRITING, question)
+    is_going = prompt not in known and is_unfinished(WRITING, question)
     if is_going:
         draw_unfinished(WRITING, question, "overview_write_again", "Write it again", "The writing was stopped.")
     told = plain(tell_stale(page, of)) if shown is not None and shown.prompt == prompt else ""
@@ -195,15 +199,15 @@ def is_unfinished(task: Task, question: object) -> bool:
     return job is not None and job.key == question
 
 
-def reread_of(page: StudyPage[OverviewPicks], asked: Asked, opening: Opening) -> Reread | None:
+def reread_of(page: StudyPage[OverviewPicks], asked: Asked, opening: Opening, move: Move | None) -> Reread | None:
     """What the edited model has to read again; None where it is there, or before the layer is known."""
     scene = opening.scene
-    if scene is None or (page.edit == asked.edit and opening.after is not None):
+    if scene is None or move is not None or (page.edit == asked.edit and opening.after is not None):
         return None
     return Reread(page.fitted, page.edit, asked.edit.method, scene.layer, scene.pairs)
 
 
-def draw_map(page: StudyPage[OverviewPicks], asked: Asked, opening: Opening) -> bool:
+def draw_map(page: StudyPage[OverviewPicks], asked: Asked, opening: Opening, move: Move | None) -> bool:
     """Texts of the layer that parts the sides best, before and after; whether both are there."""
     scene = opening.scene
     if scene is None:
@@ -211,8 +215,9 @@ def draw_map(page: StudyPage[OverviewPicks], asked: Asked, opening: Opening) -> 
         st.caption("The layer that parts them best is being looked for.")
         return False
     st.html(f"<h3>② Where texts lie at layer {scene.layer}</h3>")
-    question = reread_of(page, asked, opening)
-    found = opening.after if question is None else READING.ask(question)
+    question = reread_of(page, asked, opening, move)
+    known = opening.after if move is None else move.after
+    found = known if question is None else READING.ask(question)
     after, of = keep_shown("after", page, found)
     sides = [(each.toxic, each.civil) for each in (scene.before, after) if each is not None]
     rows = figures.scale_rows(sides[0], sides[1] if after else None)
@@ -268,7 +273,9 @@ def list_places(rows: Sequence[figures.Row], pairs: Sequence[int]) -> Table:
     ]
 
 
-def draw_numbers(page: StudyPage[OverviewPicks], asked: Asked, opening: Opening, is_idle: bool) -> None:
+def draw_numbers(
+    page: StudyPage[OverviewPicks], asked: Asked, opening: Opening, move: Move | None, is_idle: bool
+) -> None:
     """What the edit gains and costs beside random directions: of the check, or a first look at what was not checked.
 
     Args:
@@ -293,8 +300,11 @@ def draw_numbers(page: StudyPage[OverviewPicks], asked: Asked, opening: Opening,
     question = Asked(page.fitted, page.edit)
     # Both would wait for one model; and the opening, while it lasts, comes first.
     opens = OPENING.job(asked)
-    may_begin = is_idle and not is_checking and not (opens is not None and opens.running)
-    found = FIRST_LOOKS.ask(question, patience=0) if may_begin else FIRST_LOOKS.find(question)
+    may_begin = move is None and is_idle and not is_checking and not (opens is not None and opens.running)
+    if move is not None:
+        found = move.changes
+    else:
+        found = FIRST_LOOKS.ask(question, patience=0) if may_begin else FIRST_LOOKS.find(question)
     if found is not None:
         of = f"A first look at this plan: {FIRST_LOOK.limit_prompts} prompts, {FIRST_LOOK.neutral.limit} texts"
         more = f"random directions: {FIRST_LOOK.controls} draws. Decide measures it in full."

@@ -114,9 +114,11 @@ def run_server(folder: Path, changed: str = "") -> Iterator[tuple[str, int]]:
     address = f"http://127.0.0.1:{port}"
     options = ("--server.headless=true", f"--server.port={port}", "--server.address=127.0.0.1")
     environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
-    # What an installation keeps for the first visitor; without it, the first journey waits for a fit.
-    if (kept := cache_folder() / "studies").is_dir():
-        shutil.copytree(kept, folder / "cache" / cache_folder().name / kept.name)
+    # What an installation keeps for the first visitor; without it, the first journey waits for a fit, and the next for
+    # what the Overview opens with.
+    for kept in (cache_folder() / "studies", cache_folder() / "overview"):
+        if kept.is_dir():
+            shutil.copytree(kept, folder / "cache" / cache_folder().name / kept.name)
     with (folder / "log.txt").open("w") as log:
         start = f"import sys; sys.path.insert(0, ''); {changed}\nfrom streamlit.web.cli import main; main()"
         command = (sys.executable, "-c", start, "run", "app.py", *options)

@@ -108,6 +108,20 @@ def test_a_link_to_a_page_is_found_even_by_a_servers_first_visitor(first_visit):
     assert first_visit.heading == "Spectrum" and first_visit.dialogs == []
 
 
+def test_what_draws_charts_is_asked_for_with_the_page(open_page, server):
+    page = open_page("/spectrum")
+    answer = page.request.get(f"{server}/spectrum")
+    named = re.fullmatch(r"<\.(/static/js/PlotlyChart\.[\w-]+\.js)>; rel=modulepreload", answer.headers["link"])
+    assert "link" not in page.request.get(f"{server}{named[1]}").headers
+    page.locator(".js-plotly-plot").first.wait_for()
+    times = page.evaluate(
+        "performance.getEntriesByType('resource').map(each => [each.name, each.startTime, each.responseEnd])"
+    )
+    (asked,) = [start for name, start, _ in times if name == f"{server}{named[1]}"]
+    (whole,) = [end for name, _, end in times if re.search(r"/static/js/index\.\w+\.js$", name)][:1]
+    assert asked < whole, "it is asked for by what it should come with"
+
+
 def test_a_link_restores_the_view(open_page):
     page = open_page("/spectrum?layers=2-4&rank=3&strength=0.5")
     wait_until_ready(page)

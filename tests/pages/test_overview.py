@@ -10,11 +10,12 @@ from detox_engine.errors import ignore_progress
 from detox_engine.estimates import Estimate, Tally
 from detox_engine.plans.edit import EditPlan
 from detox_engine.study.suggestion import Change, Check, Suggestion, Tried
+from detox_engine.workbench import Workbench
+from pages.overview import moves, work
 from pages.overview import opening as kept
-from pages.overview import work
 from pages.overview.figures import colour_of, dumbbell_figure, ridge_figure, scale_rows
 from pages.overview.measuring import COST, FIRST_LOOK, compare
-from pages.overview.opening import Asked, Opening, Words
+from pages.overview.opening import Asked, Opening, Places, Side, Words
 from pages.overview.parts import words_html
 from pages.overview.verdict import describe_removal, judge_suggestion
 from tests.pages.conftest import HOSTILE, LIMIT, fitted_app, open_app, run_until, texts
@@ -311,8 +312,6 @@ def test_a_direction_that_reads_as_no_words_is_said_to():
 def test_the_opening_of_a_kept_study_is_kept_and_a_broken_one_is_as_good_as_none(fitted, monkeypatch):
     model, study = fitted
     monkeypatch.setattr("ui.session.kept_study.is_to_be_kept", lambda key: True)
-    from detox_engine.workbench import Workbench
-
     asked = Asked(Fitted(StudyKey(), study.made), study.suggested_edit)
     assert kept.find_opening(asked, study) is None
     told = []
@@ -326,6 +325,51 @@ def test_the_opening_of_a_kept_study_is_kept_and_a_broken_one_is_as_good_as_none
         file.write_text(broken)
         monkeypatch.setattr(kept, "OPENINGS", Kept(1))
         assert kept.find_opening(asked, study) is None
+
+
+def test_a_strength_that_was_worked_out_beforehand_shows_what_it_would_come_to_and_asks_no_model(fitted, monkeypatch):
+    model, study = fitted
+    monkeypatch.setattr("ui.session.kept_study.is_to_be_kept", lambda key: True)
+    monkeypatch.setattr(moves, "STRENGTHS", (0.0, 0.5, 2.0))
+    monkeypatch.setattr(moves, "AT_ONCE", 2)
+    monkeypatch.setattr(moves, "FIRST_LOOK", work.FIRST_LOOK)
+    bench, asked = Workbench(model), Asked(Fitted(StudyKey(), study.made), study.suggested_edit)
+    opening = work.open_up(bench, study, asked, ignore_progress, lambda found: None)
+    stronger = replace(asked.edit, strength=2.0)
+    assert moves.find_move(asked, study, stronger) is None
+    made = moves.work_out_moves(bench, study, asked, opening, ignore_progress)
+    monkeypatch.setattr(moves, "KEPT", Kept(1))
+    found = moves.find_move(asked, study, stronger)
+    assert found == made[2.0] and found.changes != made[0.5].changes
+    looked = work.take_first_look(bench, study, Asked(asked.fitted, stronger), ignore_progress, lambda found: None)
+    for one, alone in zip(found.changes, looked, strict=True):
+        assert one.name == alone.name and one.after.mean == pytest.approx(alone.after.mean, rel=1e-4, abs=1e-6)
+        assert one.beyond.mean == pytest.approx(alone.beyond.mean, rel=1e-3, abs=1e-5)
+    (written,) = bench.compare(study, stronger, [opening.written.prompt], work.SAMPLING)
+    assert found.written.after.text == written.after.text
+    # Another plan, and a strength between, are worked out as they are asked for.
+    assert moves.find_move(asked, study, replace(stronger, strength=0.55)) is None
+    assert moves.find_move(asked, study, replace(stronger, layers=(0,))) is None
+    file = kept.find_file(asked, study).with_name("moves.json")
+    for broken in ("{", "[]", json.dumps({"rude_words": {}, "moves": [{"strength": 2}]})):
+        file.write_text(broken)
+        monkeypatch.setattr(moves, "KEPT", Kept(1))
+        assert moves.find_move(asked, study, stronger) is None
+
+
+def test_the_page_shows_a_strength_that_was_worked_out_beforehand_at_once(tiny_folder, monkeypatch):
+    session = open_page(tiny_folder)
+    (opening,) = [found for asked, found in work.OPENING.answers().items() if found.cost is not None][-1:]
+    text = replace(opening.written, after=Side("written beforehand", ("written beforehand",), (1.0,), (1.0,)))
+    move = moves.Move(text, Places((1.0,) * 20, (0.5,) * 20, None), (change("mass", 0.09, 0.0123, 0.09, 0.01),))
+    asked = []
+    monkeypatch.setattr("pages.overview.moves.find_move", lambda *question: move)
+    for task in (work.WRITING, work.READING, work.FIRST_LOOKS):
+        monkeypatch.setattr(task, "answer", lambda *question: asked.append(question))
+    session.slider(key="overview_strength_0_2").set_value(0.35).run()
+    assert not session.exception and "written beforehand" in written(session)
+    assert "Still as it was" not in texts(session) and "A first look at this plan" in texts(session)
+    assert is_whole(session) and asked == []
 
 
 def test_an_opening_names_the_texts_in_which_words_are_blurred():

@@ -118,7 +118,9 @@ def _pick_layers(study: Study, edit: EditPlan) -> None:
     take = listed["on_change"]
     listed["on_change"] = lambda: notes.attempt(take, "edit_layers")
     st.text_input(
-        "Layers, one by one", help="Layers need not be neighbours: write single ones and ranges, such as 2,5-7.", **listed
+        "Layers, one by one",
+        help="Layers need not be neighbours: write single ones and ranges, such as 2,5-7.",
+        **listed,
     )
     notes.draw_failure("edit_layers")
     writers = set(edit.layers) & set(study.sink_writers)
