@@ -70,6 +70,13 @@ def test_a_broken_kept_study_is_as_good_as_none_and_gives_way(at_hand, part):
     assert read_study(key).pairs_hash == study.pairs_hash
 
 
+def test_a_better_search_makes_anew_what_an_installation_keeps_and_nothing_that_a_person_fitted(at_hand, monkeypatch):
+    own, plain = at_hand[0], StudyKey(at_hand[0].model)
+    before = find_folder(own), find_folder(plain)
+    monkeypatch.setattr("detox_engine.study.suggestion.SEARCH", 99)
+    assert find_folder(own) == before[0] and find_folder(plain) != before[1]
+
+
 def test_on_a_server_for_others_only_the_study_of_a_first_visit_is_kept(at_hand, monkeypatch):
     plain = StudyKey(at_hand[0].model)
     assert is_to_be_kept(at_hand[0])

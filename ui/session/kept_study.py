@@ -55,13 +55,16 @@ def find_folder(key: StudyKey) -> Path:
     import torch
 
     from detox_engine.study.study import FORMAT, stamp
+    from detox_engine.study.suggestion import SEARCH
 
     contents = [*_stamp_model(key.model), *_stamp_pairs(key)]
     _, versions = stamp()
     lists = sorted(rude_words.INSULTS), sorted(rude_words.HARMLESS)
     words = rude_words.RUDE_FROM, *lists, version("alt-profanity-check")
     machine = str(torch.accelerator.current_accelerator(True))
-    return folder_of(ROOM, FORMAT, contents, machine, key, versions, words)
+    # What comes with an installation is made anew by a better search; what a person has fitted stays as it is.
+    search = (SEARCH,) if is_of_first_visit(key) else ()
+    return folder_of(ROOM, FORMAT, contents, machine, key, versions, words, *search)
 
 
 def _stamp_model(spec: ModelSpec) -> list[object]:

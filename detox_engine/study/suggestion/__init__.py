@@ -16,6 +16,9 @@ from detox_engine.plans.fit import Budget
 
 Status = Literal["untested", "confirmed", "refuted"]
 
+SEARCH = 2
+"""The version of the search: by another one the same study may be given another suggestion."""
+
 LEAST_RATIO = 1e-9
 """A probability that is less than this share of what it was is nothing beside it."""
 
