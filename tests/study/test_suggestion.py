@@ -169,6 +169,16 @@ def test_the_largest_gap_within_the_budget_and_beyond_chance_is_chosen():
     assert [one.gap.mean for one in gentle.tried] == [3, 2.5, 2, 1]
 
 
+def test_of_many_edits_that_were_tried_one_must_be_further_beyond_chance():
+    """An interval of 95 % leaves 0 out once in forty tries where there is no gap at all."""
+    narrow = tried(2, 0.01, low=0.5)
+    assert choose([narrow], "gentle").edit == narrow.edit
+    others = [tried(1, 0.01, low=-1, layer=layer) for layer in (2, 3, 4)]
+    assert choose([narrow, *others], "gentle").edit is None
+    assert choose([replace(narrow, gap=Estimate(2, 1.0, 3.0, 9)), *others], "gentle").edit == narrow.edit
+    assert choose([replace(narrow, gap=Estimate(2, 0.5, 3.5, 100)), *others], "gentle").edit == narrow.edit
+
+
 def test_of_edits_within_the_budget_the_one_that_leaves_insults_the_least_is_chosen():
     def share(mean: float) -> Estimate:
         return Estimate(mean, mean / 2, 2 * mean, 9)

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import optuna
 import pytest
+import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from typer.testing import CliRunner
@@ -21,10 +22,12 @@ from detox_engine.plans.fit import BUDGETS, MOST_PERPLEXITY, FitPlan
 from detox_engine.plans.shared.tune import TunePlan
 from detox_engine.study.study import Study
 from detox_engine.study.suggestion import search, tuning
+from detox_engine.study.suggestion.search import suggest_edit
 from detox_engine.study.suggestion.tuning import exceed, tune
 from detox_engine.workbench import Workbench
 from tests.cli.lives import FORKED
-from tests.planted import open_planted, planted_pairs, write_pairs
+from tests.models import HIDDEN
+from tests.planted import give_directions, open_planted, planted_direction, planted_pairs, write_pairs
 
 
 def measure_few(patch: pytest.MonkeyPatch) -> None:
@@ -35,6 +38,8 @@ def measure_few(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(tuning, "SLOPE_PAIRS", 8)
     patch.setattr(search, "MEASURED_PAIRS", 12)
     patch.setattr(tuning, "MEASURED_PAIRS", 12)
+    for module in (search, tuning):
+        patch.setattr(module, "fit_without", lambda study, held, progress: study.others)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,7 +57,11 @@ def model():
 @pytest.fixture(scope="module")
 def study(model, tmp_path_factory):
     plan = FitPlan(write_pairs(tmp_path_factory.mktemp("pairs") / "planted.jsonl", planted_pairs()), keep=4)
-    return Workbench(model).fit_and_suggest(plan)
+    fitted = Workbench(model).fit(plan)
+    # One method's directions are the planted one: so few texts would not find it.
+    planted = planted_direction().expand(fitted.layers, HIDDEN)
+    own = torch.cat([layer.basis[:1] for layer in fitted.of("mean-difference")])
+    return suggest_edit(model, give_directions(fitted, {"fisher": planted, "mean-difference": own}))
 
 
 @pytest.fixture

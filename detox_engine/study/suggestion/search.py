@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from detox_engine.data.columns import Pair
+    from detox_engine.estimates import Estimate
     from detox_engine.forward.likelihood import Span
     from detox_engine.model.load import OpenModel
     from detox_engine.study.study import Study
@@ -197,13 +198,15 @@ def count_tokens(pair: tuple[Span, Span]) -> int:
 
 
 def choose(tried: Sequence[Tried], budget: Budget) -> Suggestion:
-    """The best of those whose gap is above 0 with all of its interval and whose measured divergence and perplexity are
-    within the budget."""
+    """The best of those whose gap is beyond chance and whose measured divergence and perplexity are within the
+    budget."""
     ordered = tuple(sorted(tried, key=lambda one: -one.worth))
     within = [
         one
         for one in ordered
-        if one.gap.low > 0 and one.divergence <= BUDGETS[budget] and one.perplexity <= MOST_PERPLEXITY[budget]
+        if is_beyond_chance(one.gap, len(ordered))
+        and one.divergence <= BUDGETS[budget]
+        and one.perplexity <= MOST_PERPLEXITY[budget]
     ]
     if not within:
         return Suggestion(None, budget, _tell_none(budget, len(ordered)), ordered)
@@ -222,6 +225,18 @@ def choose(tried: Sequence[Tried], budget: Budget) -> Suggestion:
         f"{best.divergence:.4f} and {_tell_perplexity(best.perplexity)} on neutral text."
     )
     return Suggestion(best.edit, budget, reason, ordered)
+
+
+def is_beyond_chance(gap: Estimate, tried: int) -> bool:
+    """Whether a gap is above 0 with all of an interval that holds for so many that were tried at once.
+
+    The bootstrap's is of one gap, and of few pairs too narrow: it is widened to Student's t of their number, and by
+    Bonferroni's rule.
+    """
+    from scipy.stats import norm, t
+
+    wider = t.isf(0.025 / tried, gap.n - 1) / norm.isf(0.025) * math.sqrt(gap.n / (gap.n - 1))
+    return gap.mean - wider * (gap.mean - gap.low) > 0
 
 
 def _tell_perplexity(ratio: float) -> str:
