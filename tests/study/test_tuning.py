@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 
 import optuna
@@ -144,10 +145,10 @@ def test_of_two_processes_that_search_one_is_killed_and_loses_its_own_trial_alon
 
 
 def list_states(journal: str) -> dict[int, list[str]]:
-    """The states of the trials that each process has made; none while the journal is not there."""
+    """The states of the trials that each process has made; none while the journal is not there, or is being begun."""
     states: dict[int, list[str]] = {}
-    if os.path.exists(journal):  # noqa: PTH110
-        for trial in read_trials(journal):
+    with suppress(KeyError):
+        for trial in read_trials(journal) if os.path.exists(journal) else ():  # noqa: PTH110
             if "owner" in trial.user_attrs:
                 states.setdefault(trial.user_attrs["owner"]["process"], []).append(trial.state.name)
     return states
