@@ -17,20 +17,10 @@ from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
-FIRST = (
-    "tests/browser/test_link_journey.py",
-    "tests/browser/",
-    "tests/test_wheel.py",
-    "tests/test_demo_model.py",
-    "tests/pages/test_map.py",
-)
-"""Where the longest tests are, longest first: browsers, and processes of their own."""
+FIRST = ("tests/browser/", "tests/test_wheel.py", "tests/test_demo_model.py", "tests/pages/test_map.py")
+"""Where the longest tests are, longest first: a browser, and processes of their own."""
 SHARED = {
-    "tests/browser/test_edit_journeys.py": "a server and a browser",
-    "tests/browser/test_link_journey.py": "a server and a browser",
-    "tests/browser/test_story_journeys.py": "a server and a browser",
-    "tests/browser/test_strangers_journey.py": "a server and a browser",
-    "tests/browser/": "another server and browser, since a journey waits for its pages half of the time",
+    "tests/browser/": "a server and a browser",
     "tests/reading/test_map.py": "UMAP, which takes long to import",
     "tests/reading/test_umap_process.py": "UMAP, which takes long to import",
 }
@@ -50,13 +40,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> SharedWor
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """A worker for each core that this run may use, and one more: those that have a browser often wait for it."""
+    """A worker for each core that this run may use, and one more: the one that has the browser often waits for it."""
     return cpu_count() + 1
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Where fewer cores than workers are, all others give way to those with a browser, which are the last to end."""
-    if os.environ.get("PYTEST_XDIST_WORKER") and not item.nodeid.startswith("tests/browser/") and os.nice(0) == 0:
+    """Where fewer cores than workers are, all others give way to the one with the browser, which is the last to end."""
+    if os.environ.get("PYTEST_XDIST_WORKER") and not item.nodeid.startswith(FIRST[0]) and os.nice(0) == 0:
         os.nice(5)
 
 

@@ -144,6 +144,20 @@ def test_of_two_processes_that_search_one_is_killed_and_loses_its_own_trial_alon
     assert set(found[second]) <= {"COMPLETE", "RUNNING"} and found[second].count("RUNNING") <= 1
 
 
+def test_a_lock_that_another_took_away_first_is_asked_for_again(model, study, journal, monkeypatch):
+    create, failed = optuna.create_study, []
+
+    def fail_once(**given):
+        if not failed:
+            failed.append(given)
+            raise RuntimeError("Error: did not possess lock")
+        return create(**given)
+
+    monkeypatch.setattr(optuna, "create_study", fail_once)
+    monkeypatch.setattr(tuning, "sleep", lambda seconds: None)
+    assert tune(model, study, TunePlan(journal, 1)).own == 1 and failed
+
+
 def list_states(journal: str) -> dict[int, list[str]]:
     """The states of the trials that each process has made; none while the journal is not there, or is being begun."""
     states: dict[int, list[str]] = {}

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from time import time
+from time import sleep, time
 from typing import TYPE_CHECKING, Any
 
 from detox_engine.errors import InputError, Progress, first_line, ignore_progress
@@ -185,9 +185,20 @@ def _open_journal(study: Study, plan: TunePlan, budget: Budget) -> optuna.Study:
 
     file = Path(plan.journal)
     key = _hash_study(study, budget)
+
+    def join(tries: int) -> optuna.Study:
+        try:
+            storage = JournalStorage(JournalFileBackend(str(file)))
+            return optuna.create_study(study_name=NAME, storage=storage, direction="maximize", load_if_exists=True)
+        except RuntimeError:
+            # Of two who find the lock of a dead process at once, the one that comes second to take it away fails.
+            if tries == 1:
+                raise
+            sleep(1)
+            return join(tries - 1)
+
     try:
-        storage = JournalStorage(JournalFileBackend(str(file)))
-        trials = optuna.create_study(study_name=NAME, storage=storage, direction="maximize", load_if_exists=True)
+        trials = join(3)
         kept = trials.user_attrs.get("study")
     except Exception as error:  # of many kinds, as whatever stands in the file has it
         raise InputError(
