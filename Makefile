@@ -42,7 +42,8 @@ claims: .venv/.tests
 .venv/.app: requirements.txt requirements.lock pyproject.toml | $(BIN)/pip
 	$(BIN)/pip install --quiet -r requirements.txt -c requirements.lock
 	$(BIN)/pip install --quiet --no-deps -e .
-	@echo "Fitting the bundled model once, so that the dashboard opens with it."
+	@echo "Fitting the bundled model once, and trying each strength of its edit, so that the dashboard opens with it:" \
+		"about two minutes on two cores."
 	$(BIN)/python -m ui.session.kept_study
 	$(BIN)/python -m pages.overview
 	@touch $@

@@ -14,8 +14,10 @@ INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 
 
 SHORTEST, SHORTEST_UNSPACED = 3, 4
-"""Letters of a rude word that begins with a space, and of one that does not: short ones are often pieces of others."""
+"""Letters of a word that begins with a space, and of one that does not: short ones are often pieces of others."""
 
+_FOUND: WeakKeyDictionary[PreTrainedTokenizerBase, dict[frozenset[str], tuple[int, ...]]] = WeakKeyDictionary()
+"""What `find_words` has found: a vocabulary is a quarter of a million tokens, and a search for an edit asks often."""
 
 _SPECIAL: WeakKeyDictionary[PreTrainedTokenizerBase, frozenset[int]] = WeakKeyDictionary()
 
@@ -161,5 +163,9 @@ def read_word(token: str) -> str:
 
 
 def find_words(tokenizer: PreTrainedTokenizerBase, words: Set[str]) -> tuple[int, ...]:
-    """The tokens that by themselves are one of these words, which are in small letters."""
-    return tuple(id for id in range(len(tokenizer)) if read_word(show_token(tokenizer, id)) in words)
+    """The ids of the tokens that by themselves are one of these words, which are in small letters."""
+    found, wanted = _FOUND.setdefault(tokenizer, {}), frozenset(words)
+    if wanted not in found:
+        ids = range(len(tokenizer))
+        found[wanted] = tuple(id for id in ids if read_word(show_token(tokenizer, id)) in wanted)
+    return found[wanted]

@@ -75,13 +75,13 @@ def make_grid(plan: SweepPlan, layers: int) -> tuple[EditPlan, ...]:
     starts = tuple(range(layers)) if plan.starts is None else plan.starts
     ends = (layers - 1,) if plan.ends is None else plan.ends
     check_layers((*starts, *ends, *(plan.layers or ())), layers)
-    ranges = [tuple(range(start, end + 1)) for start, end in product(sorted({*starts}), sorted({*ends}))]
+    ranges = [
+        tuple(range(start, end + 1)) for start in sorted(set(starts)) for end in sorted(set(ends)) if start <= end
+    ]
+    among = ranges if plan.layers is None else [plan.layers]
     grid = tuple(
         EditPlan(chosen, rank, strength, method=plan.method, sites=plan.sites)
-        for rank, chosen, strength in product(
-            sorted(set(plan.ranks)), [plan.layers] if plan.layers else ranges, sorted(set(plan.strengths))
-        )
-        if chosen
+        for rank, chosen, strength in product(sorted(set(plan.ranks)), among, sorted(set(plan.strengths)))
     )
     if plan.also:
         own, rank, strength = read_setting(plan.also)

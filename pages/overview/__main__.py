@@ -23,14 +23,14 @@ def main(name: str = BUNDLED) -> None:
         return
     asked = Asked(Fitted(key, study.made), study.suggested_edit)
     opening, still = find_opening(asked, study), replace(asked.edit, strength=0.0)
-    moves = name == BUNDLED and find_move(asked, study, still) is None
-    if opening is not None and not moves:
+    lacks_moves = name == BUNDLED and find_move(asked, study, still) is None
+    if opening is not None and not lacks_moves:
         return
     with progress_bars() as progress:
         bench = Workbench.load(key.model, progress)
         if opening is None:
             opening = open_up(bench, study, asked, progress, lambda found: None)
-        if moves:
+        if lacks_moves:
             work_out_moves(bench, study, asked, opening, progress)
 
 

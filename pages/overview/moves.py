@@ -7,12 +7,9 @@ out when it is asked for, and comes to the same.
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from detox_engine.disk import write_json, write_whole
 from detox_engine.study.suggestion import Change
 from pages.overview.measuring import FIRST_LOOK, measure_several
 from pages.overview.opening import (
@@ -21,17 +18,19 @@ from pages.overview.opening import (
     Places,
     Written,
     find_file,
+    keep_record,
     read_change,
     read_places,
+    read_record,
     read_written,
 )
 from pages.overview.work import Prompted, Reread, go_on, read_again
 from ui.session import kept_study
 from ui.session.kept import Kept
-from ui.words import rude_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from detox_engine.errors import Progress
     from detox_engine.plans.edit import EditPlan
@@ -68,7 +67,7 @@ def find_move(asked: Asked, study: Study, edit: EditPlan) -> Move | None:
         return None
     found = KEPT.find(asked)
     if found is None:
-        found = KEPT.keep(asked, _read_moves(asked, study))
+        found = KEPT.keep(asked, read_record(_find_file(asked, study), _read) or {})
     return found.get(edit.strength)
 
 
@@ -88,31 +87,18 @@ def work_out_moves(bench: Workbench, study: Study, asked: Asked, opening: Openin
             again = Reread(asked.fitted, edit, asked.edit.method, opening.scene.layer, opening.scene.pairs)
             moves[edit.strength] = Move(written, read_again(bench, study, again, progress, ignore), changes)
     progress("Moving the strength", len(edits), len(edits))
-    _keep_moves(asked, study, moves)
+    record = {"moves": [asdict(move) | {"strength": strength} for strength, move in moves.items()]}
+    keep_record(_find_file(asked, study), record, [text for move in moves.values() for text in move.written.texts])
     return moves
 
 
-def _keep_moves(asked: Asked, study: Study, moves: Moves) -> None:
-    record = {
-        "rude_words": rude_words.rate_words([text for move in moves.values() for text in move.written.texts]),
-        "moves": [asdict(move) | {"strength": strength} for strength, move in moves.items()],
-    }
-    with suppress(OSError):  # a disk that takes none only costs each strength its second
-        write_whole(_find_file(asked, study), write_json(record))
-
-
-def _find_file(asked: Asked, study: Study) -> Any:
+def _find_file(asked: Asked, study: Study) -> Path:
     return find_file(asked, study).with_name("moves.json")
 
 
-def _read_moves(asked: Asked, study: Study) -> Moves:
-    """Those on disk; none where there are none that are whole."""
-    try:
-        record = json.loads(_find_file(asked, study).read_text(encoding="utf-8"))
-        rude_words.learn_words({str(word): bool(rude) for word, rude in record["rude_words"].items()})
-        return {float(each["strength"]): _read_move(each) for each in record["moves"]}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return {}
+def _read(record: Mapping[str, Any]) -> Moves:
+    """What `work_out_moves` kept; fails with the errors of whatever it is instead."""
+    return {float(each["strength"]): _read_move(each) for each in record["moves"]}
 
 
 def _read_move(record: Mapping[str, Any]) -> Move:

@@ -6,12 +6,12 @@ Light to import and to read: it is drawn before the model's library is there.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from math import nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from detox_engine.disk import write_json, write_whole
 from detox_engine.estimates import Estimate
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from detox_engine.reading.causal import CausalReading
     from detox_engine.study.study import Study
 
+R = TypeVar("R")
 FORMAT = 1
 
 
@@ -157,26 +158,32 @@ def keep_opening(asked: Asked, study: Study, opening: Opening, others: Iterator[
     """Keep an opening for the next start, where its study is kept; with which of its words, and `others`', are rude."""
     if not kept_study.is_to_be_kept(asked.fitted.study):
         return
-    record = asdict(opening) | {"rude_words": rude_words.rate_words([*opening.list_texts(), *others])}
-    with suppress(OSError):  # a disk that takes none only costs the next start its seconds
-        file = find_file(asked, study)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, write_json(record))
+    keep_record(find_file(asked, study), asdict(opening), [*opening.list_texts(), *others])
 
 
 def find_opening(asked: Asked, study: Study) -> Opening | None:
     """The opening of a kept study, where there is one that is whole."""
     if not kept_study.is_to_be_kept(asked.fitted.study):
         return None
-    found = OPENINGS.find(asked)
-    if found is None:
-        try:
-            record = json.loads(find_file(asked, study).read_text(encoding="utf-8"))
-            rude_words.learn_words({str(word): bool(rude) for word, rude in record.pop("rude_words").items()})
-            found = OPENINGS.keep(asked, _read(record))
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            return None
-    return found
+    found = OPENINGS.find(asked) or read_record(find_file(asked, study), _read)
+    return found and OPENINGS.keep(asked, found)
+
+
+def keep_record(file: Path, record: Mapping[str, Any], texts: Sequence[str]) -> None:
+    """Keep what was worked out, with which words of its `texts` are rude."""
+    with suppress(OSError):  # a disk that takes none only costs the next start its seconds
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, write_json({**record, "rude_words": rude_words.rate_words(texts)}))
+
+
+def read_record(file: Path, read: Callable[[Mapping[str, Any]], R]) -> R | None:
+    """What `read` makes of a kept record, whose rude words are known from then on; None where none is whole."""
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        rude_words.learn_words({str(word): bool(rude) for word, rude in record["rude_words"].items()})
+        return read(record)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def _read(record: Mapping[str, Any]) -> Opening:

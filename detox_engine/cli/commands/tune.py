@@ -25,7 +25,7 @@ SHOWN = 5
 
 @asks(plan=TunePlan(), model=StudyModel())
 def tune(study: StudyFolder, plan: TunePlan, model: Said[StudyModel], as_json: Json = False) -> None:
-    """Search for the edit with the largest gap within the budget by many trials; several processes can share them."""
+    """Search for the edit that does most within the budget by many trials; several processes can share them."""
     with output.progress_bars() as progress:
         from detox_engine.study.suggestion.tuning import require_optuna, tune
 
@@ -52,7 +52,8 @@ def record_tuned(found: "Tuned") -> dict[str, Any]:
 
 
 def record_tried(one: "Tried") -> dict[str, Any]:
-    told = {"gap": asdict(one.gap), "kl": one.divergence, "perplexity": one.perplexity}
+    share = None if one.rude_words is None else asdict(one.rude_words)
+    told = {"gap": asdict(one.gap), "kl": one.divergence, "perplexity": one.perplexity, "rude_words": share}
     return {"edit": record_edit(one.edit), **told}
 
 
@@ -60,12 +61,13 @@ def tune_table(found: "Tuned", study: str) -> RenderableType:
     """The best edits, and the winner on what chose nothing."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("edit")
-    for title in ("gap, nats a token", "KL", "perplexity ×"):
+    for title in ("gap, nats a token", "KL", "perplexity ×", "rude words ×"):
         table.add_column(title, justify="right")
     best = found.suggestion.evidence
     rows = [one for one in found.suggestion.tried if one != best][: SHOWN - 1]
     for one in ([] if best is None else [best]) + rows:
-        cells = (show_estimate(one.gap), show_number(one.divergence), show_number(one.perplexity))
+        share = "" if one.rude_words is None else show_estimate(one.rude_words)
+        cells = (show_estimate(one.gap), show_number(one.divergence), show_number(one.perplexity), share)
         table.add_row(plain(describe_edit(one.edit)), *cells, style="bold" if one == best else "")
     facts = [found.suggestion.reason]
     if found.check is not None:

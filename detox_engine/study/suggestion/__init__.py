@@ -122,7 +122,7 @@ def record_suggestion(suggestion: Suggestion) -> dict[str, Any]:
         "budget": suggestion.budget,
         "reason": suggestion.reason,
         "status": suggestion.status,
-        "tried": [asdict(tried) | {"edit": record_edit(tried.edit)} for tried in suggestion.tried],
+        "tried": [record_tried(tried) for tried in suggestion.tried],
         "check": None if suggestion.check is None else asdict(suggestion.check),
         "seconds": suggestion.seconds,
     }
@@ -135,13 +135,18 @@ def read_suggestion(record: Mapping[str, Any], layers: int) -> Suggestion:
         edit=None if edit is None else read_edit(edit, layers),
         budget=record["budget"],
         reason=record["reason"],
-        tried=tuple(_read_tried(tried, layers) for tried in record["tried"]),
+        tried=tuple(read_tried(tried, layers) for tried in record["tried"]),
         check=None if record["check"] is None else _read_check(record["check"]),
         seconds=record["seconds"],
     )
 
 
-def _read_tried(record: Mapping[str, Any], layers: int) -> Tried:
+def record_tried(tried: Tried) -> dict[str, Any]:
+    """All of a candidate, for JSON."""
+    return asdict(tried) | {"edit": record_edit(tried.edit)}
+
+
+def read_tried(record: Mapping[str, Any], layers: int) -> Tried:
     estimates = {name: Estimate(**record[name]) for name in ("gap", "rude_words") if record.get(name) is not None}
     return Tried(**{**record, "edit": read_edit(record["edit"], layers), **estimates})
 

@@ -77,12 +77,17 @@ def _list_ranges(slopes: Slopes, layers: int, shunned: Sequence[int]) -> Iterato
     ranges = {
         tuple(layer for layer in range(start, end + 1) if layer not in shunned) for start in starts for end in ends
     }
-    attended = {place.layer for place in slopes.places if place.site == "attention"}
+    attended = _list_attended(slopes)
     for chosen in sorted(ranges - {()}):
         for method in methods:
             for sites in TRIED_SITES:
                 if sites == "mlp" or attended.issuperset(chosen):
                     yield method, sites, chosen
+
+
+def _list_attended(slopes: Slopes) -> set[int]:
+    """Layers whose attention can be edited."""
+    return {place.layer for place in slopes.places if place.site == "attention"}
 
 
 def _list_picked(
@@ -93,7 +98,7 @@ def _list_picked(
     They are found step by step: the layer that gains most is taken in, or left out again, while one does. The first
     directions of neighbours move the same tokens, so that a range of layers pays more for its gap than some of them.
     """
-    attended = {place.layer for place in slopes.places if place.site == "attention"}
+    attended = _list_attended(slopes)
     for method in dict.fromkeys(place.method for place in slopes.places):
         for sites in TRIED_SITES:
             reach = [layer for layer in range(layers) if layer not in shunned and (sites == "mlp" or layer in attended)]
@@ -104,7 +109,13 @@ def _list_picked(
 
 
 def pick_units(gaps: NDArray[np.float64], information: NDArray[np.float64], budget: float) -> tuple[int, ...]:
-    """Which of the units with these slopes `[units]` and this information `[units, units]` promise most at a budget."""
+    """Which of some units, each taken whole or not at all, promise the largest gap at a budget of divergence.
+
+    Args:
+        gaps: `[units]` slope of the gap, in nats a token per unit of strength.
+        information: `[units, units]` Fisher information in the strengths, in nats a token.
+        budget: most divergence, in nats a token.
+    """
     chosen = np.zeros(len(gaps))
     most = 0.0
     while True:

@@ -16,17 +16,16 @@ import socket
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from time import sleep, time
 from typing import TYPE_CHECKING, Any
 
 from detox_engine.errors import InputError, Progress, first_line, ignore_progress
-from detox_engine.estimates import Estimate
 from detox_engine.plans.edit import EditPlan, read_edit, record_edit
 from detox_engine.plans.fit import BUDGETS, MOST_PERPLEXITY, Budget
-from detox_engine.study.suggestion import Suggestion, Tried
+from detox_engine.study.suggestion import Suggestion, Tried, read_tried, record_tried
 from detox_engine.study.suggestion.candidates import MOST_STRENGTH, STEP, TRIED_SITES
 from detox_engine.study.suggestion.search import (
     DIRECTIONS,
@@ -171,10 +170,7 @@ class _Bench:
 
     def read(self, trial: optuna.trial.FrozenTrial) -> Tried:
         """What a finished trial found."""
-        found = trial.user_attrs["found"]
-        edit = read_edit(found["edit"], self.layers)
-        share = found["rude_words"] and Estimate(**found["rude_words"])
-        return Tried(edit, 0.0, 0.0, Estimate(**found["gap"]), found["divergence"], found["perplexity"], share)
+        return read_tried(trial.user_attrs["found"], self.layers)
 
 
 def _open_journal(study: Study, plan: TunePlan, budget: Budget) -> optuna.Study:
@@ -294,7 +290,7 @@ def _try(
             trial.set_user_attr("beat", told)
 
     found = bench.measure(edit, beat) if known is None else bench.read(known)
-    trial.set_user_attr("found", {**asdict(found), "edit": record})
+    trial.set_user_attr("found", record_tried(found))
     for name, over in zip(("divergence", "perplexity"), exceed(found, bench.budget), strict=True):
         trial.set_constraint(name, over)
     trials.tell(trial, found.worth)
