@@ -203,14 +203,16 @@ def _add_effects(figure: go.Figure, row: int, found: Layers, suggested, inside, 
 
 
 def _add_range(figure: go.Figure, row: int, one: Tried, is_suggested: bool, colours: Palette) -> None:
-    """An edit of several layers, as a line over them at the height of its gap."""
+    """An edit of several layers, as a line over them at the height of its gap, broken where it leaves some out."""
     colour = colours.edited if is_suggested else colours.quiet
-    layers = list(one.edit.layers)
-    ends = [layers[0] - 0.4, *layers, layers[-1] + 0.4]
+    along: list[float | None] = []
+    for first, last in find_runs(one.edit.layers):
+        along += [first - 0.4, *range(first, last + 1), last + 0.4, None]
+    along.pop()
     words = describe_edit(one.edit)
     figure.add_scatter(
-        x=ends,
-        y=[one.gap.mean] * len(ends),
+        x=along,
+        y=[None if place is None else one.gap.mean for place in along],
         mode="lines",
         line={"color": colour, "width": 4 if is_suggested else 2, "dash": "solid" if is_suggested else "dot"},
         hovertemplate=f"{words}{', suggested' if is_suggested else ', tried'}: civil gains "
@@ -220,7 +222,7 @@ def _add_range(figure: go.Figure, row: int, one: Tried, is_suggested: bool, colo
     )
     if is_suggested:
         figure.add_annotation(
-            text="suggested edit, whole", x=ends[0], xanchor="left", y=one.gap.mean, yanchor="bottom", showarrow=False,
+            text="suggested edit, whole", x=along[0], xanchor="left", y=one.gap.mean, yanchor="bottom", showarrow=False,
             font={"color": colour, "size": 12}, row=row, col=1,
         )  # fmt: skip
 

@@ -170,6 +170,14 @@ def test_the_picture_has_a_row_for_what_is_known_a_band_for_the_plan_and_hollow_
     assert tuple(whole.layout.xaxis.range) == (-0.5, 2.5)
 
 
+def test_the_line_of_an_edit_is_broken_where_it_leaves_layers_out():
+    apart = EditPlan((0, 2), 1)
+    tried = Tried(apart, 0.1, 0.01, estimates(0.3)[0], 0.01, 1.0)
+    drawn = layers_figure(made_up(gaps=estimates(0.2, 0.1, 0.0), tried=(tried,)), apart.layers, apart, 1, LIGHT)
+    (line,) = [trace for trace in drawn.data if trace.line.width == 4]
+    assert list(line.x) == [-0.4, 0, 0.4, None, 1.6, 2, 2.4] and list(line.y) == [0.3] * 3 + [None] + [0.3] * 3
+
+
 def test_no_column_of_the_heatmap_is_pale_in_every_layer(tiny_folder):
     session = open_page(tiny_folder)
     cells = next(json.loads(chart.proto.spec) for chart in session.get("plotly_chart") if chart.key == "spectrum_map")
