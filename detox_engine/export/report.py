@@ -73,8 +73,8 @@ def record_reading(found: DirectionReading) -> dict[str, Any]:
         "share": found.share,
         "polarity": found.polarity,
         "readable": reading.is_readable,
-        "toxic": [[token.token, token.score] for token in reading.toxic_pole],
-        "civil": [[token.token, token.score] for token in reading.civil_pole],
+        "toxic": [[token.word, token.score] for token in reading.toxic_pole],
+        "civil": [[token.word, token.score] for token in reading.civil_pole],
     }
 
 

@@ -6,11 +6,11 @@ what the model does with it. On SmolLM2-135M the first direction of everyday pai
 unembedding and as insults so.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from threading import local
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
@@ -51,6 +51,16 @@ halve without a meaning."""
 TOKEN_BUDGET = {"cpu": 256, "cuda": 65536}
 """Most tokens of one forward pass: on a CPU few, so that cores work side by side and Stop is heard soon."""
 
+GOES_ON = 0.5
+"""A token is a piece of a word where the model goes on with another piece with at least this probability, more likely
+than with all else: `·id` is read as “idiot”."""
+
+MOST_PIECES = 4
+"""How many tokens a word is followed for after its first."""
+
+MOST_FINISHED = 25
+"""How many tokens of a pole have their words finished: more than anybody reads costs more than the reading."""
+
 ROUNDING = 1e-5
 """A mean change of log p, in nats, up to which it can be the rounding of float32."""
 
@@ -68,6 +78,13 @@ class TokenEffect(TokenScore):
     """The 95 % interval of the mean, over prompts."""
     is_read: bool
     """Whether the interval lies wholly beyond what a removal of this size does in a random direction."""
+    ending: str = ""
+    """What the unedited model finishes the token's word with, `iot` after `·id`; nothing after a whole word, nor past
+    the first `MOST_FINISHED` of a pole."""
+
+    @property
+    def word(self) -> str:
+        return self.token + self.ending
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +98,14 @@ class CausalReading(Reading):
     """Tokens of the vocabulary that were looked at."""
     chance: float
     """The largest mean change of log p of any of them under the control, in nats, or `ROUNDING`."""
+
+    def finished(self, endings: Mapping[int, str]) -> Self:
+        """The reading with the endings of its tokens' words, by token id."""
+
+        def finish(pole: tuple[TokenEffect, ...]) -> tuple[TokenEffect, ...]:
+            return tuple(replace(end, ending=endings.get(end.id, "")) for end in pole)
+
+        return replace(self, toxic_pole=finish(self.toxic_pole), civil_pole=finish(self.civil_pole))
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +122,8 @@ class CleanRun:
     """`[tokens]` int64 ids of the likely tokens, without special ones and rows past the tokenizer's vocabulary."""
     logarithms: Tensor
     """`[prompts, tokens]` float32 their log p after each prompt, on the CPU."""
+    endings: dict[int, str] = field(default_factory=dict)
+    """Token id -> how its word ends (`TokenEffect.ending`), for those that were asked for so far."""
 
 
 class _Place(local):
@@ -203,6 +230,8 @@ def read_causally(
     A direction is not readable as words where fewer than `FEWEST_READ` tokens, of both poles together, are read: of
     random directions, 1 of 48 at four layers of SmolLM2 had more, and 9 of 120 at five of the bundled model.
 
+    Listed tokens that begin a word are finished as the unedited model goes on after the shortest prompt.
+
     Args:
         clean: a run that kept the states of `layer`; it serves any number of directions.
         top: tokens listed at each pole.
@@ -215,7 +244,10 @@ def read_causally(
     random = _draw_control(layer, vectors.shape[1], off).to(device).expand_as(vectors)
     removed = _read_without(model, clean, layer, vectors.repeat(2, 1), torch.cat([vectors, random]), progress)
     held = clean.logarithms - removed
-    return tuple(_make_reading(model, clean, own, control, top) for own, control in zip(*held.chunk(2), strict=True))
+    found = [_make_reading(model, clean, own, control, top) for own, control in zip(*held.chunk(2), strict=True)]
+    poles = (pole for reading in found for pole in (reading.toxic_pole, reading.civil_pole))
+    _finish_words(model, clean, {end.id for pole in poles for end in pole[:MOST_FINISHED]}, progress)
+    return tuple(reading.finished(clean.endings) for reading in found)
 
 
 def _draw_control(layer: int, hidden: int, off: Sequence[int]) -> Tensor:
@@ -291,6 +323,36 @@ def _make_reading(model: OpenModel, clean: CleanRun, held: Tensor, control: Tens
         tokens=len(clean.tokens),
         chance=chance,
     )
+
+
+def _finish_words(model: OpenModel, clean: CleanRun, tokens: Set[int], progress: Progress) -> None:
+    """Add to the endings of the run those of these tokens that it has not got."""
+    prompt, tokenizer = clean.prompts[-1], model.tokenizer
+    pieces = {token: (token,) for token in tokens - clean.endings.keys()}
+    unfinished = [token for token in pieces if show_token(tokenizer, token).removeprefix("·").isalpha()]
+
+    def run(batch: Sequence[int]) -> Tensor:
+        chances, following = _read_next(model, [(*prompt, *pieces[token]) for token in batch]).max(-1)
+        return following.where(chances.exp() >= GOES_ON, -1).cpu()
+
+    @contextmanager
+    def turn() -> Iterator[None]:
+        with model.turns:
+            yield
+
+    for count in range(1, 1 + MOST_PIECES):
+        going_on = []
+        batches = _run_rows(
+            model, unfinished, lambda _, count=count: len(prompt) + count, run, turn, "Finishing words", progress
+        )
+        for batch, following in batches:
+            for token, next_token in zip(batch, following.tolist(), strict=True):
+                if next_token >= 0 and show_token(tokenizer, next_token).isalpha():
+                    pieces[token] += (next_token,)
+                    going_on.append(token)
+        unfinished = going_on
+    for token, parts in pieces.items():
+        clean.endings[token] = "".join(show_token(tokenizer, part) for part in parts[1:])
 
 
 @torch.inference_mode()

@@ -23,6 +23,11 @@ class TokenScore:
     """As shown to people: a space is ·, a line break ↵, a byte that is no character of its own <0xE2>."""
     score: float
 
+    @property
+    def word(self) -> str:
+        """The token, or as much of the word that it begins as is known."""
+        return self.token
+
 
 FEWEST_READ = 5
 """Tokens beyond chance, of both poles together, from which on a direction is readable as words: one or two stand out of

@@ -32,9 +32,7 @@ def judge_readability(model: OpenModel, study: Study, progress: Progress = ignor
     layers = sorted({round(float(layer)) for layer in np.linspace(study.layers // 2, study.layers - 1, PROBED)})
     clean = run_clean(model, layers, progress=progress)
     readings = [
-        read_causally(
-            model, clean, layer, study.subspaces[layer].basis[:1], off=study.massive_dimensions, progress=progress
-        )[0]
+        read_causally(model, clean, layer, study.subspaces[layer].basis[:1], 0, study.massive_dimensions, progress)[0]
         for layer in layers
     ]
     if any(reading.is_readable for reading in readings):

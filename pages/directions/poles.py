@@ -59,7 +59,7 @@ def _tell_causal(found: CausalReading, shown: bool) -> str:
             f"What it makes the model say cannot be read as words: of {found.tokens:,} likely tokens its removal "
             f"changes {found.read:,} by more than a random direction does."
         )
-    named = [mask_token(end.token, shown).strip("·") for end in found.toxic_pole if end.is_read][:NAMED]
+    named = [mask_token(end.word, shown).strip("·") for end in found.toxic_pole if end.is_read][:NAMED]
     many = f"{found.read:,} of {found.tokens:,} likely tokens by more than a random direction does"
     return f"Its removal changes {many}; it takes most from {', '.join(f'“{token}”' for token in named)}."
 
@@ -94,11 +94,11 @@ def _meter(label: str, share: float, value: str) -> str:
 def list_effects(found: CausalReading) -> Table:
     """Every listed token of a causal reading as a row."""
     rows = [
-        (pole, end.token, end.score, end.low, end.high, end.is_read)
+        (pole, end.token, end.ending, end.score, end.low, end.high, end.is_read)
         for pole, ends in (("toxic", found.toxic_pole), ("civil", found.civil_pole))
         for end in ends
     ]
-    return ("pole", "token", "score", "low", "high", "is_read"), rows
+    return ("pole", "token", "ending", "score", "low", "high", "is_read"), rows
 
 
 def list_readings(found: Sequence[DirectionReading]) -> Table:

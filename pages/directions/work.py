@@ -109,7 +109,7 @@ def read_causally(bench: Workbench, study: Study, asked: Asked, progress: Progre
 
 
 def tokens_of(found: CausalReading) -> Iterator[str]:
-    return (end.token for end in (*found.toxic_pole, *found.civil_pole))
+    return (end.word for end in (*found.toxic_pole, *found.civil_pole))
 
 
 CLEAN: Kept[tuple[Fitted, int], CleanRun] = Kept(8)

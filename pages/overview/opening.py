@@ -145,7 +145,9 @@ def lighten_comparison(found: Comparison) -> Written:
 
 
 def lighten_reading(found: CausalReading) -> Words:
-    poles = (tuple(end.token for end in pole if end.is_read) for pole in (found.toxic_pole, found.civil_pole))
+    # Two tokens can begin the same word.
+    both = found.toxic_pole, found.civil_pole
+    poles = (tuple(dict.fromkeys(end.word for end in pole if end.is_read)) for pole in both)
     return Words(*poles, found.is_readable, found.prompts, found.tokens)
 
 

@@ -23,13 +23,17 @@ from typer.testing import CliRunner
 
 from detox_engine.cli import main, output
 from detox_engine.cli.commands.compare import read_prompts_for
+from detox_engine.cli.commands.directions import spell_token
 from detox_engine.estimates import Estimate
 from detox_engine.plans.edit import EditPlan, record_edit
 from detox_engine.plans.fit import FitPlan
 from detox_engine.plans.option import sentence
 from detox_engine.plans.sampling import SamplingPlan
 from detox_engine.plans.shared.cluster import ClusterPlan
+from detox_engine.plans.shared.tune import TunePlan
 from detox_engine.plans.sources import BUNDLED, ModelSpec, PairSpec
+from detox_engine.reading.causal import TokenEffect
+from detox_engine.reading.lens import TokenScore
 from detox_engine.study.study import Study
 from detox_engine.study.suggestion import Suggestion, Tried
 from tests.models import CONTEXT, HIDDEN, LAYERS, SENTENCES, save_tiny_model
@@ -233,6 +237,8 @@ def test_journey_answers_people_with_tables(home: Path):
     compared = run("compare", home / "study", "--layers", "1-2", "--rank", 2, "--prompt", "The garden needs")
     assert (directions.exit_code, directions.stderr, compared.exit_code, compared.stderr) == (0, "", 0, "")
     assert "toxic pole" in directions.stdout and "civil pole" in directions.stdout
+    assert spell_token(TokenEffect(1, "·id", 1.0, 0.5, 1.5, True, ending="iot")) == "·id(iot)"
+    assert spell_token(TokenScore(1, "·idiot", 1.0)) == "·idiot"
     assert "layers 1-2, rank 2, strength 1." in compared.stdout and "Mean toxicity" in compared.stdout
 
 
@@ -540,6 +546,7 @@ def test_json_has_null_for_what_is_no_number(capsys):
     assert json.loads(printed) == {"a": [None, 1.5], "b": None, "text": "Zoë"} and "Zoë" in printed
 
 
+SHARED_OUT = {"--cluster": (ClusterPlan, "cluster"), "--workers": (ClusterPlan, "workers")}
 OPTIONS = {
     "fit": {
         "--model": (ModelSpec, "name"),
@@ -565,8 +572,16 @@ OPTIONS = {
         "--parallel-analysis": (FitPlan, "parallel_analysis"),
         "--suggest": (FitPlan, "suggest"),
         "--budget": (FitPlan, "budget"),
-        "--cluster": (ClusterPlan, "cluster"),
-        "--workers": (ClusterPlan, "workers"),
+        **SHARED_OUT,
+    },
+    **dict.fromkeys(("sweep", "evaluate", "auto"), SHARED_OUT),
+    "tune": {
+        "--trials": (TunePlan, "trials"),
+        "--budget": (TunePlan, "budget"),
+        "--seed": (TunePlan, "seed"),
+        "--device": (ModelSpec, "device"),
+        "--dtype": (ModelSpec, "dtype"),
+        "--device-map": (ModelSpec, "device_map"),
     },
     "directions": {"--device": (ModelSpec, "device"), "--dtype": (ModelSpec, "dtype")},
     "compare": {

@@ -23,6 +23,7 @@ from tests.pages.conftest import LIMIT, fitted_app, open_app, run_until, setting
 from ui.session import shared_models
 from ui.session.view import Fitted
 from ui.show.poles import poles_html
+from ui.words.text import ENDING
 
 PAGE = "directions/page.py"
 
@@ -396,6 +397,9 @@ def test_hostile_tokens_and_texts_are_shown_as_text():
 def test_toxic_tokens_and_words_are_marked_for_the_blur():
     reading = Reading((TokenScore(1, "·idiot", 2.0),), (TokenScore(2, "·kind", -1.0),))
     assert '<span class="rude">·idiot</span>' in poles_html(reading)
+    begun = TokenEffect(9, "·id", 1.0, 0.5, 1.5, True, ending="iot<")
+    drawn = poles_html(CausalReading(toxic_pole=(begun,), civil_pole=(), read=9, prompts=4, tokens=90, chance=0.2))
+    assert f'<span class="rude">·id<i class="ending" title="{ENDING}">iot&lt;</i></span>' in drawn
     moron = CarriedText(LensText((1, 2), ("mor", "on"), ("mor", "on"), 0), torch.ones(2), torch.ones(2))
     carried = CarriedPair(0, Pair("", "moron", "moron"), 1.0, moron, moron)
     assert carried_html(carried, 1.0, shown=False).count('<span class="rude">mor</span>') == 2

@@ -79,6 +79,7 @@ def test_words_are_blurred_for_what_they_are_in_their_sentence():
         return [word for word, other in zip(sentence.split(), masked.split(), strict=True) if word != other]
 
     assert blurred("You bloody fool") == ["bloody", "fool"] and blurred("A bloody nose") == []
+    assert blurred("Shut up now") == ["Shut", "up"] and blurred("They shut the door up there") == []
     assert blurred("The cock crowed") == [] and blurred("You cock !") == ["cock"]
 
 

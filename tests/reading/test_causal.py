@@ -11,14 +11,15 @@ from torch import Tensor
 from detox_engine.data.bundled import bundled_pairs
 from detox_engine.data.pairs import read_pairs
 from detox_engine.data.rude_words import INSULTS
-from detox_engine.errors import Cancelled, InputError
+from detox_engine.errors import Cancelled, InputError, ignore_progress
 from detox_engine.estimates import estimate_means
 from detox_engine.forward.embed import embed_pairs
 from detox_engine.forward.sinks import FACTOR
 from detox_engine.model.load import OpenModel, load_model
+from detox_engine.model.tokens import show_token
 from detox_engine.plans.sources import BUNDLED, ModelSpec, PairSpec
 from detox_engine.reading import causal
-from detox_engine.reading.causal import CausalReading, pick_prompts, read_causally, run_clean
+from detox_engine.reading.causal import CausalReading, TokenEffect, pick_prompts, read_causally, run_clean
 from detox_engine.study.methods.detox import fit_subspace
 from tests.edit.test_edit import count_hooks
 from tests.model.test_head import SCALED, open_scaled
@@ -96,7 +97,8 @@ def test_only_the_blocks_above_the_layer_run_again():
         value.module.register_forward_hook(lambda module, given, output, layer=layer: ran.append(layer))
         for layer, value in enumerate(model.anatomy.values)
     ]
-    read_causally(model, clean, 1, draw_directions(1))
+    # No token is listed: words are finished by the whole model.
+    read_causally(model, clean, 1, draw_directions(1), top=0)
     for handle in handles:
         handle.remove()
     assert set(ran) == {2}
@@ -153,6 +155,50 @@ def test_a_planted_direction_reads_as_its_tokens_and_a_dead_one_does_not_read():
     assert all(abs(end.score) < 1e-4 and not end.is_read for end in none.toxic_pole + none.civil_pole)
 
 
+def chain_tokens(model: OpenModel, after: dict[int, Sequence[int]]) -> None:
+    """Change a model without ties so that each of these tokens is followed by one of its list, all of it as likely."""
+    for block in model.anatomy.blocks:
+        block.mlp.down_proj.weight.data[:] = 0
+        block.self_attn.o_proj.weight.data[:] = 0
+    rows = model.anatomy.unembedding.weight.data
+    rows[[one for following in after.values() for one in following]] = 0
+    for axis, (token, following) in enumerate(after.items()):
+        model.network.model.embed_tokens.weight.data[token] = 10 * torch.eye(HIDDEN)[axis]
+        rows[list(following), axis] = 50 / model.anatomy.norm_gain[axis]
+
+
+def test_a_token_that_begins_a_word_is_finished_as_the_model_goes_on():
+    model = open_changed(fresh_model("llama", tie_word_embeddings=False))
+    shown = {id: show_token(model.tokenizer, id) for id in range(len(model.tokenizer))}
+    starts = [id for id, token in shown.items() if token.startswith("·") and token[1:].isalpha()][:3]
+    inner = [id for id, token in shown.items() if token.isalpha()][:5]
+    chain_tokens(
+        model, {starts[0]: [inner[0]], inner[0]: [inner[1]], inner[1]: [starts[2]], starts[1]: inner[2:]}
+    )
+    clean = run_clean(model, [LAYERS - 1], SENTENCES)
+    (reading,) = read_causally(model, clean, LAYERS - 1, draw_directions(1), EVERY)
+    assert not any(end.ending for end in reading.toxic_pole[causal.MOST_FINISHED :])
+    causal._finish_words(model, clean, {*starts, inner[0]}, ignore_progress)
+    ends = [TokenEffect(id, shown[id], 1.0, 0.5, 1.5, True, ending=clean.endings[id]) for id in (*starts[:2], inner[0])]
+    assert [end.word for end in ends] == [
+        shown[starts[0]] + shown[inner[0]] + shown[inner[1]],
+        shown[starts[1]],  # three pieces are as likely
+        shown[inner[0]] + shown[inner[1]],
+    ]
+
+
+def test_a_reading_has_the_endings_of_its_words(monkeypatch):
+    model = open_tiny("llama")
+    clean = run_clean(model, [1], PROMPTS)
+
+    def finish(model, clean, tokens, progress):
+        clean.endings.update({token: f"-{token}" for token in tokens})
+
+    monkeypatch.setattr(causal, "_finish_words", finish)
+    for reading in read_causally(model, clean, 1, draw_directions(2), top=3):
+        assert all(end.ending == f"-{end.id}" for end in reading.toxic_pole + reading.civil_pole)
+
+
 def test_attention_sinks_are_left_as_they_are():
     network = fresh_model("llama")
     first = open_tiny("llama").tokenizer(PROMPTS[0])["input_ids"][0]
@@ -201,7 +247,8 @@ def test_progress_counts_prompts_then_removals_with_their_controls():
     clean = run_clean(model, [0], PROMPTS, progress=lambda *step: told.append(step))
     read_causally(model, clean, 0, draw_directions(2), progress=lambda *step: told.append(step))
     assert told[0] == ("Reading prompts", 0, 4) and ("Reading prompts", 4, 4) in told
-    assert told[-1] == ("Removing directions", 16, 16)
+    assert ("Removing directions", 16, 16) in told
+    assert {stage for stage, *_ in told[told.index(("Removing directions", 16, 16)) + 1 :]} == {"Finishing words"}
 
 
 def test_the_prompts_are_the_shortest_of_the_models_own():

@@ -24,7 +24,7 @@ def poles_html(reading: Reading, left: str = "Toxic pole", right: str = "Civil p
 
 def _pole_html(title: str, kind: str, ends: Sequence[TokenScore], longest: float) -> str:
     rows = "".join(
-        f'<li{_describe_chance(end)}><span class="token">{token_html(end.token)}</span>'
+        f'<li{_describe_chance(end)}><span class="token">{token_html(end.token, end.word)}</span>'
         f'<span class="bar"><i style="width: {abs(end.score) / longest:.1%}"></i></span>'
         f'<span class="score">{signed(end.score, decimals=2)}</span></li>'
         for end in ends

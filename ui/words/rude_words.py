@@ -21,6 +21,8 @@ _HARMLESS_BEFORE = {
     "tit": frozenset(["for"]),
 }
 """Words that are rude unless one of these follows."""
+_RUDE_TOGETHER = frozenset([("shut", "up")])
+"""Pairs of words that are rude only side by side."""
 _SHORTEST = 3
 """Letters of a word that only the scorer takes for rude: it is unsure of so few as “sh”."""
 _ENDINGS = frozenset(["ing", "ass", "ist", "ish", "ers"]) - INSULTS
@@ -101,6 +103,8 @@ def _rude_spans(text: str) -> list[tuple[int, int]]:
         after = words[place + 1] if place + 1 < len(words) else ""
         # “Bloody” at the end of a sentence says a colour as often as not.
         is_rude = (word in rude or (word == "bloody" and after)) and after not in _HARMLESS_BEFORE.get(word, ())
+        before = words[place - 1] if place else ""
+        is_rude = is_rude or (word, after) in _RUDE_TOGETHER or (before, word) in _RUDE_TOGETHER
         if is_rude or word in _added:
             spans.append(match.span())
     return spans

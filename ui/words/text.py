@@ -54,9 +54,14 @@ def text_html(text: str) -> str:
     return pieces_html([text])[0]
 
 
-def token_html(token: str) -> str:
-    """A single token, as the lens shows it, as HTML."""
-    return f'<span class="rude">{escape(token)}</span>' if is_rude_token(token) else escape(token)
+ENDING = "So the model ends the word that this token begins."
+
+
+def token_html(token: str, word: str = "") -> str:
+    """A single token, as the lens shows it, as HTML; and, paler, what the model ends the word with that it begins."""
+    ending = word.removeprefix(token)
+    shown = escape(token) + (f'<i class="ending" title="{ENDING}">{escape(ending)}</i>' if ending else "")
+    return f'<span class="rude">{shown}</span>' if is_rude_token(word or token) else shown
 
 
 def pieces_html(pieces: Sequence[str]) -> list[str]:

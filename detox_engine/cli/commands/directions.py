@@ -57,6 +57,12 @@ def record_token(end: "TokenScore") -> dict[str, Any]:
     return {name: value for name, value in asdict(end).items() if name != "id"}
 
 
+def spell_token(end: "TokenScore") -> str:
+    """A token, and in brackets how the model ends the word that it begins."""
+    ending = end.word.removeprefix(end.token)
+    return f"{end.token}({ending})" if ending else end.token
+
+
 def directions_table(readings: Sequence["DirectionReading"]) -> Table:
     """One row for each direction; scores and singular values are left to JSON, for the tokens' sake.
 
@@ -69,7 +75,7 @@ def directions_table(readings: Sequence["DirectionReading"]) -> Table:
     table.add_column("civil pole", ratio=1)
     for entry in readings:
         poles = entry.reading.toxic_pole, entry.reading.civil_pole
-        told = [" ".join(end.token for end in pole if getattr(end, "is_read", True)) for pole in poles]
+        told = [" ".join(spell_token(end) for end in pole if getattr(end, "is_read", True)) for pole in poles]
         tokens = map(plain, told if entry.reading.is_readable else (NOT_WORDS, ""))
         table.add_row(str(entry.layer), str(entry.direction), f"{entry.share:.1%}", f"{entry.polarity:.2f}", *tokens)
     return table

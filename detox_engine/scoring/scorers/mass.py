@@ -62,11 +62,12 @@ def list_rude_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
         words = {id: read_word(show_token(tokenizer, id)) for id in range(len(tokenizer))}
         distinct = sorted(set(words.values()) - {""})
         scores = dict(zip(distinct, ProfanityScorer().score(distinct), strict=True))
-        _LISTED[tokenizer] = tuple(id for id, word in words.items() if word and _is_rude(word, scores[word]))
+        _LISTED[tokenizer] = tuple(id for id, word in words.items() if word and is_rude(word, scores[word]))
     return _LISTED[tokenizer]
 
 
-def _is_rude(word: str, score: float) -> bool:
+def is_rude(word: str, score: float) -> bool:
+    """Whether a word of this profanity score counts as rude: listed, or rated so and not known to be harmless."""
     return word in INSULTS or (score >= RUDE_FROM and word not in HARMLESS)
 
 
