@@ -230,7 +230,8 @@ def read_causally(
     A direction is not readable as words where fewer than `FEWEST_READ` tokens, of both poles together, are read: of
     random directions, 1 of 48 at four layers of SmolLM2 had more, and 9 of 120 at five of the bundled model.
 
-    Listed tokens that begin a word are finished as the unedited model goes on after the shortest prompt.
+    Listed tokens that begin a word are finished as the unedited model goes on after the prompt that they are
+    likeliest to follow.
 
     Args:
         clean: a run that kept the states of `layer`; it serves any number of directions.
@@ -326,13 +327,15 @@ def _make_reading(model: OpenModel, clean: CleanRun, held: Tensor, control: Tens
 
 
 def _finish_words(model: OpenModel, clean: CleanRun, tokens: Set[int], progress: Progress) -> None:
-    """Add to the endings of the run those of these tokens that it has not got."""
-    prompt, tokenizer = clean.prompts[-1], model.tokenizer
+    """Add to the endings of the run those of these tokens that it has not got, each after its likeliest prompt."""
+    tokenizer = model.tokenizer
     pieces = {token: (token,) for token in tokens - clean.endings.keys()}
+    columns = {token: column for column, token in enumerate(clean.tokens.tolist())}
+    prompts = {token: clean.prompts[clean.logarithms[:, columns[token]].argmax()] for token in pieces}
     unfinished = [token for token in pieces if show_token(tokenizer, token).removeprefix("·").isalpha()]
 
     def run(batch: Sequence[int]) -> Tensor:
-        chances, following = _read_next(model, [(*prompt, *pieces[token]) for token in batch]).max(-1)
+        chances, following = _read_next(model, [(*prompts[token], *pieces[token]) for token in batch]).max(-1)
         return following.where(chances.exp() >= GOES_ON, -1).cpu()
 
     @contextmanager
@@ -340,10 +343,16 @@ def _finish_words(model: OpenModel, clean: CleanRun, tokens: Set[int], progress:
         with model.turns:
             yield
 
-    for count in range(1, 1 + MOST_PIECES):
+    for _ in range(MOST_PIECES):
         going_on = []
         batches = _run_rows(
-            model, unfinished, lambda _, count=count: len(prompt) + count, run, turn, "Finishing words", progress
+            model,
+            unfinished,
+            lambda token: len(prompts[token]) + len(pieces[token]),
+            run,
+            turn,
+            "Finishing words",
+            progress,
         )
         for batch, following in batches:
             for token, next_token in zip(batch, following.tolist(), strict=True):

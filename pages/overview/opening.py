@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from detox_engine.study.study import Study
 
 R = TypeVar("R")
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Scene:
-    """The layer that parts the sides best, and where a few of its texts lie before any edit."""
+    """The edited layer at which the edit is looked at, and where a few of its texts lie before any edit."""
 
     layer: int
     pairs: tuple[int, ...]

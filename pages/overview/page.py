@@ -208,11 +208,11 @@ def reread_of(page: StudyPage[OverviewPicks], asked: Asked, opening: Opening, mo
 
 
 def draw_map(page: StudyPage[OverviewPicks], asked: Asked, opening: Opening, move: Move | None) -> bool:
-    """Texts of the layer that parts the sides best, before and after; whether both are there."""
+    """Texts of the later edited layer that parts the sides best, before and after; whether both are there."""
     scene = opening.scene
     if scene is None:
         st.html("<h3>② Where rude and civil texts lie</h3>")
-        st.caption("The layer that parts them best is being looked for.")
+        st.caption("The edited layer that parts them best is being looked for.")
         return False
     st.html(f"<h3>② Where texts lie at layer {scene.layer}</h3>")
     question = reread_of(page, asked, opening, move)
@@ -252,7 +252,7 @@ def tell_parting(rows: Sequence[figures.Row], scene: Scene, after: Places | None
         )
     if scene.probe is not None:
         words += (
-            f" Layer {scene.layer} tells unseen texts best: {tell_share(scene.probe)}, n = {scene.probe.n:,} pairs; "
+            f" Of the later edited layers, {scene.layer} tells unseen texts best: {tell_share(scene.probe)}, n = {scene.probe.n:,} pairs; "
             "intervals are of 95 %."
         )
     return words

@@ -106,7 +106,8 @@ def pick_starter(
 
 
 def find_scene(bench: Workbench, study: Study, edit: EditPlan, progress: Progress) -> Scene:
-    """The layer at which a linear probe tells the sides best, and a few of its texts along the first direction."""
+    """A layer, and a few of its texts along its first direction: of the later half of those that are edited, where most
+    of what is removed is gone already, the one at which a linear probe tells the sides best."""
     from detox_engine.reading.probe import measure_parting
 
     embeddings, indices = _find_embeddings(bench, study, progress)
@@ -117,7 +118,7 @@ def find_scene(bench: Workbench, study: Study, edit: EditPlan, progress: Progres
         by = measure_parting(embeddings.toxic[layer], embeddings.civil[layer], subspaces[layer].basis[0])
         return (round(probes[layer].accuracy.mean, 3) if probes else 0.0), by
 
-    layer = max(range(study.layers), key=goodness)
+    layer = max(edit.layers[len(edit.layers) // 2 :], key=goodness)
     chosen = sorted(Random(0).sample(range(len(indices)), min(PAIRS_DRAWN, len(indices))))
     sides = (side[layer][chosen] for side in (embeddings.toxic, embeddings.civil))
     before = _place(layer, *sides, subspaces[layer].basis[0])

@@ -327,6 +327,12 @@ def test_the_opening_of_a_kept_study_is_kept_and_a_broken_one_is_as_good_as_none
         assert kept.find_opening(asked, study) is None
 
 
+@pytest.mark.parametrize(("layers", "later"), [((0, 1, 2), {1, 2}), ((0, 1), {1}), ((0,), {0})])
+def test_texts_are_looked_at_where_most_of_what_the_edit_removes_is_gone(fitted, layers, later):
+    model, study = fitted
+    assert work.find_scene(Workbench(model), study, EditPlan(layers), ignore_progress).layer in later
+
+
 def test_a_strength_that_was_worked_out_beforehand_shows_what_it_would_come_to_and_asks_no_model(fitted, monkeypatch):
     model, study = fitted
     monkeypatch.setattr("ui.session.kept_study.is_to_be_kept", lambda key: True)
