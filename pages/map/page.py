@@ -107,10 +107,10 @@ def draw_whole(
                 draw_picture(page, asked, scene)
             except InputError as error:
                 draw_error(str(error))
+            draw_run(asked, AFTER in scene.states)
+            draw_selected(page.fitted, page.study)
         with st.container(key="map_reading", gap="xsmall"):
             draw_reading(page, scene.layer)
-    draw_run(asked, AFTER in scene.states)
-    draw_selected(page.fitted, page.study)
     states = {name: scene.states[name] for name in scene.shown}
     draw_separability(page.study, scene.layer, states, probes, page.colours)
     if probes is None and PROBING.job() is not None:

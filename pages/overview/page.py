@@ -252,8 +252,8 @@ def tell_parting(rows: Sequence[figures.Row], scene: Scene, after: Places | None
         )
     if scene.probe is not None:
         words += (
-            f" Of the later edited layers, {scene.layer} tells unseen texts best: {tell_share(scene.probe)}, n = {scene.probe.n:,} pairs; "
-            "intervals are of 95 %."
+            f" Of the later edited layers, {scene.layer} tells unseen texts best: {tell_share(scene.probe)}, "
+            f"n = {scene.probe.n:,} pairs; intervals are of 95 %."
         )
     return words
 

@@ -100,7 +100,9 @@ def _name_columns(figure: go.Figure, edited: Sequence[int], picked: int, count: 
     """What the band and the line are, above them."""
     above = {"yref": "paper", "y": 1, "yanchor": "bottom", "yshift": 20, "showarrow": False}
     first, last = edited[0], edited[-1]
-    words = f"edit plan: layer{'s' if first != last else ''} {name_layers(edited)}"
+    words = "edit plan"
+    if len(find_runs(edited)) == 1:  # more would not fit on a phone, and the verdict has them
+        words += f": layer{'s' if first != last else ''} {name_layers(edited)}"
     # Each at an end of its own, so that neither hides the other.
     low = picked < (count - 1) / 2
     figure.add_annotation(
@@ -222,7 +224,8 @@ def _add_range(figure: go.Figure, row: int, one: Tried, is_suggested: bool, colo
     )
     if is_suggested:
         figure.add_annotation(
-            text="suggested edit, whole", x=along[0], xanchor="left", y=one.gap.mean, yanchor="bottom", showarrow=False,
+            text="suggested edit, whole", x=along[0], xanchor="left", y=one.gap.mean, yanchor="top", showarrow=False,
+            # The others that were tried lie about as high or higher.
             font={"color": colour, "size": 12}, row=row, col=1,
         )  # fmt: skip
 

@@ -23,6 +23,10 @@ COLUMN = 14
 """Pixels of a column at least, so that every token can be read: a long text is wider than the page and scrolls."""
 
 
+NAMES_HEIGHT = 120
+"""Pixels that the names of the tokens take between two panels, with the title of the lower one."""
+
+
 def lens_figure(rows: Sequence[Lit], layer: int, signed: bool, colours: Palette, shown: bool) -> go.Figure:
     """Tokens × layers, one panel for each state, all in the study's colours.
 
@@ -32,12 +36,8 @@ def lens_figure(rows: Sequence[Lit], layer: int, signed: bool, colours: Palette,
     """
     layers, count = rows[0].values.shape
     count = min(count, MOST_COLUMNS)
-    figure = make_subplots(
-        len(rows),
-        1,
-        shared_xaxes=True,
-        vertical_spacing=0.42 / len(rows) if len(rows) > 1 else 0,
-    )
+    height = len(rows) * max(170, 20 + 17 * layers) + (len(rows) - 1) * NAMES_HEIGHT
+    figure = make_subplots(len(rows), 1, shared_xaxes=True, vertical_spacing=NAMES_HEIGHT / height)
     ramp = (colours.civil, colours.background, colours.toxic) if signed else colours.ramp
     for place, lit in enumerate(rows, 1):
         said = [
@@ -82,11 +82,10 @@ def lens_figure(rows: Sequence[Lit], layer: int, signed: bool, colours: Palette,
     figure.update_xaxes(title="Token of the text, in order", row=len(rows))
     figure.update_yaxes(title="Layer", showgrid=False, zeroline=False, dtick=max(1, round(layers / 8)))
     figure.update_yaxes(range=[-0.5, layers - 0.5])
-    height = len(rows) * (90 + max(110, 17 * layers)) + 190
     title = "Projection" if signed else "Length"
     return finish(
         figure,
-        height,
+        height + 190,
         coloraxis={
             "cmin": -1 if signed else 0,
             "cmax": 1,
@@ -96,7 +95,7 @@ def lens_figure(rows: Sequence[Lit], layer: int, signed: bool, colours: Palette,
                 "orientation": "h",
                 "thickness": 12,
                 "tickformat": ".0%",
-                "y": -110 / (height - 190),
+                "y": -110 / height,
                 "yanchor": "top",
             },
         },

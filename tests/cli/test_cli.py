@@ -264,7 +264,7 @@ def test_directions_are_read_by_the_measure_that_is_asked_for(home: Path, refuse
     assert asked["causal"] == run_json("directions", home / "study", "--layers", 1, "--rank", 2)
     assert asked["lens"][0]["toxic_pole"] != asked["product"][0]["toxic_pole"]
     assert set(asked["lens"][0]["toxic_pole"][0]) == {"token", "score"}
-    assert set(asked["causal"][0]["toxic_pole"][0]) == {"token", "score", "low", "high", "is_read"}
+    assert set(asked["causal"][0]["toxic_pole"][0]) == {"token", "score", "low", "high", "is_read", "ending"}
     monkeypatch.setattr("detox_engine.reading.lens.FEWEST_READ", 10**6)
     table = run("directions", home / "study", "--layers", 1, "--rank", 2)
     assert table.exit_code == 0 and table.stdout.count("not readable as words here") == 2

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from detox_engine.data.bundled import ASSETS
+from ui.show.colours import palette
 from ui.show.downloads import KINDS, Table, write_csv
 from ui.words.text import escape
 
@@ -41,6 +42,10 @@ def draw_chart(
         filename: of the saved files, without an ending.
         on_select: called when points are selected; None where they cannot be.
     """
+    for note in figure.layout.annotations:
+        if note.font.color is None:
+            # Streamlit's own grey is fainter than small words may be.
+            note.font.color = palette(st.context.theme.type).quiet
     with st.container(key=f"chart_{key}", gap="xxsmall"):
         st.plotly_chart(
             figure,
