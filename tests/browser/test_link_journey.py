@@ -21,11 +21,11 @@ PROMPTS = "The driver in front of me is\nMy neighbour's dog & cat are"
 
 def pick(page, group: str, option: str) -> None:
     with settled(page):
-        page.get_by_role("radiogroup", name=group).get_by_role("radio", name=option, exact=True).click()
+        page.get_by_role("radiogroup", name=group, exact=True).get_by_role("radio", name=option, exact=True).click()
 
 
 def picked(page, group: str) -> str:
-    return page.get_by_role("radiogroup", name=group).get_by_role("radio", checked=True).inner_text()
+    return page.get_by_role("radiogroup", name=group, exact=True).get_by_role("radio", checked=True).inner_text()
 
 
 def pick_setting(page, group: str, option: str) -> None:
@@ -35,7 +35,7 @@ def pick_setting(page, group: str, option: str) -> None:
 
 def picked_setting(page, group: str) -> str:
     open_settings(page)
-    page.get_by_role("radiogroup", name=group).wait_for()
+    page.get_by_role("radiogroup", name=group, exact=True).wait_for()
     return picked(page, group)
 
 
@@ -69,7 +69,7 @@ def read_written(page) -> list[str]:
 
 
 def test_a_view_picked_on_many_pages_is_there_again_behind_its_link(open_page, server):
-    page = open_page("/?layers=0-7&layer=7")
+    page = open_page("/model_and_pairs?layers=0-7&layer=7")
     wait_until_ready(page)
     move_slider(page, "Rank", "ArrowRight", 2)
     move_slider(page, "Strength", "ArrowLeft", 4)
@@ -91,7 +91,7 @@ def test_a_view_picked_on_many_pages_is_there_again_behind_its_link(open_page, s
     wait_until_still(page)
 
     go_to(page, "Map")
-    pick_setting(page, "Layout", "Toxic directions")
+    pick_setting(page, "Layout", "PCA")
 
     go_to(page, "Token lens")
     pick(page, "Text", "Your own words")
@@ -126,7 +126,7 @@ def test_a_view_picked_on_many_pages_is_there_again_behind_its_link(open_page, s
     expect(field(other, "Direction")).to_have_value("2")
     assert other.locator(".lens b").count() == 0, "markup from a link is shown, not obeyed"
     go_to(other, "Map")
-    assert picked_setting(other, "Layout") == "Toxic directions"
+    assert picked_setting(other, "Layout") == "PCA"
     go_to(other, "Directions")
     other.locator(".st-key-pin_pinned_4_1").wait_for()
     assert picked_setting(other, "Read directions by") == "Product"
