@@ -70,7 +70,7 @@ def read_written(page) -> list[str]:
 
 
 def test_a_view_picked_on_many_pages_is_there_again_behind_its_link(open_page, server):
-    page = open_page("/model_and_pairs?layers=0-7&layer=7")
+    page = open_page("/?layers=0-7&layer=7")
     wait_until_ready(page)
     move_slider(page, "Rank", "ArrowRight", 2)
     move_slider(page, "Strength", "ArrowLeft", 4)
