@@ -19,6 +19,7 @@ from tests.browser.conftest import (
     settled,
     wait_until_ready,
     wait_until_still,
+    write_texts,
 )
 from tests.models import save_tiny_model
 
@@ -120,9 +121,7 @@ def test_compare_stops_and_keeps_what_was_written(open_tiny):
     open_settings(page)
     fill(page, re.compile("^How many of the"), 2)
     fill(page, "Length in tokens", 5)
-    page.get_by_role("button", name="Write before and after").click()
-    page.locator(".compared article").first.wait_for()
-    wait_until_still(page)
+    write_texts(page)
     before = page.locator(".compared").inner_text()
     fill(page, "Length in tokens", 100)
     fill(page, "Samples for each prompt", 100)

@@ -122,7 +122,7 @@ def test_umap_lays_the_layer_out_once_it_is_picked(open_page):
 
 def test_a_layout_of_all_layers_stops_when_it_is_asked_to(open_map):
     page = open_map("?states=before&map=umap&play=1&neighbours=40")
-    page.get_by_test_id("stMain").get_by_role("button", name="Stop").click()
+    page.locator(".st-key-map_picture").get_by_role("button", name="Stop").click()
     page.get_by_text("The layout was stopped").wait_for()
     page.get_by_role("button", name="Lay it out again").wait_for()
 
