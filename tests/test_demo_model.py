@@ -89,8 +89,10 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
-def test_a_small_run_makes_a_model_that_the_check_measures_and_fails(tmp_path, capsys):
+def test_a_small_run_makes_a_model_that_the_check_measures_and_fails(tmp_path, capsys, monkeypatch):
     """The scripts that write texts as processes; the two that import the model library in this one."""
+    # A page test of this process leaves its page as the main module, which the training's processes would run first.
+    monkeypatch.setitem(sys.modules, "__main__", train_demo_model)
     corpus, model = tmp_path / "corpus.jsonl", tmp_path / "model"
     run("make_demo_corpus.py", "--out", corpus, "--scenes", 400).check_returncode()
     run("make_demo_data.py", "--out", tmp_path, "--pairs", 40).check_returncode()
