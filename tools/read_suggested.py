@@ -35,6 +35,7 @@ CONTROLS = 3
 """Random directions of each layer."""
 
 Poles = list[tuple[TokenEffect, ...]]
+"""Toxic poles, of `TOP` tokens each, of several directions."""
 
 
 def main() -> None:
@@ -88,10 +89,12 @@ def read_layer(bench: Workbench, study: Study, layer: int, method: str) -> Poles
 
 
 def bare(token: str) -> str:
+    """A token or word in small letters, without the sign for a space before it."""
     return token.removeprefix("·").lower()
 
 
 def list_rude(words: Sequence[str]) -> set[str]:
+    """Those of the words that the word list, or the profanity scorer, takes for rude."""
     # The scorer is unsure of letters that are no word.
     distinct = sorted({word for word in words if word.isalpha() and len(word) > 2})
     return {
@@ -100,6 +103,7 @@ def list_rude(words: Sequence[str]) -> set[str]:
 
 
 def tell(own: Sequence[TokenEffect], controls: Poles, is_rude: Callable[[TokenEffect], bool]) -> str:
+    """The share of rude words with its 95 % interval, beside that of the random directions, as cells of a table."""
     share = estimate_share(sum(map(is_rude, own)) / len(own), len(own))
     others = [end for pole in controls for end in pole]
     return (

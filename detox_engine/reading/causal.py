@@ -344,6 +344,8 @@ def _finish_words(model: OpenModel, clean: CleanRun, tokens: Set[int], progress:
             yield
 
     for _ in range(MOST_PIECES):
+        if not unfinished:
+            break
         going_on = []
         batches = _run_rows(
             model,

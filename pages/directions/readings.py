@@ -56,10 +56,12 @@ def _ends_html(reading: Reading, sure: bool) -> str:
 
 def draw_causal(asked: Asked, found: CausalReading, sure: bool) -> None:
     st.html(f"<h4>What it makes the model say</h4>{_ends_html(found, sure)}")
+    ends = any(end.ending for end in (*found.toxic_pole, *found.civil_pole))
     st.caption(
         "How much of the log p of each token, as the next one after prompts, the direction holds up: the mean over "
         f"{found.prompts} prompts, in nats, of what its removal after layer {asked.layer} takes away. Pale ones could "
         f"be chance: taking as much away in a random direction changes a token by up to {number(found.chance)}."
+        + (" Fainter letters end a word as the model itself would, where a token only begins it." if ends else "")
     )
     draw_download(
         "These numbers as CSV",

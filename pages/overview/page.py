@@ -40,8 +40,9 @@ HEAD = Head("Overview", "What is a toxic subspace, and what does removing it do?
 HELP = Help(
     "Both continuations draw each token with the same random numbers, so they differ only where the edit made a "
     "difference; the first such place is marked. "
-    "A text's place is the mean of the model's states over its tokens along the first toxic direction of the layer at "
-    "which a linear probe tells the sides best; after the edit the edited model has read the text again. "
+    "A text's place is the mean of the model's states over its tokens along the first toxic direction of a layer: of "
+    "the later half of those that the study's own edit changes, where most of what it removes is gone, the one at "
+    "which a linear probe tells the sides best. After the edit the edited model has read the text again. "
     "In the third picture random directions of the same rank, removed from the same layers, show what any such removal "
     "would do; intervals are bootstraps of 95 % over prompts or texts.",
     r"\text{out} \leftarrow \text{out} - \alpha\,(\text{out} - b)\,V^{\top} V, \qquad \alpha = \text{strength}",
@@ -252,8 +253,8 @@ def tell_parting(rows: Sequence[figures.Row], scene: Scene, after: Places | None
         )
     if scene.probe is not None:
         words += (
-            f" Of the later edited layers, {scene.layer} tells unseen texts best: {tell_share(scene.probe)}, "
-            f"n = {scene.probe.n:,} pairs; intervals are of 95 %."
+            f" Of the later layers of the study's own edit, {scene.layer} tells unseen texts best: "
+            f"{tell_share(scene.probe)}, n = {scene.probe.n:,} pairs; intervals are of 95 %."
         )
     return words
 

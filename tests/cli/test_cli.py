@@ -237,9 +237,12 @@ def test_journey_answers_people_with_tables(home: Path):
     compared = run("compare", home / "study", "--layers", "1-2", "--rank", 2, "--prompt", "The garden needs")
     assert (directions.exit_code, directions.stderr, compared.exit_code, compared.stderr) == (0, "", 0, "")
     assert "toxic pole" in directions.stdout and "civil pole" in directions.stdout
+    assert "layers 1-2, rank 2, strength 1." in compared.stdout and "Mean toxicity" in compared.stdout
+
+
+def test_a_token_that_begins_a_word_is_told_with_its_ending():
     assert spell_token(TokenEffect(1, "·id", 1.0, 0.5, 1.5, True, ending="iot")) == "·id(iot)"
     assert spell_token(TokenScore(1, "·idiot", 1.0)) == "·idiot"
-    assert "layers 1-2, rank 2, strength 1." in compared.stdout and "Mean toxicity" in compared.stdout
 
 
 def test_fit_tells_how_many_directions_stand_out_and_which_are_more_than_chance_where_asked(home: Path, tmp_path: Path):
@@ -546,13 +549,13 @@ def test_json_has_null_for_what_is_no_number(capsys):
     assert json.loads(printed) == {"a": [None, 1.5], "b": None, "text": "Zoë"} and "Zoë" in printed
 
 
+PLACED = {"--device": (ModelSpec, "device"), "--dtype": (ModelSpec, "dtype")}
 SHARED_OUT = {"--cluster": (ClusterPlan, "cluster"), "--workers": (ClusterPlan, "workers")}
 OPTIONS = {
     "fit": {
         "--model": (ModelSpec, "name"),
         "--revision": (ModelSpec, "revision"),
-        "--device": (ModelSpec, "device"),
-        "--dtype": (ModelSpec, "dtype"),
+        **PLACED,
         "--device-map": (ModelSpec, "device_map"),
         "--pairs": (PairSpec, "source"),
         "--toxic-column": (PairSpec, "toxic"),
@@ -579,11 +582,10 @@ OPTIONS = {
         "--trials": (TunePlan, "trials"),
         "--budget": (TunePlan, "budget"),
         "--seed": (TunePlan, "seed"),
-        "--device": (ModelSpec, "device"),
-        "--dtype": (ModelSpec, "dtype"),
+        **PLACED,
         "--device-map": (ModelSpec, "device_map"),
     },
-    "directions": {"--device": (ModelSpec, "device"), "--dtype": (ModelSpec, "dtype")},
+    "directions": PLACED,
     "compare": {
         "--max-new-tokens": (SamplingPlan, "max_new_tokens"),
         "--samples": (SamplingPlan, "samples"),
@@ -592,8 +594,7 @@ OPTIONS = {
         "--temperature": (SamplingPlan, "temperature"),
         "--top-p": (SamplingPlan, "top_p"),
         "--seed": (SamplingPlan, "seed"),
-        "--device": (ModelSpec, "device"),
-        "--dtype": (ModelSpec, "dtype"),
+        **PLACED,
     },
 }
 SUGGESTED = {

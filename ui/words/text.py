@@ -55,6 +55,7 @@ def text_html(text: str) -> str:
 
 
 ENDING = "So the model ends the word that this token begins."
+"""What is said of such an ending to whoever points at it."""
 
 
 def token_html(token: str, word: str = "") -> str:
