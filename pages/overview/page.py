@@ -253,7 +253,7 @@ def tell_parting(rows: Sequence[figures.Row], scene: Scene, after: Places | None
         )
     if scene.probe is not None:
         words += (
-            f" Of the later layers of the study's own edit, {scene.layer} tells unseen texts best: "
+            f" Of the edit's later layers, {scene.layer} tells unseen texts best: "
             f"{tell_share(scene.probe)}, n = {scene.probe.n:,} pairs; intervals are of 95 %."
         )
     return words
