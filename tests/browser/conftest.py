@@ -41,6 +41,9 @@ PRESS = 60
 """How many milliseconds a mouse button is down: Streamlit takes what was typed a moment after its field is left, and a
 click faster than that, which no hand makes, would be overtaken by it."""
 
+UNFOLDS = 200
+"""Milliseconds in which a bar that unfolds grows, or has been unfolded."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A journey may take as long as a few slow steps."""
@@ -291,6 +294,11 @@ def open_settings(page: Page) -> None:
     if bar.get_attribute("open") is None:
         bar.locator("summary").first.click()
     wait_until_still(page)
+    # While a bar unfolds a click misses what it is meant for, and a list closes: no hand is as quick as that.
+    height, before = bar.evaluate("bar => bar.offsetHeight"), None
+    while height != before:
+        page.wait_for_timeout(UNFOLDS)
+        height, before = bar.evaluate("bar => bar.offsetHeight"), height
 
 
 def move_slider(page: Page, label: str, key: str, times: int = 1, thumb: int = 0) -> None:

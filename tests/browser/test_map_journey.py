@@ -96,10 +96,8 @@ def test_another_layer_is_another_map_and_is_in_the_address(open_map):
 def test_twins_are_joined_by_thin_lines(open_map):
     page = open_map("?states=before")
     assert chart(page, "plot.data.filter(trace => trace.mode === 'lines').length") == 0
-    # What the sides are told by is measured, and a pair read, while the page is there already, and a list closes as the
-    # page is drawn.
+    # What the sides are told by is measured while the page is there already, and a list closes as the page is drawn.
     page.get_by_text("a linear probe tells").first.wait_for()
-    page.locator(".st-key-map_reading .lit").first.wait_for()
     wait_until_still(page)
     open_settings(page)
     # By the keyboard: an open list closes where the page moves, as it does under a mouse that is led to an option.
